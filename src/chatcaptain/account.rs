@@ -1,0 +1,279 @@
+//! One key's view of the service: every call goes through its gate, and what many objects ask for is
+//! fetched once.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::Mutex as AsyncMutex;
+
+use super::{
+    client::{NewVersion, Service},
+    error::{Call, Class, Failure},
+    inventory::{Deployments, Inventory},
+    limits::{Gate, Limits, Observer, Report},
+    nouns::{ApiKey, ChatbotId, VersionId},
+};
+
+/// A key that nobody has used for this long is forgotten.
+const FORGET_AFTER: Duration = Duration::from_secs(3600);
+/// Pauses after a list or status that failed, per chatbot.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LAST_PAUSE: Duration = Duration::from_secs(60);
+/// How long a refusal of a list or status is believed, per chatbot.
+const REFUSED_PAUSE: Duration = Duration::from_secs(30);
+
+/// What all accounts share.
+#[derive(Clone)]
+pub struct Settings {
+    /// Where the service is.
+    pub service: Service,
+    /// How fast each key may call.
+    pub limits: Limits,
+    /// Told of every call.
+    pub observer: Observer,
+}
+
+/// All keys in use.
+pub struct Accounts {
+    settings: Settings,
+    by_key: Mutex<HashMap<ApiKey, (Arc<Account>, Instant)>>,
+}
+
+impl Accounts {
+    /// No account yet.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self { settings, by_key: Mutex::default() }
+    }
+
+    /// The account of a key.
+    #[must_use]
+    pub fn get(&self, key: &ApiKey) -> Arc<Account> {
+        let now = Instant::now();
+        let mut by_key = lock(&self.by_key);
+        if let Some((account, used)) = by_key.get_mut(key) {
+            *used = now;
+            return account.clone();
+        }
+        by_key.retain(|_, (_, used)| now.duration_since(*used) < FORGET_AFTER);
+        let account = Arc::new(Account {
+            service: self.settings.service.clone(),
+            key: key.clone(),
+            gate: Gate::new(self.settings.limits, self.settings.observer.clone()),
+            observer: self.settings.observer.clone(),
+            bots: Mutex::default(),
+        });
+        by_key.insert(key.clone(), (account.clone(), now));
+        account
+    }
+
+    /// How many keys pause now because the service asked to slow down.
+    #[must_use]
+    pub fn open_breakers(&self) -> usize {
+        lock(&self.by_key).values().filter(|(account, _)| account.gate.is_open()).count()
+    }
+}
+
+/// One key's view of the service.
+pub struct Account {
+    service: Service,
+    key: ApiKey,
+    gate: Gate,
+    observer: Observer,
+    bots: Mutex<HashMap<ChatbotId, Arc<Bot>>>,
+}
+
+/// What is remembered of one chatbot.
+#[derive(Default)]
+struct Bot {
+    list: Cell<Inventory>,
+    status: Cell<Deployments>,
+    trusted: Mutex<bool>,
+}
+
+impl Account {
+    /// The versions of a chatbot as of `since` or later. One call serves all who ask meanwhile.
+    ///
+    /// # Errors
+    /// The failure of the call, or of an earlier one that is not repeated yet.
+    pub async fn inventory(&self, bot: &ChatbotId, since: Instant) -> Result<Arc<Inventory>, Failure> {
+        let known = self.bot(bot);
+        let fetch = || self.through(Call::List, self.service.list(&self.key, bot));
+        known.list.get(since, fetch).await.map(|(list, _)| list)
+    }
+
+    /// What is live for a chatbot as of `since` or later.
+    ///
+    /// # Errors
+    /// As `inventory`.
+    pub async fn deployments(&self, bot: &ChatbotId, since: Instant) -> Result<Arc<Deployments>, Failure> {
+        let known = self.bot(bot);
+        let fetch = || self.through(Call::Status, self.service.status(&self.key, bot));
+        known.status.get(since, fetch).await.map(|(status, _)| status)
+    }
+
+    /// Takes note that this key lists a version known to be ours: from now on it is believed when it shows
+    /// one no more. A key of another account shows an empty or foreign list, which proves nothing.
+    pub fn trust(&self, bot: &ChatbotId) {
+        *lock(&self.bot(bot).trusted) = true;
+    }
+
+    /// Whether what this key does not list is believed to be gone.
+    #[must_use]
+    pub fn is_trusted(&self, bot: &ChatbotId) -> bool {
+        *lock(&self.bot(bot).trusted)
+    }
+
+    /// Creates a version.
+    ///
+    /// # Errors
+    /// The class of the failure.
+    pub async fn create(&self, bot: &ChatbotId, new: &NewVersion) -> Result<Option<VersionId>, Failure> {
+        self.writing(Call::Create, bot, self.service.create(&self.key, bot, new)).await
+    }
+
+    /// Deletes a version.
+    ///
+    /// # Errors
+    /// The class of the failure.
+    pub async fn delete(&self, bot: &ChatbotId, version: &VersionId) -> Result<(), Failure> {
+        self.writing(Call::Delete, bot, self.service.delete(&self.key, bot, version)).await
+    }
+
+    /// Deploys a version.
+    ///
+    /// # Errors
+    /// The class of the failure.
+    pub async fn deploy(&self, bot: &ChatbotId, version: &VersionId, environment: &str) -> Result<(), Failure> {
+        self.writing(Call::Deploy, bot, self.service.deploy(&self.key, bot, version, environment)).await
+    }
+
+    /// Rolls back to a version.
+    ///
+    /// # Errors
+    /// The class of the failure.
+    pub async fn rollback(
+        &self,
+        bot: &ChatbotId,
+        version: &VersionId,
+        body: &serde_json::Value,
+    ) -> Result<(), Failure> {
+        self.writing(Call::Rollback, bot, self.service.rollback(&self.key, bot, version, body)).await
+    }
+
+    fn bot(&self, bot: &ChatbotId) -> Arc<Bot> {
+        let mut bots = lock(&self.bots);
+        if let Some(known) = bots.get(bot) {
+            return known.clone();
+        }
+        bots.entry(bot.clone()).or_default().clone()
+    }
+
+    /// A write: whatever came of it, what was known before is out of date.
+    async fn writing<T>(
+        &self,
+        call: Call,
+        bot: &ChatbotId,
+        request: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let result = self.through(call, request).await;
+        let known = self.bot(bot);
+        known.list.outdate();
+        known.status.outdate();
+        result
+    }
+
+    /// Every call goes through here: the gate before it, the record after it.
+    async fn through<T>(
+        &self,
+        call: Call,
+        request: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        self.gate.enter(call).await?;
+        let started = Instant::now();
+        let result = request.await;
+        let outcome = result.as_ref().map_or_else(|failure| failure.class.as_str(), |_| "ok");
+        (self.observer)(Report::Called { call, outcome, took: started.elapsed() });
+        self.gate.leave(call, result.as_ref().map(|_| ()));
+        result
+    }
+}
+
+/// One thing that is fetched for many.
+struct Cell<T> {
+    state: AsyncMutex<State<T>>,
+    outdated: Mutex<Option<Instant>>,
+}
+
+struct State<T> {
+    value: Option<(Arc<T>, Instant)>,
+    failed: Option<Failed>,
+}
+
+struct Failed {
+    failure: Failure,
+    until: Instant,
+    times: u32,
+}
+
+impl<T> Default for Cell<T> {
+    fn default() -> Self {
+        Self { state: AsyncMutex::new(State { value: None, failed: None }), outdated: Mutex::default() }
+    }
+}
+
+impl<T> Cell<T> {
+    fn outdate(&self) {
+        *lock(&self.outdated) = Some(Instant::now());
+    }
+
+    /// The value as of `since`, and when it was asked for. Whoever comes while a call is under way waits for
+    /// the lock and takes what that call brought, if it was started late enough.
+    async fn get<F: Future<Output = Result<T, Failure>>>(
+        &self,
+        since: Instant,
+        fetch: impl FnOnce() -> F,
+    ) -> Result<(Arc<T>, Instant), Failure> {
+        let mut state = self.state.lock().await;
+        let outdated = *lock(&self.outdated);
+        let since = outdated.map_or(since, |outdated| outdated.max(since));
+        if let Some((value, at)) = &state.value
+            && *at >= since
+        {
+            return Ok((value.clone(), *at));
+        }
+        if let Some(failed) = &state.failed
+            && failed.until > Instant::now()
+        {
+            return Err(failed.failure.clone());
+        }
+        let at = Instant::now();
+        match fetch().await {
+            Ok(value) => {
+                let value = Arc::new(value);
+                *state = State { value: Some((value.clone(), at)), failed: None };
+                Ok((value, at))
+            }
+            Err(failure) => {
+                let times = state.failed.as_ref().map_or(0, |failed| failed.times);
+                let pause = match failure.class {
+                    // the gate knows better when it is over
+                    Class::Throttled { .. } | Class::Forbidden { .. } => Duration::ZERO,
+                    Class::Refused(_) => REFUSED_PAUSE,
+                    Class::Unsent | Class::Unknown => {
+                        FIRST_PAUSE.saturating_mul(2u32.saturating_pow(times.min(6))).min(LAST_PAUSE)
+                    }
+                };
+                state.failed = Some(Failed { failure: failure.clone(), until: Instant::now() + pause, times: times + 1 });
+                Err(failure)
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,179 @@
+//! What protects the account: a token bucket, a breaker and one probe while a key is refused.
+
+use std::{
+    collections::BTreeMap,
+    num::NonZeroU32,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use rand::RngExt;
+
+use super::error::{Call, Class, Failure};
+
+/// How fast one key may call.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Calls per second.
+    pub rate: NonZeroU32,
+    /// Calls at once after a pause.
+    pub burst: NonZeroU32,
+}
+
+/// What a call came to, for metrics.
+#[derive(Clone, Copy, Debug)]
+pub enum Report {
+    /// A call was made.
+    Called {
+        /// What.
+        call: Call,
+        /// `ok` or the class of failure.
+        outcome: &'static str,
+        /// How long it took.
+        took: Duration,
+    },
+    /// Calls pause for this long because the service asks to slow down.
+    Paused(Duration),
+}
+
+/// Told of every call. Must not block.
+pub type Observer = Arc<dyn Fn(Report) + Send + Sync>;
+
+/// First pause after a throttle without `Retry-After`, and after a refusal of the key.
+const FIRST_PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
+/// Longest such pauses.
+const LAST_PAUSE: (Duration, Duration) = (Duration::from_secs(300), Duration::from_secs(3600));
+
+/// The gate that every call with one key goes through.
+pub struct Gate {
+    bucket: DefaultDirectRateLimiter,
+    state: Mutex<State>,
+    observer: Observer,
+}
+
+#[derive(Default)]
+struct State {
+    breaker: Option<Breaker>,
+    /// Per call, or for the whole key under `None`.
+    refused: BTreeMap<Option<Call>, Refused>,
+}
+
+struct Breaker {
+    until: Instant,
+    trips: u32,
+    probing: bool,
+}
+
+struct Refused {
+    until: Instant,
+    times: u32,
+    failure: Failure,
+}
+
+impl Gate {
+    pub fn new(limits: Limits, observer: Observer) -> Self {
+        let quota = Quota::per_second(limits.rate).allow_burst(limits.burst);
+        Self { bucket: RateLimiter::direct(quota), state: Mutex::default(), observer }
+    }
+
+    /// Waits for a turn.
+    ///
+    /// # Errors
+    /// The failure that stands in the way, without a call: the throttle or the refusal that still holds.
+    pub async fn enter(&self, call: Call) -> Result<(), Failure> {
+        self.check(call)?;
+        self.bucket.until_ready().await;
+        // while we queued somebody else may have been told to slow down
+        self.admit(call)
+    }
+
+    /// Takes note of how a call ended.
+    pub fn leave(&self, call: Call, result: Result<(), &Failure>) {
+        let now = Instant::now();
+        let mut state = self.lock();
+        match result.map_err(|failure| (failure.class, failure)) {
+            Err((Class::Throttled { retry_after }, _)) => {
+                let trips = state.breaker.as_ref().map_or(0, |breaker| breaker.trips);
+                let pause = jittered(retry_after.unwrap_or_else(|| grown(FIRST_PAUSE.0, trips, LAST_PAUSE.0)));
+                state.breaker = Some(Breaker { until: now + pause, trips: trips + 1, probing: false });
+                (self.observer)(Report::Paused(pause));
+            }
+            Err((Class::Forbidden { whole_key }, failure)) => {
+                let scope = (!whole_key).then_some(call);
+                let times = state.refused.get(&scope).map_or(0, |refused| refused.times);
+                let pause = jittered(grown(FIRST_PAUSE.1, times, LAST_PAUSE.1));
+                let refused = Refused { until: now + pause, times: times + 1, failure: failure.clone() };
+                state.refused.insert(scope, refused);
+            }
+            // no answer says nothing about throttle or key; the next caller probes
+            Err((Class::Unknown | Class::Unsent, _)) => {
+                if let Some(breaker) = &mut state.breaker {
+                    breaker.probing = false;
+                }
+            }
+            Ok(()) | Err((Class::Refused(_), _)) => {
+                state.breaker = None;
+                state.refused.remove(&None);
+                state.refused.remove(&Some(call));
+            }
+        }
+    }
+
+    /// Whether calls pause now because the service asked to slow down.
+    pub fn is_open(&self) -> bool {
+        self.lock().breaker.as_ref().is_some_and(|breaker| breaker.until > Instant::now())
+    }
+
+    /// Whether a call would be let through now; the answer of the failure that holds otherwise.
+    fn check(&self, call: Call) -> Result<(), Failure> {
+        let now = Instant::now();
+        let state = self.lock();
+        for scope in [None, Some(call)] {
+            if let Some(refused) = state.refused.get(&scope)
+                && refused.until > now
+            {
+                return Err(Failure { call, may_have_happened: false, ..refused.failure.clone() });
+            }
+        }
+        match &state.breaker {
+            Some(breaker) if breaker.until > now => Err(paused(call, breaker.until - now)),
+            Some(breaker) if breaker.probing => Err(paused(call, Duration::from_secs(1))),
+            _ => Ok(()),
+        }
+    }
+
+    /// As `check`, and takes the one probe where something is to be probed.
+    fn admit(&self, call: Call) -> Result<(), Failure> {
+        self.check(call)?;
+        let mut state = self.lock();
+        if let Some(breaker) = &mut state.breaker {
+            breaker.probing = true;
+        }
+        let until = Instant::now() + FIRST_PAUSE.1;
+        for scope in [None, Some(call)] {
+            if let Some(refused) = state.refused.get_mut(&scope) {
+                refused.until = until;
+            }
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn paused(call: Call, rest: Duration) -> Failure {
+    let class = Class::Throttled { retry_after: Some(rest) };
+    Failure::new(call, class, "the service asks to slow down; calls pause for every object with this key")
+}
+
+fn grown(first: Duration, times: u32, last: Duration) -> Duration {
+    first.saturating_mul(2u32.saturating_pow(times.min(16))).min(last)
+}
+
+/// Up to a tenth longer, never shorter: the service may count strictly.
+fn jittered(pause: Duration) -> Duration {
+    pause + pause.mul_f64(rand::rng().random::<f64>() / 10.0)
+}

@@ -1,0 +1,160 @@
+//! What the cluster holds of one kind, and who is found by what.
+
+use std::{
+    collections::{HashMap, HashSet},
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use kube::{
+    ResourceExt,
+    core::DeserializeGuard,
+    runtime::{
+        reflector::{ObjectRef, Store},
+        watcher,
+    },
+};
+
+use super::Kind;
+
+/// Something an object is found by. Hashed to stay small; whoever looks up checks what was found.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Key(u64);
+
+impl Key {
+    fn new(what: &str, parts: &[&str]) -> Self {
+        // the default hasher is the same for the whole process, and keys never leave it
+        let mut hasher = DefaultHasher::new();
+        (what, parts).hash(&mut hasher);
+        Self(hasher.finish())
+    }
+
+    /// The Secret an object reads.
+    pub fn secret(namespace: &str, name: &str) -> Self {
+        Self::new("secret", &[namespace, name])
+    }
+
+    /// The bot an object is about.
+    pub fn chatbot(chatbot: &str) -> Self {
+        Self::new("chatbot", &[chatbot])
+    }
+
+    /// The environment a deployment decides.
+    pub fn slot(chatbot: &str, environment: &str) -> Self {
+        Self::new("slot", &[chatbot, environment])
+    }
+
+    /// The version id an object holds.
+    pub fn version(chatbot: &str, id: &str) -> Self {
+        Self::new("version", &[chatbot, id])
+    }
+
+    /// The name of the version in the service, while its create is not settled.
+    pub fn creating(chatbot: &str, name: &str) -> Self {
+        Self::new("creating", &[chatbot, name])
+    }
+
+    /// The object of the other kind, or the gate, that an object refers to.
+    pub fn reference(kind: &str, namespace: &str, name: &str) -> Self {
+        Self::new(kind, &[namespace, name])
+    }
+}
+
+/// A cached object, or the reason why it cannot be read.
+pub type Guarded<K> = DeserializeGuard<K>;
+/// Names a cached object.
+pub type Ref<K> = ObjectRef<Guarded<K>>;
+
+/// All objects of one kind.
+pub struct Cache<K: Kind> {
+    stores: RwLock<Vec<Store<Guarded<K>>>>,
+    index: RwLock<Index>,
+}
+
+#[derive(Default)]
+struct Index {
+    by_key: HashMap<Key, HashSet<Name>>,
+    by_name: HashMap<Name, Vec<Key>>,
+}
+
+type Name = Arc<(String, String)>;
+
+impl<K: Kind> Default for Cache<K> {
+    fn default() -> Self {
+        Self { stores: RwLock::default(), index: RwLock::default() }
+    }
+}
+
+impl<K: Kind> Cache<K> {
+    /// Adds the objects of one more namespace.
+    pub fn add(&self, store: Store<Guarded<K>>) {
+        self.stores.write().unwrap_or_else(PoisonError::into_inner).push(store);
+    }
+
+    /// Every store.
+    pub fn stores(&self) -> Vec<Store<Guarded<K>>> {
+        self.stores.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Keeps the index in step with a watch; to be called after the store has taken the event.
+    pub fn follow(&self, event: &watcher::Event<Guarded<K>>) {
+        match event {
+            watcher::Event::Apply(object) | watcher::Event::InitApply(object) => {
+                let keys = object.0.as_ref().map(Kind::keys).unwrap_or_default();
+                self.index.write().unwrap_or_else(PoisonError::into_inner).set(name_of(object), keys);
+            }
+            watcher::Event::Delete(object) => {
+                self.index.write().unwrap_or_else(PoisonError::into_inner).set(name_of(object), Vec::new());
+            }
+            watcher::Event::Init | watcher::Event::InitDone => {}
+        }
+    }
+
+    /// One object.
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
+        let reference = Ref::<K>::new(name).within(namespace);
+        let guarded = self.stores().into_iter().find_map(|store| store.get(&reference))?;
+        guarded.0.as_ref().ok().cloned().map(Arc::new)
+    }
+
+    /// The objects that may have this key; the caller checks.
+    pub fn find(&self, key: Key) -> Vec<Arc<K>> {
+        self.names(key).iter().filter_map(|name| self.get(&name.0, &name.1)).collect()
+    }
+
+    /// References to them.
+    pub fn refs(&self, key: Key) -> Vec<Ref<K>> {
+        self.names(key).iter().map(|name| Ref::<K>::new(&name.1).within(&name.0)).collect()
+    }
+
+    fn names(&self, key: Key) -> Vec<Name> {
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        index.by_key.get(&key).into_iter().flatten().cloned().collect()
+    }
+}
+
+fn name_of<K: Kind>(object: &Guarded<K>) -> Name {
+    Arc::new((object.namespace().unwrap_or_default(), object.name_any()))
+}
+
+impl Index {
+    fn set(&mut self, name: Name, keys: Vec<Key>) {
+        if self.by_name.get(&name).is_some_and(|old| *old == keys) {
+            return;
+        }
+        for key in self.by_name.remove(&name).into_iter().flatten() {
+            if let Some(names) = self.by_key.get_mut(&key) {
+                names.remove(&name);
+                if names.is_empty() {
+                    self.by_key.remove(&key);
+                }
+            }
+        }
+        for key in &keys {
+            self.by_key.entry(*key).or_default().insert(name.clone());
+        }
+        if !keys.is_empty() {
+            self.by_name.insert(name, keys);
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Metrics that are read from the caches at each scrape, so that a series vanishes with its object.
+
+use std::{fmt, sync::Arc};
+
+use kube::ResourceExt;
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, MetricEncoder},
+    metrics::{MetricType, gauge::ConstGauge},
+};
+
+use super::{Context, Kind, cache::Cache};
+use crate::crd::ConditionType;
+
+/// Reads a context's caches.
+pub struct Objects(pub Arc<Context>);
+
+impl fmt::Debug for Objects {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Objects")
+    }
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ConditionLabels {
+    kind: &'static str,
+    namespace: String,
+    name: String,
+    r#type: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct DeploymentLabels {
+    namespace: String,
+    name: String,
+    chatbot_id: String,
+    environment: &'static str,
+    version_number: String,
+}
+
+impl Collector for Objects {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
+        let open = ConstGauge::new(i64::try_from(self.0.accounts.open_breakers()).unwrap_or(i64::MAX));
+        let metric = encoder.encode_descriptor("chatcaptain_breaker_open", "API keys whose calls pause now", None, MetricType::Gauge)?;
+        open.encode(metric)?;
+
+        let help = "1 while the condition is True, 0 otherwise";
+        let mut metric = encoder.encode_descriptor("chatcaptain_condition", help, None, MetricType::Gauge)?;
+        conditions(&self.0.versions, &mut metric)?;
+        conditions(&self.0.deployments, &mut metric)?;
+
+        let help = "1 for the version that an environment runs";
+        let mut metric = encoder.encode_descriptor("chatcaptain_deployment_info", help, None, MetricType::Gauge)?;
+        for store in self.0.deployments.stores() {
+            for object in store.state() {
+                let Ok(object) = &object.0 else { continue };
+                let active = object.status.as_ref().and_then(|status| status.active.as_ref());
+                let labels = DeploymentLabels {
+                    namespace: object.namespace().unwrap_or_default(),
+                    name: object.name_any(),
+                    chatbot_id: object.spec.chatbot_id.clone(),
+                    environment: object.spec.environment.as_str(),
+                    version_number: active.and_then(|a| a.version_number.clone()).unwrap_or_default(),
+                };
+                ConstGauge::new(1i64).encode(metric.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn conditions<K: Kind>(cache: &Cache<K>, metric: &mut MetricEncoder<'_>) -> fmt::Result {
+    for store in cache.stores() {
+        for object in store.state() {
+            let Ok(object) = &object.0 else { continue };
+            let conditions = object.status().map(|status| K::common(status).conditions.as_slice()).unwrap_or_default();
+            for kind in ConditionType::ALL {
+                let holds = conditions.iter().any(|c| c.type_ == kind.as_str() && c.status == "True");
+                if kind == ConditionType::Drifted && K::KIND != "ChatbotDeployment" {
+                    continue;
+                }
+                let labels = ConditionLabels {
+                    kind: K::KIND,
+                    namespace: object.namespace().unwrap_or_default(),
+                    name: object.name_any(),
+                    r#type: kind.as_str(),
+                };
+                ConstGauge::new(i64::from(holds)).encode(metric.encode_family(&labels)?)?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,332 @@
+//! What all passes share.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use futures::channel::mpsc::UnboundedSender;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Api, Client, ResourceExt, runtime::events::Recorder};
+use rand::RngExt;
+use tokio::{
+    sync::{Semaphore, SemaphorePermit, watch},
+    time::timeout,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    Kind,
+    cache::{Cache, Key, Ref},
+    credentials::Credentials,
+};
+use crate::{
+    chatcaptain::{Account, Accounts, Call, ChatbotId, Class, Deployments, Failure, Inventory},
+    crd::{ChatbotDeployment, ChatbotVersion, CredentialsRef, DeletionPolicy, LiveEnvironment, annotation},
+    lease::Fence,
+    plan::{Blocked, Look, Obstacle, Rules, annotated, is_older},
+    telemetry::Metrics,
+};
+
+/// What a context is made of.
+pub struct Parts {
+    /// The cluster.
+    pub client: Client,
+    /// The service, by key.
+    pub accounts: Arc<Accounts>,
+    /// The flags.
+    pub rules: Rules,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Where events go.
+    pub events: Recorder,
+    /// Whether we may write.
+    pub fence: Fence,
+    /// Passes at a time.
+    pub concurrency: usize,
+    /// No pass starts after this.
+    pub stop: CancellationToken,
+}
+
+/// What all passes share.
+pub struct Context {
+    pub(super) client: Client,
+    pub(super) accounts: Arc<Accounts>,
+    pub(super) rules: Arc<Rules>,
+    pub(super) metrics: Metrics,
+    pub(super) events: Recorder,
+    pub(super) fence: Fence,
+    pub(super) credentials: Credentials,
+    pub(super) versions: Cache<ChatbotVersion>,
+    pub(super) deployments: Cache<ChatbotDeployment>,
+    /// Passes and events under way.
+    pub tasks: TaskTracker,
+    turns: Semaphore,
+    stop: CancellationToken,
+    caches: watch::Sender<bool>,
+    permits: Mutex<HashMap<String, (String, Instant)>>,
+    superseded: Mutex<HashMap<String, HashSet<String>>>,
+    wake_versions: Mutex<Vec<UnboundedSender<Ref<ChatbotVersion>>>>,
+    wake_deployments: Mutex<Vec<UnboundedSender<Ref<ChatbotDeployment>>>>,
+}
+
+impl Context {
+    /// A context with empty caches.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let Parts { client, accounts, rules, metrics, events, fence, concurrency, stop } = parts;
+        Self {
+            credentials: Credentials::new(client.clone()),
+            client,
+            accounts,
+            rules: Arc::new(rules),
+            metrics,
+            events,
+            fence,
+            versions: Cache::default(),
+            deployments: Cache::default(),
+            tasks: TaskTracker::new(),
+            turns: Semaphore::new(concurrency),
+            stop,
+            caches: watch::channel(false).0,
+            permits: Mutex::default(),
+            superseded: Mutex::default(),
+            wake_versions: Mutex::default(),
+            wake_deployments: Mutex::default(),
+        }
+    }
+
+    /// Waits until every cache is full: before that a missing object proves nothing.
+    pub(super) async fn ready(&self) {
+        let mut full = self.caches.subscribe();
+        tokio::select! {
+            // the sender lives as long as we do
+            _ = full.wait_for(|full| *full) => {}
+            () = self.stop.cancelled() => {}
+        }
+    }
+
+    pub(super) fn caches_are_full(&self) {
+        self.caches.send_replace(true);
+    }
+
+    pub(super) fn are_caches_full(&self) -> bool {
+        *self.caches.borrow()
+    }
+
+    /// Waits for one of the turns that all kinds share.
+    pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.turns.acquire().await.ok()
+    }
+
+    /// No pass starts any more.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
+    /// This process has announced a call in the object's status and may make it, once.
+    pub(super) fn permit(&self, uid: &str, call: String) {
+        lock(&self.permits).insert(uid.to_owned(), (call, Instant::now()));
+    }
+
+    /// When the call was announced, if it was by this process and is not made yet.
+    pub(super) fn permitted(&self, uid: &str, call: Option<&str>) -> Option<Instant> {
+        lock(&self.permits).get(uid).filter(|(known, _)| Some(known.as_str()) == call).map(|(_, at)| *at)
+    }
+
+    /// The call is being made: whoever finds it announced from now on does not know its end.
+    pub(super) fn spend(&self, uid: &str) {
+        lock(&self.permits).remove(uid);
+    }
+
+    /// Our write has replaced the copy `old` of an object.
+    pub(super) fn supersede(&self, uid: &str, old: Option<String>, new: Option<&str>) {
+        let mut superseded = lock(&self.superseded);
+        let versions = superseded.entry(uid.to_owned()).or_default();
+        versions.extend(old);
+        // a write that changes nothing keeps the version
+        if let Some(new) = new {
+            versions.remove(new);
+        }
+    }
+
+    /// Whether a cached copy was replaced by our own write already.
+    pub(super) fn is_superseded(&self, uid: &str, resource_version: Option<&str>) -> bool {
+        let mut superseded = lock(&self.superseded);
+        let is = superseded.get(uid).is_some_and(|versions| resource_version.is_some_and(|v| versions.contains(v)));
+        if !is {
+            superseded.remove(uid);
+        }
+        is
+    }
+
+    /// Nothing is remembered of an object that is gone.
+    pub(super) fn forget(&self, uid: &str) {
+        lock(&self.superseded).remove(uid);
+        lock(&self.permits).remove(uid);
+    }
+
+    pub(super) fn add_wakers(
+        &self,
+        versions: UnboundedSender<Ref<ChatbotVersion>>,
+        deployments: UnboundedSender<Ref<ChatbotDeployment>>,
+    ) {
+        lock(&self.wake_versions).push(versions);
+        lock(&self.wake_deployments).push(deployments);
+    }
+
+    /// Has the versions with this key looked at now.
+    pub(super) fn wake_versions(&self, key: Key) {
+        send(&self.wake_versions, self.versions.refs(key));
+    }
+
+    /// Has the deployments with this key looked at now.
+    pub(super) fn wake_deployments(&self, key: Key) {
+        send(&self.wake_deployments, self.deployments.refs(key));
+    }
+
+    /// The account of the key that `reference` names.
+    pub(super) async fn account(
+        &self,
+        namespace: &str,
+        reference: Option<&CredentialsRef>,
+        last_good: bool,
+    ) -> Result<Arc<Account>, Obstacle> {
+        let reference = reference.cloned().unwrap_or_default();
+        let key = self.credentials.key(namespace, &reference, last_good).await?;
+        Ok(self.accounts.get(&key))
+    }
+
+    /// The account and bot for a change in the service; whatever fails here, nothing was sent.
+    pub(super) async fn change(
+        &self,
+        call: Call,
+        namespace: &str,
+        credentials: Option<&CredentialsRef>,
+        chatbot: &str,
+        last_good: bool,
+    ) -> Result<(Arc<Account>, ChatbotId), Failure> {
+        let unsent = |why: &str| Failure::new(call, Class::Unsent, why);
+        if !self.fence.holds() {
+            return Err(unsent("the lease is not held"));
+        }
+        let account = self.account(namespace, credentials, last_good).await.map_err(|o| unsent(&o.message))?;
+        Ok((account, ChatbotId::parse(chatbot).map_err(|bad| unsent(&bad.to_string()))?))
+    }
+
+    /// Looks at a bot in the service; the list and the deployment status may be as old as asked.
+    pub(super) async fn look(&self, place: &Place<'_>, list_since: Instant, status_since: Instant) -> Look {
+        match self.try_look(place, list_since, status_since).await {
+            Ok((inventory, deployments, trusted)) => Look::Shown { inventory, deployments, trusted },
+            Err(obstacle) => Look::Blocked(obstacle),
+        }
+    }
+
+    async fn try_look(
+        &self,
+        place: &Place<'_>,
+        list_since: Instant,
+        status_since: Instant,
+    ) -> Result<(Arc<Inventory>, Option<Arc<Deployments>>, bool), Obstacle> {
+        let account = self.account(place.namespace, place.credentials, place.last_good).await?;
+        let secret = place.credentials.cloned().unwrap_or_default().name().to_owned();
+        let obstacle = |failure: &Failure| Obstacle::new(failure, &secret, place.chatbot);
+        let bot = ChatbotId::parse(place.chatbot).map_err(|bad| Obstacle {
+            blocked: Blocked::ChatbotNotFound,
+            message: format!("spec.chatbotId: {bad}"),
+            pause: None,
+        })?;
+        let inventory = account.inventory(&bot, list_since).await.map_err(|failure| obstacle(&failure))?;
+        let ours = place.version_id.is_some_and(|id| inventory.version(id).is_some());
+        if ours || (!account.is_trusted(&bot) && inventory.is_familiar(&self.rules.owner_id)) {
+            account.trust(&bot);
+        }
+        let deployments = match account.deployments(&bot, status_since).await {
+            Ok(deployments) => Some(deployments),
+            // the key may not read it, or there is no such call: the list has to do
+            Err(failure) => match failure.class {
+                Class::Forbidden { whole_key: false } | Class::Refused(_) => None,
+                _ => return Err(obstacle(&failure)),
+            },
+        };
+        Ok((inventory, deployments, account.is_trusted(&bot)))
+    }
+
+    /// The object that decides each environment of a bot: the oldest that is not being deleted.
+    pub(super) fn slots(&self, chatbot: &str) -> BTreeMap<LiveEnvironment, Arc<ChatbotDeployment>> {
+        LiveEnvironment::ALL.into_iter().filter_map(|env| Some((env, self.slot(chatbot, env)?))).collect()
+    }
+
+    /// The object that decides one environment.
+    pub(super) fn slot(&self, chatbot: &str, environment: LiveEnvironment) -> Option<Arc<ChatbotDeployment>> {
+        let found = self.deployments.find(Key::slot(chatbot, environment.as_str()));
+        found
+            .into_iter()
+            .filter(|d| d.spec.chatbot_id == chatbot && d.spec.environment == environment)
+            .filter(|d| d.metadata.deletion_timestamp.is_none())
+            .reduce(|a, b| if is_older(&b.metadata, &a.metadata) { b } else { a })
+    }
+
+    /// The other objects that hold a version id.
+    pub(super) fn holders(&self, object: &ChatbotVersion, id: &str) -> Vec<Arc<ChatbotVersion>> {
+        let mut found = self.versions.find(Key::version(&object.spec.chatbot_id, id));
+        found.retain(|other| {
+            other.metadata.uid != object.metadata.uid
+                && other.spec.chatbot_id == object.spec.chatbot_id
+                && other.version_id() == Some(id)
+        });
+        found
+    }
+
+    /// What the deletion of a version means: the object says, else its namespace, else the flag.
+    pub(super) async fn namespace_policy(&self, version: &ChatbotVersion) -> Option<DeletionPolicy> {
+        if version.spec.deletion_policy.is_some() {
+            return None;
+        }
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        let name = version.namespace()?;
+        let namespace = timeout(Duration::from_secs(15), namespaces.get_opt(&name)).await.ok()?.ok()??;
+        annotated(&namespace.metadata, annotation::DELETION_POLICY)?.parse().ok()
+    }
+
+    /// Now, as objects keep it.
+    pub(super) fn now() -> Timestamp {
+        let now = Timestamp::now();
+        Timestamp::from_second(now.as_second()).unwrap_or(now)
+    }
+
+    /// Randomness for backoff and pacing.
+    pub(super) fn jitter() -> f64 {
+        rand::rng().random()
+    }
+}
+
+/// Where to look.
+pub struct Place<'a> {
+    pub namespace: &'a str,
+    pub credentials: Option<&'a CredentialsRef>,
+    pub chatbot: &'a str,
+    pub version_id: Option<&'a str>,
+    /// A key that is no longer there will do.
+    pub last_good: bool,
+}
+
+/// The oldest look that is fresh enough.
+pub fn since(age: Duration) -> Instant {
+    Instant::now().checked_sub(age).unwrap_or_else(Instant::now)
+}
+
+fn send<K: Kind>(wakers: &Mutex<Vec<UnboundedSender<Ref<K>>>>, refs: Vec<Ref<K>>) {
+    for waker in lock(wakers).iter() {
+        for reference in &refs {
+            // a controller that has ended needs no waking
+            let _ = waker.unbounded_send(reference.clone());
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,102 @@
+//! API keys from Secrets, read when needed and kept until the Secret changes.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, Client};
+use tokio::time::timeout;
+
+use crate::{
+    chatcaptain::ApiKey,
+    crd::CredentialsRef,
+    plan::{Blocked, Obstacle},
+};
+
+const READ_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Namespace, Secret, key in it.
+type Place = (String, String, String);
+
+/// All keys that were read.
+pub struct Credentials {
+    client: Client,
+    known: Mutex<HashMap<Place, Known>>,
+}
+
+#[derive(Clone)]
+struct Known {
+    key: ApiKey,
+    /// The Secret has not changed since.
+    current: bool,
+}
+
+impl Credentials {
+    pub fn new(client: Client) -> Self {
+        Self { client, known: Mutex::default() }
+    }
+
+    /// The Secret has changed or is gone.
+    pub fn forget(&self, namespace: &str, name: &str) {
+        for ((ns, secret, _), known) in self.lock().iter_mut() {
+            if ns == namespace && secret == name {
+                known.current = false;
+            }
+        }
+    }
+
+    /// The key that `reference` names. With `last_good`, the one that was there before serves where the Secret
+    /// is gone: a namespace that is deleted loses its Secret first.
+    pub async fn key(&self, namespace: &str, reference: &CredentialsRef, last_good: bool) -> Result<ApiKey, Obstacle> {
+        let place = (namespace.to_owned(), reference.name().to_owned(), reference.key().to_owned());
+        let before = self.lock().get(&place).cloned();
+        if let Some(known) = before.as_ref().filter(|known| known.current) {
+            return Ok(known.key.clone());
+        }
+        match self.read(&place).await {
+            Ok(key) => {
+                self.lock().insert(place, Known { key: key.clone(), current: true });
+                Ok(key)
+            }
+            Err(obstacle) => match before.filter(|_| last_good) {
+                Some(known) => Ok(known.key),
+                None => Err(obstacle),
+            },
+        }
+    }
+
+    async fn read(&self, (namespace, name, key): &Place) -> Result<ApiKey, Obstacle> {
+        let missing = |what: String| Obstacle {
+            blocked: Blocked::CredentialsMissing,
+            message: format!("{what}; create it with: kubectl -n {namespace} create secret generic {name} --from-literal={key}=<API key>"),
+            pause: None,
+        };
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+        let unavailable = |why: String| Obstacle {
+            blocked: Blocked::Unavailable,
+            message: format!("Secret {name} cannot be read ({why}); it is tried again."),
+            pause: None,
+        };
+        let secret = match timeout(READ_TIMEOUT, secrets.get_opt(name)).await {
+            Ok(Ok(Some(secret))) => secret,
+            Ok(Ok(None)) => return Err(missing(format!("Secret {name} does not exist in namespace {namespace}"))),
+            Ok(Err(kube::Error::Api(status))) if status.is_forbidden() => {
+                return Err(unavailable("the operator's role does not allow it".to_owned()));
+            }
+            Ok(Err(error)) => return Err(unavailable(error.to_string())),
+            Err(_) => return Err(unavailable("no answer in time".to_owned())),
+        };
+        let Some(bytes) = secret.data.as_ref().and_then(|data| data.get(key)) else {
+            return Err(missing(format!("Secret {name} has no key {key}")));
+        };
+        let text = std::str::from_utf8(&bytes.0).map_err(|_| missing(format!("Key {key} of Secret {name} is no text")))?;
+        ApiKey::parse(text).map_err(|why| missing(format!("Key {key} of Secret {name} {why}")))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Place, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,234 @@
+//! Writes what a pass has to say: finalizer or status, and events; only if it says something new.
+
+use std::{fmt::Write, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use kube::{
+    Api, Resource, ResourceExt,
+    api::{Patch, PatchParams},
+    runtime::events::{Event, EventType},
+};
+use serde_json::json;
+use tokio::time::{sleep, timeout};
+
+use super::{Context, Kind};
+use crate::{
+    crd::FINALIZER,
+    plan::{EventReason, Happened, Pace, Told},
+};
+
+/// The field manager of everything the operator writes.
+pub const MANAGER: &str = "chatcaptain-operator";
+
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Tries to put a call on record; together about a minute. What is lost all the same is found by its marker.
+const RECORD_TRIES: u32 = 12;
+
+/// Why nothing was written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Somebody else wrote meanwhile: what was decided is void.
+    #[error("the object has changed meanwhile")]
+    Stale,
+    /// The object is no more.
+    #[error("the object is gone")]
+    Gone,
+    /// The API server did not take it.
+    #[error("the API server did not take it: {0}")]
+    Cluster(String),
+}
+
+impl From<kube::Error> for Error {
+    fn from(error: kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) if status.is_conflict() => Self::Stale,
+            kube::Error::Api(status) if status.is_not_found() => Self::Gone,
+            error => Self::Cluster(error.to_string()),
+        }
+    }
+}
+
+/// Tells and publishes. The record of a call is told anew of a newer copy of the object until it is written;
+/// any other word is dropped when it comes too late.
+pub async fn tell_and_publish<K: Kind>(
+    mut object: Arc<K>,
+    mut facts: K::Facts,
+    step: K::Step,
+    outcome: K::Outcome,
+    context: &Context,
+) -> Result<(Arc<K>, Pace), Error> {
+    let announced = object.status().and_then(K::announced);
+    for attempt in 1.. {
+        let told = K::tell(&facts, step, &outcome);
+        let error = match write(&object, &told, context).await {
+            Ok(written) => {
+                done(object.as_ref(), &written, step, &told, context);
+                return Ok((written, told.pace));
+            }
+            Err(error) => error,
+        };
+        if !K::is_call(step) || attempt >= RECORD_TRIES || matches!(error, Error::Gone) {
+            if !matches!(error, Error::Stale) {
+                tracing::warn!(%error, ?step, "not written");
+            }
+            return Err(error);
+        }
+        tracing::warn!(%error, ?step, attempt, "the record of a call is tried again");
+        if !matches!(error, Error::Stale) {
+            sleep(Duration::from_millis(100) * 2u32.pow(attempt.min(6))).await;
+        }
+        let Ok(newer) = read(object.as_ref(), context).await else { continue };
+        if newer.uid() != object.uid() || newer.status().and_then(K::announced) != announced {
+            return Err(Error::Stale);
+        }
+        object = Arc::new(newer);
+        K::rebase(&mut facts, object.clone());
+    }
+    Err(Error::Stale)
+}
+
+fn api<K: Kind>(object: &K, context: &Context) -> Api<K> {
+    Api::namespaced(context.client.clone(), &object.namespace().unwrap_or_default())
+}
+
+async fn in_time<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
+    match timeout(WRITE_TIMEOUT, request).await {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(Error::Cluster("no answer in time".to_owned())),
+    }
+}
+
+async fn read<K: Kind>(object: &K, context: &Context) -> Result<K, Error> {
+    in_time(api(object, context).get(&object.name_any())).await
+}
+
+/// Writes the finalizer or the status, with the resourceVersion that was looked at: whoever holds an older
+/// copy, or has lost the lease, loses the race.
+async fn write<K: Kind>(object: &Arc<K>, told: &Told<K::Status>, context: &Context) -> Result<Arc<K>, Error> {
+    let wanted = match told.finalizer {
+        None if object.status() == Some(&told.status) => return Ok(object.clone()),
+        None => None,
+        Some(set) => Some(finalizers(object.as_ref(), set)),
+    };
+    if !context.fence.holds() {
+        return Err(Error::Cluster("the lease is not held".to_owned()));
+    }
+    let name = object.name_any();
+    let resource_version = object.resource_version();
+    let api = api(object.as_ref(), context);
+    let written = if let Some(finalizers) = wanted {
+        let patch = json!({"metadata": {"resourceVersion": resource_version, "finalizers": finalizers}});
+        let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+        in_time(api.patch(&name, &params, &Patch::Merge(&patch))).await
+    } else {
+        let patch = json!({
+            "apiVersion": K::api_version(&()),
+            "kind": K::kind(&()),
+            // a uid would not guard the status subresource, a resourceVersion does
+            "metadata": {"name": name, "resourceVersion": resource_version},
+            "status": told.status,
+        });
+        in_time(api.patch_status(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&patch))).await
+    };
+    match written {
+        Ok(mut written) => {
+            written.managed_fields_mut().clear();
+            let uid = object.uid().unwrap_or_default();
+            context.supersede(&uid, resource_version, written.resource_version().as_deref());
+            Ok(Arc::new(written))
+        }
+        // the answer to an earlier try of this very write may have been lost
+        Err(Error::Stale) => match read(object.as_ref(), context).await {
+            Ok(now) if told.finalizer.is_none() && now.status() == Some(&told.status) => Ok(Arc::new(now)),
+            _ => Err(Error::Stale),
+        },
+        Err(Error::Gone) if told.finalizer == Some(false) => Ok(object.clone()),
+        Err(error) => Err(error),
+    }
+}
+
+fn finalizers<K: Resource>(object: &K, set: bool) -> Vec<String> {
+    let mut list: Vec<String> = object.finalizers().iter().filter(|f| *f != FINALIZER).cloned().collect();
+    if set {
+        list.push(FINALIZER.to_owned());
+    }
+    list
+}
+
+/// Everything that follows from a write that went through.
+fn done<K: Kind>(before: &K, after: &Arc<K>, step: K::Step, told: &Told<K::Status>, context: &Context) {
+    let uid = before.uid().unwrap_or_default();
+    if !K::is_call(step)
+        && let Some(call) = K::announced(&told.status)
+        && before.status().and_then(K::announced).as_deref() != Some(call.as_str())
+    {
+        context.permit(&uid, call);
+    }
+    log(before, step, told);
+    for happened in &told.events {
+        count(happened, context);
+        emit(after, happened, context);
+    }
+    for version_id in &told.orphans {
+        context.metrics.orphan();
+        tracing::warn!(version_id, "let go without proof: this version may be left in the service");
+    }
+    let ready = |status: Option<&K::Status>| {
+        let conditions = status.map(|status| K::common(status).conditions.as_slice()).unwrap_or_default();
+        conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True")
+    };
+    let first = before.status().is_none_or(|status| K::common(status).observed_generation.is_none_or(|g| g <= 1));
+    if first
+        && ready(Some(&told.status))
+        && !ready(before.status())
+        && let Some(created) = before.creation_timestamp()
+    {
+        let age = Timestamp::now().duration_since(created.0);
+        context.metrics.ready(K::KIND, Duration::try_from(age).unwrap_or_default());
+    }
+}
+
+fn log<K: Kind>(before: &K, step: K::Step, told: &Told<K::Status>) {
+    let says = |status: &K::Status| {
+        let ready = K::common(status).conditions.iter().find(|c| c.type_ == "Ready");
+        ready.map(|c| (c.status.clone(), c.reason.clone(), c.message.clone()))
+    };
+    let now = says(&told.status);
+    if told.finalizer.is_some() || K::is_call(step) {
+        tracing::info!(?step, "done");
+    }
+    if now != before.status().and_then(says)
+        && let Some((ready, reason, message)) = now
+    {
+        tracing::info!(ready, reason, "{message}");
+    }
+}
+
+fn count(happened: &Happened, context: &Context) {
+    match happened.reason {
+        EventReason::CreateRecovered => context.metrics.ambiguous_create(true),
+        EventReason::DriftDetected => context.metrics.drift(happened.note.ends_with("reversed.")),
+        _ => {}
+    }
+}
+
+/// Best effort and off the path: an event that is lost loses nothing but a line.
+fn emit<K: Kind>(object: &Arc<K>, happened: &Happened, context: &Context) {
+    let mut note = String::new();
+    let _ = write!(note, "{:.900}", happened.note);
+    let event = Event {
+        type_: if happened.warning { EventType::Warning } else { EventType::Normal },
+        reason: happened.reason.as_str().to_owned(),
+        note: Some(note),
+        action: "Reconcile".to_owned(),
+        secondary: None,
+    };
+    let (recorder, reference) = (context.events.clone(), object.object_ref(&()));
+    context.tasks.spawn(async move {
+        match timeout(WRITE_TIMEOUT, recorder.publish(&event, &reference)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "an event was not published"),
+            Err(_) => tracing::debug!("an event was not published in time"),
+        }
+    });
+}

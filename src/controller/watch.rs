@@ -1,0 +1,235 @@
+//! Watches both kinds and the Secrets, and runs the passes that they cause.
+
+use std::sync::Arc;
+
+use futures::{
+    Stream, StreamExt, TryStreamExt,
+    channel::mpsc::{UnboundedReceiver, unbounded},
+    future::{join, join_all, ready},
+};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{Patch, PatchParams},
+    core::{NamespaceResourceScope, PartialObjectMeta},
+    runtime::{
+        Config, Controller, WatchStreamExt,
+        controller::Action,
+        reflector::{self, Store},
+        watcher,
+    },
+};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Context, Kind, detached,
+    cache::{Cache, Guarded, Key, Ref},
+    publish::MANAGER,
+};
+use crate::{
+    crd::{ChatbotDeployment, ChatbotVersion, Reason, conditions},
+    plan::whole,
+};
+
+/// Which objects are looked at.
+#[derive(Clone, Debug, Default)]
+pub struct Scope {
+    /// Only these namespaces; none: all.
+    pub namespaces: Vec<String>,
+    /// Only objects with these labels.
+    pub selector: Option<String>,
+    /// Passes at a time.
+    pub concurrency: usize,
+}
+
+impl Scope {
+    fn parts(&self) -> Vec<Option<&str>> {
+        match self.namespaces.as_slice() {
+            [] => vec![None],
+            some => some.iter().map(|namespace| Some(namespace.as_str())).collect(),
+        }
+    }
+}
+
+/// Runs until `stop`; returns when every pass has ended.
+pub async fn run(context: Arc<Context>, scope: Scope, stop: CancellationToken) {
+    let (versions, deployments): (Vec<_>, Vec<_>) = scope
+        .parts()
+        .into_iter()
+        .map(|namespace| {
+            let (wake_versions, woken_versions) = unbounded();
+            let (wake_deployments, woken_deployments) = unbounded();
+            context.add_wakers(wake_versions, wake_deployments);
+            (
+                controller::<ChatbotVersion>(&context, &scope, namespace, woken_versions, &stop, |c| &c.versions),
+                controller::<ChatbotDeployment>(&context, &scope, namespace, woken_deployments, &stop, |c| &c.deployments),
+            )
+        })
+        .unzip();
+    let secrets = scope.parts().into_iter().map(|namespace| follow_secrets(&context, namespace, stop.clone()));
+    let secrets: Vec<_> = secrets.collect();
+    let full = tokio::spawn(announce_full(context.clone()));
+    join(join(join_all(versions), join_all(deployments)), join_all(secrets)).await;
+    full.abort();
+}
+
+/// Lets the passes begin once every cache is full.
+async fn announce_full(context: Arc<Context>) {
+    for store in context.versions.stores() {
+        if store.wait_until_ready().await.is_err() {
+            return;
+        }
+    }
+    for store in context.deployments.stores() {
+        if store.wait_until_ready().await.is_err() {
+            return;
+        }
+    }
+    tracing::info!("caches are full");
+    context.caches_are_full();
+}
+
+fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<Scope = NamespaceResourceScope>,
+    K::DynamicType: Default,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+fn watched(scope: &Scope) -> watcher::Config {
+    let config = watcher::Config::default().any_semantic();
+    match &scope.selector {
+        Some(selector) => config.labels(selector),
+        None => config,
+    }
+}
+
+/// The controller of one kind in one namespace, as a future that ends after `stop`.
+fn controller<K: Kind>(
+    context: &Arc<Context>,
+    scope: &Scope,
+    namespace: Option<&str>,
+    woken: UnboundedReceiver<Ref<K>>,
+    stop: &CancellationToken,
+    cache: fn(&Context) -> &Cache<K>,
+) -> impl Future<Output = ()> + Send + use<K> {
+    let (store, writer) = reflector::store::<Guarded<K>>();
+    cache(context).add(store.clone());
+    let follower = context.clone();
+    let objects = watcher(scoped::<Guarded<K>>(&context.client, namespace), watched(scope))
+        .default_backoff()
+        .modify(|object| object.managed_fields_mut().clear())
+        .reflect(writer)
+        .inspect_ok(move |event| follow(event, cache(&follower), &follower))
+        .touched_objects();
+    Controller::for_stream(without_errors(K::KIND, objects), store as Store<Guarded<K>>)
+        .reconcile_on(woken)
+        .with_config(Config::default().concurrency(u16::try_from(scope.concurrency).unwrap_or(u16::MAX)))
+        .graceful_shutdown_on(stop.clone().cancelled_owned())
+        .run(one, |_, never: &std::convert::Infallible, _| match *never {}, context.clone())
+        .for_each(|result| {
+            if let Err(error) = result {
+                tracing::debug!(%error, "controller");
+            }
+            ready(())
+        })
+}
+
+/// One look at one object, or at the reason why it cannot be read.
+async fn one<K: Kind>(object: Arc<Guarded<K>>, context: Arc<Context>) -> Result<Action, std::convert::Infallible> {
+    Ok(match &object.0 {
+        Ok(object) => detached(Arc::new(object.clone()), context).await,
+        Err(invalid) => {
+            let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+            tracing::error!(kind = K::KIND, namespace, name, error = %invalid.error, "the object cannot be read");
+            report_unreadable::<K>(&object, &invalid.error, &context).await;
+            Action::await_change()
+        }
+    })
+}
+
+/// Says on the object itself that it cannot be read; the others go on.
+async fn report_unreadable<K: Kind>(object: &Guarded<K>, error: &str, context: &Context) {
+    let meta = object.meta();
+    let message = format!("The object cannot be read: {error}. Correct it, or upgrade the CRDs and the operator together.");
+    let conditions = conditions(&[], Reason::InvalidSpec, &message, None, meta.generation, &whole(Context::now()));
+    let patch = json!({
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
+        "metadata": {"name": meta.name, "resourceVersion": meta.resource_version},
+        "status": {"observedGeneration": meta.generation, "conditions": conditions},
+    });
+    let api: Api<PartialObjectMeta<K>> = Api::namespaced(context.client.clone(), meta.namespace.as_deref().unwrap_or_default());
+    let name = meta.name.as_deref().unwrap_or_default();
+    // a second manager: what this one says goes when the object can be read again
+    let params = PatchParams::apply(&format!("{MANAGER}-unreadable")).force();
+    if let Err(error) = api.patch_status(name, &params, &Patch::Apply(&patch)).await {
+        tracing::debug!(%error, "not written");
+    }
+}
+
+/// Keeps the index in step and wakes whoever depends on what changed.
+fn follow<K: Kind>(event: &watcher::Event<Guarded<K>>, cache: &Cache<K>, context: &Context) {
+    cache.follow(event);
+    let (watcher::Event::Apply(object) | watcher::Event::InitApply(object) | watcher::Event::Delete(object)) = event else {
+        return;
+    };
+    if let watcher::Event::Delete(object) = event {
+        context.forget(&object.uid().unwrap_or_default());
+    }
+    // before that everything is looked at anyway
+    if let Ok(object) = &object.0
+        && context.are_caches_full()
+    {
+        object.wake_others(context);
+    }
+}
+
+/// Secrets by name alone: no payload is transferred or kept.
+async fn follow_secrets(context: &Arc<Context>, namespace: Option<&str>, stop: CancellationToken) {
+    let secrets = watcher(scoped::<PartialObjectMeta<Secret>>(&context.client, namespace), watcher::Config::default().any_semantic())
+        .default_backoff()
+        .touched_objects();
+    let changed = without_errors("Secret", secrets).take_until(stop.cancelled_owned());
+    changed
+        .for_each(|secret| {
+            if let Ok(secret) = secret {
+                let (namespace, name) = (secret.namespace().unwrap_or_default(), secret.name_any());
+                context.credentials.forget(&namespace, &name);
+                context.wake_versions(Key::secret(&namespace, &name));
+                context.wake_deployments(Key::secret(&namespace, &name));
+            }
+            ready(())
+        })
+        .await;
+}
+
+/// Each watch backs off by itself; the controller, which would pause all of them, need not know.
+fn without_errors<K: Send + 'static>(
+    what: &'static str,
+    stream: impl Stream<Item = watcher::Result<K>> + Send + 'static,
+) -> impl Stream<Item = watcher::Result<K>> + Send + 'static {
+    let mut complaint = None;
+    stream.filter_map(move |result| {
+        ready(match result {
+            Ok(object) => {
+                complaint = None;
+                Some(Ok(object))
+            }
+            Err(error) => {
+                let error = error.to_string();
+                if complaint.as_ref() != Some(&error) {
+                    tracing::warn!(what, %error, "the watch broke; it is begun anew");
+                }
+                complaint = Some(error);
+                None
+            }
+        })
+    })
+}
+

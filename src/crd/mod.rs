@@ -1,0 +1,76 @@
+//! The API: both kinds, their shared words, and the CRDs as YAML.
+//!
+//! Nothing here is async, reads a clock or knows the service.
+
+mod common;
+mod condition;
+mod deployment;
+mod version;
+
+pub use common::{
+    CommonStatus, CredentialsRef, DeletionPolicy, Environment, LiveEnvironment, Operation, OperationRecord,
+    OperationResult, Retry, parse_duration,
+};
+pub use condition::{ConditionType, Reason, Verdict, conditions};
+pub use deployment::{
+    Active, Cause, ChatbotDeployment, ChatbotDeploymentSpec, ChatbotDeploymentStatus, Command, DriftPolicy, FailedRollout,
+    HistoryEntry, LocalRef, OnFailure, PromoteAfter, Retiring, Reversals, RollbackMethod, RollbackPolicy, RunningOperation,
+    Target, VersionSource,
+};
+pub use version::{ChatbotVersion, ChatbotVersionSpec, ChatbotVersionStatus, Intent};
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSON};
+use kube::CustomResourceExt;
+
+/// API group of both kinds.
+pub const GROUP: &str = "chatcaptain.dev";
+
+/// Finalizer on versions, and on deployments that still have a version to delete.
+pub const FINALIZER: &str = "chatcaptain.dev/finalizer";
+
+/// Commands and settings that live in annotations, because git does not hold them.
+pub mod annotation {
+    /// Any token: look now, past any backoff; echoed in `status.lastHandledReconcileAt`.
+    pub const RECONCILE_REQUESTED_AT: &str = "chatcaptain.dev/reconcile-requested-at";
+    /// Id of an existing version that this `ChatbotVersion` takes over instead of creating one.
+    pub const ADOPT_ID: &str = "chatcaptain.dev/adopt-id";
+    /// Any new token: create again although the version was lost, or although one of that name exists.
+    pub const RECREATE: &str = "chatcaptain.dev/recreate";
+    /// Any value: let the object go at once and leave its version behind, on record.
+    pub const FORCE_ORPHAN: &str = "chatcaptain.dev/force-orphan";
+    /// `previous`, a `ChatbotVersion`'s name or a version id; holds until the spec changes.
+    pub const ROLLBACK_TO: &str = "chatcaptain.dev/rollback-to";
+    /// On a namespace: `Delete` or `Retain` for the versions in it that do not say so themselves.
+    pub const DELETION_POLICY: &str = "chatcaptain.dev/deletion-policy";
+}
+
+/// Both CRDs, as they are served by `chatcaptain-operator crds`.
+#[must_use]
+pub fn all() -> Vec<CustomResourceDefinition> {
+    vec![unborn(ChatbotVersion::crd()), unborn(ChatbotDeployment::crd())]
+}
+
+/// Defaults `status` to `{observedGeneration: -1}`: without it kstatus takes an object that the
+/// operator has not seen yet for done (kstatus, "the status of a resource without status is Current").
+fn unborn(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
+    for version in &mut crd.spec.versions {
+        let properties = version
+            .schema
+            .as_mut()
+            .and_then(|schema| schema.open_api_v3_schema.as_mut())
+            .and_then(|schema| schema.properties.as_mut());
+        if let Some(status) = properties.and_then(|properties| properties.get_mut("status")) {
+            status.default = Some(JSON(serde_json::json!({"observedGeneration": -1})));
+            status.nullable = None;
+        }
+    }
+    crd
+}
+
+/// A CRD as one YAML document.
+///
+/// # Errors
+/// When the document cannot be written, which would be a bug in the YAML library.
+pub fn yaml(crd: &CustomResourceDefinition) -> Result<String, serde_saphyr::ser::Error> {
+    Ok(format!("---\n{}", serde_saphyr::to_string(crd)?))
+}

@@ -1,0 +1,302 @@
+//! Decisions: what is seen becomes one step, and what came of the step becomes a status.
+//!
+//! Everything here is pure: no clock, no client, no randomness; the caller hands those in. That is why tests
+//! can walk every state.
+
+pub mod deployment;
+pub mod status;
+pub mod version;
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+
+use crate::{
+    chatcaptain::{Call, Class, Deployments, Failure, Inventory},
+    crd::{DeletionPolicy, Reason, annotation, parse_duration},
+};
+
+/// What the operator's flags decide.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Names this installation in markers; the same for every cluster that is rebuilt from the same git.
+    pub owner_id: String,
+    /// How often the service is looked at.
+    pub interval: Duration,
+    /// The shortest interval an object may ask for.
+    pub min_interval: Duration,
+    /// How long the service may take to list what it has created.
+    pub visibility_grace: Duration,
+    /// What deletion means where neither object nor namespace says so.
+    pub deletion_policy: DeletionPolicy,
+    /// How long a deletion waits for credentials.
+    pub deletion_timeout: Duration,
+}
+
+impl Rules {
+    /// The interval of an object.
+    #[must_use]
+    pub fn interval(&self, asked: Option<&str>) -> Duration {
+        asked.and_then(|text| parse_duration(text).ok()).unwrap_or(self.interval).max(self.min_interval)
+    }
+}
+
+/// Why the service told nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Blocked {
+    /// The Secret or the key in it is missing.
+    CredentialsMissing,
+    /// The service refuses the key.
+    KeyRefused,
+    /// The key lacks a permission.
+    PermissionDenied,
+    /// The service does not know the chatbot.
+    ChatbotNotFound,
+    /// Calls pause.
+    Throttled,
+    /// The service cannot be reached or fails.
+    Unavailable,
+}
+
+impl Blocked {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::CredentialsMissing,
+        Self::KeyRefused,
+        Self::PermissionDenied,
+        Self::ChatbotNotFound,
+        Self::Throttled,
+        Self::Unavailable,
+    ];
+
+    /// The condition's reason.
+    #[must_use]
+    pub fn reason(self) -> Reason {
+        match self {
+            Self::CredentialsMissing => Reason::CredentialsMissing,
+            Self::KeyRefused => Reason::KeyRefused,
+            Self::PermissionDenied => Reason::PermissionDenied,
+            Self::ChatbotNotFound => Reason::ChatbotNotFound,
+            Self::Throttled => Reason::Throttled,
+            Self::Unavailable => Reason::ServiceUnavailable,
+        }
+    }
+
+    /// It comes right without a human.
+    #[must_use]
+    pub fn is_transient(self) -> bool {
+        matches!(self, Self::Throttled | Self::Unavailable)
+    }
+
+    /// Nobody can authenticate: a deletion does not wait for this for ever.
+    #[must_use]
+    pub fn is_credentials(self) -> bool {
+        matches!(self, Self::CredentialsMissing | Self::KeyRefused | Self::PermissionDenied)
+    }
+
+    /// What a failed look at the service means.
+    #[must_use]
+    pub fn from_failure(failure: &Failure) -> Self {
+        match failure.class {
+            Class::Refused(_) => Self::ChatbotNotFound,
+            Class::Forbidden { whole_key: true } => Self::KeyRefused,
+            Class::Forbidden { whole_key: false } => Self::PermissionDenied,
+            Class::Throttled { .. } => Self::Throttled,
+            Class::Unsent | Class::Unknown => Self::Unavailable,
+        }
+    }
+}
+
+/// Why the service told nothing, in words, and when to ask again.
+#[derive(Clone, Debug)]
+pub struct Obstacle {
+    /// What stands in the way.
+    pub blocked: Blocked,
+    /// What it is and what to do next.
+    pub message: String,
+    /// How long the service asks to wait.
+    pub pause: Option<Duration>,
+}
+
+impl Obstacle {
+    /// What stands in the way after a failed call with the key from `secret`.
+    #[must_use]
+    pub fn new(failure: &Failure, secret: &str, chatbot: &str) -> Self {
+        let blocked = Blocked::from_failure(failure);
+        let said = &failure.message;
+        let message = match blocked {
+            Blocked::KeyRefused => {
+                format!("The service refuses the API key in Secret {secret} ({said}); put a valid key there.")
+            }
+            Blocked::PermissionDenied => permission_message(failure.call, secret, said),
+            Blocked::ChatbotNotFound => format!(
+                "The service refuses to list the versions of chatbot {chatbot} ({said}); \
+                 check spec.chatbotId and that the key in Secret {secret} belongs to its account."
+            ),
+            Blocked::Throttled => "The service asks to slow down; the object is looked at again when the pause is over.".to_owned(),
+            Blocked::Unavailable | Blocked::CredentialsMissing => {
+                format!("The service gives no usable answer ({said}); it is asked again, nothing needs to be done.")
+            }
+        };
+        let pause = if let Class::Throttled { retry_after } = failure.class { retry_after } else { None };
+        Self { blocked, message, pause }
+    }
+}
+
+/// Names the permission that a key lacks and the next step.
+#[must_use]
+pub fn permission_message(call: Call, secret: &str, said: &str) -> String {
+    format!("The API key in Secret {secret} lacks the permission for {} ({said}); grant it.", call.permission())
+}
+
+/// What the service told.
+#[derive(Clone)]
+pub enum Look {
+    /// It was not asked: there is nothing to know.
+    NotAsked,
+    /// It told nothing.
+    Blocked(Obstacle),
+    /// It told.
+    Shown {
+        /// The bot's versions.
+        inventory: Arc<Inventory>,
+        /// What is live, where the key may read it.
+        deployments: Option<Arc<Deployments>>,
+        /// What this key does not list is gone.
+        trusted: bool,
+    },
+}
+
+/// When to look at an object again.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Pace {
+    /// At once, with the object as it was just written.
+    Again,
+    /// After this time, or when something happens.
+    After(Duration),
+    /// When something happens.
+    Idle,
+}
+
+/// An event to be shown in `kubectl describe`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Happened {
+    /// A human should look at it.
+    pub warning: bool,
+    /// What, in one word; listed in the README.
+    pub reason: EventReason,
+    /// What happened and the next step.
+    pub note: String,
+}
+
+macro_rules! event_reasons {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// What events tell. The README's table is held to this list by a test.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum EventReason { $($(#[doc = $doc])+ $name,)+ }
+
+        impl EventReason {
+            /// All of them, in the order of the README's table.
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+
+            /// The event's `reason`.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)+ }
+            }
+
+            /// What it means, for the README's table.
+            #[must_use]
+            pub fn meaning(self) -> &'static str {
+                match self { $(Self::$name => concat!($($doc,)+).trim_ascii(),)+ }
+            }
+        }
+    };
+}
+
+event_reasons! {
+    /// A version that existed already was taken over; nothing was created.
+    Adopted,
+    /// A create without a usable answer had made its version; it was found and recorded.
+    CreateRecovered,
+    /// The environment runs the wanted version after a deploy.
+    Deployed,
+    /// The environment went back to an earlier version.
+    RolledBack,
+    /// A rollback was refused or showed no effect; the version is deployed instead.
+    RollbackFellBack,
+    /// A version did not become live in time.
+    RolloutFailed,
+    /// Somebody deployed another version by hand.
+    DriftDetected,
+    /// A version is no longer in the service.
+    VersionLost,
+    /// The deletion of a live version was handed over to the ChatbotDeployment that runs it.
+    HandedOver,
+    /// A version whose deletion was handed over is gone.
+    Retired,
+    /// An object was let go while its version may still be in the service.
+    Orphaned,
+}
+
+/// What a pass has to say.
+#[derive(Clone, Debug)]
+pub struct Told<S> {
+    /// The status to publish, if it says something new.
+    pub status: S,
+    /// The finalizer is to be set or removed; nothing else is written then.
+    pub finalizer: Option<bool>,
+    /// When to look again.
+    pub pace: Pace,
+    /// What to tell as events.
+    pub events: Vec<Happened>,
+    /// Ids that may be left behind in the service.
+    pub orphans: Vec<String>,
+}
+
+impl<S> Told<S> {
+    /// A status and when to look again.
+    #[must_use]
+    pub fn new(status: S, pace: Pace) -> Self {
+        Self { status, finalizer: None, pace, events: Vec::new(), orphans: Vec::new() }
+    }
+
+    /// With one more event.
+    #[must_use]
+    pub fn event(mut self, warning: bool, reason: EventReason, note: impl Into<String>) -> Self {
+        self.events.push(Happened { warning, reason, note: note.into() });
+        self
+    }
+}
+
+/// The value of an annotation.
+#[must_use]
+pub fn annotated<'a>(meta: &'a ObjectMeta, key: &str) -> Option<&'a str> {
+    meta.annotations.as_ref()?.get(key).map(String::as_str)
+}
+
+/// A `reconcile-requested-at` token that was not acted on yet.
+#[must_use]
+pub fn requested(meta: &ObjectMeta, handled: Option<&str>) -> bool {
+    annotated(meta, annotation::RECONCILE_REQUESTED_AT).is_some_and(|token| handled != Some(token))
+}
+
+/// A time as objects keep it: in whole seconds.
+#[must_use]
+pub fn whole(time: Timestamp) -> Time {
+    Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
+}
+
+/// Time from `since` to `now`; zero if the clock went back.
+#[must_use]
+pub fn elapsed(since: &Time, now: Timestamp) -> Duration {
+    Duration::try_from(now.duration_since(since.0)).unwrap_or_default()
+}
+
+/// Of two objects with one claim, whether `a` was there first.
+#[must_use]
+pub fn is_older(a: &ObjectMeta, b: &ObjectMeta) -> bool {
+    let key = |meta: &ObjectMeta| (meta.creation_timestamp.as_ref().map(|t| t.0), meta.uid.clone());
+    key(a) < key(b)
+}

@@ -1,0 +1,288 @@
+//! From everything that was looked at to the few things that matter.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+
+use super::{Deletion, Liveness, Record, Seen, Sight};
+use crate::{
+    chatcaptain::{Inventory, Marker, NewVersion, Version},
+    crd::{
+        ChatbotDeployment, ChatbotVersion, ChatbotVersionStatus, DeletionPolicy, Environment, FINALIZER, Intent,
+        LiveEnvironment, Operation, OperationRecord, OperationResult, annotation,
+    },
+    plan::{Look, Rules, annotated, elapsed, requested, status::is_held},
+};
+
+/// Everything that was looked at for one pass.
+#[derive(Clone)]
+pub struct Facts {
+    /// The object.
+    pub object: Arc<ChatbotVersion>,
+    /// What the service told.
+    pub look: Look,
+    /// This process wrote the open intent and has not sent the create yet.
+    pub permit: bool,
+    /// The ids among the candidates that other objects hold.
+    pub claimed: HashSet<String>,
+    /// An older object that holds the same id, as `namespace/name`.
+    pub older_claim: Option<String>,
+    /// An older object wants a version of the same name and its create is not settled.
+    pub rival: bool,
+    /// The deployments that decide this bot's environments.
+    pub slots: BTreeMap<LiveEnvironment, Arc<ChatbotDeployment>>,
+    /// The deletion policy of the namespace, where it has one.
+    pub namespace_policy: Option<DeletionPolicy>,
+    /// The flags.
+    pub rules: Arc<Rules>,
+    /// Whole seconds.
+    pub now: Timestamp,
+    /// A random id for a new attempt.
+    pub attempt: String,
+    /// Randomness for backoff, 0 to 1.
+    pub jitter: f64,
+}
+
+impl Facts {
+    /// What matters.
+    #[must_use]
+    pub fn see(&self) -> Seen {
+        let meta = &self.object.metadata;
+        let status = self.status();
+        let record = self.record();
+        Seen {
+            suspended: self.object.spec.suspend == Some(true),
+            deleting: meta.deletion_timestamp.is_some().then(|| self.deletion()),
+            finalizer: meta.finalizers.iter().flatten().any(|f| f == FINALIZER),
+            conflict: self.older_claim.is_some(),
+            rival: self.rival,
+            recreate: annotated(meta, annotation::RECREATE)
+                .is_some_and(|token| status.last_handled_recreate.as_deref() != Some(token)),
+            held: is_held(&status.common, meta, self.now),
+            record,
+            sight: self.sight(record),
+        }
+    }
+
+    /// The status as it stands; that of a newborn is empty.
+    #[must_use]
+    pub fn status(&self) -> ChatbotVersionStatus {
+        self.object.status.clone().unwrap_or_default()
+    }
+
+    /// The line that marks this object's version.
+    #[must_use]
+    pub fn marker(&self) -> Marker {
+        let meta = &self.object.metadata;
+        let (namespace, name) = (meta.namespace.as_deref(), meta.name.as_deref());
+        Marker::new(&self.rules.owner_id, namespace.unwrap_or_default(), name.unwrap_or_default())
+    }
+
+    /// What a create sends. Where a deployment decides the environment, the version is created for `dev`:
+    /// a create that deploys would move that environment before git says so.
+    #[must_use]
+    pub fn new_version(&self) -> NewVersion {
+        let asked = self.object.spec.environment.unwrap_or(Environment::Dev);
+        let claimed = asked.deploys_to().is_some_and(|environment| self.slots.contains_key(&environment));
+        NewVersion {
+            name: self.object.version_name().to_owned(),
+            description: self.marker().append_to(self.object.spec.description.as_deref()),
+            environment: if claimed { Environment::Dev.as_str() } else { asked.as_str() },
+        }
+    }
+
+    /// The known version as the service lists it.
+    #[must_use]
+    pub fn listed(&self) -> Option<&Version> {
+        let Look::Shown { inventory, .. } = &self.look else { return None };
+        inventory.version(self.object.version_id()?)
+    }
+
+    /// The versions of the list that could be this object's, whoever holds them.
+    #[must_use]
+    pub fn candidates<'a>(&self, inventory: &'a Inventory) -> Vec<&'a Version> {
+        if let Some(id) = annotated(&self.object.metadata, annotation::ADOPT_ID) {
+            return inventory.version(id).into_iter().collect();
+        }
+        let marker = self.marker();
+        let marked: Vec<&Version> = inventory.marked(&marker).collect();
+        if !marked.is_empty() {
+            return marked;
+        }
+        let sent = marker.append_to(self.object.spec.description.as_deref());
+        let known = self.intent().map(|intent| intent.known_ids.as_slice()).unwrap_or_default();
+        let name = self.object.version_name();
+        inventory
+            .unreadable(name, &sent)
+            .filter(|version| !known.iter().any(|id| id == version.id.as_str()))
+            .collect()
+    }
+
+    /// The one version that is this object's though status does not say so yet.
+    #[must_use]
+    pub fn found<'a>(&self, inventory: &'a Inventory) -> Option<&'a Version> {
+        let mut ours = self.candidates(inventory).into_iter().filter(|v| !self.claimed.contains(v.id.as_str()));
+        ours.next().filter(|_| ours.next().is_none())
+    }
+
+    pub(super) fn intent(&self) -> Option<&Intent> {
+        self.object.status.as_ref()?.intent.as_ref()
+    }
+
+    fn record(&self) -> Record {
+        if self.object.version_id().is_some() && self.intent().is_none() {
+            return Record::Known;
+        }
+        match self.intent() {
+            None => Record::Nothing,
+            Some(_) if self.permit => Record::Fresh,
+            Some(Intent { unconfirmed_since: None, .. }) => Record::Open,
+            // both times are whole seconds: strictly more is at least the grace
+            Some(Intent { unconfirmed_since: Some(since), .. })
+                if elapsed(since, self.now) > self.rules.visibility_grace =>
+            {
+                Record::Searched
+            }
+            Some(_) => Record::Searching,
+        }
+    }
+
+    fn sight(&self, record: Record) -> Sight {
+        let inventory = match &self.look {
+            Look::NotAsked => return Sight::NotAsked,
+            Look::Blocked(obstacle) => return Sight::Blocked(obstacle.blocked),
+            Look::Shown { inventory, .. } => inventory,
+        };
+        if record == Record::Known {
+            return match self.listed() {
+                Some(_) => Sight::Present,
+                None if self.is_young() => Sight::Young,
+                None => Sight::Absent,
+            };
+        }
+        if let Some(id) = annotated(&self.object.metadata, annotation::ADOPT_ID) {
+            return self.sight_of_adoption(inventory, id);
+        }
+        let all = self.candidates(inventory);
+        let readable = all.iter().any(|version| version.marker().is_some());
+        let free = all.iter().filter(|version| !self.claimed.contains(version.id.as_str())).count();
+        match (free, record) {
+            (0, _) => Sight::Nobody,
+            // without a marker it only counts if it came after an intent whose create may be out
+            (_, Record::Nothing | Record::Fresh) if !readable => Sight::Unclear,
+            (1, _) => Sight::One,
+            _ => Sight::Many,
+        }
+    }
+
+    fn sight_of_adoption(&self, inventory: &Inventory, id: &str) -> Sight {
+        match inventory.version(id) {
+            None => Sight::AdoptMissing,
+            Some(_) if self.claimed.contains(id) => Sight::AdoptForeign,
+            Some(version) => match version.marker() {
+                Some(marker) if marker != self.marker().as_str() => Sight::AdoptForeign,
+                _ => Sight::One,
+            },
+        }
+    }
+
+    /// Recorded so lately that the service may not list it yet.
+    fn is_young(&self) -> bool {
+        let status = self.object.status.as_ref();
+        status.into_iter().flat_map(|status| &status.common.last_operations).any(|record| {
+            record.operation == Operation::Create && elapsed(&record.at, self.now) <= self.rules.visibility_grace
+        })
+    }
+
+    fn deletion(&self) -> Deletion {
+        let meta = &self.object.metadata;
+        let policy = self.object.spec.deletion_policy.or(self.namespace_policy).unwrap_or(self.rules.deletion_policy);
+        let since = meta.deletion_timestamp.as_ref();
+        let accepted = |operation: &OperationRecord| {
+            operation.operation == Operation::Delete
+                && operation.result != OperationResult::Refused
+                && elapsed(&operation.at, self.now) <= self.rules.visibility_grace
+        };
+        Deletion {
+            delete: policy == DeletionPolicy::Delete,
+            forced: annotated(meta, annotation::FORCE_ORPHAN).is_some(),
+            overdue: since.is_some_and(|since| elapsed(since, self.now) > self.rules.deletion_timeout),
+            sent: self.status().common.last_operations.iter().any(accepted),
+            trusted: matches!(self.look, Look::Shown { trusted: true, .. }),
+            live: self.liveness(),
+        }
+    }
+
+    fn liveness(&self) -> Liveness {
+        let Some(id) = self.object.version_id() else { return Liveness::Idle };
+        let live_in = self.live_in();
+        let mut live = live_in.clone().unwrap_or_default();
+        for (&environment, slot) in &self.slots {
+            // a rollout under way makes it live in a moment
+            let runs = slot.status.as_ref().is_some_and(|status| {
+                status.operation.as_ref().is_some_and(|operation| operation.version_id == id)
+                    || (live_in.is_none() && status.active.as_ref().is_some_and(|active| active.version_id == id))
+            });
+            if runs && !live.contains(&environment) {
+                live.push(environment);
+            }
+        }
+        if live.is_empty() {
+            return if live_in.is_some() || self.is_nowhere() { Liveness::Idle } else { Liveness::Unknowable };
+        }
+        let takers: Vec<_> = live.iter().map(|environment| self.slots.get(environment)).collect();
+        let taken = |slot: &Arc<ChatbotDeployment>| {
+            slot.status.as_ref().is_some_and(|status| status.retiring.iter().any(|r| r.version_id == id))
+        };
+        match takers.iter().copied().collect::<Option<Vec<_>>>() {
+            None => Liveness::Alone,
+            // the last one to let go deletes it, so one that has noted it is enough
+            Some(slots) if slots.iter().any(|slot| taken(slot)) => Liveness::Taken,
+            Some(_) => Liveness::Offered,
+        }
+    }
+
+    /// Without a deployment status: never deployed, or each environment is known to run another version.
+    fn is_nowhere(&self) -> bool {
+        let Look::Shown { inventory, .. } = &self.look else { return false };
+        let never = self.listed().is_some_and(|version| version.deployed.is_none()) && inventory.tells_deployed();
+        let elsewhere = LiveEnvironment::ALL.iter().all(|environment| {
+            self.slots.get(environment).and_then(|slot| slot.status.as_ref()).is_some_and(|status| status.active.is_some())
+        });
+        never || elsewhere
+    }
+
+    /// The environments that run the known version; `None` if the key may not read it.
+    pub(super) fn live_in(&self) -> Option<Vec<LiveEnvironment>> {
+        let Look::Shown { inventory, deployments: Some(deployments), .. } = &self.look else { return None };
+        let id = self.object.version_id()?;
+        let mut live = Vec::new();
+        for environment in LiveEnvironment::ALL {
+            let Some(deployed) = deployments.of(environment.as_str()) else { continue };
+            match deployed.resolve(inventory) {
+                Some(version) if version.id.as_str() == id => live.push(environment),
+                Some(_) => {}
+                // something runs that cannot be told from this version
+                None => return None,
+            }
+        }
+        Some(live)
+    }
+
+    /// How old what the service shows may be for this object.
+    #[must_use]
+    pub fn interval(&self) -> Duration {
+        self.rules.interval(self.object.spec.interval.as_deref())
+    }
+
+    /// An unhandled `reconcile-requested-at`.
+    #[must_use]
+    pub fn is_requested(&self) -> bool {
+        let handled = self.object.status.as_ref().and_then(|s| s.common.last_handled_reconcile_at.as_deref());
+        requested(&self.object.metadata, handled)
+    }
+}

@@ -1,0 +1,216 @@
+//! How the service answers: versions as the settings show them, and errors in their two forms.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::model::{Bot, Environment, Moment, Version};
+use crate::record::Operation;
+use crate::settings::{
+    CreateAnswer, DeployAnswer, Descriptions, FailuresAs, FieldShown, Settings, UnknownId,
+};
+
+/// What the client gets.
+#[derive(Debug, Clone)]
+pub enum Reply {
+    /// An HTTP answer.
+    Answer(Answer),
+    /// The end of the connection.
+    Cut,
+}
+
+/// An HTTP answer.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub status: u16,
+    pub body: Body,
+    pub retry_after: Option<String>,
+}
+
+/// The body of an answer.
+#[derive(Debug, Clone)]
+pub enum Body {
+    Empty,
+    Json(Vec<u8>),
+    Html(&'static str),
+}
+
+/// Why the service did not do what was asked.
+#[derive(Debug)]
+pub enum Refusal {
+    /// The body is wrong: always 400.
+    Invalid(Vec<String>),
+    /// Guards and routing: always this HTTP error.
+    Http(u16, String),
+    /// The operation itself was refused: HTTP error or 200, by `failuresAs`.
+    Refused(u16, String),
+    /// There is no such version.
+    UnknownVersion,
+}
+
+impl Answer {
+    pub fn json(status: u16, value: &Value) -> Self {
+        Self::raw(status, value.to_string().into_bytes())
+    }
+
+    pub const fn raw(status: u16, body: Vec<u8>) -> Self {
+        Self::new(status, Body::Json(body))
+    }
+
+    pub const fn new(status: u16, body: Body) -> Self {
+        Self {
+            status,
+            body,
+            retry_after: None,
+        }
+    }
+
+    /// An error in the form the framework gives it.
+    pub fn error(status: u16, message: impl Into<Value>) -> Self {
+        let mut error = json!({"statusCode": status, "message": message.into()});
+        let named = axum::http::StatusCode::from_u16(status).ok();
+        if let Some(name) = named.and_then(|status| status.canonical_reason()) {
+            error["error"] = name.into();
+        }
+        Self::json(status, &error)
+    }
+}
+
+/// The answer to an operation that was refused.
+pub fn refusal(settings: &Settings, operation: Operation, refusal: Refusal) -> Answer {
+    let as_ok = settings.failures_as == FailuresAs::Ok;
+    match refusal {
+        Refusal::Invalid(messages) => Answer::error(400, messages),
+        Refusal::Refused(_, message) if as_ok => failure_as_ok(operation, &message),
+        Refusal::Http(status, message) | Refusal::Refused(status, message) => {
+            Answer::error(status, message)
+        }
+        Refusal::UnknownVersion => match settings.unknown_id {
+            _ if as_ok => failure_as_ok(operation, "Version not found"),
+            UnknownId::Ok => failure_as_ok(operation, "Version not found"),
+            UnknownId::NotFound => Answer::error(404, "Version not found"),
+            UnknownId::BadRequest => Answer::error(400, "Invalid version id"),
+        },
+    }
+}
+
+fn failure_as_ok(operation: Operation, message: &str) -> Answer {
+    let body = match operation {
+        // an empty list beside an error: whoever overlooks the error believes all is gone
+        Operation::List => json!({"versions": [], "error": message}),
+        Operation::Delete => json!({"deleted": false, "error": message}),
+        Operation::Rollback => json!({"rolledBack": false, "error": message}),
+        Operation::Create | Operation::Deploy | Operation::Status => json!({"error": message}),
+    };
+    Answer::json(200, &body)
+}
+
+/// A version as the API shows it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Shown<'a> {
+    id: &'a str,
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<&'a str>,
+    created: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deployed: Option<String>,
+    model_id: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version_number: Option<&'a str>,
+    stats: serde_json::Map<String, Value>,
+}
+
+/// The JSON of a version.
+pub fn version(settings: &Settings, version: &Version) -> String {
+    let deployed = version.deployed.map(Moment::text);
+    let shown = Shown {
+        id: &version.id,
+        name: &version.name,
+        description: description(settings.descriptions, version.description.as_deref()),
+        created: version.created.text(),
+        deployed: deployed.filter(|_| settings.deployed_field == FieldShown::Shown),
+        model_id: "model-1",
+        version_number: Some(version.number.as_str())
+            .filter(|_| settings.version_number_field == FieldShown::Shown),
+        stats: serde_json::Map::new(),
+    };
+    serde_json::to_string(&shown).unwrap_or_default()
+}
+
+fn description(how: Descriptions, text: Option<&str>) -> Option<&str> {
+    match how {
+        Descriptions::AsSent => text,
+        Descriptions::Missing => None,
+        Descriptions::Cut(length) => text.map(|text| {
+            let end = text.char_indices().nth(length);
+            end.map_or(text, |(end, _)| &text[..end])
+        }),
+    }
+}
+
+/// The list of versions. Each version keeps its JSON, so a list is little more than a copy.
+pub fn list(settings: &Settings, bot: &mut Bot, now: Moment) -> Answer {
+    let mut body = Vec::with_capacity(4096);
+    body.extend_from_slice(b"{\"versions\":[");
+    let start = body.len();
+    let delay = Duration::from_millis(settings.list_delay_ms);
+    for one in bot.versions_mut() {
+        if now.since(one.created) < delay {
+            continue;
+        }
+        if body.len() > start {
+            body.push(b',');
+        }
+        if one.shown.is_none() {
+            one.shown = Some(version(settings, one));
+        }
+        body.extend_from_slice(one.shown.as_deref().unwrap_or_default().as_bytes());
+    }
+    body.extend_from_slice(b"]}");
+    Answer::raw(200, body)
+}
+
+pub fn created(settings: &Settings, id: &str, shown: &str) -> Answer {
+    let text = match settings.create_answer {
+        CreateAnswer::Wrapped => format!("{{\"version\":{shown}}}"),
+        CreateAnswer::Bare => shown.to_owned(),
+        CreateAnswer::VersionId => json!({"versionId": id}).to_string(),
+        CreateAnswer::Id => json!({"id": id}).to_string(),
+        CreateAnswer::Empty => return Answer::new(settings.create_status, Body::Empty),
+    };
+    Answer::raw(settings.create_status, text.into_bytes())
+}
+
+pub fn deployed(
+    settings: &Settings,
+    deployment: &str,
+    number: &str,
+    environment: Environment,
+) -> Answer {
+    let status = settings.deploy_status;
+    match settings.deploy_answer {
+        DeployAnswer::Empty => Answer::new(status, Body::Empty),
+        DeployAnswer::Object => Answer::json(status, &json!({})),
+        DeployAnswer::Detail => {
+            let detail = json!({
+                "id": deployment,
+                "version": number,
+                "environment": environment.name(),
+                "status": "pending",
+            });
+            Answer::json(status, &json!({"deployment": detail}))
+        }
+    }
+}
+
+pub fn status(bot: &Bot) -> Answer {
+    let live = Environment::STAGES.into_iter().filter_map(|environment| {
+        let live = bot.stage(environment)?.live.as_ref()?;
+        let shown = json!({"id": live.deployment, "version": live.number});
+        Some((environment.name().to_owned(), shown))
+    });
+    Answer::json(200, &Value::Object(live.collect()))
+}
