@@ -64,8 +64,12 @@ fn print_crds() -> Result<(), Failed> {
 }
 
 fn start(flags: Run) -> Result<(), Failed> {
-    rustls::crypto::ring::default_provider().install_default().map_err(|_| "a TLS provider is installed already")?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .map_err(|_| "a TLS provider is installed already")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     let result = runtime.block_on(operate(flags));
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
@@ -79,23 +83,51 @@ async fn operate(flags: Run) -> Result<(), Failed> {
     // a write is never repeated behind our back; passes begin anew instead
     config.default_retry = false;
     config.connect_timeout = Some(Duration::from_secs(5));
-    let namespace = flags.lease_namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+    let namespace = flags
+        .lease_namespace
+        .clone()
+        .unwrap_or_else(|| config.default_namespace.clone());
     let client = Client::try_from(config)?;
     let stop = on_signal()?;
     let election = Election::start(&flags, &client, namespace);
     let metrics = Metrics::default();
-    let context = Arc::new(Context::new(parts(&flags, &client, &metrics, &election.fence, &stop)?));
+    let context = Arc::new(Context::new(parts(
+        &flags,
+        &client,
+        &metrics,
+        &election.fence,
+        &stop,
+    )?));
     let readiness = Readiness::waiting("starting");
     let registry = metrics.registry(Objects(context.clone()));
     admin::serve(flags.listen, readiness.clone(), registry)
         .await
-        .map_err(|error| format!("cannot listen on {}: {error}; choose another with --listen", flags.listen))?;
-    if lead(&flags, &client, &context, &readiness, &metrics, &election, &stop).await == Led::Lost {
-        return Err("the lease was lost; the process ends so that it cannot write beside the new leader".into());
+        .map_err(|error| {
+            format!(
+                "cannot listen on {}: {error}; choose another with --listen",
+                flags.listen
+            )
+        })?;
+    if lead(
+        &flags, &client, &context, &readiness, &metrics, &election, &stop,
+    )
+    .await
+        == Led::Lost
+    {
+        return Err(
+            "the lease was lost; the process ends so that it cannot write beside the new leader"
+                .into(),
+        );
     }
     // calls under way end and are put on record before somebody else leads
     context.tasks.close();
-    if tokio::time::timeout(flags.api_timeout + Duration::from_secs(5), context.tasks.wait()).await.is_err() {
+    if tokio::time::timeout(
+        flags.api_timeout + Duration::from_secs(5),
+        context.tasks.wait(),
+    )
+    .await
+    .is_err()
+    {
         tracing::warn!("a call is still under way; its intent tells the next leader");
     }
     election.end().await;
@@ -116,7 +148,10 @@ fn parts(
         limits: flags.limits(),
         observer: Arc::new(move |report| observer.api(report)),
     });
-    let reporter = Reporter { controller: "chatcaptain-operator".to_owned(), instance: Some(identity()) };
+    let reporter = Reporter {
+        controller: "chatcaptain-operator".to_owned(),
+        instance: Some(identity()),
+    };
     Ok(Parts {
         client: client.clone(),
         accounts: Arc::new(accounts),
@@ -188,7 +223,13 @@ impl Election {
         let release = CancellationToken::new();
         if !flags.leader_elect {
             let (always, leads) = watch::channel(true);
-            return Self { fence: lease::Fence::open(), leads, elector: None, release, _always: Some(always) };
+            return Self {
+                fence: lease::Fence::open(),
+                leads,
+                elector: None,
+                release,
+                _always: Some(always),
+            };
         }
         let config = lease::Config {
             namespace,
@@ -198,7 +239,13 @@ impl Election {
         };
         let (elector, fence, leads) = lease::Elector::new(client.clone(), config);
         let elector = Some(tokio::spawn(elector.run(release.clone())));
-        Self { fence, leads, elector, release, _always: None }
+        Self {
+            fence,
+            leads,
+            elector,
+            release,
+            _always: None,
+        }
     }
 
     /// Gives the lease back.
@@ -219,7 +266,10 @@ fn identity() -> String {
 
 fn on_signal() -> std::io::Result<CancellationToken> {
     let stop = CancellationToken::new();
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (mut terminate, mut interrupt) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
     let token = stop.clone();
     tokio::spawn(async move {
         tokio::select! { _ = terminate.recv() => {} _ = interrupt.recv() => {} }
@@ -236,12 +286,18 @@ async fn await_crds(client: &Client, namespaces: &[String], readiness: &Readines
     while let Err(error) = list_both(client, namespaces).await {
         let waiting_for = match error {
             kube::Error::Api(status) if status.is_not_found() => {
-                "the CRDs are not installed; run: chatcaptain-operator crds | kubectl apply -f -".to_owned()
+                "the CRDs are not installed; run: chatcaptain-operator crds | kubectl apply -f -"
+                    .to_owned()
             }
             kube::Error::Api(status) if status.is_forbidden() => {
-                format!("the service account may not list the objects ({}); run: kubectl apply -k deploy", status.message)
+                format!(
+                    "the service account may not list the objects ({}); run: kubectl apply -k deploy",
+                    status.message
+                )
             }
-            error => format!("the API server cannot be reached ({error}); check KUBECONFIG or the network"),
+            error => format!(
+                "the API server cannot be reached ({error}); check KUBECONFIG or the network"
+            ),
         };
         if told.as_ref() != Some(&waiting_for) {
             tracing::warn!("not ready: {waiting_for}");
@@ -255,14 +311,22 @@ async fn await_crds(client: &Client, namespaces: &[String], readiness: &Readines
 
 async fn list_both(client: &Client, namespaces: &[String]) -> kube::Result<()> {
     let one = ListParams::default().limit(1);
-    let scopes: Vec<Option<&String>> =
-        if namespaces.is_empty() { vec![None] } else { namespaces.iter().map(Some).collect() };
+    let scopes: Vec<Option<&String>> = if namespaces.is_empty() {
+        vec![None]
+    } else {
+        namespaces.iter().map(Some).collect()
+    };
     for namespace in scopes {
-        let (versions, deployments): (Api<PartialObjectMeta<crd::ChatbotVersion>>, Api<PartialObjectMeta<crd::ChatbotDeployment>>) =
-            match namespace {
-                Some(namespace) => (Api::namespaced(client.clone(), namespace), Api::namespaced(client.clone(), namespace)),
-                None => (Api::all(client.clone()), Api::all(client.clone())),
-            };
+        let (versions, deployments): (
+            Api<PartialObjectMeta<crd::ChatbotVersion>>,
+            Api<PartialObjectMeta<crd::ChatbotDeployment>>,
+        ) = match namespace {
+            Some(namespace) => (
+                Api::namespaced(client.clone(), namespace),
+                Api::namespaced(client.clone(), namespace),
+            ),
+            None => (Api::all(client.clone()), Api::all(client.clone())),
+        };
         versions.list_metadata(&one).await?;
         deployments.list_metadata(&one).await?;
     }

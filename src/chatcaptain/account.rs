@@ -46,7 +46,10 @@ impl Accounts {
     /// No account yet.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Self { settings, by_key: Mutex::default() }
+        Self {
+            settings,
+            by_key: Mutex::default(),
+        }
     }
 
     /// The account of a key.
@@ -73,7 +76,10 @@ impl Accounts {
     /// How many keys pause now because the service asked to slow down.
     #[must_use]
     pub fn open_breakers(&self) -> usize {
-        lock(&self.by_key).values().filter(|(account, _)| account.gate.is_open()).count()
+        lock(&self.by_key)
+            .values()
+            .filter(|(account, _)| account.gate.is_open())
+            .count()
     }
 }
 
@@ -99,7 +105,11 @@ impl Account {
     ///
     /// # Errors
     /// The failure of the call, or of an earlier one that is not repeated yet.
-    pub async fn inventory(&self, bot: &ChatbotId, since: Instant) -> Result<Arc<Inventory>, Failure> {
+    pub async fn inventory(
+        &self,
+        bot: &ChatbotId,
+        since: Instant,
+    ) -> Result<Arc<Inventory>, Failure> {
         let known = self.bot(bot);
         let fetch = || self.through(Call::List, self.service.list(&self.key, bot));
         known.list.get(since, fetch).await.map(|(list, _)| list)
@@ -109,10 +119,18 @@ impl Account {
     ///
     /// # Errors
     /// As `inventory`.
-    pub async fn deployments(&self, bot: &ChatbotId, since: Instant) -> Result<Arc<Deployments>, Failure> {
+    pub async fn deployments(
+        &self,
+        bot: &ChatbotId,
+        since: Instant,
+    ) -> Result<Arc<Deployments>, Failure> {
         let known = self.bot(bot);
         let fetch = || self.through(Call::Status, self.service.status(&self.key, bot));
-        known.status.get(since, fetch).await.map(|(status, _)| status)
+        known
+            .status
+            .get(since, fetch)
+            .await
+            .map(|(status, _)| status)
     }
 
     /// Takes note that this key lists a version known to be ours: from now on it is believed when it shows
@@ -131,8 +149,13 @@ impl Account {
     ///
     /// # Errors
     /// The class of the failure.
-    pub async fn create(&self, bot: &ChatbotId, new: &NewVersion) -> Result<Option<VersionId>, Failure> {
-        self.writing(Call::Create, bot, self.service.create(&self.key, bot, new)).await
+    pub async fn create(
+        &self,
+        bot: &ChatbotId,
+        new: &NewVersion,
+    ) -> Result<Option<VersionId>, Failure> {
+        self.writing(Call::Create, bot, self.service.create(&self.key, bot, new))
+            .await
     }
 
     /// Deletes a version.
@@ -140,15 +163,30 @@ impl Account {
     /// # Errors
     /// The class of the failure.
     pub async fn delete(&self, bot: &ChatbotId, version: &VersionId) -> Result<(), Failure> {
-        self.writing(Call::Delete, bot, self.service.delete(&self.key, bot, version)).await
+        self.writing(
+            Call::Delete,
+            bot,
+            self.service.delete(&self.key, bot, version),
+        )
+        .await
     }
 
     /// Deploys a version.
     ///
     /// # Errors
     /// The class of the failure.
-    pub async fn deploy(&self, bot: &ChatbotId, version: &VersionId, environment: &str) -> Result<(), Failure> {
-        self.writing(Call::Deploy, bot, self.service.deploy(&self.key, bot, version, environment)).await
+    pub async fn deploy(
+        &self,
+        bot: &ChatbotId,
+        version: &VersionId,
+        environment: &str,
+    ) -> Result<(), Failure> {
+        self.writing(
+            Call::Deploy,
+            bot,
+            self.service.deploy(&self.key, bot, version, environment),
+        )
+        .await
     }
 
     /// Rolls back to a version.
@@ -161,7 +199,12 @@ impl Account {
         version: &VersionId,
         body: &serde_json::Value,
     ) -> Result<(), Failure> {
-        self.writing(Call::Rollback, bot, self.service.rollback(&self.key, bot, version, body)).await
+        self.writing(
+            Call::Rollback,
+            bot,
+            self.service.rollback(&self.key, bot, version, body),
+        )
+        .await
     }
 
     fn bot(&self, bot: &ChatbotId) -> Arc<Bot> {
@@ -195,8 +238,14 @@ impl Account {
         self.gate.enter(call).await?;
         let started = Instant::now();
         let result = request.await;
-        let outcome = result.as_ref().map_or_else(|failure| failure.class.as_str(), |_| "ok");
-        (self.observer)(Report::Called { call, outcome, took: started.elapsed() });
+        let outcome = result
+            .as_ref()
+            .map_or_else(|failure| failure.class.as_str(), |_| "ok");
+        (self.observer)(Report::Called {
+            call,
+            outcome,
+            took: started.elapsed(),
+        });
         self.gate.leave(call, result.as_ref().map(|_| ()));
         result
     }
@@ -221,7 +270,13 @@ struct Failed {
 
 impl<T> Default for Cell<T> {
     fn default() -> Self {
-        Self { state: AsyncMutex::new(State { value: None, failed: None }), outdated: Mutex::default() }
+        Self {
+            state: AsyncMutex::new(State {
+                value: None,
+                failed: None,
+            }),
+            outdated: Mutex::default(),
+        }
     }
 }
 
@@ -254,7 +309,10 @@ impl<T> Cell<T> {
         match fetch().await {
             Ok(value) => {
                 let value = Arc::new(value);
-                *state = State { value: Some((value.clone(), at)), failed: None };
+                *state = State {
+                    value: Some((value.clone(), at)),
+                    failed: None,
+                };
                 Ok((value, at))
             }
             Err(failure) => {
@@ -263,11 +321,15 @@ impl<T> Cell<T> {
                     // the gate knows better when it is over
                     Class::Throttled { .. } | Class::Forbidden { .. } => Duration::ZERO,
                     Class::Refused(_) => REFUSED_PAUSE,
-                    Class::Unsent | Class::Unknown => {
-                        FIRST_PAUSE.saturating_mul(2u32.saturating_pow(times.min(6))).min(LAST_PAUSE)
-                    }
+                    Class::Unsent | Class::Unknown => FIRST_PAUSE
+                        .saturating_mul(2u32.saturating_pow(times.min(6)))
+                        .min(LAST_PAUSE),
                 };
-                state.failed = Some(Failed { failure: failure.clone(), until: Instant::now() + pause, times: times + 1 });
+                state.failed = Some(Failed {
+                    failure: failure.clone(),
+                    until: Instant::now() + pause,
+                    times: times + 1,
+                });
                 Err(failure)
             }
         }

@@ -25,7 +25,14 @@ pub enum Call {
 
 impl Call {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::List, Self::Status, Self::Create, Self::Delete, Self::Deploy, Self::Rollback];
+    pub const ALL: [Self; 6] = [
+        Self::List,
+        Self::Status,
+        Self::Create,
+        Self::Delete,
+        Self::Deploy,
+        Self::Rollback,
+    ];
 
     /// The metric label.
     #[must_use]
@@ -122,7 +129,12 @@ impl Failure {
     /// A failure of `class`; only an unknown one may have happened, unless set otherwise.
     #[must_use]
     pub fn new(call: Call, class: Class, message: &str) -> Self {
-        Self { call, class, may_have_happened: class == Class::Unknown, message: one_line(message) }
+        Self {
+            call,
+            class,
+            may_have_happened: class == Class::Unknown,
+            message: one_line(message),
+        }
     }
 }
 
@@ -134,12 +146,24 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 /// `retry_after` and `date` are the headers of that name. A 4xx counts as refused only with a JSON body:
 /// anything else comes from something in between, which does not know what the service did.
 #[must_use]
-pub fn classify(call: Call, status: u16, retry_after: Option<&str>, date: Option<&str>, body: &[u8]) -> Failure {
+pub fn classify(
+    call: Call,
+    status: u16,
+    retry_after: Option<&str>,
+    date: Option<&str>,
+    body: &[u8],
+) -> Failure {
     let said = wire::message(body);
-    let text = said.clone().unwrap_or_else(|| format!("HTTP {status} with a body that is no JSON"));
+    let text = said
+        .clone()
+        .unwrap_or_else(|| format!("HTTP {status} with a body that is no JSON"));
     let pause = retry_after.and_then(|value| parse_retry_after(value, date));
     let throttling = pause.is_some() || sounds_like_throttling(body);
-    let shown = if said.is_some() { format!("HTTP {status}: {text}") } else { text };
+    let shown = if said.is_some() {
+        format!("HTTP {status}: {text}")
+    } else {
+        text
+    };
     let (class, may_have_happened) = match status {
         429 => (Class::Throttled { retry_after: pause }, false),
         403 if throttling => (Class::Throttled { retry_after: pause }, false),
@@ -149,10 +173,17 @@ pub fn classify(call: Call, status: u16, retry_after: Option<&str>, date: Option
         403 => (Class::Forbidden { whole_key: false }, false),
         408 => (Class::Unknown, true),
         // a read changes nothing, so whoever refused it may be believed
-        400..=499 if said.is_some() || matches!(call, Call::List | Call::Status) => (Class::Refused(refusal(status)), false),
+        400..=499 if said.is_some() || matches!(call, Call::List | Call::Status) => {
+            (Class::Refused(refusal(status)), false)
+        }
         _ => (Class::Unknown, !matches!(call, Call::List | Call::Status)),
     };
-    Failure { call, class, may_have_happened, message: one_line(&shown) }
+    Failure {
+        call,
+        class,
+        may_have_happened,
+        message: one_line(&shown),
+    }
 }
 
 fn refusal(status: u16) -> Refusal {
@@ -171,7 +202,11 @@ fn parse_retry_after(value: &str, date: Option<&str>) -> Option<Duration> {
     if let Ok(seconds) = value.parse::<u64>() {
         return Some(Duration::from_secs(seconds).min(LONGEST_PAUSE));
     }
-    let parse = |text: &str| jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok();
+    let parse = |text: &str| {
+        jiff::fmt::rfc2822::DateTimeParser::new()
+            .parse_timestamp(text)
+            .ok()
+    };
     let now = date.and_then(parse).unwrap_or_else(Timestamp::now);
     let pause = Duration::try_from(parse(value)?.duration_since(now)).unwrap_or_default();
     Some(pause.min(LONGEST_PAUSE))
@@ -180,15 +215,27 @@ fn parse_retry_after(value: &str, date: Option<&str>) -> Option<Duration> {
 fn sounds_like_throttling(body: &[u8]) -> bool {
     let start = &body[..body.len().min(4096)];
     let text = String::from_utf8_lossy(start).to_lowercase();
-    ["throttl", "rate limit", "rate-limit", "ratelimit", "too many requests", "slow down"]
-        .iter()
-        .any(|wording| text.contains(wording))
+    [
+        "throttl",
+        "rate limit",
+        "rate-limit",
+        "ratelimit",
+        "too many requests",
+        "slow down",
+    ]
+    .iter()
+    .any(|wording| text.contains(wording))
 }
 
 /// One line of at most 200 characters: it becomes part of a condition.
 fn one_line(text: &str) -> String {
-    let mut line: String =
-        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(201).collect::<String>().trim().to_owned();
+    let mut line: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(201)
+        .collect::<String>()
+        .trim()
+        .to_owned();
     if line.chars().count() > 200 {
         line = line.chars().take(199).chain(['…']).collect();
     }

@@ -19,7 +19,9 @@ impl ApiKey {
         match text {
             "" => Err("is empty"),
             _ if text.len() > 4096 => Err("is longer than 4096 bytes"),
-            _ if !text.bytes().all(|b| b.is_ascii_graphic()) => Err("has characters that no API key has"),
+            _ if !text.bytes().all(|b| b.is_ascii_graphic()) => {
+                Err("has characters that no API key has")
+            }
             _ => Ok(Self(SecretString::from(text))),
         }
     }
@@ -71,10 +73,15 @@ impl ChatbotId {
     /// When it has other characters or another length.
     pub fn parse(text: &str) -> Result<Self, BadId> {
         let fits = (1..=128).contains(&text.len())
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
         match fits {
             true => Ok(Self(text.into())),
-            false => Err(BadId(shortened(text), "expected 1 to 128 letters, digits, _ or -")),
+            false => Err(BadId(
+                shortened(text),
+                "expected 1 to 128 letters, digits, _ or -",
+            )),
         }
     }
 
@@ -98,7 +105,9 @@ impl VersionId {
         match text {
             "" | "." | ".." => Err(BadId(text.to_owned(), "it is no path segment")),
             _ if text.len() > 256 => Err(BadId(shortened(text), "it is longer than 256 bytes")),
-            _ if text.chars().any(char::is_control) => Err(BadId(shortened(text), "it has control characters")),
+            _ if text.chars().any(char::is_control) => {
+                Err(BadId(shortened(text), "it has control characters"))
+            }
             _ => Ok(Self(text.into())),
         }
     }

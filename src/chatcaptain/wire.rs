@@ -103,7 +103,11 @@ struct WireVersion {
 }
 
 fn unreadable(call: Call, why: &str) -> Failure {
-    Failure::new(call, Class::Unknown, &format!("the answer cannot be read: {why}"))
+    Failure::new(
+        call,
+        Class::Unknown,
+        &format!("the answer cannot be read: {why}"),
+    )
 }
 
 fn said(call: Call, error: &str) -> Failure {
@@ -116,7 +120,8 @@ fn said(call: Call, error: &str) -> Failure {
 /// *refused* where the service says `error`; *unknown* where the answer is no list, or where an entry has no
 /// usable id: a list that hides one version cannot prove that another is missing.
 pub fn list(body: &[u8]) -> Result<Vec<Version>, Failure> {
-    let answer: ListAnswer = serde_json::from_slice(body).map_err(|e| unreadable(Call::List, &e.to_string()))?;
+    let answer: ListAnswer =
+        serde_json::from_slice(body).map_err(|e| unreadable(Call::List, &e.to_string()))?;
     let Some(versions) = answer.versions else {
         return Err(match answer.error.filled() {
             Some(error) => said(Call::List, &error),
@@ -161,15 +166,22 @@ struct WireDeployed {
 /// # Errors
 /// *refused* where the service says `error`, *unknown* where the answer cannot be read.
 pub fn status(body: &[u8]) -> Result<Deployments, Failure> {
-    let answer: StatusAnswer = serde_json::from_slice(body).map_err(|e| unreadable(Call::Status, &e.to_string()))?;
+    let answer: StatusAnswer =
+        serde_json::from_slice(body).map_err(|e| unreadable(Call::Status, &e.to_string()))?;
     if let Some(error) = answer.error.filled() {
         return Err(said(Call::Status, &error));
     }
     let deployed = |wire: Option<WireDeployed>| {
-        wire.map(|wire| Deployed { id: wire.id.filled(), number: wire.version.filled() })
-            .filter(|deployed| deployed.id.is_some() || deployed.number.is_some())
+        wire.map(|wire| Deployed {
+            id: wire.id.filled(),
+            number: wire.version.filled(),
+        })
+        .filter(|deployed| deployed.id.is_some() || deployed.number.is_some())
     };
-    Ok(Deployments { test: deployed(answer.test), prod: deployed(answer.prod) })
+    Ok(Deployments {
+        test: deployed(answer.test),
+        prod: deployed(answer.prod),
+    })
 }
 
 #[derive(Deserialize, Default)]
@@ -191,12 +203,21 @@ pub fn write(call: Call, body: &[u8]) -> Result<Option<VersionId>, Failure> {
     if body.trim_ascii().is_empty() {
         return Ok(None);
     }
-    let answer: WriteAnswer = serde_json::from_slice(body).map_err(|e| unreadable(call, &e.to_string()))?;
-    let nested = answer.version.as_ref().and_then(|v| v.get("id")).and_then(|id| id.as_str());
-    let id = [nested, answer.version_id.0.as_deref(), answer.id.0.as_deref()]
-        .into_iter()
-        .flatten()
-        .find_map(|text| VersionId::parse(text).ok());
+    let answer: WriteAnswer =
+        serde_json::from_slice(body).map_err(|e| unreadable(call, &e.to_string()))?;
+    let nested = answer
+        .version
+        .as_ref()
+        .and_then(|v| v.get("id"))
+        .and_then(|id| id.as_str());
+    let id = [
+        nested,
+        answer.version_id.0.as_deref(),
+        answer.id.0.as_deref(),
+    ]
+    .into_iter()
+    .flatten()
+    .find_map(|text| VersionId::parse(text).ok());
     let refused = match call {
         Call::Delete => answer.deleted == Some(false),
         Call::Rollback => answer.rolled_back == Some(false),
@@ -205,7 +226,10 @@ pub fn write(call: Call, body: &[u8]) -> Result<Option<VersionId>, Failure> {
     };
     match (refused, answer.error.filled()) {
         (_, Some(error)) if call != Call::Create || id.is_none() => Err(said(call, &error)),
-        (true, _) => Err(said(call, "the service answered that it was not done and gave no reason")),
+        (true, _) => Err(said(
+            call,
+            "the service answered that it was not done and gave no reason",
+        )),
         _ => Ok(id.filter(|_| call == Call::Create)),
     }
 }
@@ -216,11 +240,19 @@ pub fn message(body: &[u8]) -> Option<String> {
     let value: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(body).ok()?;
     let text = |value: &serde_json::Value| match value {
         serde_json::Value::String(text) => Some(text.clone()),
-        serde_json::Value::Array(list) => {
-            Some(list.iter().filter_map(serde_json::Value::as_str).collect::<Vec<_>>().join("; "))
-        }
+        serde_json::Value::Array(list) => Some(
+            list.iter()
+                .filter_map(serde_json::Value::as_str)
+                .collect::<Vec<_>>()
+                .join("; "),
+        ),
         _ => None,
     };
-    let said = ["message", "error"].iter().find_map(|key| value.get(*key).and_then(text));
-    Some(said.filter(|text| !text.is_empty()).unwrap_or_else(|| "no reason given".to_owned()))
+    let said = ["message", "error"]
+        .iter()
+        .find_map(|key| value.get(*key).and_then(text));
+    Some(
+        said.filter(|text| !text.is_empty())
+            .unwrap_or_else(|| "no reason given".to_owned()),
+    )
 }

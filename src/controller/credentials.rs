@@ -36,7 +36,10 @@ struct Known {
 
 impl Credentials {
     pub fn new(client: Client) -> Self {
-        Self { client, known: Mutex::default() }
+        Self {
+            client,
+            known: Mutex::default(),
+        }
     }
 
     /// The Secret has changed or is gone.
@@ -50,15 +53,30 @@ impl Credentials {
 
     /// The key that `reference` names. With `last_good`, the one that was there before serves where the Secret
     /// is gone: a namespace that is deleted loses its Secret first.
-    pub async fn key(&self, namespace: &str, reference: &CredentialsRef, last_good: bool) -> Result<ApiKey, Obstacle> {
-        let place = (namespace.to_owned(), reference.name().to_owned(), reference.key().to_owned());
+    pub async fn key(
+        &self,
+        namespace: &str,
+        reference: &CredentialsRef,
+        last_good: bool,
+    ) -> Result<ApiKey, Obstacle> {
+        let place = (
+            namespace.to_owned(),
+            reference.name().to_owned(),
+            reference.key().to_owned(),
+        );
         let before = self.lock().get(&place).cloned();
         if let Some(known) = before.as_ref().filter(|known| known.current) {
             return Ok(known.key.clone());
         }
         match self.read(&place).await {
             Ok(key) => {
-                self.lock().insert(place, Known { key: key.clone(), current: true });
+                self.lock().insert(
+                    place,
+                    Known {
+                        key: key.clone(),
+                        current: true,
+                    },
+                );
                 Ok(key)
             }
             Err(obstacle) => match before.filter(|_| last_good) {
@@ -71,7 +89,9 @@ impl Credentials {
     async fn read(&self, (namespace, name, key): &Place) -> Result<ApiKey, Obstacle> {
         let missing = |what: String| Obstacle {
             blocked: Blocked::CredentialsMissing,
-            message: format!("{what}; create it with: kubectl -n {namespace} create secret generic {name} --from-literal={key}=<API key>"),
+            message: format!(
+                "{what}; create it with: kubectl -n {namespace} create secret generic {name} --from-literal={key}=<API key>"
+            ),
             pause: None,
         };
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
@@ -82,9 +102,15 @@ impl Credentials {
         };
         let secret = match timeout(READ_TIMEOUT, secrets.get_opt(name)).await {
             Ok(Ok(Some(secret))) => secret,
-            Ok(Ok(None)) => return Err(missing(format!("Secret {name} does not exist in namespace {namespace}"))),
+            Ok(Ok(None)) => {
+                return Err(missing(format!(
+                    "Secret {name} does not exist in namespace {namespace}"
+                )));
+            }
             Ok(Err(kube::Error::Api(status))) if status.is_forbidden() => {
-                return Err(unavailable("the operator's role does not allow it".to_owned()));
+                return Err(unavailable(
+                    "the operator's role does not allow it".to_owned(),
+                ));
             }
             Ok(Err(error)) => return Err(unavailable(error.to_string())),
             Err(_) => return Err(unavailable("no answer in time".to_owned())),
@@ -92,7 +118,8 @@ impl Credentials {
         let Some(bytes) = secret.data.as_ref().and_then(|data| data.get(key)) else {
             return Err(missing(format!("Secret {name} has no key {key}")));
         };
-        let text = std::str::from_utf8(&bytes.0).map_err(|_| missing(format!("Key {key} of Secret {name} is no text")))?;
+        let text = std::str::from_utf8(&bytes.0)
+            .map_err(|_| missing(format!("Key {key} of Secret {name} is no text")))?;
         ApiKey::parse(text).map_err(|why| missing(format!("Key {key} of Secret {name} {why}")))
     }
 

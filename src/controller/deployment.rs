@@ -12,8 +12,8 @@ use super::{
 use crate::{
     chatcaptain::{Call as ServiceCall, Class, Failure, VersionId},
     crd::{
-        ChatbotDeployment, ChatbotDeploymentStatus, ChatbotVersion, CommonStatus, DeletionPolicy, LiveEnvironment,
-        VersionSource, annotation,
+        ChatbotDeployment, ChatbotDeploymentStatus, ChatbotVersion, CommonStatus, DeletionPolicy,
+        LiveEnvironment, VersionSource, annotation,
     },
     plan::{
         Look, Told, annotated,
@@ -38,7 +38,11 @@ impl Kind for ChatbotDeployment {
             _ => None,
         };
         let commanded = annotated(&object.metadata, annotation::ROLLBACK_TO);
-        let gate = object.spec.promote_after.as_ref().map(|after| after.deployment_ref.name.as_str());
+        let gate = object
+            .spec
+            .promote_after
+            .as_ref()
+            .map(|after| after.deployment_ref.name.as_str());
         let mut facts = Facts {
             look: Look::NotAsked,
             permit: context.permitted(&uid, announced.as_deref()).is_some(),
@@ -96,8 +100,14 @@ impl Kind for ChatbotDeployment {
     }
 
     fn announced(status: &ChatbotDeploymentStatus) -> Option<String> {
-        let operation = status.operation.as_ref().filter(|operation| operation.called_at.is_none())?;
-        Some(format!("{:?} {} {}", operation.operation, operation.version_id, operation.started_at.0))
+        let operation = status
+            .operation
+            .as_ref()
+            .filter(|operation| operation.called_at.is_none())?;
+        Some(format!(
+            "{:?} {} {}",
+            operation.operation, operation.version_id, operation.started_at.0
+        ))
     }
 
     fn status(&self) -> Option<&ChatbotDeploymentStatus> {
@@ -113,7 +123,11 @@ impl Kind for ChatbotDeployment {
     }
 
     fn version_id(&self) -> Option<&str> {
-        self.status.as_ref()?.target.as_ref().map(|target| target.version_id.as_str())
+        self.status
+            .as_ref()?
+            .target
+            .as_ref()
+            .map(|target| target.version_id.as_str())
     }
 
     fn keys(&self) -> Vec<Key> {
@@ -125,10 +139,22 @@ impl Kind for ChatbotDeployment {
             Key::chatbot(bot),
             Key::slot(bot, self.spec.environment.as_str()),
         ];
-        let names = [self.spec.version_ref.as_ref().map(|r| r.name.as_str()), annotated(&self.metadata, annotation::ROLLBACK_TO)];
-        keys.extend(names.into_iter().flatten().map(|name| Key::reference("ChatbotVersion", &namespace, name)));
+        let names = [
+            self.spec.version_ref.as_ref().map(|r| r.name.as_str()),
+            annotated(&self.metadata, annotation::ROLLBACK_TO),
+        ];
+        keys.extend(
+            names
+                .into_iter()
+                .flatten()
+                .map(|name| Key::reference("ChatbotVersion", &namespace, name)),
+        );
         if let Some(after) = &self.spec.promote_after {
-            keys.push(Key::reference("ChatbotDeployment", &namespace, &after.deployment_ref.name));
+            keys.push(Key::reference(
+                "ChatbotDeployment",
+                &namespace,
+                &after.deployment_ref.name,
+            ));
         }
         keys
     }
@@ -136,10 +162,22 @@ impl Kind for ChatbotDeployment {
     fn wake_others(&self, context: &Context) {
         let (namespace, bot) = (self.namespace().unwrap_or_default(), &self.spec.chatbot_id);
         // whoever is gated by this one, and whoever lost the environment to it
-        context.wake_deployments(Key::reference("ChatbotDeployment", &namespace, &self.name_any()));
+        context.wake_deployments(Key::reference(
+            "ChatbotDeployment",
+            &namespace,
+            &self.name_any(),
+        ));
         context.wake_deployments(Key::slot(bot, self.spec.environment.as_str()));
-        for entry in self.status.iter().flat_map(|status| &status.retiring) {
-            context.wake_versions(Key::version(bot, &entry.version_id));
+        // whoever waits to be taken over, and whoever became or ceased to be live
+        let Some(status) = &self.status else { return };
+        let retiring = status.retiring.iter().map(|entry| &entry.version_id);
+        let ran = status
+            .active
+            .iter()
+            .chain(&status.previous)
+            .map(|active| &active.version_id);
+        for id in retiring.chain(ran) {
+            context.wake_versions(Key::version(bot, id));
         }
     }
 }
@@ -147,22 +185,45 @@ impl Kind for ChatbotDeployment {
 /// The older object that decides the same environment.
 fn older_claim(object: &ChatbotDeployment, context: &Context) -> Option<String> {
     let decides = context.slot(&object.spec.chatbot_id, object.spec.environment)?;
-    let older = decides.metadata.uid != object.metadata.uid && is_older(&decides.metadata, &object.metadata);
-    older.then(|| format!("{}/{}", decides.namespace().unwrap_or_default(), decides.name_any()))
+    let older = decides.metadata.uid != object.metadata.uid
+        && is_older(&decides.metadata, &object.metadata);
+    older.then(|| {
+        format!(
+            "{}/{}",
+            decides.namespace().unwrap_or_default(),
+            decides.name_any()
+        )
+    })
 }
 
 /// Objects that are being deleted together with a version that runs here, or is about to.
 async fn leaving(object: &ChatbotDeployment, context: &Context) -> Vec<Leaving> {
-    let Some(status) = &object.status else { return Vec::new() };
-    let active = status.active.as_ref().map(|active| active.version_id.as_str());
-    let coming = status.operation.as_ref().map(|operation| operation.version_id.as_str());
-    let noted = status.retiring.iter().map(|entry| entry.version_id.as_str());
+    let Some(status) = &object.status else {
+        return Vec::new();
+    };
+    let active = status
+        .active
+        .as_ref()
+        .map(|active| active.version_id.as_str());
+    let coming = status
+        .operation
+        .as_ref()
+        .map(|operation| operation.version_id.as_str());
+    let noted = status
+        .retiring
+        .iter()
+        .map(|entry| entry.version_id.as_str());
     let ids: HashSet<&str> = active.into_iter().chain(coming).chain(noted).collect();
     let mut leaving = Vec::new();
     for id in ids {
         for version in holders(object, id, context) {
-            if version.metadata.deletion_timestamp.is_some() && is_deleted_too(&version, context).await {
-                leaving.push(Leaving { version_id: id.to_owned(), name: version.name_any() });
+            if version.metadata.deletion_timestamp.is_some()
+                && is_deleted_too(&version, context).await
+            {
+                leaving.push(Leaving {
+                    version_id: id.to_owned(),
+                    name: version.name_any(),
+                });
             }
         }
     }
@@ -173,7 +234,10 @@ async fn leaving(object: &ChatbotDeployment, context: &Context) -> Vec<Leaving> 
 async fn is_deleted_too(version: &ChatbotVersion, context: &Context) -> bool {
     let policy = match version.spec.deletion_policy {
         Some(policy) => policy,
-        None => context.namespace_policy(version).await.unwrap_or(context.rules.deletion_policy),
+        None => context
+            .namespace_policy(version)
+            .await
+            .unwrap_or(context.rules.deletion_policy),
     };
     policy == DeletionPolicy::Delete
         && version.spec.suspend != Some(true)
@@ -184,14 +248,22 @@ async fn is_deleted_too(version: &ChatbotVersion, context: &Context) -> bool {
 fn reclaimed(object: &ChatbotDeployment, context: &Context) -> HashSet<String> {
     let entries = object.status.iter().flat_map(|status| &status.retiring);
     entries
-        .filter(|entry| holders(object, &entry.version_id, context).iter().any(|v| v.metadata.deletion_timestamp.is_none()))
+        .filter(|entry| {
+            holders(object, &entry.version_id, context)
+                .iter()
+                .any(|v| v.metadata.deletion_timestamp.is_none())
+        })
         .map(|entry| entry.version_id.clone())
         .collect()
 }
 
 fn holders(object: &ChatbotDeployment, id: &str, context: &Context) -> Vec<Arc<ChatbotVersion>> {
-    let mut found = context.versions.find(Key::version(&object.spec.chatbot_id, id));
-    found.retain(|version| version.spec.chatbot_id == object.spec.chatbot_id && version.version_id() == Some(id));
+    let mut found = context
+        .versions
+        .find(Key::version(&object.spec.chatbot_id, id));
+    found.retain(|version| {
+        version.spec.chatbot_id == object.spec.chatbot_id && version.version_id() == Some(id)
+    });
     found
 }
 
@@ -199,7 +271,10 @@ fn holders(object: &ChatbotDeployment, id: &str, context: &Context) -> Vec<Arc<C
 fn elsewhere(object: &ChatbotDeployment, context: &Context) -> (HashSet<String>, bool) {
     let mut busy = HashSet::new();
     let mut known = true;
-    for environment in LiveEnvironment::ALL.into_iter().filter(|e| *e != object.spec.environment) {
+    for environment in LiveEnvironment::ALL
+        .into_iter()
+        .filter(|e| *e != object.spec.environment)
+    {
         let slot = context.slot(&object.spec.chatbot_id, environment);
         let Some(status) = slot.as_ref().and_then(|slot| slot.status.as_ref()) else {
             known = false;
@@ -208,7 +283,12 @@ fn elsewhere(object: &ChatbotDeployment, context: &Context) -> (HashSet<String>,
         known &= status.active.is_some();
         busy.extend(status.active.iter().map(|active| active.version_id.clone()));
         busy.extend(status.target.iter().map(|target| target.version_id.clone()));
-        busy.extend(status.operation.iter().map(|operation| operation.version_id.clone()));
+        busy.extend(
+            status
+                .operation
+                .iter()
+                .map(|operation| operation.version_id.clone()),
+        );
     }
     (busy, known)
 }
@@ -218,23 +298,43 @@ async fn look(facts: &Facts, context: &Context) -> Look {
     let status = facts.status();
     let now = Instant::now();
     let usual = since(facts.interval());
-    let asked = requested(&object.metadata, status.common.last_handled_reconcile_at.as_deref());
-    let moving = status.operation.as_ref().is_some_and(|operation| operation.called_at.is_some());
-    let hurried = asked || (object.metadata.deletion_timestamp.is_some() && !status.retiring.is_empty());
+    let asked = requested(
+        &object.metadata,
+        status.common.last_handled_reconcile_at.as_deref(),
+    );
+    let moving = status
+        .operation
+        .as_ref()
+        .is_some_and(|operation| operation.called_at.is_some());
+    let hurried =
+        asked || (object.metadata.deletion_timestamp.is_some() && !status.retiring.is_empty());
     let namespace = object.namespace().unwrap_or_default();
     let place = Place {
         namespace: &namespace,
         credentials: object.spec.credentials_ref.as_ref(),
         chatbot: &object.spec.chatbot_id,
-        version_id: status.active.as_ref().map(|active| active.version_id.as_str()),
+        version_id: status
+            .active
+            .as_ref()
+            .map(|active| active.version_id.as_str()),
         last_good: object.metadata.deletion_timestamp.is_some(),
     };
-    let (list_since, status_since) = (if hurried { now } else { usual }, if hurried || moving { now } else { usual });
+    let (list_since, status_since) = (
+        if hurried { now } else { usual },
+        if hurried || moving { now } else { usual },
+    );
     let look = context.look(&place, list_since, status_since).await;
     match &look {
         // what is live is told by the list alone, or names a version that a fresher list would have
-        Look::Shown { inventory, deployments, .. } => {
-            let wanted = facts.reference.as_ref().and_then(|version| version.version_id());
+        Look::Shown {
+            inventory,
+            deployments,
+            ..
+        } => {
+            let wanted = facts
+                .reference
+                .as_ref()
+                .and_then(|version| version.version_id());
             let missing = wanted.is_some_and(|id| inventory.version(id).is_none());
             if (moving && deployments.is_none() || missing) && inventory.at < now {
                 return context.look(&place, now, status_since).await;
@@ -247,15 +347,32 @@ async fn look(facts: &Facts, context: &Context) -> Look {
 
 async fn change(facts: &Facts, call: Call, context: &Context) -> Result<(), Failure> {
     let object = &facts.object;
-    let service_call = if call == Call::Rollback { ServiceCall::Rollback } else { ServiceCall::Deploy };
+    let service_call = if call == Call::Rollback {
+        ServiceCall::Rollback
+    } else {
+        ServiceCall::Deploy
+    };
     let uid = object.uid().unwrap_or_default();
     let status = facts.status();
     let announced = ChatbotDeployment::announced(&status).unwrap_or_default();
-    let id = version_id(service_call, status.operation.as_ref().map(|operation| operation.version_id.as_str()))?;
+    let id = version_id(
+        service_call,
+        status
+            .operation
+            .as_ref()
+            .map(|operation| operation.version_id.as_str()),
+    )?;
     let namespace = object.namespace().unwrap_or_default();
     let credentials = object.spec.credentials_ref.as_ref();
-    let (account, bot) =
-        context.change(service_call, &namespace, credentials, &object.spec.chatbot_id, false).await?;
+    let (account, bot) = context
+        .change(
+            service_call,
+            &namespace,
+            credentials,
+            &object.spec.chatbot_id,
+            false,
+        )
+        .await?;
     context.spend(&uid);
     let result = match call {
         Call::Deploy => account.deploy(&bot, &id, facts.environment()).await,
@@ -275,7 +392,12 @@ async fn change(facts: &Facts, call: Call, context: &Context) -> Result<(), Fail
 fn rollback_body(facts: &Facts) -> serde_json::Value {
     let mut body = serde_json::Map::new();
     body.insert("environment".to_owned(), facts.environment().into());
-    let parameters = facts.object.spec.rollback.as_ref().and_then(|rollback| rollback.parameters.as_ref());
+    let parameters = facts
+        .object
+        .spec
+        .rollback
+        .as_ref()
+        .and_then(|rollback| rollback.parameters.as_ref());
     for (name, value) in parameters.into_iter().flatten() {
         body.insert(name.clone(), value.as_str().into());
     }
@@ -287,11 +409,19 @@ async fn retire(facts: &Facts, id: &str, context: &Context) -> Result<(), Failur
     let id = version_id(ServiceCall::Delete, Some(id))?;
     let namespace = object.namespace().unwrap_or_default();
     let credentials = object.spec.credentials_ref.as_ref();
-    let (account, bot) =
-        context.change(ServiceCall::Delete, &namespace, credentials, &object.spec.chatbot_id, true).await?;
+    let (account, bot) = context
+        .change(
+            ServiceCall::Delete,
+            &namespace,
+            credentials,
+            &object.spec.chatbot_id,
+            true,
+        )
+        .await?;
     account.delete(&bot, &id).await
 }
 
 fn version_id(call: ServiceCall, id: Option<&str>) -> Result<VersionId, Failure> {
-    VersionId::parse(id.unwrap_or_default()).map_err(|bad| Failure::new(call, Class::Unsent, &bad.to_string()))
+    VersionId::parse(id.unwrap_or_default())
+        .map_err(|bad| Failure::new(call, Class::Unsent, &bad.to_string()))
 }

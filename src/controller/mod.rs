@@ -31,7 +31,14 @@ const PASSES: usize = 16;
 
 /// What is particular to one kind. Everything else is `pass`.
 pub trait Kind:
-    Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned + Send + Sync + 'static
+    Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+    + Clone
+    + Debug
+    + Serialize
+    + DeserializeOwned
+    + Send
+    + Sync
+    + 'static
 {
     /// Name of the kind.
     const KIND: &'static str;
@@ -49,7 +56,11 @@ pub trait Kind:
     /// The next step. Pure.
     fn next(facts: &Self::Facts) -> Self::Step;
     /// Makes at most one change to the service.
-    fn act(step: Self::Step, facts: &Self::Facts, context: &Context) -> impl Future<Output = Self::Outcome> + Send;
+    fn act(
+        step: Self::Step,
+        facts: &Self::Facts,
+        context: &Context,
+    ) -> impl Future<Output = Self::Outcome> + Send;
     /// What to say of it. Pure.
     fn tell(facts: &Self::Facts, step: Self::Step, outcome: &Self::Outcome) -> Told<Self::Status>;
 
@@ -74,7 +85,10 @@ pub trait Kind:
 }
 
 /// One pass: the same five lines for every kind.
-async fn pass<K: Kind>(object: Arc<K>, context: &Context) -> Result<(Arc<K>, Pace), publish::Error> {
+async fn pass<K: Kind>(
+    object: Arc<K>,
+    context: &Context,
+) -> Result<(Arc<K>, Pace), publish::Error> {
     // the object, what it refers to, the service; reads only
     let facts = K::observe(&object, context).await;
     // pure
@@ -101,7 +115,9 @@ async fn reconcile<K: Kind>(object: Arc<K>, context: Arc<Context>) -> Action {
         }
         let started = Instant::now();
         let result = pass(object.clone(), &context).await;
-        context.metrics.pass(K::KIND, result.is_ok(), started.elapsed());
+        context
+            .metrics
+            .pass(K::KIND, result.is_ok(), started.elapsed());
         match result {
             Ok((next, Pace::Again)) => object = next,
             Ok((_, pace)) => return pace::action(pace),
@@ -121,7 +137,9 @@ async fn detached<K: Kind>(object: Arc<K>, context: Arc<Context>) -> Action {
         chatbot = object.chatbot(),
         version_id = object.version_id().unwrap_or_default(),
     );
-    let task = context.tasks.spawn(reconcile(object, context.clone()).instrument(span.clone()));
+    let task = context
+        .tasks
+        .spawn(reconcile(object, context.clone()).instrument(span.clone()));
     task.await.unwrap_or_else(|error| {
         // the panic hook has told where
         span.in_scope(|| tracing::error!(%error, "a pass broke off; it is begun anew"));

@@ -23,8 +23,9 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Context, Kind, detached,
+    Context, Kind,
     cache::{Cache, Guarded, Key, Ref},
+    detached,
     publish::MANAGER,
 };
 use crate::{
@@ -47,13 +48,17 @@ impl Scope {
     fn parts(&self) -> Vec<Option<&str>> {
         match self.namespaces.as_slice() {
             [] => vec![None],
-            some => some.iter().map(|namespace| Some(namespace.as_str())).collect(),
+            some => some
+                .iter()
+                .map(|namespace| Some(namespace.as_str()))
+                .collect(),
         }
     }
 }
 
 /// Runs until `stop`; returns when every pass has ended.
 pub async fn run(context: Arc<Context>, scope: Scope, stop: CancellationToken) {
+    context.expect_caches(2 * scope.parts().len());
     let (versions, deployments): (Vec<_>, Vec<_>) = scope
         .parts()
         .into_iter()
@@ -62,32 +67,35 @@ pub async fn run(context: Arc<Context>, scope: Scope, stop: CancellationToken) {
             let (wake_deployments, woken_deployments) = unbounded();
             context.add_wakers(wake_versions, wake_deployments);
             (
-                controller::<ChatbotVersion>(&context, &scope, namespace, woken_versions, &stop, |c| &c.versions),
-                controller::<ChatbotDeployment>(&context, &scope, namespace, woken_deployments, &stop, |c| &c.deployments),
+                controller::<ChatbotVersion>(
+                    &context,
+                    &scope,
+                    namespace,
+                    woken_versions,
+                    &stop,
+                    |c| &c.versions,
+                ),
+                controller::<ChatbotDeployment>(
+                    &context,
+                    &scope,
+                    namespace,
+                    woken_deployments,
+                    &stop,
+                    |c| &c.deployments,
+                ),
             )
         })
         .unzip();
-    let secrets = scope.parts().into_iter().map(|namespace| follow_secrets(&context, namespace, stop.clone()));
+    let secrets = scope
+        .parts()
+        .into_iter()
+        .map(|namespace| follow_secrets(&context, namespace, stop.clone()));
     let secrets: Vec<_> = secrets.collect();
-    let full = tokio::spawn(announce_full(context.clone()));
-    join(join(join_all(versions), join_all(deployments)), join_all(secrets)).await;
-    full.abort();
-}
-
-/// Lets the passes begin once every cache is full.
-async fn announce_full(context: Arc<Context>) {
-    for store in context.versions.stores() {
-        if store.wait_until_ready().await.is_err() {
-            return;
-        }
-    }
-    for store in context.deployments.stores() {
-        if store.wait_until_ready().await.is_err() {
-            return;
-        }
-    }
-    tracing::info!("caches are full");
-    context.caches_are_full();
+    join(
+        join(join_all(versions), join_all(deployments)),
+        join_all(secrets),
+    )
+    .await;
 }
 
 fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
@@ -121,17 +129,32 @@ fn controller<K: Kind>(
     let (store, writer) = reflector::store::<Guarded<K>>();
     cache(context).add(store.clone());
     let follower = context.clone();
-    let objects = watcher(scoped::<Guarded<K>>(&context.client, namespace), watched(scope))
-        .default_backoff()
-        .modify(|object| object.managed_fields_mut().clear())
-        .reflect(writer)
-        .inspect_ok(move |event| follow(event, cache(&follower), &follower))
-        .touched_objects();
+    let mut filling = true;
+    let objects = watcher(
+        scoped::<Guarded<K>>(&context.client, namespace),
+        watched(scope),
+    )
+    .default_backoff()
+    .modify(|object| object.managed_fields_mut().clear())
+    .reflect(writer)
+    .inspect_ok(move |event| {
+        follow(event, cache(&follower), &follower);
+        if matches!(event, watcher::Event::InitDone) && std::mem::take(&mut filling) {
+            follower.cache_is_full();
+        }
+    })
+    .touched_objects();
     Controller::for_stream(without_errors(K::KIND, objects), store as Store<Guarded<K>>)
         .reconcile_on(woken)
-        .with_config(Config::default().concurrency(u16::try_from(scope.concurrency).unwrap_or(u16::MAX)))
+        .with_config(
+            Config::default().concurrency(u16::try_from(scope.concurrency).unwrap_or(u16::MAX)),
+        )
         .graceful_shutdown_on(stop.clone().cancelled_owned())
-        .run(one, |_, never: &std::convert::Infallible, _| match *never {}, context.clone())
+        .run(
+            one,
+            |_, never: &std::convert::Infallible, _| match *never {},
+            context.clone(),
+        )
         .for_each(|result| {
             if let Err(error) = result {
                 tracing::debug!(%error, "controller");
@@ -141,7 +164,10 @@ fn controller<K: Kind>(
 }
 
 /// One look at one object, or at the reason why it cannot be read.
-async fn one<K: Kind>(object: Arc<Guarded<K>>, context: Arc<Context>) -> Result<Action, std::convert::Infallible> {
+async fn one<K: Kind>(
+    object: Arc<Guarded<K>>,
+    context: Arc<Context>,
+) -> Result<Action, std::convert::Infallible> {
     Ok(match &object.0 {
         Ok(object) => detached(Arc::new(object.clone()), context).await,
         Err(invalid) => {
@@ -156,15 +182,27 @@ async fn one<K: Kind>(object: Arc<Guarded<K>>, context: Arc<Context>) -> Result<
 /// Says on the object itself that it cannot be read; the others go on.
 async fn report_unreadable<K: Kind>(object: &Guarded<K>, error: &str, context: &Context) {
     let meta = object.meta();
-    let message = format!("The object cannot be read: {error}. Correct it, or upgrade the CRDs and the operator together.");
-    let conditions = conditions(&[], Reason::InvalidSpec, &message, None, meta.generation, &whole(Context::now()));
+    let message = format!(
+        "The object cannot be read: {error}. Correct it, or upgrade the CRDs and the operator together."
+    );
+    let conditions = conditions(
+        &[],
+        Reason::InvalidSpec,
+        &message,
+        None,
+        meta.generation,
+        &whole(Context::now()),
+    );
     let patch = json!({
         "apiVersion": K::api_version(&()),
         "kind": K::kind(&()),
         "metadata": {"name": meta.name, "resourceVersion": meta.resource_version},
         "status": {"observedGeneration": meta.generation, "conditions": conditions},
     });
-    let api: Api<PartialObjectMeta<K>> = Api::namespaced(context.client.clone(), meta.namespace.as_deref().unwrap_or_default());
+    let api: Api<PartialObjectMeta<K>> = Api::namespaced(
+        context.client.clone(),
+        meta.namespace.as_deref().unwrap_or_default(),
+    );
     let name = meta.name.as_deref().unwrap_or_default();
     // a second manager: what this one says goes when the object can be read again
     let params = PatchParams::apply(&format!("{MANAGER}-unreadable")).force();
@@ -176,7 +214,10 @@ async fn report_unreadable<K: Kind>(object: &Guarded<K>, error: &str, context: &
 /// Keeps the index in step and wakes whoever depends on what changed.
 fn follow<K: Kind>(event: &watcher::Event<Guarded<K>>, cache: &Cache<K>, context: &Context) {
     cache.follow(event);
-    let (watcher::Event::Apply(object) | watcher::Event::InitApply(object) | watcher::Event::Delete(object)) = event else {
+    let (watcher::Event::Apply(object)
+    | watcher::Event::InitApply(object)
+    | watcher::Event::Delete(object)) = event
+    else {
         return;
     };
     if let watcher::Event::Delete(object) = event {
@@ -192,9 +233,12 @@ fn follow<K: Kind>(event: &watcher::Event<Guarded<K>>, cache: &Cache<K>, context
 
 /// Secrets by name alone: no payload is transferred or kept.
 async fn follow_secrets(context: &Arc<Context>, namespace: Option<&str>, stop: CancellationToken) {
-    let secrets = watcher(scoped::<PartialObjectMeta<Secret>>(&context.client, namespace), watcher::Config::default().any_semantic())
-        .default_backoff()
-        .touched_objects();
+    let secrets = watcher(
+        scoped::<PartialObjectMeta<Secret>>(&context.client, namespace),
+        watcher::Config::default().any_semantic(),
+    )
+    .default_backoff()
+    .touched_objects();
     let changed = without_errors("Secret", secrets).take_until(stop.cancelled_owned());
     changed
         .for_each(|secret| {
@@ -232,4 +276,3 @@ fn without_errors<K: Send + 'static>(
         })
     })
 }
-

@@ -22,13 +22,39 @@ use super::{CommonStatus, CredentialsRef, DeletionPolicy, Environment, LiveEnvir
     selectable = ".spec.chatbotId",
     selectable = ".spec.environment",
     selectable = ".status.versionId",
-    printcolumn(name = "Version", type_ = "string", json_path = ".status.versionNumber"),
-    printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
-    printcolumn(name = "Status", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
+    printcolumn(
+        name = "Version",
+        type_ = "string",
+        json_path = ".status.versionNumber"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
+    ),
+    printcolumn(
+        name = "Status",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#
+    ),
     printcolumn(name = "Live In", type_ = "string", json_path = ".status.deployedIn"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Chatbot", type_ = "string", json_path = ".spec.chatbotId", priority = 1),
-    printcolumn(name = "Id", type_ = "string", json_path = ".status.versionId", priority = 1),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    ),
+    printcolumn(
+        name = "Chatbot",
+        type_ = "string",
+        json_path = ".spec.chatbotId",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Id",
+        type_ = "string",
+        json_path = ".status.versionId",
+        priority = 1
+    ),
     printcolumn(
         name = "Message",
         type_ = "string",
@@ -129,7 +155,11 @@ impl ChatbotVersion {
     /// Name of the version in the service.
     #[must_use]
     pub fn version_name(&self) -> &str {
-        self.spec.name.as_deref().or(self.metadata.name.as_deref()).unwrap_or_default()
+        self.spec
+            .name
+            .as_deref()
+            .or(self.metadata.name.as_deref())
+            .unwrap_or_default()
     }
 
     /// Id of the version in the service, once it is known.

@@ -38,7 +38,10 @@ impl Rules {
     /// The interval of an object.
     #[must_use]
     pub fn interval(&self, asked: Option<&str>) -> Duration {
-        asked.and_then(|text| parse_duration(text).ok()).unwrap_or(self.interval).max(self.min_interval)
+        asked
+            .and_then(|text| parse_duration(text).ok())
+            .unwrap_or(self.interval)
+            .max(self.min_interval)
     }
 }
 
@@ -92,7 +95,10 @@ impl Blocked {
     /// Nobody can authenticate: a deletion does not wait for this for ever.
     #[must_use]
     pub fn is_credentials(self) -> bool {
-        matches!(self, Self::CredentialsMissing | Self::KeyRefused | Self::PermissionDenied)
+        matches!(
+            self,
+            Self::CredentialsMissing | Self::KeyRefused | Self::PermissionDenied
+        )
     }
 
     /// What a failed look at the service means.
@@ -139,15 +145,26 @@ impl Obstacle {
                 format!("The service gives no usable answer ({said}); it is asked again, nothing needs to be done.")
             }
         };
-        let pause = if let Class::Throttled { retry_after } = failure.class { retry_after } else { None };
-        Self { blocked, message, pause }
+        let pause = if let Class::Throttled { retry_after } = failure.class {
+            retry_after
+        } else {
+            None
+        };
+        Self {
+            blocked,
+            message,
+            pause,
+        }
     }
 }
 
 /// Names the permission that a key lacks and the next step.
 #[must_use]
 pub fn permission_message(call: Call, secret: &str, said: &str) -> String {
-    format!("The API key in Secret {secret} lacks the permission for {} ({said}); grant it.", call.permission())
+    format!(
+        "The API key in Secret {secret} lacks the permission for {} ({said}); grant it.",
+        call.permission()
+    )
 }
 
 /// What the service told.
@@ -259,13 +276,23 @@ impl<S> Told<S> {
     /// A status and when to look again.
     #[must_use]
     pub fn new(status: S, pace: Pace) -> Self {
-        Self { status, finalizer: None, pace, events: Vec::new(), orphans: Vec::new() }
+        Self {
+            status,
+            finalizer: None,
+            pace,
+            events: Vec::new(),
+            orphans: Vec::new(),
+        }
     }
 
     /// With one more event.
     #[must_use]
     pub fn event(mut self, warning: bool, reason: EventReason, note: impl Into<String>) -> Self {
-        self.events.push(Happened { warning, reason, note: note.into() });
+        self.events.push(Happened {
+            warning,
+            reason,
+            note: note.into(),
+        });
         self
     }
 }
@@ -297,6 +324,11 @@ pub fn elapsed(since: &Time, now: Timestamp) -> Duration {
 /// Of two objects with one claim, whether `a` was there first.
 #[must_use]
 pub fn is_older(a: &ObjectMeta, b: &ObjectMeta) -> bool {
-    let key = |meta: &ObjectMeta| (meta.creation_timestamp.as_ref().map(|t| t.0), meta.uid.clone());
+    let key = |meta: &ObjectMeta| {
+        (
+            meta.creation_timestamp.as_ref().map(|t| t.0),
+            meta.uid.clone(),
+        )
+    };
     key(a) < key(b)
 }

@@ -230,7 +230,9 @@ fn next_of_life(seen: &Seen) -> Step {
         (Target::Unresolved(why), _) => Step::Rest(Rest::Unresolved(why)),
         (_, Live::Wanted) if seen.retiring == Retiring::Due => Step::Retire,
         (Target::Known(Cause::Git) | Target::Failed, Live::Wanted) => Step::Rest(Rest::Ready),
-        (Target::Known(Cause::Command | Cause::Failure), Live::Wanted) => Step::Rest(Rest::RolledBack),
+        (Target::Known(Cause::Command | Cause::Failure), Live::Wanted) => {
+            Step::Rest(Rest::RolledBack)
+        }
         (Target::Failed, Live::Other) => Step::Rest(Rest::Failed),
         (Target::Known(_), Live::Other) => next_of_change(seen),
     }

@@ -227,7 +227,9 @@ fn next_of_life(seen: &Seen) -> Step {
 
         (Sight::Unclear, Record::Nothing) if !seen.recreate => Step::Rest(Rest::Ambiguous),
         (Sight::Nobody | Sight::Unclear, record) => match record {
-            Record::Nothing | Record::Searched | Record::Known if seen.rival => Step::Rest(Rest::Queued),
+            Record::Nothing | Record::Searched | Record::Known if seen.rival => {
+                Step::Rest(Rest::Queued)
+            }
             Record::Nothing | Record::Searched | Record::Known => Step::Intend,
             Record::Fresh => Step::Create,
             Record::Open => Step::Search,

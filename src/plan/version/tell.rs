@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use super::{Facts, Release, Rest, Step};
 use crate::{
     chatcaptain::{Class, Failure, Inventory, Version, VersionId},
-    crd::{ChatbotVersionStatus, Intent, LiveEnvironment, Operation, OperationRecord, OperationResult, Reason, annotation},
+    crd::{
+        ChatbotVersionStatus, Intent, LiveEnvironment, Operation, OperationRecord, OperationResult,
+        Reason, annotation,
+    },
     plan::{
         Blocked, EventReason, Look, Obstacle, Pace, Told, annotated, permission_message,
         status::{Words, back_off, is_ready, keep, record, rest_of_backoff, say},
@@ -34,7 +37,10 @@ pub fn tell(facts: &Facts, step: Step, outcome: &Outcome) -> Told<ChatbotVersion
     match (step, outcome) {
         (Step::Create, Outcome::Created(result, list)) => created(facts, result, list.as_deref()),
         (Step::Delete, Outcome::Deleted(result)) => deleted(facts, result),
-        (Step::Guard, _) => Told { finalizer: Some(true), ..Told::new(facts.status(), Pace::Again) },
+        (Step::Guard, _) => Told {
+            finalizer: Some(true),
+            ..Told::new(facts.status(), Pace::Again)
+        },
         (Step::Release(why), _) => released(facts, why),
         (Step::Intend, _) => intended(facts),
         (Step::Search, _) => searching(facts),
@@ -50,8 +56,13 @@ impl Facts {
     fn saying(&self, words: &Words) -> ChatbotVersionStatus {
         let status = self.status();
         // on its way out nothing is Ready any more, and what is going on is the deletion
-        let deleting = self.object.metadata.deletion_timestamp.is_some() && words.reason != Reason::Deleting;
-        let words = if deleting { &Words::new(Reason::Deleting, words.message.as_str()) } else { words };
+        let deleting =
+            self.object.metadata.deletion_timestamp.is_some() && words.reason != Reason::Deleting;
+        let words = if deleting {
+            &Words::new(Reason::Deleting, words.message.as_str())
+        } else {
+            words
+        };
         let common = say(&status.common, &self.object.metadata, words, None, self.now);
         ChatbotVersionStatus { common, ..status }
     }
@@ -65,23 +76,41 @@ impl Facts {
     }
 
     fn secret(&self) -> String {
-        self.object.spec.credentials_ref.clone().unwrap_or_default().name().to_owned()
+        self.object
+            .spec
+            .credentials_ref
+            .clone()
+            .unwrap_or_default()
+            .name()
+            .to_owned()
     }
 
     /// The look's age runs out after the interval; then it is time for the next.
     fn at_rest(&self) -> Pace {
-        let Look::Shown { inventory, .. } = &self.look else { return Pace::After(self.interval()) };
-        let rest = self.interval().saturating_sub(inventory.at.elapsed()).max(Duration::from_secs(1));
+        let Look::Shown { inventory, .. } = &self.look else {
+            return Pace::After(self.interval());
+        };
+        let rest = self
+            .interval()
+            .saturating_sub(inventory.at.elapsed())
+            .max(Duration::from_secs(1));
         // spread a little, so that not everything wakes in one instant
         Pace::After(rest + rest.mul_f64(self.jitter / 50.0))
     }
 }
 
 /// Copies what the list tells of the version.
-fn describe(status: &mut ChatbotVersionStatus, version: &Version, live: Option<Vec<LiveEnvironment>>) {
+fn describe(
+    status: &mut ChatbotVersionStatus,
+    version: &Version,
+    live: Option<Vec<LiveEnvironment>>,
+) {
     status.version_id = Some(version.id.as_str().to_owned());
     status.version_number = version.number.as_deref().map(str::to_owned);
-    status.name = version.name.as_deref().map(|name| name.chars().take(256).collect());
+    status.name = version
+        .name
+        .as_deref()
+        .map(|name| name.chars().take(256).collect());
     status.created = version.created.map(whole);
     status.deployed = version.deployed.map(whole);
     if let Some(live) = live {
@@ -90,12 +119,25 @@ fn describe(status: &mut ChatbotVersionStatus, version: &Version, live: Option<V
 }
 
 fn available(version: &Version) -> Words {
-    let number = version.number.as_deref().map(|number| format!("{number} ")).unwrap_or_default();
-    Words::new(Reason::Available, format!("Version {number}({}) exists in the service.", version.id.as_str()))
+    let number = version
+        .number
+        .as_deref()
+        .map(|number| format!("{number} "))
+        .unwrap_or_default();
+    Words::new(
+        Reason::Available,
+        format!(
+            "Version {number}({}) exists in the service.",
+            version.id.as_str()
+        ),
+    )
 }
 
 fn intended(facts: &Facts) -> Told<ChatbotVersionStatus> {
-    let words = Words::new(Reason::Creating, format!("Version {:?} is about to be created.", facts.name()));
+    let words = Words::new(
+        Reason::Creating,
+        format!("Version {:?} is about to be created.", facts.name()),
+    );
     let mut status = facts.saying(&words);
     if status.common.retry.is_some() {
         // a slow retry does not change what is wrong
@@ -118,7 +160,8 @@ fn intended(facts: &Facts) -> Told<ChatbotVersionStatus> {
         unconfirmed_since: None,
     });
     status.version_id = None;
-    status.last_handled_recreate = annotated(&facts.object.metadata, annotation::RECREATE).map(str::to_owned);
+    status.last_handled_recreate =
+        annotated(&facts.object.metadata, annotation::RECREATE).map(str::to_owned);
     Told::new(status, Pace::Again)
 }
 
@@ -133,7 +176,9 @@ fn searching(facts: &Facts) -> Told<ChatbotVersionStatus> {
 
 /// A fraction of the grace, so that a short grace is looked at often enough.
 fn watch(facts: &Facts) -> Duration {
-    WATCH.min(facts.rules.visibility_grace / 4).max(Duration::from_millis(250))
+    WATCH
+        .min(facts.rules.visibility_grace / 4)
+        .max(Duration::from_millis(250))
 }
 
 fn created(
@@ -148,13 +193,22 @@ fn created(
     }
 }
 
-fn accepted(facts: &Facts, id: Option<&VersionId>, list: Option<&Inventory>) -> Told<ChatbotVersionStatus> {
+fn accepted(
+    facts: &Facts,
+    id: Option<&VersionId>,
+    list: Option<&Inventory>,
+) -> Told<ChatbotVersionStatus> {
     let shown = list.and_then(|list| match id {
         Some(id) => list.version(id.as_str()),
         None => facts.found(list),
     });
     let id = shown.map(|version| &version.id).or(id);
-    let entry = record(Operation::Create, id.map(VersionId::as_str), &Ok(()), facts.now);
+    let entry = record(
+        Operation::Create,
+        id.map(VersionId::as_str),
+        &Ok(()),
+        facts.now,
+    );
     let mut told = match (shown, id) {
         (Some(version), _) => {
             let mut status = facts.saying(&available(version));
@@ -162,7 +216,10 @@ fn accepted(facts: &Facts, id: Option<&VersionId>, list: Option<&Inventory>) -> 
             Told::new(status, facts.at_rest())
         }
         (None, Some(id)) => {
-            let message = format!("Version {} was created; the service does not list it yet.", id.as_str());
+            let message = format!(
+                "Version {} was created; the service does not list it yet.",
+                id.as_str()
+            );
             let mut status = facts.saying(&Words::new(Reason::WaitingForVisibility, message));
             status.version_id = Some(id.as_str().to_owned());
             Told::new(status, Pace::After(watch(facts)))
@@ -177,8 +234,17 @@ fn accepted(facts: &Facts, id: Option<&VersionId>, list: Option<&Inventory>) -> 
     told
 }
 
-fn lost_answer(facts: &Facts, failure: &Failure, list: Option<&Inventory>) -> Told<ChatbotVersionStatus> {
-    let entry = record(Operation::Create, None, &Err::<(), _>(failure.clone()), facts.now);
+fn lost_answer(
+    facts: &Facts,
+    failure: &Failure,
+    list: Option<&Inventory>,
+) -> Told<ChatbotVersionStatus> {
+    let entry = record(
+        Operation::Create,
+        None,
+        &Err::<(), _>(failure.clone()),
+        facts.now,
+    );
     let mut told = match list.and_then(|list| facts.found(list)) {
         Some(version) if version.marker().is_some() => recovered(facts, version),
         _ => searching(facts),
@@ -191,14 +257,25 @@ fn lost_answer(facts: &Facts, failure: &Failure, list: Option<&Inventory>) -> To
 fn not_created(facts: &Facts, failure: &Failure) -> Told<ChatbotVersionStatus> {
     let obstacle = change_refused(failure, &facts.secret());
     let mut status = facts.saying(&obstacle.0);
-    if matches!(failure.class, Class::Throttled { .. } | Class::Unsent) && facts.object.metadata.deletion_timestamp.is_none()
+    if matches!(failure.class, Class::Throttled { .. } | Class::Unsent)
+        && facts.object.metadata.deletion_timestamp.is_none()
     {
         // nothing happened: the intent still stands, and so does the permit
         return Told::new(status, Pace::After(obstacle.1.unwrap_or(WATCH)));
     }
     status.intent = None;
-    status.common.record(record(Operation::Create, None, &Err::<(), _>(failure.clone()), facts.now));
-    status.common.retry = Some(back_off(status.common.retry.as_ref(), failure, facts.now, facts.jitter));
+    status.common.record(record(
+        Operation::Create,
+        None,
+        &Err::<(), _>(failure.clone()),
+        facts.now,
+    ));
+    status.common.retry = Some(back_off(
+        status.common.retry.as_ref(),
+        failure,
+        facts.now,
+        facts.jitter,
+    ));
     let pace = rest_of_backoff(&status.common, facts.now);
     Told::new(status, pace)
 }
@@ -209,22 +286,36 @@ pub(crate) fn change_refused(failure: &Failure, secret: &str) -> (Words, Option<
     let words = match failure.class {
         Class::Refused(_) => Words::new(
             Reason::Refused,
-            format!("The service refused to {} ({said}); correct the cause, it is tried again slowly.", failure.call.as_str()),
+            format!(
+                "The service refused to {} ({said}); correct the cause, it is tried again slowly.",
+                failure.call.as_str()
+            ),
         ),
         Class::Forbidden { whole_key: true } => {
             let obstacle = Obstacle::new(failure, secret, "");
             Words::new(Reason::KeyRefused, obstacle.message)
         }
-        Class::Forbidden { whole_key: false } => {
-            Words::new(Reason::PermissionDenied, permission_message(failure.call, secret, said))
-        }
-        Class::Throttled { .. } => Words::new(Reason::Throttled, Obstacle::new(failure, secret, "").message),
+        Class::Forbidden { whole_key: false } => Words::new(
+            Reason::PermissionDenied,
+            permission_message(failure.call, secret, said),
+        ),
+        Class::Throttled { .. } => Words::new(
+            Reason::Throttled,
+            Obstacle::new(failure, secret, "").message,
+        ),
         Class::Unsent | Class::Unknown => Words::new(
             Reason::Retrying,
-            format!("The call to {} failed ({said}); it is tried again, nothing needs to be done.", failure.call.as_str()),
+            format!(
+                "The call to {} failed ({said}); it is tried again, nothing needs to be done.",
+                failure.call.as_str()
+            ),
         ),
     };
-    let pause = if let Class::Throttled { retry_after } = failure.class { retry_after } else { None };
+    let pause = if let Class::Throttled { retry_after } = failure.class {
+        retry_after
+    } else {
+        None
+    };
     (words, pause)
 }
 
@@ -236,13 +327,20 @@ fn recovered(facts: &Facts, version: &Version) -> Told<ChatbotVersionStatus> {
     Told::new(status, Pace::Again).event(
         false,
         EventReason::CreateRecovered,
-        format!("The create without a usable answer had made version {}; it is recorded.", version.id.as_str()),
+        format!(
+            "The create without a usable answer had made version {}; it is recorded.",
+            version.id.as_str()
+        ),
     )
 }
 
 fn adopted(facts: &Facts) -> Told<ChatbotVersionStatus> {
-    let Look::Shown { inventory, .. } = &facts.look else { return Told::new(facts.status(), Pace::Again) };
-    let Some(version) = facts.found(inventory) else { return Told::new(facts.status(), Pace::Again) };
+    let Look::Shown { inventory, .. } = &facts.look else {
+        return Told::new(facts.status(), Pace::Again);
+    };
+    let Some(version) = facts.found(inventory) else {
+        return Told::new(facts.status(), Pace::Again);
+    };
     if facts.intent().is_some() {
         return recovered(facts, version);
     }
@@ -259,7 +357,10 @@ fn adopted(facts: &Facts) -> Told<ChatbotVersionStatus> {
     Told::new(status, Pace::Again).event(
         false,
         EventReason::Adopted,
-        format!("Version {} exists already and was taken over; nothing was created.", version.id.as_str()),
+        format!(
+            "Version {} exists already and was taken over; nothing was created.",
+            version.id.as_str()
+        ),
     )
 }
 
@@ -267,14 +368,26 @@ fn deleted(facts: &Facts, result: &Result<(), Failure>) -> Told<ChatbotVersionSt
     let entry = record(Operation::Delete, Some(facts.id()), result, facts.now);
     let mut told = match result {
         Ok(()) => {
-            let message = format!("Version {} was deleted; the service still lists it.", facts.id());
-            Told::new(facts.saying(&Words::new(Reason::Deleting, message)), Pace::Again)
+            let message = format!(
+                "Version {} was deleted; the service still lists it.",
+                facts.id()
+            );
+            Told::new(
+                facts.saying(&Words::new(Reason::Deleting, message)),
+                Pace::Again,
+            )
         }
         Err(failure) => {
             let (words, pause) = change_refused(failure, &facts.secret());
             let mut status = facts.saying(&Words::new(Reason::Deleting, words.message));
-            status.common.retry = Some(back_off(status.common.retry.as_ref(), failure, facts.now, facts.jitter));
-            let pace = pause.map_or_else(|| rest_of_backoff(&status.common, facts.now), Pace::After);
+            status.common.retry = Some(back_off(
+                status.common.retry.as_ref(),
+                failure,
+                facts.now,
+                facts.jitter,
+            ));
+            let pace =
+                pause.map_or_else(|| rest_of_backoff(&status.common, facts.now), Pace::After);
             Told::new(status, pace)
         }
     };
@@ -283,7 +396,10 @@ fn deleted(facts: &Facts, result: &Result<(), Failure>) -> Told<ChatbotVersionSt
 }
 
 fn released(facts: &Facts, why: Release) -> Told<ChatbotVersionStatus> {
-    let told = Told { finalizer: Some(false), ..Told::new(facts.status(), Pace::Idle) };
+    let told = Told {
+        finalizer: Some(false),
+        ..Told::new(facts.status(), Pace::Idle)
+    };
     let id = facts.id().to_owned();
     let mut told = match why {
         Release::HandedOver => told.event(
@@ -327,16 +443,26 @@ fn resting(facts: &Facts, rest: Rest) -> Told<ChatbotVersionStatus> {
         Rest::Deleting => deleting(facts),
         Rest::Lost => {
             let status = facts.saying(&troubled(facts, rest));
-            let known = facts.status().common.conditions.iter().any(|c| c.reason == Reason::VersionLost.as_str());
+            let known = facts
+                .status()
+                .common
+                .conditions
+                .iter()
+                .any(|c| c.reason == Reason::VersionLost.as_str());
             let told = Told::new(status, facts.at_rest());
             if known {
                 return told;
             }
-            told.event(true, EventReason::VersionLost, format!("Version {} is no longer in the service.", facts.id()))
+            told.event(
+                true,
+                EventReason::VersionLost,
+                format!("Version {} is no longer in the service.", facts.id()),
+            )
         }
-        Rest::Searching | Rest::Young | Rest::Queued => {
-            Told::new(facts.saying(&troubled(facts, rest)), Pace::After(watch(facts)))
-        }
+        Rest::Searching | Rest::Young | Rest::Queued => Told::new(
+            facts.saying(&troubled(facts, rest)),
+            Pace::After(watch(facts)),
+        ),
         Rest::Ambiguous | Rest::AdoptMissing | Rest::Conflict => {
             Told::new(facts.saying(&troubled(facts, rest)), facts.at_rest())
         }
@@ -373,7 +499,10 @@ fn troubled(facts: &Facts, rest: Rest) -> Words {
         ),
         Rest::AdoptMissing => Words::new(
             Reason::VersionNotFound,
-            format!("Version {adopt}, which is to be adopted, is not in the service; correct {}.", annotation::ADOPT_ID),
+            format!(
+                "Version {adopt}, which is to be adopted, is not in the service; correct {}.",
+                annotation::ADOPT_ID
+            ),
         ),
         Rest::Conflict => Words::new(Reason::Conflict, conflict(facts, adopt)),
         _ => Words::new(Reason::AmbiguousVersion, ambiguous(facts)),
@@ -382,14 +511,25 @@ fn troubled(facts: &Facts, rest: Rest) -> Words {
 
 fn conflict(facts: &Facts, adopt: &str) -> String {
     match &facts.older_claim {
-        Some(other) => format!("Version {} belongs to ChatbotVersion {other}, which is older; delete one of the two.", facts.id()),
-        None => format!("Version {adopt}, which is to be adopted, belongs to another object; correct {}.", annotation::ADOPT_ID),
+        Some(other) => format!(
+            "Version {} belongs to ChatbotVersion {other}, which is older; delete one of the two.",
+            facts.id()
+        ),
+        None => format!(
+            "Version {adopt}, which is to be adopted, belongs to another object; correct {}.",
+            annotation::ADOPT_ID
+        ),
     }
 }
 
 fn ambiguous(facts: &Facts) -> String {
     let ids: Vec<&str> = match &facts.look {
-        Look::Shown { inventory, .. } => facts.candidates(inventory).iter().take(5).map(|v| v.id.as_str()).collect(),
+        Look::Shown { inventory, .. } => facts
+            .candidates(inventory)
+            .iter()
+            .take(5)
+            .map(|v| v.id.as_str())
+            .collect(),
         _ => Vec::new(),
     };
     format!(
@@ -401,7 +541,9 @@ fn ambiguous(facts: &Facts) -> String {
 }
 
 fn ready(facts: &Facts) -> Told<ChatbotVersionStatus> {
-    let Some(version) = facts.listed() else { return Told::new(facts.status(), Pace::Again) };
+    let Some(version) = facts.listed() else {
+        return Told::new(facts.status(), Pace::Again);
+    };
     let mut status = facts.saying(&available(version));
     describe(&mut status, version, facts.live_in());
     Told::new(status, facts.at_rest())
@@ -411,14 +553,19 @@ fn suspended(facts: &Facts) -> Told<ChatbotVersionStatus> {
     let mut status = facts.status();
     if status.common.conditions.is_empty() {
         let message = "Suspended before anything was done; set spec.suspend to false.";
-        return Told::new(facts.saying(&Words::new(Reason::Suspended, message)), Pace::Idle);
+        return Told::new(
+            facts.saying(&Words::new(Reason::Suspended, message)),
+            Pace::Idle,
+        );
     }
     status.common = keep(&status.common, &facts.object.metadata, false);
     Told::new(status, Pace::Idle)
 }
 
 fn obstructed(facts: &Facts, blocked: Blocked) -> Told<ChatbotVersionStatus> {
-    let Look::Blocked(obstacle) = &facts.look else { return Told::new(facts.status(), Pace::Again) };
+    let Look::Blocked(obstacle) = &facts.look else {
+        return Told::new(facts.status(), Pace::Again);
+    };
     let pace = pause(obstacle, facts.interval(), facts.jitter);
     let mut status = facts.status();
     // what was well stays well while the service cannot be asked: nothing is known to have changed
@@ -426,7 +573,10 @@ fn obstructed(facts: &Facts, blocked: Blocked) -> Told<ChatbotVersionStatus> {
         status.common = keep(&status.common, &facts.object.metadata, true);
         return Told::new(status, pace);
     }
-    Told::new(facts.saying(&Words::new(blocked.reason(), obstacle.message.as_str())), pace)
+    Told::new(
+        facts.saying(&Words::new(blocked.reason(), obstacle.message.as_str())),
+        pace,
+    )
 }
 
 /// When to look again although the service told nothing.
@@ -444,11 +594,21 @@ fn deleting(facts: &Facts) -> Told<ChatbotVersionStatus> {
     let (message, pace) = match &facts.look {
         Look::Blocked(obstacle) => {
             let until_timeout = "After --deletion-timeout the version is left behind, on record.";
-            let tail = if obstacle.blocked.is_credentials() { until_timeout } else { "" };
-            (format!("{} {tail}", obstacle.message).trim().to_owned(), pause(obstacle, facts.interval(), facts.jitter))
+            let tail = if obstacle.blocked.is_credentials() {
+                until_timeout
+            } else {
+                ""
+            };
+            (
+                format!("{} {tail}", obstacle.message).trim().to_owned(),
+                pause(obstacle, facts.interval(), facts.jitter),
+            )
         }
         _ => (
-            format!("Version {} is about to be gone from the service.", facts.id()),
+            format!(
+                "Version {} is about to be gone from the service.",
+                facts.id()
+            ),
             Pace::After(watch(facts)),
         ),
     };
