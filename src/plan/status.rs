@@ -9,8 +9,8 @@ use super::{Pace, annotated, requested};
 use crate::{
     chatcaptain::{Class, Failure},
     crd::{
-        CommonStatus, Operation, OperationRecord, OperationResult, Reason, Retry, Verdict,
-        annotation, conditions,
+        CommonStatus, Operation, OperationRecord, OperationResult, Reason, Retry, annotation,
+        conditions,
     },
 };
 
@@ -60,10 +60,7 @@ pub fn say(
         last_handled_reconcile_at: annotated(meta, annotation::RECONCILE_REQUESTED_AT)
             .map(|token| token.chars().take(256).collect()),
         last_operations: old.last_operations.clone(),
-        retry: old
-            .retry
-            .clone()
-            .filter(|_| words.reason.verdict() != Verdict::Ready),
+        retry: old.retry.clone(),
     }
 }
 
@@ -91,6 +88,16 @@ pub fn is_ready(old: &CommonStatus, meta: &ObjectMeta) -> bool {
             .conditions
             .iter()
             .any(|c| c.type_ == "Ready" && c.status == "True")
+}
+
+/// Whether the last verdict on the object as it stands was Stalled: a slow retry does not change that.
+#[must_use]
+pub fn is_stalled(old: &CommonStatus, meta: &ObjectMeta) -> bool {
+    old.observed_generation == meta.generation
+        && old
+            .conditions
+            .iter()
+            .any(|c| c.type_ == "Stalled" && c.status == "True")
 }
 
 /// Whether a change must wait for the backoff; a new generation or a reconcile request ends it.

@@ -228,7 +228,8 @@ fn next_of_life(seen: &Seen) -> Step {
     }
     match (seen.target, seen.live) {
         (Target::Unresolved(why), _) => Step::Rest(Rest::Unresolved(why)),
-        (_, Live::Wanted) if seen.retiring == Retiring::Due => Step::Retire,
+        // while that backs off, the environment is told to be as it is
+        (_, Live::Wanted) if seen.retiring == Retiring::Due && !seen.held => Step::Retire,
         (Target::Known(Cause::Git) | Target::Failed, Live::Wanted) => Step::Rest(Rest::Ready),
         (Target::Known(Cause::Command | Cause::Failure), Live::Wanted) => {
             Step::Rest(Rest::RolledBack)

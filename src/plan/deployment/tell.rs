@@ -13,7 +13,9 @@ use crate::{
     },
     plan::{
         EventReason, Look, Pace, Told, annotated, elapsed,
-        status::{Words, back_off, ended, is_ready, keep, record, rest_of_backoff, say},
+        status::{
+            Words, back_off, ended, is_ready, is_stalled, keep, record, rest_of_backoff, say,
+        },
         version::{change_refused, pause},
         whole,
     },
@@ -278,8 +280,7 @@ fn intended(facts: &Facts, call: Call) -> Told<ChatbotDeploymentStatus> {
     };
     let seen = facts.see();
     let mut status = facts.saying(&doing(facts, call));
-    if status.common.retry.is_some() {
-        // a slow retry does not change what is wrong
+    if status.common.retry.is_some() && is_stalled(&facts.status().common, &facts.object.metadata) {
         status.common = keep(&facts.status().common, &facts.object.metadata, true);
     }
     status.operation = Some(RunningOperation {
@@ -522,7 +523,14 @@ fn arrived(facts: &Facts, reason: Reason) -> Told<ChatbotDeploymentStatus> {
         .map(|o| o.operation);
     let mut status = facts.saying(&Words::new(reason, message));
     status.operation = None;
-    status.common.retry = None;
+    // a version that could not be deleted yet is tried again in its own time
+    let pace = match (facts.see().retiring, &status.common.retry) {
+        (super::Retiring::Due, Some(_)) => rest_of_backoff(&status.common, facts.now),
+        _ => {
+            status.common.retry = None;
+            facts.at_rest()
+        }
+    };
     if let Some(target) = &mut status.target {
         target.reached_at.get_or_insert(whole(facts.now));
     }
@@ -531,14 +539,14 @@ fn arrived(facts: &Facts, reason: Reason) -> Told<ChatbotDeploymentStatus> {
         .as_ref()
         .is_some_and(|active| active.version_id == wanted.id)
     {
-        return Told::new(status, facts.at_rest());
+        return Told::new(status, pace);
     }
     let back = old
         .history
         .iter()
         .any(|entry| entry.version_id == wanted.id);
     moved(facts, &mut status, &wanted.id, by);
-    let told = Told::new(status, facts.at_rest());
+    let told = Told::new(status, pace);
     match by {
         Some(_) if back => told.event(
             false,

@@ -11,7 +11,7 @@ use crate::{
     },
     plan::{
         Blocked, EventReason, Look, Obstacle, Pace, Told, annotated, permission_message,
-        status::{Words, back_off, is_ready, keep, record, rest_of_backoff, say},
+        status::{Words, back_off, is_ready, is_stalled, keep, record, rest_of_backoff, say},
         whole,
     },
 };
@@ -139,8 +139,7 @@ fn intended(facts: &Facts) -> Told<ChatbotVersionStatus> {
         format!("Version {:?} is about to be created.", facts.name()),
     );
     let mut status = facts.saying(&words);
-    if status.common.retry.is_some() {
-        // a slow retry does not change what is wrong
+    if status.common.retry.is_some() && is_stalled(&facts.status().common, &facts.object.metadata) {
         status.common = keep(&facts.status().common, &facts.object.metadata, true);
     }
     let known = match &facts.look {
@@ -545,6 +544,7 @@ fn ready(facts: &Facts) -> Told<ChatbotVersionStatus> {
         return Told::new(facts.status(), Pace::Again);
     };
     let mut status = facts.saying(&available(version));
+    status.common.retry = None;
     describe(&mut status, version, facts.live_in());
     Told::new(status, facts.at_rest())
 }
