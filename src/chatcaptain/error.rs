@@ -136,6 +136,12 @@ impl Failure {
             message: one_line(message),
         }
     }
+
+    /// The call was held back or never left this machine: it is still to be made.
+    #[must_use]
+    pub fn is_unmade(&self) -> bool {
+        !self.may_have_happened && matches!(self.class, Class::Throttled { .. } | Class::Unsent)
+    }
 }
 
 /// Longest time that is waited because the service said so.

@@ -117,6 +117,12 @@ impl Inventory {
         self.described
     }
 
+    /// Whether the list returns numbers at all.
+    #[must_use]
+    pub fn tells_numbers(&self) -> bool {
+        self.versions.iter().any(|version| version.number.is_some())
+    }
+
     /// Whether the list tells of any version when it was deployed.
     #[must_use]
     pub fn tells_deployed(&self) -> bool {

@@ -379,8 +379,7 @@ async fn change(facts: &Facts, call: Call, context: &Context) -> Result<(), Fail
         Call::Rollback => account.rollback(&bot, &id, &rollback_body(facts)).await,
     };
     if let Err(failure) = &result
-        && !failure.may_have_happened
-        && matches!(failure.class, Class::Throttled { .. } | Class::Unsent)
+        && failure.is_unmade()
     {
         // it was not made, so it may still be
         context.permit(&uid, announced);

@@ -271,7 +271,7 @@ async fn create(facts: &Facts, context: &Context) -> Outcome {
     if let Err(failure) = &result
         && !failure.may_have_happened
     {
-        if matches!(failure.class, Class::Throttled { .. } | Class::Unsent) {
+        if failure.is_unmade() {
             // it was not sent, so it may still be
             context.permit(&uid, announced);
         }

@@ -19,6 +19,23 @@ impl ConditionType {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Ready, Self::Reconciling, Self::Stalled, Self::Drifted];
 
+    /// What it means, for the README's table.
+    #[must_use]
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Ready => "The object is as git wants it. Always present.",
+            Self::Reconciling => {
+                "It is being worked on, or waits for something that comes by itself. Present only while True."
+            }
+            Self::Stalled => {
+                "A human must act; the message says what. Present only while True, never beside Reconciling."
+            }
+            Self::Drifted => {
+                "Somebody deployed another version by hand. Deployments only; Unknown if the key may not read the deployment status."
+            }
+        }
+    }
+
     /// The `type` of the condition.
     #[must_use]
     pub fn as_str(self) -> &'static str {

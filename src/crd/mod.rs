@@ -32,18 +32,29 @@ pub const FINALIZER: &str = "chatcaptain.dev/finalizer";
 
 /// Commands and settings that live in annotations, because git does not hold them.
 pub mod annotation {
-    /// Any token: look now, past any backoff; echoed in `status.lastHandledReconcileAt`.
-    pub const RECONCILE_REQUESTED_AT: &str = "chatcaptain.dev/reconcile-requested-at";
-    /// Id of an existing version that this `ChatbotVersion` takes over instead of creating one.
-    pub const ADOPT_ID: &str = "chatcaptain.dev/adopt-id";
-    /// Any new token: create again although the version was lost, or although one of that name exists.
-    pub const RECREATE: &str = "chatcaptain.dev/recreate";
-    /// Any value: let the object go at once and leave its version behind, on record.
-    pub const FORCE_ORPHAN: &str = "chatcaptain.dev/force-orphan";
-    /// `previous`, a `ChatbotVersion`'s name or a version id; holds until the spec changes.
-    pub const ROLLBACK_TO: &str = "chatcaptain.dev/rollback-to";
-    /// On a namespace: `Delete` or `Retain` for the versions in it that do not say so themselves.
-    pub const DELETION_POLICY: &str = "chatcaptain.dev/deletion-policy";
+    macro_rules! annotations {
+        ($($(#[doc = $doc:literal])+ $constant:ident = $name:literal;)+) => {
+            $($(#[doc = $doc])+ pub const $constant: &str = concat!("chatcaptain.dev/", $name);)+
+
+            /// Every annotation and what it means, for the README's table.
+            pub const ALL: &[(&str, &str)] = &[$(($constant, concat!($($doc),+))),+];
+        };
+    }
+
+    annotations! {
+        /// Any token: look now, past any backoff; echoed in `status.lastHandledReconcileAt`.
+        RECONCILE_REQUESTED_AT = "reconcile-requested-at";
+        /// On a version: id of an existing version that it takes over instead of creating one.
+        ADOPT_ID = "adopt-id";
+        /// On a version, any new token: create again although the version was lost, or although one of that name exists.
+        RECREATE = "recreate";
+        /// On an object that is being deleted, any value: let it go at once and leave its version behind, on record.
+        FORCE_ORPHAN = "force-orphan";
+        /// On a deployment: `previous`, a ChatbotVersion's name or a version id; holds until the spec changes.
+        ROLLBACK_TO = "rollback-to";
+        /// On a namespace: `Delete` or `Retain` for the versions in it that do not say so themselves.
+        DELETION_POLICY = "deletion-policy";
+    }
 }
 
 /// Both CRDs, as they are served by `chatcaptain-operator crds`.

@@ -324,9 +324,8 @@ impl Facts {
             .find(|(_, number)| number.is_some() && number.as_deref() == deployed.number.as_deref())
             .map(|(id, _)| id)
             .or_else(|| {
-                deployed
-                    .number
-                    .is_none()
+                // one side tells no numbers, so they cannot be compared
+                (deployed.number.is_none() || !inventory.tells_numbers())
                     .then(|| self.live_by_list(inventory))
                     .flatten()
             })

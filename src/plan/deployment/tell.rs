@@ -346,7 +346,7 @@ fn called(
         .operation
         .as_ref()
         .is_some_and(|operation| operation.called_at.is_none())
-        && !is_unmade(result)
+        && !result.as_ref().is_err_and(Failure::is_unmade)
     {
         told.status.common.record(entry);
         if let Some(operation) = &mut told.status.operation {
@@ -357,29 +357,18 @@ fn called(
     told
 }
 
-/// The call was held back or never left this machine.
-fn is_unmade(result: &Result<(), Failure>) -> bool {
-    use crate::chatcaptain::Class::{Throttled, Unsent};
-    matches!(result, Err(failure) if !failure.may_have_happened && matches!(failure.class, Throttled { .. } | Unsent))
-}
-
 fn not_called(facts: &Facts, call: Call, failure: &Failure) -> Told<ChatbotDeploymentStatus> {
-    let (words, asked) = change_refused(failure, &facts.secret());
-    let unmade = is_unmade(&Err(failure.clone()));
-    if call == Call::Rollback && !unmade {
+    if call == Call::Rollback && !failure.is_unmade() {
         // the next pass deploys instead
         return Told::new(facts.saying(&doing(facts, Call::Rollback)), Pace::Again);
     }
+    let (words, asked) = change_refused(failure, &facts.secret());
     let mut status = facts.saying(&words);
-    if unmade {
-        return Told::new(status, Pace::After(asked.unwrap_or(Duration::from_secs(2))));
+    if let Some(pause) = asked {
+        return Told::new(status, Pace::After(pause));
     }
-    status.common.retry = Some(back_off(
-        status.common.retry.as_ref(),
-        failure,
-        facts.now,
-        facts.jitter,
-    ));
+    let old = status.common.retry.as_ref();
+    status.common.retry = Some(back_off(old, failure, facts.now, facts.jitter));
     let pace = rest_of_backoff(&status.common, facts.now);
     Told::new(status, pace)
 }

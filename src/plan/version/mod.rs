@@ -257,8 +257,8 @@ fn next_of_deletion(seen: &Seen, deletion: Deletion) -> Step {
         }
         (_, Sight::Blocked(_) | Sight::NotAsked) => wait,
 
-        // an attempt whose end is unknown is watched to its end
-        (Open | Searching | Searched, Sight::Many) => wait,
+        // an attempt whose end is unknown is watched to its end; of two a human must say which
+        (Open | Searching | Searched, Sight::Many) => Step::Rest(Rest::Ambiguous),
         (Open, _) => Step::Search,
         (Searching, _) => wait,
         (Searched, _) => Step::Release(Release::NeverCreated),
@@ -270,6 +270,8 @@ fn next_of_deletion(seen: &Seen, deletion: Deletion) -> Step {
             Liveness::Idle if deletion.sent => wait,
             Liveness::Idle => Step::Delete,
         },
+        // created a moment ago: that the list does not show it proves nothing yet
+        (Known, Sight::Young) if !deletion.sent => wait,
         (Known, _) if deletion.trusted => Step::Release(Release::Proven),
         (Known, _) if deletion.overdue => Step::Release(Release::LeftBehind),
         (Known, _) => wait,

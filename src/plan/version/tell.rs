@@ -6,8 +6,8 @@ use super::{Facts, Release, Rest, Step};
 use crate::{
     chatcaptain::{Class, Failure, Inventory, Version, VersionId},
     crd::{
-        ChatbotVersionStatus, Intent, LiveEnvironment, Operation, OperationRecord, OperationResult,
-        Reason, annotation,
+        ChatbotVersionStatus, CommonStatus, Intent, LiveEnvironment, Operation, OperationRecord,
+        OperationResult, Reason, annotation,
     },
     plan::{
         Blocked, EventReason, Look, Obstacle, Pace, Told, annotated, permission_message,
@@ -254,29 +254,37 @@ fn lost_answer(
 
 /// The create was refused, or never left this machine.
 fn not_created(facts: &Facts, failure: &Failure) -> Told<ChatbotVersionStatus> {
-    let obstacle = change_refused(failure, &facts.secret());
-    let mut status = facts.saying(&obstacle.0);
-    if matches!(failure.class, Class::Throttled { .. } | Class::Unsent)
-        && facts.object.metadata.deletion_timestamp.is_none()
-    {
-        // nothing happened: the intent still stands, and so does the permit
-        return Told::new(status, Pace::After(obstacle.1.unwrap_or(WATCH)));
+    let (words, asked) = change_refused(failure, &facts.secret());
+    let mut status = facts.saying(&words);
+    let pace = retry(&mut status.common, failure, asked, facts);
+    // what was not even sent leaves the intent standing, and the permit with it
+    if !failure.is_unmade() {
+        status.intent = None;
+        let result = Err::<(), _>(failure.clone());
+        status
+            .common
+            .record(record(Operation::Create, None, &result, facts.now));
     }
-    status.intent = None;
-    status.common.record(record(
-        Operation::Create,
-        None,
-        &Err::<(), _>(failure.clone()),
-        facts.now,
-    ));
-    status.common.retry = Some(back_off(
-        status.common.retry.as_ref(),
+    Told::new(status, pace)
+}
+
+/// Backs off, unless the service said how long to wait.
+fn retry(
+    common: &mut CommonStatus,
+    failure: &Failure,
+    asked: Option<Duration>,
+    facts: &Facts,
+) -> Pace {
+    if let Some(pause) = asked {
+        return Pace::After(pause);
+    }
+    common.retry = Some(back_off(
+        common.retry.as_ref(),
         failure,
         facts.now,
         facts.jitter,
     ));
-    let pace = rest_of_backoff(&status.common, facts.now);
-    Told::new(status, pace)
+    rest_of_backoff(common, facts.now)
 }
 
 /// What a refused change means, and how long the service asks to wait.
@@ -379,14 +387,7 @@ fn deleted(facts: &Facts, result: &Result<(), Failure>) -> Told<ChatbotVersionSt
         Err(failure) => {
             let (words, pause) = change_refused(failure, &facts.secret());
             let mut status = facts.saying(&Words::new(Reason::Deleting, words.message));
-            status.common.retry = Some(back_off(
-                status.common.retry.as_ref(),
-                failure,
-                facts.now,
-                facts.jitter,
-            ));
-            let pace =
-                pause.map_or_else(|| rest_of_backoff(&status.common, facts.now), Pace::After);
+            let pace = retry(&mut status.common, failure, pause, facts);
             Told::new(status, pace)
         }
     };
@@ -432,7 +433,13 @@ fn released(facts: &Facts, why: Release) -> Told<ChatbotVersionStatus> {
 fn resting(facts: &Facts, rest: Rest) -> Told<ChatbotVersionStatus> {
     match rest {
         Rest::Ready => ready(facts),
-        Rest::Gone => Told::new(facts.status(), Pace::Idle),
+        Rest::Gone => {
+            let message = "Nothing is left to be done here; another finalizer holds the object.";
+            Told::new(
+                facts.saying(&Words::new(Reason::Deleting, message)),
+                Pace::Idle,
+            )
+        }
         Rest::Suspended => suspended(facts),
         Rest::Held => {
             let pace = rest_of_backoff(&facts.status().common, facts.now);

@@ -1,7 +1,8 @@
 //! Starting and stopping from Rust: on a runtime that is there, and on a thread.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 use serde_json::json;
 use simulator::{Fault, FaultKind, FaultOperation, Settings, Simulator};
@@ -39,21 +40,37 @@ async fn dropping_it_stops_the_server() {
     refused.await.unwrap();
 }
 
-#[tokio::test]
-async fn dropping_one_on_a_thread_ends_what_hangs() {
-    let mut settings = Settings::default();
-    let mut fault = Fault::new(FaultOperation::Any, FaultKind::Hang).times(1);
-    fault.hang_ms = 3_600_000;
-    settings.faults.push(fault);
-    let simulator = Simulator::start_on_thread(settings).unwrap();
-    let address = simulator.address();
-    let hanging = tokio::spawn(versions(address));
-    let called = tokio::task::spawn_blocking(move || {
+fn hanging(ms: u64) -> Settings {
+    let mut fault = Fault::new(FaultOperation::Any, FaultKind::Hang);
+    fault.hang_ms = ms;
+    Settings {
+        faults: vec![fault],
+        ..Settings::default()
+    }
+}
+
+/// What a client gets whose call hangs when the simulator is dropped.
+async fn dropped_amid_a_call(simulator: Simulator) -> String {
+    let call = tokio::spawn(versions(simulator.address()));
+    let dropped = tokio::task::spawn_blocking(move || {
         eventually("the call", || simulator.counters().total_calls() == 1);
         drop(simulator);
     });
-    called.await.unwrap();
-    assert_eq!(hanging.await.unwrap(), "");
+    dropped.await.unwrap();
+    call.await.unwrap()
+}
+
+#[tokio::test]
+async fn dropping_it_leaves_hanging_calls_unanswered() {
+    let simulator = Simulator::start(hanging(200)).await.unwrap();
+    assert_eq!(dropped_amid_a_call(simulator).await, "");
+}
+
+#[tokio::test]
+async fn dropping_one_on_a_thread_ends_hanging_calls_at_once() {
+    let simulator = Simulator::start_on_thread(hanging(3_600_000)).unwrap();
+    let address = simulator.address();
+    assert_eq!(dropped_amid_a_call(simulator).await, "");
     assert!(TcpStream::connect(address).is_err());
 }
 
@@ -70,6 +87,9 @@ async fn only_loopback_addresses_are_listened_on() {
 fn connections_are_kept_for_the_next_call() {
     let service = Service::friendly();
     let mut stream = TcpStream::connect(service.simulator.address()).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
     let text =
         "GET /v1/chatbots/bot/versions HTTP/1.1\r\nhost: s\r\nx-chatcaptain-key: CCSB-x\r\n\r\n";
     for _ in 0..3 {
@@ -85,6 +105,8 @@ fn connections_are_kept_for_the_next_call() {
     service.patch(json!({"faults": [{"kind": "cut"}]}));
     stream.write_all(text.as_bytes()).unwrap();
     let mut rest = Vec::new();
-    let _ = stream.read_to_end(&mut rest);
-    assert!(rest.is_empty());
+    match stream.read_to_end(&mut rest) {
+        Ok(_) => assert!(rest.is_empty()),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+    }
 }

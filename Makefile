@@ -1,0 +1,38 @@
+# Needs make, bash, cargo and curl; and go, where neither a control plane nor its archive is at hand.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench lint crds drift install control-plane
+export KEEP PROFILE
+
+help: ## list the targets
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
+
+demo: ## show the main job on a real control plane; KEEP=1 leaves it running
+	@bash tests/demo.sh
+
+# tests would get it as well; this way whoever waits minutes is told why
+control-plane:
+	@cargo run --quiet --locked --package control-plane -- get >/dev/null
+
+test: control-plane ## run all tests, on a real control plane
+	cargo test --locked --workspace
+
+bench: control-plane ## measure the budgets
+	cargo bench --locked --bench operator
+
+lint: ## check format, lints and that crds/ is up to date
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- --deny warnings
+	@$(MAKE) --no-print-directory drift
+
+crds: ## write crds/ anew from the code
+	@cargo run --quiet --locked -- crds | \
+	    awk '/^---$$/ { file = "crds/" (file ? "chatbotdeployments" : "chatbotversions") ".yaml"; printf "" > file } { print > file }'
+
+drift:
+	@cargo run --quiet --locked -- crds | diff -u - <(cat crds/chatbotversions.yaml crds/chatbotdeployments.yaml) || \
+	    { echo 'crds/ is not what the code says: make crds' >&2; exit 1; }
+
+install: ## install CRDs and operator in the cluster of the current kubectl context
+	kubectl apply -k deploy

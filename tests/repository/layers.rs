@@ -1,0 +1,167 @@
+//! The arrows between the layers, read from the `use` lines and from paths in the code.
+
+use std::collections::BTreeSet;
+
+use crate::{read, root, rust_files};
+
+/// Each layer, whom it may know, and words that must not occur in it.
+const LAYERS: [(&str, &[&str], &[&str]); 7] = [
+    ("src/crd", &[], &["async ", ".await", "Client", "now()"]),
+    ("src/chatcaptain", &[], &["kube::", "k8s_openapi", "kube_"]),
+    (
+        "src/plan",
+        &["crd", "chatcaptain"],
+        &[
+            "async ", ".await", "Client", "Api<", "tokio", "tracing", "now()", "rand::",
+        ],
+    ),
+    (
+        "src/controller",
+        &["crd", "chatcaptain", "plan", "telemetry", "lease"],
+        &["reqwest"],
+    ),
+    ("src/lease.rs", &[], &["hatbot", "crate::"]),
+    ("src/admin.rs", &["telemetry"], &["hatbot"]),
+    ("src/telemetry.rs", &["chatcaptain"], &["kube::"]),
+];
+
+/// What `plan` may take from `chatcaptain`: nouns, never calls.
+const NOUNS: [&str; 12] = [
+    "Call",
+    "Class",
+    "Deployed",
+    "Deployments",
+    "Failure",
+    "Inventory",
+    "Marker",
+    "NewVersion",
+    "Refusal",
+    "Version",
+    "VersionId",
+    "ChatbotId",
+];
+
+#[test]
+fn every_layer_knows_only_whom_it_may() {
+    for (layer, allowed, forbidden) in LAYERS {
+        let own = layer.trim_start_matches("src/").trim_end_matches(".rs");
+        for file in files(layer) {
+            let code = code(&file);
+            for known in modules(&code) {
+                assert!(
+                    known == own || allowed.contains(&known.as_str()),
+                    "{file} must not know {known}"
+                );
+            }
+            for word in forbidden {
+                assert!(!code.contains(word), "{file} must not contain {word:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn plan_knows_only_the_nouns_of_the_service() {
+    for file in files("src/plan") {
+        let code = code(&file);
+        for list in code.split("chatcaptain::").skip(1) {
+            let list = if let Some(list) = list.strip_prefix('{') {
+                &list[..list.find('}').unwrap()]
+            } else {
+                &list[..list
+                    .find([';', ',', ':', ' ', ')', '>', '}'])
+                    .unwrap_or(list.len())]
+            };
+            for noun in list
+                .split(',')
+                .map(str::trim)
+                .filter(|noun| !noun.is_empty())
+            {
+                assert!(
+                    NOUNS.contains(&noun),
+                    "{file} must not know chatcaptain::{noun}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn every_file_says_what_it_is_for() {
+    for folder in ["src", "tests"] {
+        for path in rust_files(folder) {
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert!(
+                text.starts_with("//! "),
+                "{} does not open with what it is for",
+                path.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn no_file_grows_beyond_what_can_be_read() {
+    let long = |lines: usize| lines > 600;
+    for path in rust_files("src") {
+        let lines = std::fs::read_to_string(&path).unwrap().lines().count();
+        assert!(
+            !long(lines),
+            "{} has {lines} lines; ask what it is made of",
+            path.display()
+        );
+    }
+}
+
+fn files(layer: &str) -> Vec<String> {
+    if layer.ends_with(".rs") {
+        return vec![layer.to_owned()];
+    }
+    let relative =
+        |path: &std::path::PathBuf| path.strip_prefix(root()).unwrap().display().to_string();
+    rust_files(layer).iter().map(relative).collect()
+}
+
+/// The file without comments.
+fn code(file: &str) -> String {
+    let text = read(file);
+    text.lines()
+        .map(|line| line.split("//").next().unwrap_or_default())
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// The modules of this crate that the code names, `use crate::{a, b::c}` included.
+fn modules(code: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for rest in code.split("crate::").skip(1) {
+        if !rest.starts_with('{') {
+            found.insert(identifier(rest));
+            continue;
+        }
+        let mut depth = 0;
+        let mut start = true;
+        for (at, sign) in rest.char_indices() {
+            match sign {
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                ',' if depth == 1 => start = true,
+                _ if depth == 1 && start && sign.is_alphabetic() => {
+                    found.insert(identifier(&rest[at..]));
+                    start = false;
+                }
+                _ => {}
+            }
+            if depth == 0 {
+                break;
+            }
+        }
+    }
+    found
+}
+
+fn identifier(text: &str) -> String {
+    text.chars()
+        .take_while(|c| c.is_alphanumeric() || *c == '_')
+        .collect()
+}

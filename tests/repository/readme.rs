@@ -1,0 +1,171 @@
+//! The README's reference tables are what the code says.
+
+use std::fmt::Write;
+
+use chatcaptain_operator::{
+    args::Cli,
+    crd::{self, ConditionType, Reason, annotation},
+    plan::EventReason,
+    telemetry::METRICS,
+};
+use clap::CommandFactory;
+use serde_json::Value;
+
+use crate::{hold, read};
+
+#[test]
+fn the_tables_are_what_the_code_says() {
+    let mut text = read("README.md");
+    let tables = [
+        ("fields", fields()),
+        ("conditions", conditions()),
+        ("reasons", reasons()),
+        ("annotations", annotations()),
+        ("events", events()),
+        ("metrics", metrics()),
+        ("flags", flags()),
+    ];
+    for (name, table) in tables {
+        let (start, end) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->"));
+        let from = text
+            .find(&start)
+            .unwrap_or_else(|| panic!("README.md has no table of {name}"))
+            + start.len();
+        let to = from
+            + text[from..]
+                .find(&end)
+                .unwrap_or_else(|| panic!("the table of {name} does not end"));
+        text.replace_range(from..to, &table);
+    }
+    hold("README.md", &text);
+}
+
+fn table<const N: usize>(head: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+    let mut text = format!("| {} |\n|{}\n", head.join(" | "), "---|".repeat(N));
+    for row in rows {
+        let cells: Vec<String> = row
+            .iter()
+            .map(|cell| cell.replace('|', "\\|").replace('\n', " "))
+            .collect();
+        writeln!(text, "| {} |", cells.join(" | ")).unwrap();
+    }
+    text
+}
+
+fn fields() -> String {
+    let mut text = String::new();
+    for definition in crd::all() {
+        let kind = definition.spec.names.kind.clone();
+        let value = serde_json::to_value(definition).unwrap();
+        let schema = &value["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
+        let mut rows = Vec::new();
+        collect("spec", &schema["spec"], &mut rows);
+        collect("status", &schema["status"], &mut rows);
+        rows.retain(|row| !row[0].starts_with("`status.conditions[]"));
+        write!(
+            text,
+            "\n**{kind}**\n\n{}",
+            table(["field", "type", "meaning"], rows)
+        )
+        .unwrap();
+    }
+    text + "\n"
+}
+
+fn collect(path: &str, schema: &Value, rows: &mut Vec<[String; 3]>) {
+    let required: Vec<&str> = schema["required"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        let path = format!("{path}.{name}");
+        let mut kind = match property["enum"].as_array() {
+            Some(values) => values
+                .iter()
+                .filter_map(Value::as_str)
+                .collect::<Vec<_>>()
+                .join(", "),
+            None => property["type"].as_str().unwrap_or("object").to_owned(),
+        };
+        if path.starts_with("spec.") && required.contains(&name.as_str()) {
+            kind += ", required";
+        }
+        let meaning = property["description"].as_str().unwrap_or_default();
+        rows.push([format!("`{path}`"), kind, meaning.to_owned()]);
+        collect(&path, property, rows);
+        collect(&format!("{path}[]"), &property["items"], rows);
+    }
+}
+
+fn conditions() -> String {
+    let row = |kind: &ConditionType| [format!("`{}`", kind.as_str()), kind.meaning().to_owned()];
+    table(["condition", "meaning"], ConditionType::ALL.iter().map(row))
+}
+
+fn reasons() -> String {
+    let row = |reason: &Reason| {
+        [
+            format!("`{}`", reason.as_str()),
+            format!("{:?}", reason.verdict()),
+            reason.meaning().to_owned(),
+        ]
+    };
+    table(
+        ["reason", "verdict", "meaning"],
+        Reason::ALL.iter().map(row),
+    )
+}
+
+fn annotations() -> String {
+    let row = |(name, meaning): &(&str, &str)| [format!("`{name}`"), meaning.trim().to_owned()];
+    table(["annotation", "meaning"], annotation::ALL.iter().map(row))
+}
+
+fn events() -> String {
+    let row = |reason: &EventReason| {
+        [
+            format!("`{}`", reason.as_str()),
+            reason.meaning().to_owned(),
+        ]
+    };
+    table(["event", "meaning"], EventReason::ALL.iter().map(row))
+}
+
+fn metrics() -> String {
+    let row = |metric: &chatcaptain_operator::telemetry::Metric| {
+        [
+            format!("`{}`", metric.name),
+            metric.kind.to_owned(),
+            metric.labels.join(", "),
+            metric.help.to_owned(),
+        ]
+    };
+    table(
+        ["metric", "type", "labels", "meaning"],
+        METRICS.iter().map(row),
+    )
+}
+
+fn flags() -> String {
+    let command = Cli::command();
+    let run = command.find_subcommand("run").unwrap();
+    let flags = run
+        .get_arguments()
+        .filter(|argument| argument.get_long().is_some_and(|long| long != "help"));
+    let rows = flags.map(|flag| {
+        let defaults: Vec<_> = flag
+            .get_default_values()
+            .iter()
+            .map(|value| value.to_string_lossy())
+            .collect();
+        [
+            format!("`--{}`", flag.get_long().unwrap()),
+            format!("`{}`", flag.get_env().unwrap().to_string_lossy()),
+            defaults.join(", "),
+            flag.get_help().map(ToString::to_string).unwrap_or_default(),
+        ]
+    });
+    table(["flag", "environment", "default", "meaning"], rows)
+}

@@ -1,0 +1,80 @@
+//! The shipped role grants exactly the verbs that the code uses.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::{root, rust_files};
+
+/// Resource and verb, and the code that needs it.
+const USED: [(&str, &str); 18] = [
+    ("chatbotversions", "get"),
+    ("chatbotversions", "list"),
+    ("chatbotversions", "watch"),
+    ("chatbotversions", "patch"),
+    ("chatbotversions/status", "patch"),
+    ("chatbotdeployments", "get"),
+    ("chatbotdeployments", "list"),
+    ("chatbotdeployments", "watch"),
+    ("chatbotdeployments", "patch"),
+    ("chatbotdeployments/status", "patch"),
+    ("secrets", "get"),
+    ("secrets", "list"),
+    ("secrets", "watch"),
+    ("namespaces", "get"),
+    ("events", "create"),
+    ("events", "patch"),
+    ("leases", "get"),
+    ("leases", "create"),
+];
+
+#[test]
+fn the_role_grants_what_is_used_and_no_more() {
+    let mut used: BTreeSet<(String, String)> = USED
+        .iter()
+        .map(|(resource, verb)| ((*resource).to_owned(), (*verb).to_owned()))
+        .collect();
+    used.insert(("leases".to_owned(), "update".to_owned()));
+    assert_eq!(granted(), used);
+}
+
+fn granted() -> BTreeSet<(String, String)> {
+    let mut granted = BTreeSet::new();
+    for entry in std::fs::read_dir(root().join("deploy/base")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        for document in text.split("\n---").filter(|text| text.contains("\nrules:")) {
+            let value: Value = serde_saphyr::from_str(document).unwrap();
+            for rule in value["rules"].as_array().unwrap() {
+                let list = |key: &str| -> Vec<String> {
+                    rule[key]
+                        .as_array()
+                        .unwrap()
+                        .iter()
+                        .map(|v| v.as_str().unwrap().to_owned())
+                        .collect()
+                };
+                for resource in list("resources") {
+                    for verb in list("verbs") {
+                        granted.insert((resource.clone(), verb));
+                    }
+                }
+            }
+        }
+    }
+    granted
+}
+
+#[test]
+fn nothing_shows_the_key() {
+    for path in rust_files("src") {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let inside =
+            path.ends_with("chatcaptain/nouns.rs") || path.ends_with("chatcaptain/client.rs");
+        assert!(
+            inside || !text.contains("expose"),
+            "{} takes the key out of its type",
+            path.display()
+        );
+    }
+}
