@@ -28,7 +28,7 @@ lint: ## check format, lints and that crds/ is up to date
 
 crds: ## write crds/ anew from the code
 	@cargo run --quiet --locked -- crds | \
-	    awk '/^---$$/ { file = "crds/" (file ? "chatbotdeployments" : "chatbotversions") ".yaml"; printf "" > file } { print > file }'
+	    awk '/^---$$/ { file = "crds/" (file ? "chatbotdeployments" : "chatbotversions") ".yaml" } { print > file }'
 
 drift:
 	@cargo run --quiet --locked -- crds | diff -u - <(cat crds/chatbotversions.yaml crds/chatbotdeployments.yaml) || \

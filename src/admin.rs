@@ -34,10 +34,7 @@ impl Readiness {
     }
 
     fn get(&self) -> Option<String> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -51,21 +48,14 @@ struct Shared {
 ///
 /// # Errors
 /// When the address cannot be listened on.
-pub async fn serve(
-    listen: SocketAddr,
-    readiness: Readiness,
-    registry: Registry,
-) -> std::io::Result<()> {
+pub async fn serve(listen: SocketAddr, readiness: Readiness, registry: Registry) -> std::io::Result<()> {
     let listener = TcpListener::bind(listen).await?;
     tracing::info!(address = %listener.local_addr()?, "serving /livez, /readyz and /metrics");
     let routes = Router::new()
         .route("/livez", get(|| async { "ok" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
-        .with_state(Shared {
-            readiness,
-            registry: Arc::new(registry),
-        });
+        .with_state(Shared { readiness, registry: Arc::new(registry) });
     tokio::spawn(async move { axum::serve(listener, routes).await });
     Ok(())
 }

@@ -79,11 +79,7 @@ pub struct Run {
     #[arg(long, env = "CHATCAPTAIN_LEASE_NAMESPACE")]
     pub lease_namespace: Option<String>,
     /// Name of the Lease.
-    #[arg(
-        long,
-        env = "CHATCAPTAIN_LEASE_NAME",
-        default_value = "chatcaptain-operator"
-    )]
+    #[arg(long, env = "CHATCAPTAIN_LEASE_NAME", default_value = "chatcaptain-operator")]
     pub lease_name: String,
     /// How long after the last renewal another replica may take over.
     #[arg(long, env = "CHATCAPTAIN_LEASE_DURATION", default_value = "15s", value_parser = whole_seconds)]
@@ -113,10 +109,7 @@ impl Run {
     /// How fast each key may call.
     #[must_use]
     pub fn limits(&self) -> Limits {
-        Limits {
-            rate: self.api_rate,
-            burst: self.api_burst,
-        }
+        Limits { rate: self.api_rate, burst: self.api_burst }
     }
 }
 
@@ -125,9 +118,8 @@ impl Run {
 pub fn one_line(error: &clap::Error) -> String {
     let text = error.to_string();
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let telling = lines.take_while(|line| {
-        !line.starts_with("Usage:") && !line.starts_with("For more information")
-    });
+    let telling =
+        lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"));
     telling.collect::<Vec<_>>().join(" ")
 }
 
@@ -149,9 +141,7 @@ fn api_url(text: &str) -> Result<Url, String> {
 
 fn owner_id(text: &str) -> Result<String, String> {
     let fits = (1..=63).contains(&text.len())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
     if fits {
         Ok(text.to_owned())
     } else {
@@ -170,14 +160,9 @@ fn positive(text: &str) -> Result<Duration, String> {
 fn whole_seconds(text: &str) -> Result<Duration, String> {
     let duration = parse_duration(text)?;
     let fits = duration.subsec_nanos() == 0 && (1..=3600).contains(&duration.as_secs());
-    if fits {
-        Ok(duration)
-    } else {
-        Err("expected whole seconds from 1s to 1h".to_owned())
-    }
+    if fits { Ok(duration) } else { Err("expected whole seconds from 1s to 1h".to_owned()) }
 }
 
 fn at_least_one(text: &str) -> Result<NonZeroU32, String> {
-    text.parse()
-        .map_err(|_| "expected a whole number from 1".to_owned())
+    text.parse().map_err(|_| "expected a whole number from 1".to_owned())
 }

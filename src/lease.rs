@@ -105,14 +105,7 @@ impl Elector {
         let (leading, led) = watch::channel(false);
         let fence = Fence::closed();
         let api = Api::namespaced(client, &config.namespace);
-        let elector = Self {
-            api,
-            config,
-            fence: fence.clone(),
-            leading,
-            watched: None,
-            renewed: None,
-        };
+        let elector = Self { api, config, fence: fence.clone(), leading, watched: None, renewed: None };
         (elector, fence, led)
     }
 
@@ -122,9 +115,9 @@ impl Elector {
         while !stop.is_cancelled() {
             let started = Instant::now();
             // a request that hangs must not outlive our time as leader
-            let left = self.renewed.map_or(self.config.deadline(), |at| {
-                self.config.deadline().saturating_sub(at.elapsed())
-            });
+            let left = self
+                .renewed
+                .map_or(self.config.deadline(), |at| self.config.deadline().saturating_sub(at.elapsed()));
             let result = tokio::select! {
                 () = stop.cancelled() => break,
                 result = timeout(left, self.attempt()) => result,
@@ -146,10 +139,7 @@ impl Elector {
                 tracing::warn!(lease = %self.config.name, error = trouble.as_deref(), "the Lease cannot be renewed");
             }
             complaint = trouble;
-            if self
-                .renewed
-                .is_some_and(|at| at.elapsed() >= self.config.deadline())
-            {
+            if self.renewed.is_some_and(|at| at.elapsed() >= self.config.deadline()) {
                 self.follow();
             }
             tokio::select! {
@@ -163,71 +153,54 @@ impl Elector {
     fn lead(&mut self, since: Instant) {
         self.renewed = Some(since);
         self.fence.set(Limit::Until(since + self.config.deadline()));
-        self.leading
-            .send_if_modified(|leading| !std::mem::replace(leading, true));
+        self.leading.send_if_modified(|leading| !std::mem::replace(leading, true));
     }
 
     fn follow(&mut self) {
         self.renewed = None;
         self.fence.set(Limit::Never);
-        self.leading
-            .send_if_modified(|leading| std::mem::replace(leading, false));
+        self.leading.send_if_modified(|leading| std::mem::replace(leading, false));
     }
 
     /// Takes or renews the Lease; `false` while somebody else holds it.
     async fn attempt(&mut self) -> kube::Result<bool> {
         let Some(mut lease) = self.api.get_opt(&self.config.name).await? else {
-            let metadata = ObjectMeta {
-                name: Some(self.config.name.clone()),
-                ..ObjectMeta::default()
-            };
-            let lease = Lease {
-                metadata,
-                spec: Some(self.spec(None)),
-            };
+            let metadata = ObjectMeta { name: Some(self.config.name.clone()), ..ObjectMeta::default() };
+            let lease = Lease { metadata, spec: Some(self.spec(None)) };
             return won(self.api.create(&PostParams::default(), &lease).await);
         };
-        if self
-            .watched
-            .as_ref()
-            .is_none_or(|watched| watched.resource_version != lease.metadata.resource_version)
-        {
-            let resource_version = lease.metadata.resource_version.clone();
-            self.watched = Some(Watched {
-                resource_version,
-                since: Instant::now(),
-            });
-        }
+        self.watch(lease.metadata.resource_version.as_ref());
         let current = lease.spec.clone().unwrap_or_default();
         let holder = current.holder_identity.as_deref().unwrap_or_default();
         let mine = holder == self.config.identity;
-        let seconds = current
-            .lease_duration_seconds
-            .unwrap_or(1)
-            .max(1)
-            .unsigned_abs();
-        let alive = self
-            .watched
-            .as_ref()
-            .is_some_and(|w| w.since.elapsed() < Duration::from_secs(seconds.into()));
-        if !mine && !holder.is_empty() && alive {
+        if !mine && !holder.is_empty() && self.is_alive(&current) {
             return Ok(false);
         }
         lease.spec = Some(self.spec(Some((&current, mine))));
-        won(self
-            .api
-            .replace(&self.config.name, &PostParams::default(), &lease)
-            .await)
+        won(self.api.replace(&self.config.name, &PostParams::default(), &lease).await)
+    }
+
+    /// Notes when the Lease was last seen to change.
+    fn watch(&mut self, resource_version: Option<&String>) {
+        let seen = self.watched.as_ref().is_some_and(|w| w.resource_version.as_ref() == resource_version);
+        if !seen {
+            let resource_version = resource_version.cloned();
+            self.watched = Some(Watched { resource_version, since: Instant::now() });
+        }
+    }
+
+    /// Whether the holder has renewed lately, as far as we could see.
+    fn is_alive(&self, spec: &LeaseSpec) -> bool {
+        let seconds = spec.lease_duration_seconds.unwrap_or(1).max(1).unsigned_abs();
+        let duration = Duration::from_secs(seconds.into());
+        self.watched.as_ref().is_some_and(|watched| watched.since.elapsed() < duration)
     }
 
     fn spec(&self, before: Option<(&LeaseSpec, bool)>) -> LeaseSpec {
         let now = MicroTime(Timestamp::now());
-        let acquired = before
-            .filter(|(_, mine)| *mine)
-            .and_then(|(spec, _)| spec.acquire_time.clone());
-        let transitions = before.map_or(0, |(spec, mine)| {
-            spec.lease_transitions.unwrap_or(0) + i32::from(!mine)
-        });
+        let acquired = before.filter(|(_, mine)| *mine).and_then(|(spec, _)| spec.acquire_time.clone());
+        let transitions =
+            before.map_or(0, |(spec, mine)| spec.lease_transitions.unwrap_or(0) + i32::from(!mine));
         LeaseSpec {
             holder_identity: Some(self.config.identity.clone()),
             lease_duration_seconds: Some(
@@ -253,19 +226,17 @@ impl Elector {
                 && spec.holder_identity.as_deref() == Some(&self.config.identity)
             {
                 spec.holder_identity = Some(String::new());
-                self.api
-                    .replace(&self.config.name, &PostParams::default(), &lease)
-                    .await?;
+                self.api.replace(&self.config.name, &PostParams::default(), &lease).await?;
             }
             Ok::<(), kube::Error>(())
         };
         match timeout(Duration::from_secs(3), give_back).await {
             Ok(Ok(())) => tracing::info!(lease = %self.config.name, "gave the Lease back"),
             Ok(Err(error)) => {
-                tracing::warn!(%error, "the Lease could not be given back; it expires by itself")
+                tracing::warn!(%error, "the Lease could not be given back; it expires by itself");
             }
             Err(_) => {
-                tracing::warn!("the Lease could not be given back in time; it expires by itself")
+                tracing::warn!("the Lease could not be given back in time; it expires by itself");
             }
         }
     }
@@ -275,9 +246,7 @@ impl Elector {
 fn won(result: kube::Result<Lease>) -> kube::Result<bool> {
     match result {
         Ok(_) => Ok(true),
-        Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => {
-            Ok(false)
-        }
+        Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => Ok(false),
         Err(error) => Err(error),
     }
 }

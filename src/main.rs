@@ -67,9 +67,7 @@ fn start(flags: Run) -> Result<(), Failed> {
     rustls::crypto::ring::default_provider()
         .install_default()
         .map_err(|_| "a TLS provider is installed already")?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(operate(flags));
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
@@ -83,51 +81,25 @@ async fn operate(flags: Run) -> Result<(), Failed> {
     // a write is never repeated behind our back; passes begin anew instead
     config.default_retry = false;
     config.connect_timeout = Some(Duration::from_secs(5));
-    let namespace = flags
-        .lease_namespace
-        .clone()
-        .unwrap_or_else(|| config.default_namespace.clone());
+    let namespace = flags.lease_namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
     let client = Client::try_from(config)?;
     let stop = on_signal()?;
     let election = Election::start(&flags, &client, namespace);
     let metrics = Metrics::default();
-    let context = Arc::new(Context::new(parts(
-        &flags,
-        &client,
-        &metrics,
-        &election.fence,
-        &stop,
-    )?));
+    let context = Arc::new(Context::new(parts(&flags, &client, &metrics, &election.fence, &stop)?));
     let readiness = Readiness::waiting("starting");
     let registry = metrics.registry(Objects(context.clone()));
-    admin::serve(flags.listen, readiness.clone(), registry)
-        .await
-        .map_err(|error| {
-            format!(
-                "cannot listen on {}: {error}; choose another with --listen",
-                flags.listen
-            )
-        })?;
-    if lead(
-        &flags, &client, &context, &readiness, &metrics, &election, &stop,
-    )
-    .await
-        == Led::Lost
-    {
+    admin::serve(flags.listen, readiness.clone(), registry).await.map_err(|error| {
+        format!("cannot listen on {}: {error}; choose another with --listen", flags.listen)
+    })?;
+    if lead(&flags, &client, &context, &readiness, &metrics, &election, &stop).await == Led::Lost {
         return Err(
-            "the lease was lost; the process ends so that it cannot write beside the new leader"
-                .into(),
+            "the lease was lost; the process ends so that it cannot write beside the new leader".into()
         );
     }
     // calls under way end and are put on record before somebody else leads
     context.tasks.close();
-    if tokio::time::timeout(
-        flags.api_timeout + Duration::from_secs(5),
-        context.tasks.wait(),
-    )
-    .await
-    .is_err()
-    {
+    if tokio::time::timeout(flags.api_timeout + Duration::from_secs(5), context.tasks.wait()).await.is_err() {
         tracing::warn!("a call is still under way; its intent tells the next leader");
     }
     election.end().await;
@@ -148,10 +120,7 @@ fn parts(
         limits: flags.limits(),
         observer: Arc::new(move |report| observer.api(report)),
     });
-    let reporter = Reporter {
-        controller: "chatcaptain-operator".to_owned(),
-        instance: Some(identity()),
-    };
+    let reporter = Reporter { controller: "chatcaptain-operator".to_owned(), instance: Some(identity()) };
     Ok(Parts {
         client: client.clone(),
         accounts: Arc::new(accounts),
@@ -239,13 +208,7 @@ impl Election {
         };
         let (elector, fence, leads) = lease::Elector::new(client.clone(), config);
         let elector = Some(tokio::spawn(elector.run(release.clone())));
-        Self {
-            fence,
-            leads,
-            elector,
-            release,
-            _always: None,
-        }
+        Self { fence, leads, elector, release, _always: None }
     }
 
     /// Gives the lease back.
@@ -266,10 +229,7 @@ fn identity() -> String {
 
 fn on_signal() -> std::io::Result<CancellationToken> {
     let stop = CancellationToken::new();
-    let (mut terminate, mut interrupt) = (
-        signal(SignalKind::terminate())?,
-        signal(SignalKind::interrupt())?,
-    );
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let token = stop.clone();
     tokio::spawn(async move {
         tokio::select! { _ = terminate.recv() => {} _ = interrupt.recv() => {} }
@@ -286,8 +246,7 @@ async fn await_crds(client: &Client, namespaces: &[String], readiness: &Readines
     while let Err(error) = list_both(client, namespaces).await {
         let waiting_for = match error {
             kube::Error::Api(status) if status.is_not_found() => {
-                "the CRDs are not installed; run: chatcaptain-operator crds | kubectl apply -f -"
-                    .to_owned()
+                "the CRDs are not installed; run: chatcaptain-operator crds | kubectl apply -f -".to_owned()
             }
             kube::Error::Api(status) if status.is_forbidden() => {
                 format!(
@@ -295,9 +254,7 @@ async fn await_crds(client: &Client, namespaces: &[String], readiness: &Readines
                     status.message
                 )
             }
-            error => format!(
-                "the API server cannot be reached ({error}); check KUBECONFIG or the network"
-            ),
+            error => format!("the API server cannot be reached ({error}); check KUBECONFIG or the network"),
         };
         if told.as_ref() != Some(&waiting_for) {
             tracing::warn!("not ready: {waiting_for}");
@@ -311,20 +268,16 @@ async fn await_crds(client: &Client, namespaces: &[String], readiness: &Readines
 
 async fn list_both(client: &Client, namespaces: &[String]) -> kube::Result<()> {
     let one = ListParams::default().limit(1);
-    let scopes: Vec<Option<&String>> = if namespaces.is_empty() {
-        vec![None]
-    } else {
-        namespaces.iter().map(Some).collect()
-    };
+    let scopes: Vec<Option<&String>> =
+        if namespaces.is_empty() { vec![None] } else { namespaces.iter().map(Some).collect() };
     for namespace in scopes {
         let (versions, deployments): (
             Api<PartialObjectMeta<crd::ChatbotVersion>>,
             Api<PartialObjectMeta<crd::ChatbotDeployment>>,
         ) = match namespace {
-            Some(namespace) => (
-                Api::namespaced(client.clone(), namespace),
-                Api::namespaced(client.clone(), namespace),
-            ),
+            Some(namespace) => {
+                (Api::namespaced(client.clone(), namespace), Api::namespaced(client.clone(), namespace))
+            }
             None => (Api::all(client.clone()), Api::all(client.clone())),
         };
         versions.list_metadata(&one).await?;

@@ -43,17 +43,12 @@ impl std::str::FromStr for LogFormat {
 pub fn start_logging(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new("info,kube_client=off,kube_runtime=error"));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false);
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     match format {
-        LogFormat::Json => builder
-            .json()
-            .flatten_event(true)
-            .with_current_span(true)
-            .with_span_list(false)
-            .init(),
+        LogFormat::Json => {
+            builder.json().flatten_event(true).with_current_span(true).with_span_list(false).init();
+        }
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),
     }
 }
@@ -79,12 +74,7 @@ macro_rules! metric {
 
 /// Every metric. The README's table is held to this one by a test.
 pub const METRICS: &[Metric] = &[
-    metric!(
-        "chatcaptain_api_requests_total",
-        "counter",
-        ["operation", "outcome"],
-        "Calls to the service."
-    ),
+    metric!("chatcaptain_api_requests_total", "counter", ["operation", "outcome"], "Calls to the service."),
     metric!(
         "chatcaptain_api_request_duration_seconds",
         "histogram",
@@ -97,18 +87,8 @@ pub const METRICS: &[Metric] = &[
         [],
         "Time for which calls were paused because the service asked to slow down."
     ),
-    metric!(
-        "chatcaptain_breaker_open",
-        "gauge",
-        [],
-        "API keys whose calls pause now."
-    ),
-    metric!(
-        "chatcaptain_reconcile_total",
-        "counter",
-        ["kind", "outcome"],
-        "Passes over an object."
-    ),
+    metric!("chatcaptain_breaker_open", "gauge", [], "API keys whose calls pause now."),
+    metric!("chatcaptain_reconcile_total", "counter", ["kind", "outcome"], "Passes over an object."),
     metric!(
         "chatcaptain_reconcile_duration_seconds",
         "histogram",
@@ -148,21 +128,10 @@ pub const METRICS: &[Metric] = &[
     metric!(
         "chatcaptain_deployment_info",
         "gauge",
-        [
-            "namespace",
-            "name",
-            "chatbot_id",
-            "environment",
-            "version_number"
-        ],
+        ["namespace", "name", "chatbot_id", "environment", "version_number"],
         "1 for the version that an environment runs."
     ),
-    metric!(
-        "chatcaptain_leader",
-        "gauge",
-        [],
-        "1 while this replica leads."
-    ),
+    metric!("chatcaptain_leader", "gauge", [], "1 while this replica leads."),
 ];
 
 /// Labels of one call.
@@ -243,18 +212,10 @@ impl Metrics {
     /// One call to the service, or a pause of calls.
     pub fn api(&self, report: Report) {
         match report {
-            Report::Called {
-                call,
-                outcome,
-                took,
-            } => {
+            Report::Called { call, outcome, took } => {
                 let operation = call.as_str();
-                self.api_requests
-                    .get_or_create(&CallLabels { operation, outcome })
-                    .inc();
-                self.api_duration
-                    .get_or_create(&OperationLabel { operation })
-                    .observe(took.as_secs_f64());
+                self.api_requests.get_or_create(&CallLabels { operation, outcome }).inc();
+                self.api_duration.get_or_create(&OperationLabel { operation }).observe(took.as_secs_f64());
             }
             Report::Paused(pause) => {
                 self.throttled.inc_by(pause.as_secs_f64());
@@ -265,27 +226,19 @@ impl Metrics {
     /// One pass over an object.
     pub fn pass(&self, kind: &'static str, ok: bool, took: Duration) {
         let outcome = if ok { "ok" } else { "error" };
-        self.passes
-            .get_or_create(&PassLabels { kind, outcome })
-            .inc();
-        self.pass_duration
-            .get_or_create(&KindLabel { kind })
-            .observe(took.as_secs_f64());
+        self.passes.get_or_create(&PassLabels { kind, outcome }).inc();
+        self.pass_duration.get_or_create(&KindLabel { kind }).observe(took.as_secs_f64());
     }
 
     /// An object became Ready for the first time.
     pub fn ready(&self, kind: &'static str, after: Duration) {
-        self.time_to_ready
-            .get_or_create(&KindLabel { kind })
-            .observe(after.as_secs_f64());
+        self.time_to_ready.get_or_create(&KindLabel { kind }).observe(after.as_secs_f64());
     }
 
     /// The end of a create without a usable answer is known.
     pub fn ambiguous_create(&self, recovered: bool) {
         let resolution = if recovered { "recovered" } else { "absent" };
-        self.ambiguous
-            .get_or_create(&ResolutionLabel { resolution })
-            .inc();
+        self.ambiguous.get_or_create(&ResolutionLabel { resolution }).inc();
     }
 
     /// A version may have been left behind.

@@ -32,7 +32,7 @@ show() {
 missing() {
     printf '\nNOT SEEN: %s\n' "$*" >&2
     if [[ -n ${KUBECONFIG:-} ]]; then
-        kubectl -n "$namespace" get cbv,cbd --output wide --request-timeout 5s >&2 || true
+        kubectl -n "$namespace" get cbv,cbd --output wide --request-timeout 5s >&2 2>/dev/null || true
     fi
     if [[ -s $dir/operator.log ]]; then
         printf '\nthe last lines of the operator:\n' >&2
@@ -124,7 +124,7 @@ finish() {
         if [[ -n ${kept:-} && $code == 0 ]]; then
             echo keep >&"${KEEPER[1]}"
         else
-            exec {KEEPER[1]}>&-
+            eval "exec ${KEEPER[1]}>&-"
             wait "$keeper_pid" || true
         fi
     fi
@@ -181,7 +181,8 @@ install() {
     step "Installing: CRDs, RBAC and the Deployment"
     show kubectl apply -k deploy
     show kubectl wait --for condition=Established --timeout 30s crd/chatbot{version,deployment}s.chatcaptain.dev
-    note "There are no nodes here, so the Deployment gets no pods: the same program runs beside it, with its ServiceAccount."
+    note "There are no nodes here, so the Deployment gets no pods: the same program runs beside it,"
+    note "with the rights of its ServiceAccount."
     "$control_plane" kubeconfig --namespace chatcaptain-system --service-account chatcaptain-operator \
         --out "$dir/operator.kubeconfig"
     launch operator env KUBECONFIG="$dir/operator.kubeconfig" "$operator" run --api-url "$service" \
@@ -193,7 +194,7 @@ install() {
 # ------------------------------------------------------------------------------------------------------- what is seen
 
 # RESOURCE WHAT CONDITION...: prints what kubectl sees until all objects meet each condition.
-watch() {
+watch_until() {
     local resource=$1 what=$2 condition
     shift 2
     printf '\n$ kubectl -n %s get %s --watch\n' "$namespace" "$resource"
@@ -217,14 +218,14 @@ stop_watch() {
 await_live() {
     local id
     id=$(kubectl -n "$namespace" get cbv "$1" --output 'jsonpath={.status.versionId}')
-    watch cbd "both deployments Ready on $1" "jsonpath={.status.active.versionId}=$id" condition=Ready
+    watch_until cbd "both deployments Ready on $1" "jsonpath={.status.active.versionId}=$id" condition=Ready
     show kubectl -n "$namespace" get cbv,cbd
 }
 
 apply_samples() {
     step "Git holds one version, and test and prod run it"
     show kubectl apply -k "$samples"
-    watch cbv "support-v1 Ready" condition=Ready
+    watch_until cbv "support-v1 Ready" condition=Ready
     await_live support-v1
     seen "the version created, and live in test and then in prod"
 }
@@ -236,7 +237,7 @@ move_on() {
     sed 's/name: support-v1/name: support-v2/' "$samples/deployments.yaml" >"$dir/git/deployments.yaml"
     show diff -r -U0 "$samples" "$dir/git" || true
     show kubectl apply -k "$dir/git"
-    watch cbv "support-v2 Ready" condition=Ready
+    watch_until cbv "support-v2 Ready" condition=Ready
     await_live support-v2
     seen "the next version created, and live in test and then in prod"
 }
@@ -255,7 +256,8 @@ prune() {
     local listed
     listed=$(curl -sS -H "x-chatcaptain-key: $api_key" "$service/v1/chatbots/$bot/versions") ||
         missing "the service's list"
-    [[ $listed == *'"support-v1"'* && $listed != *'"support-v2"'* ]] || missing "support-v2 gone from the service: $listed"
+    [[ $listed == *'"support-v1"'* && $listed != *'"support-v2"'* ]] ||
+        missing "support-v2 gone from the service: $listed"
     seen "the service lists support-v1 and no support-v2"
 }
 

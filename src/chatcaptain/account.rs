@@ -18,10 +18,10 @@ use super::{
 };
 
 /// A key that nobody has used for this long is forgotten.
-const FORGET_AFTER: Duration = Duration::from_secs(3600);
+const FORGET_AFTER: Duration = Duration::from_hours(1);
 /// Pauses after a list or status that failed, per chatbot.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LAST_PAUSE: Duration = Duration::from_secs(60);
+const LAST_PAUSE: Duration = Duration::from_mins(1);
 /// How long a refusal of a list or status is believed, per chatbot.
 const REFUSED_PAUSE: Duration = Duration::from_secs(30);
 
@@ -46,10 +46,7 @@ impl Accounts {
     /// No account yet.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Self {
-            settings,
-            by_key: Mutex::default(),
-        }
+        Self { settings, by_key: Mutex::default() }
     }
 
     /// The account of a key.
@@ -76,10 +73,7 @@ impl Accounts {
     /// How many keys pause now because the service asked to slow down.
     #[must_use]
     pub fn open_breakers(&self) -> usize {
-        lock(&self.by_key)
-            .values()
-            .filter(|(account, _)| account.gate.is_open())
-            .count()
+        lock(&self.by_key).values().filter(|(account, _)| account.gate.is_open()).count()
     }
 }
 
@@ -105,11 +99,7 @@ impl Account {
     ///
     /// # Errors
     /// The failure of the call, or of an earlier one that is not repeated yet.
-    pub async fn inventory(
-        &self,
-        bot: &ChatbotId,
-        since: Instant,
-    ) -> Result<Arc<Inventory>, Failure> {
+    pub async fn inventory(&self, bot: &ChatbotId, since: Instant) -> Result<Arc<Inventory>, Failure> {
         let known = self.bot(bot);
         let fetch = || self.through(Call::List, self.service.list(&self.key, bot));
         known.list.get(since, fetch).await.map(|(list, _)| list)
@@ -119,18 +109,10 @@ impl Account {
     ///
     /// # Errors
     /// As `inventory`.
-    pub async fn deployments(
-        &self,
-        bot: &ChatbotId,
-        since: Instant,
-    ) -> Result<Arc<Deployments>, Failure> {
+    pub async fn deployments(&self, bot: &ChatbotId, since: Instant) -> Result<Arc<Deployments>, Failure> {
         let known = self.bot(bot);
         let fetch = || self.through(Call::Status, self.service.status(&self.key, bot));
-        known
-            .status
-            .get(since, fetch)
-            .await
-            .map(|(status, _)| status)
+        known.status.get(since, fetch).await.map(|(status, _)| status)
     }
 
     /// Takes note that this key lists a version known to be ours: from now on it is believed when it shows
@@ -149,13 +131,8 @@ impl Account {
     ///
     /// # Errors
     /// The class of the failure.
-    pub async fn create(
-        &self,
-        bot: &ChatbotId,
-        new: &NewVersion,
-    ) -> Result<Option<VersionId>, Failure> {
-        self.writing(Call::Create, bot, self.service.create(&self.key, bot, new))
-            .await
+    pub async fn create(&self, bot: &ChatbotId, new: &NewVersion) -> Result<Option<VersionId>, Failure> {
+        self.writing(Call::Create, bot, self.service.create(&self.key, bot, new)).await
     }
 
     /// Deletes a version.
@@ -163,12 +140,7 @@ impl Account {
     /// # Errors
     /// The class of the failure.
     pub async fn delete(&self, bot: &ChatbotId, version: &VersionId) -> Result<(), Failure> {
-        self.writing(
-            Call::Delete,
-            bot,
-            self.service.delete(&self.key, bot, version),
-        )
-        .await
+        self.writing(Call::Delete, bot, self.service.delete(&self.key, bot, version)).await
     }
 
     /// Deploys a version.
@@ -181,12 +153,7 @@ impl Account {
         version: &VersionId,
         environment: &str,
     ) -> Result<(), Failure> {
-        self.writing(
-            Call::Deploy,
-            bot,
-            self.service.deploy(&self.key, bot, version, environment),
-        )
-        .await
+        self.writing(Call::Deploy, bot, self.service.deploy(&self.key, bot, version, environment)).await
     }
 
     /// Rolls back to a version.
@@ -199,12 +166,7 @@ impl Account {
         version: &VersionId,
         body: &serde_json::Value,
     ) -> Result<(), Failure> {
-        self.writing(
-            Call::Rollback,
-            bot,
-            self.service.rollback(&self.key, bot, version, body),
-        )
-        .await
+        self.writing(Call::Rollback, bot, self.service.rollback(&self.key, bot, version, body)).await
     }
 
     fn bot(&self, bot: &ChatbotId) -> Arc<Bot> {
@@ -238,14 +200,8 @@ impl Account {
         self.gate.enter(call).await?;
         let started = Instant::now();
         let result = request.await;
-        let outcome = result
-            .as_ref()
-            .map_or_else(|failure| failure.class.as_str(), |_| "ok");
-        (self.observer)(Report::Called {
-            call,
-            outcome,
-            took: started.elapsed(),
-        });
+        let outcome = result.as_ref().map_or_else(|failure| failure.class.as_str(), |_| "ok");
+        (self.observer)(Report::Called { call, outcome, took: started.elapsed() });
         self.gate.leave(call, result.as_ref().map(|_| ()));
         result
     }
@@ -270,13 +226,7 @@ struct Failed {
 
 impl<T> Default for Cell<T> {
     fn default() -> Self {
-        Self {
-            state: AsyncMutex::new(State {
-                value: None,
-                failed: None,
-            }),
-            outdated: Mutex::default(),
-        }
+        Self { state: AsyncMutex::new(State { value: None, failed: None }), outdated: Mutex::default() }
     }
 }
 
@@ -309,22 +259,12 @@ impl<T> Cell<T> {
         match fetch().await {
             Ok(value) => {
                 let value = Arc::new(value);
-                *state = State {
-                    value: Some((value.clone(), at)),
-                    failed: None,
-                };
+                *state = State { value: Some((value.clone(), at)), failed: None };
                 Ok((value, at))
             }
             Err(failure) => {
                 let times = state.failed.as_ref().map_or(0, |failed| failed.times);
-                let pause = match failure.class {
-                    // the gate knows better when it is over
-                    Class::Throttled { .. } | Class::Forbidden { .. } => Duration::ZERO,
-                    Class::Refused(_) => REFUSED_PAUSE,
-                    Class::Unsent | Class::Unknown => FIRST_PAUSE
-                        .saturating_mul(2u32.saturating_pow(times.min(6)))
-                        .min(LAST_PAUSE),
-                };
+                let pause = pause_after(failure.class, times);
                 state.failed = Some(Failed {
                     failure: failure.clone(),
                     until: Instant::now() + pause,
@@ -332,6 +272,19 @@ impl<T> Cell<T> {
                 });
                 Err(failure)
             }
+        }
+    }
+}
+
+/// How long a failed read is not repeated.
+fn pause_after(class: Class, times: u32) -> Duration {
+    match class {
+        // the gate knows better when it is over
+        Class::Throttled { .. } | Class::Forbidden { .. } => Duration::ZERO,
+        Class::Refused(_) => REFUSED_PAUSE,
+        Class::Unsent | Class::Unknown => {
+            let doublings = 2u32.saturating_pow(times.min(6));
+            FIRST_PAUSE.saturating_mul(doublings).min(LAST_PAUSE)
         }
     }
 }

@@ -52,11 +52,7 @@ impl Service {
             .retry(reqwest::retry::never())
             .no_proxy()
             .tcp_nodelay(true)
-            .user_agent(concat!(
-                env!("CARGO_PKG_NAME"),
-                "/",
-                env!("CARGO_PKG_VERSION")
-            ))
+            .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
             .build()?;
         Ok(Self { http, base })
     }
@@ -67,19 +63,8 @@ impl Service {
     /// The class of the failure.
     pub async fn list(&self, key: &ApiKey, bot: &ChatbotId) -> Result<Inventory, Failure> {
         let at = Instant::now();
-        let body = self
-            .call(
-                Call::List,
-                Method::GET,
-                key,
-                &[bot.as_str(), "versions"],
-                None,
-            )
-            .await?;
-        Ok(Inventory::new(
-            wire::list(&body).map_err(|f| redacted(f, key))?,
-            at,
-        ))
+        let body = self.call(Call::List, Method::GET, key, &[bot.as_str(), "versions"], None).await?;
+        Ok(Inventory::new(wire::list(&body).map_err(|f| redacted(f, key))?, at))
     }
 
     /// What is live.
@@ -88,9 +73,7 @@ impl Service {
     /// The class of the failure.
     pub async fn status(&self, key: &ApiKey, bot: &ChatbotId) -> Result<Deployments, Failure> {
         let path = [bot.as_str(), "deployments", "status"];
-        let body = self
-            .call(Call::Status, Method::GET, key, &path, None)
-            .await?;
+        let body = self.call(Call::Status, Method::GET, key, &path, None).await?;
         wire::status(&body).map_err(|f| redacted(f, key))
     }
 
@@ -107,20 +90,14 @@ impl Service {
         let body = serde_json::json!({
             "name": new.name, "description": new.description, "environment": new.environment,
         });
-        self.write(Call::Create, key, &[bot.as_str(), "versions"], Some(&body))
-            .await
+        self.write(Call::Create, key, &[bot.as_str(), "versions"], Some(&body)).await
     }
 
     /// Deletes a version.
     ///
     /// # Errors
     /// The class of the failure.
-    pub async fn delete(
-        &self,
-        key: &ApiKey,
-        bot: &ChatbotId,
-        version: &VersionId,
-    ) -> Result<(), Failure> {
+    pub async fn delete(&self, key: &ApiKey, bot: &ChatbotId, version: &VersionId) -> Result<(), Failure> {
         let path = [bot.as_str(), "versions", version.as_str()];
         self.write(Call::Delete, key, &path, None).await.map(drop)
     }
@@ -137,14 +114,9 @@ impl Service {
         environment: &str,
     ) -> Result<(), Failure> {
         let path = [bot.as_str(), "versions", version.as_str(), "deploy"];
-        self.write(
-            Call::Deploy,
-            key,
-            &path,
-            Some(&serde_json::json!({"environment": environment})),
-        )
-        .await
-        .map(drop)
+        self.write(Call::Deploy, key, &path, Some(&serde_json::json!({"environment": environment})))
+            .await
+            .map(drop)
     }
 
     /// Rolls back to a version with this body.
@@ -159,9 +131,7 @@ impl Service {
         body: &serde_json::Value,
     ) -> Result<(), Failure> {
         let path = [bot.as_str(), "versions", version.as_str(), "rollback"];
-        self.write(Call::Rollback, key, &path, Some(body))
-            .await
-            .map(drop)
+        self.write(Call::Rollback, key, &path, Some(body)).await.map(drop)
     }
 
     async fn write(
@@ -171,11 +141,7 @@ impl Service {
         path: &[&str],
         body: Option<&serde_json::Value>,
     ) -> Result<Option<VersionId>, Failure> {
-        let method = if call == Call::Delete {
-            Method::DELETE
-        } else {
-            Method::POST
-        };
+        let method = if call == Call::Delete { Method::DELETE } else { Method::POST };
         let answer = self.call(call, method, key, path, body).await?;
         wire::write(call, &answer).map_err(|f| redacted(f, key))
     }
@@ -195,22 +161,14 @@ impl Service {
             .pop_if_empty()
             .extend(["v1", "chatbots"])
             .extend(path);
-        let mut header = HeaderValue::from_str(key.expose())
-            .map_err(|_| unsent("the API key is no header value"))?;
+        let mut header =
+            HeaderValue::from_str(key.expose()).map_err(|_| unsent("the API key is no header value"))?;
         header.set_sensitive(true);
-        let mut request = self
-            .http
-            .request(method, url)
-            .header("x-chatcaptain-key", header);
+        let mut request = self.http.request(method, url).header("x-chatcaptain-key", header);
         if let Some(body) = body {
-            request = request
-                .header("content-type", "application/json")
-                .body(body.to_string());
+            request = request.header("content-type", "application/json").body(body.to_string());
         }
-        let response = request
-            .send()
-            .await
-            .map_err(|error| transport(call, &error))?;
+        let response = request.send().await.map_err(|error| transport(call, &error))?;
         answer(call, response).await.map_err(|f| redacted(f, key))
     }
 }
@@ -218,39 +176,19 @@ impl Service {
 /// Reads a whole answer, or classes it where it is no success.
 async fn answer(call: Call, mut response: Response) -> Result<Vec<u8>, Failure> {
     let status = response.status();
-    let header = |name| {
-        response
-            .headers()
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .map(str::to_owned)
-    };
+    let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let (retry_after, date) = (header(RETRY_AFTER), header(DATE));
     let mut body = Vec::new();
-    while let Some(chunk) = response
-        .chunk()
-        .await
-        .map_err(|error| transport(call, &error))?
-    {
+    while let Some(chunk) = response.chunk().await.map_err(|error| transport(call, &error))? {
         if body.len() + chunk.len() > LARGEST_ANSWER {
-            return Err(Failure::new(
-                call,
-                Class::Unknown,
-                "the answer is larger than 32 MiB",
-            ));
+            return Err(Failure::new(call, Class::Unknown, "the answer is larger than 32 MiB"));
         }
         body.extend_from_slice(&chunk);
     }
     if status.is_success() {
         return Ok(body);
     }
-    Err(classify(
-        call,
-        status.as_u16(),
-        retry_after.as_deref(),
-        date.as_deref(),
-        &body,
-    ))
+    Err(classify(call, status.as_u16(), retry_after.as_deref(), date.as_deref(), &body))
 }
 
 /// A failure without an answer. Only a connection that never stood proves that nothing was sent.
@@ -266,8 +204,5 @@ fn transport(call: Call, error: &reqwest::Error) -> Failure {
 }
 
 fn redacted(failure: Failure, key: &ApiKey) -> Failure {
-    Failure {
-        message: key.redact(&failure.message),
-        ..failure
-    }
+    Failure { message: key.redact(&failure.message), ..failure }
 }

@@ -25,14 +25,8 @@ pub enum Call {
 
 impl Call {
     /// All of them.
-    pub const ALL: [Self; 6] = [
-        Self::List,
-        Self::Status,
-        Self::Create,
-        Self::Delete,
-        Self::Deploy,
-        Self::Rollback,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::List, Self::Status, Self::Create, Self::Delete, Self::Deploy, Self::Rollback];
 
     /// The metric label.
     #[must_use]
@@ -129,12 +123,7 @@ impl Failure {
     /// A failure of `class`; only an unknown one may have happened, unless set otherwise.
     #[must_use]
     pub fn new(call: Call, class: Class, message: &str) -> Self {
-        Self {
-            call,
-            class,
-            may_have_happened: class == Class::Unknown,
-            message: one_line(message),
-        }
+        Self { call, class, may_have_happened: class == Class::Unknown, message: one_line(message) }
     }
 
     /// The call was held back or never left this machine: it is still to be made.
@@ -145,7 +134,7 @@ impl Failure {
 }
 
 /// Longest time that is waited because the service said so.
-const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 
 /// Classes an answer that is no success.
 ///
@@ -160,16 +149,10 @@ pub fn classify(
     body: &[u8],
 ) -> Failure {
     let said = wire::message(body);
-    let text = said
-        .clone()
-        .unwrap_or_else(|| format!("HTTP {status} with a body that is no JSON"));
+    let text = said.clone().unwrap_or_else(|| format!("HTTP {status} with a body that is no JSON"));
     let pause = retry_after.and_then(|value| parse_retry_after(value, date));
     let throttling = pause.is_some() || sounds_like_throttling(body);
-    let shown = if said.is_some() {
-        format!("HTTP {status}: {text}")
-    } else {
-        text
-    };
+    let shown = if said.is_some() { format!("HTTP {status}: {text}") } else { text };
     let (class, may_have_happened) = match status {
         429 => (Class::Throttled { retry_after: pause }, false),
         403 if throttling => (Class::Throttled { retry_after: pause }, false),
@@ -184,12 +167,7 @@ pub fn classify(
         }
         _ => (Class::Unknown, !matches!(call, Call::List | Call::Status)),
     };
-    Failure {
-        call,
-        class,
-        may_have_happened,
-        message: one_line(&shown),
-    }
+    Failure { call, class, may_have_happened, message: one_line(&shown) }
 }
 
 fn refusal(status: u16) -> Refusal {
@@ -208,11 +186,7 @@ fn parse_retry_after(value: &str, date: Option<&str>) -> Option<Duration> {
     if let Ok(seconds) = value.parse::<u64>() {
         return Some(Duration::from_secs(seconds).min(LONGEST_PAUSE));
     }
-    let parse = |text: &str| {
-        jiff::fmt::rfc2822::DateTimeParser::new()
-            .parse_timestamp(text)
-            .ok()
-    };
+    let parse = |text: &str| jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok();
     let now = date.and_then(parse).unwrap_or_else(Timestamp::now);
     let pause = Duration::try_from(parse(value)?.duration_since(now)).unwrap_or_default();
     Some(pause.min(LONGEST_PAUSE))
@@ -221,16 +195,9 @@ fn parse_retry_after(value: &str, date: Option<&str>) -> Option<Duration> {
 fn sounds_like_throttling(body: &[u8]) -> bool {
     let start = &body[..body.len().min(4096)];
     let text = String::from_utf8_lossy(start).to_lowercase();
-    [
-        "throttl",
-        "rate limit",
-        "rate-limit",
-        "ratelimit",
-        "too many requests",
-        "slow down",
-    ]
-    .iter()
-    .any(|wording| text.contains(wording))
+    ["throttl", "rate limit", "rate-limit", "ratelimit", "too many requests", "slow down"]
+        .iter()
+        .any(|wording| text.contains(wording))
 }
 
 /// One line of at most 200 characters: it becomes part of a condition.

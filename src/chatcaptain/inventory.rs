@@ -29,23 +29,12 @@ impl Inventory {
             }
             by_id.insert(version.id.clone(), versions.len());
             if let Some(marker) = version.marker() {
-                by_marker
-                    .entry(marker.into())
-                    .or_default()
-                    .push(versions.len());
+                by_marker.entry(marker.into()).or_default().push(versions.len());
             }
             versions.push(version);
         }
-        let described = versions
-            .iter()
-            .any(|v| v.description.as_deref().is_some_and(|d| !d.is_empty()));
-        Self {
-            versions,
-            by_id,
-            by_marker,
-            described,
-            at,
-        }
+        let described = versions.iter().any(|v| v.description.as_deref().is_some_and(|d| !d.is_empty()));
+        Self { versions, by_id, by_marker, described, at }
     }
 
     /// All versions.
@@ -64,11 +53,7 @@ impl Inventory {
 
     /// The versions whose description carries this marker.
     pub fn marked(&self, marker: &Marker) -> impl Iterator<Item = &Version> {
-        self.by_marker
-            .get(marker.as_str())
-            .into_iter()
-            .flatten()
-            .map(|&index| &self.versions[index])
+        self.by_marker.get(marker.as_str()).into_iter().flatten().map(|&index| &self.versions[index])
     }
 
     /// The versions with this name whose description does not tell whose they are, though it could be the
@@ -85,30 +70,22 @@ impl Inventory {
                     // missing everywhere: the service does not return descriptions
                     None | Some("") => !described,
                     Some(text) => {
-                        text.len() < sent.len()
-                            && sent.starts_with(text.trim_end_matches(['…', '.']))
+                        text.len() < sent.len() && sent.starts_with(text.trim_end_matches(['…', '.']))
                     }
                 }
         })
     }
 
     /// The versions with this number.
-    pub fn numbered<'a, 'b>(
-        &'a self,
-        number: &'b str,
-    ) -> impl Iterator<Item = &'a Version> + use<'a, 'b> {
-        self.versions
-            .iter()
-            .filter(move |version| version.number.as_deref() == Some(number))
+    pub fn numbered<'a, 'b>(&'a self, number: &'b str) -> impl Iterator<Item = &'a Version> + use<'a, 'b> {
+        self.versions.iter().filter(move |version| version.number.as_deref() == Some(number))
     }
 
     /// Whether any version carries a marker of this owner: the key is of the account we know.
     #[must_use]
     pub fn is_familiar(&self, owner: &str) -> bool {
         let start = format!("{}{owner}/", Marker::START);
-        self.by_marker
-            .keys()
-            .any(|marker| marker.starts_with(&start))
+        self.by_marker.keys().any(|marker| marker.starts_with(&start))
     }
 
     /// Whether the list returns descriptions at all.
@@ -126,9 +103,7 @@ impl Inventory {
     /// Whether the list tells of any version when it was deployed.
     #[must_use]
     pub fn tells_deployed(&self) -> bool {
-        self.versions
-            .iter()
-            .any(|version| version.deployed.is_some())
+        self.versions.iter().any(|version| version.deployed.is_some())
     }
 }
 
@@ -155,11 +130,8 @@ impl Deployed {
     /// the one with the id, should the id be a version's.
     #[must_use]
     pub fn resolve<'a>(&self, inventory: &'a Inventory) -> Option<&'a Version> {
-        let numbered: Vec<&Version> = self
-            .number
-            .as_deref()
-            .map(|number| inventory.numbered(number).collect())
-            .unwrap_or_default();
+        let numbered: Vec<&Version> =
+            self.number.as_deref().map(|number| inventory.numbered(number).collect()).unwrap_or_default();
         match numbered.as_slice() {
             [one] => Some(one),
             _ => self.id.as_deref().and_then(|id| inventory.version(id)),

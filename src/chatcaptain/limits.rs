@@ -41,9 +41,9 @@ pub enum Report {
 pub type Observer = Arc<dyn Fn(Report) + Send + Sync>;
 
 /// First pause after a throttle without `Retry-After`, and after a refusal of the key.
-const FIRST_PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
+const FIRST_PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(1));
 /// Longest such pauses.
-const LAST_PAUSE: (Duration, Duration) = (Duration::from_secs(300), Duration::from_secs(3600));
+const LAST_PAUSE: (Duration, Duration) = (Duration::from_mins(5), Duration::from_hours(1));
 
 /// The gate that every call with one key goes through.
 pub struct Gate {
@@ -74,11 +74,7 @@ struct Refused {
 impl Gate {
     pub fn new(limits: Limits, observer: Observer) -> Self {
         let quota = Quota::per_second(limits.rate).allow_burst(limits.burst);
-        Self {
-            bucket: RateLimiter::direct(quota),
-            state: Mutex::default(),
-            observer,
-        }
+        Self { bucket: RateLimiter::direct(quota), state: Mutex::default(), observer }
     }
 
     /// Waits for a turn.
@@ -99,25 +95,16 @@ impl Gate {
         match result.map_err(|failure| (failure.class, failure)) {
             Err((Class::Throttled { retry_after }, _)) => {
                 let trips = state.breaker.as_ref().map_or(0, |breaker| breaker.trips);
-                let pause = jittered(
-                    retry_after.unwrap_or_else(|| grown(FIRST_PAUSE.0, trips, LAST_PAUSE.0)),
-                );
-                state.breaker = Some(Breaker {
-                    until: now + pause,
-                    trips: trips + 1,
-                    probing: false,
-                });
+                let pause =
+                    jittered(retry_after.unwrap_or_else(|| grown(FIRST_PAUSE.0, trips, LAST_PAUSE.0)));
+                state.breaker = Some(Breaker { until: now + pause, trips: trips + 1, probing: false });
                 (self.observer)(Report::Paused(pause));
             }
             Err((Class::Forbidden { whole_key }, failure)) => {
                 let scope = (!whole_key).then_some(call);
                 let times = state.refused.get(&scope).map_or(0, |refused| refused.times);
                 let pause = jittered(grown(FIRST_PAUSE.1, times, LAST_PAUSE.1));
-                let refused = Refused {
-                    until: now + pause,
-                    times: times + 1,
-                    failure: failure.clone(),
-                };
+                let refused = Refused { until: now + pause, times: times + 1, failure: failure.clone() };
                 state.refused.insert(scope, refused);
             }
             // no answer says nothing about throttle or key; the next caller probes
@@ -136,10 +123,7 @@ impl Gate {
 
     /// Whether calls pause now because the service asked to slow down.
     pub fn is_open(&self) -> bool {
-        self.lock()
-            .breaker
-            .as_ref()
-            .is_some_and(|breaker| breaker.until > Instant::now())
+        self.lock().breaker.as_ref().is_some_and(|breaker| breaker.until > Instant::now())
     }
 
     /// Whether a call would be let through now; the answer of the failure that holds otherwise.
@@ -150,11 +134,7 @@ impl Gate {
             if let Some(refused) = state.refused.get(&scope)
                 && refused.until > now
             {
-                return Err(Failure {
-                    call,
-                    may_have_happened: false,
-                    ..refused.failure.clone()
-                });
+                return Err(Failure { call, may_have_happened: false, ..refused.failure.clone() });
             }
         }
         match &state.breaker {
@@ -186,20 +166,12 @@ impl Gate {
 }
 
 fn paused(call: Call, rest: Duration) -> Failure {
-    let class = Class::Throttled {
-        retry_after: Some(rest),
-    };
-    Failure::new(
-        call,
-        class,
-        "the service asks to slow down; calls pause for every object with this key",
-    )
+    let class = Class::Throttled { retry_after: Some(rest) };
+    Failure::new(call, class, "the service asks to slow down; calls pause for every object with this key")
 }
 
 fn grown(first: Duration, times: u32, last: Duration) -> Duration {
-    first
-        .saturating_mul(2u32.saturating_pow(times.min(16)))
-        .min(last)
+    first.saturating_mul(2u32.saturating_pow(times.min(16))).min(last)
 }
 
 /// Up to a tenth longer, never shorter: the service may count strictly.

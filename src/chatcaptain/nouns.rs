@@ -19,9 +19,7 @@ impl ApiKey {
         match text {
             "" => Err("is empty"),
             _ if text.len() > 4096 => Err("is longer than 4096 bytes"),
-            _ if !text.bytes().all(|b| b.is_ascii_graphic()) => {
-                Err("has characters that no API key has")
-            }
+            _ if !text.bytes().all(|b| b.is_ascii_graphic()) => Err("has characters that no API key has"),
             _ => Ok(Self(SecretString::from(text))),
         }
     }
@@ -73,16 +71,11 @@ impl ChatbotId {
     /// When it has other characters or another length.
     pub fn parse(text: &str) -> Result<Self, BadId> {
         let fits = (1..=128).contains(&text.len())
-            && text
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
-        match fits {
-            true => Ok(Self(text.into())),
-            false => Err(BadId(
-                shortened(text),
-                "expected 1 to 128 letters, digits, _ or -",
-            )),
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
+        if !fits {
+            return Err(BadId(shortened(text), "expected 1 to 128 letters, digits, _ or -"));
         }
+        Ok(Self(text.into()))
     }
 
     /// The id.

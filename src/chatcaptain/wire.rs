@@ -103,11 +103,7 @@ struct WireVersion {
 }
 
 fn unreadable(call: Call, why: &str) -> Failure {
-    Failure::new(
-        call,
-        Class::Unknown,
-        &format!("the answer cannot be read: {why}"),
-    )
+    Failure::new(call, Class::Unknown, &format!("the answer cannot be read: {why}"))
 }
 
 fn said(call: Call, error: &str) -> Failure {
@@ -172,16 +168,10 @@ pub fn status(body: &[u8]) -> Result<Deployments, Failure> {
         return Err(said(Call::Status, &error));
     }
     let deployed = |wire: Option<WireDeployed>| {
-        wire.map(|wire| Deployed {
-            id: wire.id.filled(),
-            number: wire.version.filled(),
-        })
-        .filter(|deployed| deployed.id.is_some() || deployed.number.is_some())
+        wire.map(|wire| Deployed { id: wire.id.filled(), number: wire.version.filled() })
+            .filter(|deployed| deployed.id.is_some() || deployed.number.is_some())
     };
-    Ok(Deployments {
-        test: deployed(answer.test),
-        prod: deployed(answer.prod),
-    })
+    Ok(Deployments { test: deployed(answer.test), prod: deployed(answer.prod) })
 }
 
 #[derive(Deserialize, Default)]
@@ -203,21 +193,12 @@ pub fn write(call: Call, body: &[u8]) -> Result<Option<VersionId>, Failure> {
     if body.trim_ascii().is_empty() {
         return Ok(None);
     }
-    let answer: WriteAnswer =
-        serde_json::from_slice(body).map_err(|e| unreadable(call, &e.to_string()))?;
-    let nested = answer
-        .version
-        .as_ref()
-        .and_then(|v| v.get("id"))
-        .and_then(|id| id.as_str());
-    let id = [
-        nested,
-        answer.version_id.0.as_deref(),
-        answer.id.0.as_deref(),
-    ]
-    .into_iter()
-    .flatten()
-    .find_map(|text| VersionId::parse(text).ok());
+    let answer: WriteAnswer = serde_json::from_slice(body).map_err(|e| unreadable(call, &e.to_string()))?;
+    let nested = answer.version.as_ref().and_then(|v| v.get("id")).and_then(|id| id.as_str());
+    let id = [nested, answer.version_id.0.as_deref(), answer.id.0.as_deref()]
+        .into_iter()
+        .flatten()
+        .find_map(|text| VersionId::parse(text).ok());
     let refused = match call {
         Call::Delete => answer.deleted == Some(false),
         Call::Rollback => answer.rolled_back == Some(false),
@@ -226,10 +207,7 @@ pub fn write(call: Call, body: &[u8]) -> Result<Option<VersionId>, Failure> {
     };
     match (refused, answer.error.filled()) {
         (_, Some(error)) if call != Call::Create || id.is_none() => Err(said(call, &error)),
-        (true, _) => Err(said(
-            call,
-            "the service answered that it was not done and gave no reason",
-        )),
+        (true, _) => Err(said(call, "the service answered that it was not done and gave no reason")),
         _ => Ok(id.filter(|_| call == Call::Create)),
     }
 }
@@ -240,19 +218,11 @@ pub fn message(body: &[u8]) -> Option<String> {
     let value: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(body).ok()?;
     let text = |value: &serde_json::Value| match value {
         serde_json::Value::String(text) => Some(text.clone()),
-        serde_json::Value::Array(list) => Some(
-            list.iter()
-                .filter_map(serde_json::Value::as_str)
-                .collect::<Vec<_>>()
-                .join("; "),
-        ),
+        serde_json::Value::Array(list) => {
+            Some(list.iter().filter_map(serde_json::Value::as_str).collect::<Vec<_>>().join("; "))
+        }
         _ => None,
     };
-    let said = ["message", "error"]
-        .iter()
-        .find_map(|key| value.get(*key).and_then(text));
-    Some(
-        said.filter(|text| !text.is_empty())
-            .unwrap_or_else(|| "no reason given".to_owned()),
-    )
+    let said = ["message", "error"].iter().find_map(|key| value.get(*key).and_then(text));
+    Some(said.filter(|text| !text.is_empty()).unwrap_or_else(|| "no reason given".to_owned()))
 }

@@ -81,28 +81,19 @@ type Name = Arc<(String, String)>;
 
 impl<K: Kind> Default for Cache<K> {
     fn default() -> Self {
-        Self {
-            stores: RwLock::default(),
-            index: RwLock::default(),
-        }
+        Self { stores: RwLock::default(), index: RwLock::default() }
     }
 }
 
 impl<K: Kind> Cache<K> {
     /// Adds the objects of one more namespace.
     pub fn add(&self, store: Store<Guarded<K>>) {
-        self.stores
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(store);
+        self.stores.write().unwrap_or_else(PoisonError::into_inner).push(store);
     }
 
     /// Every store.
     pub fn stores(&self) -> Vec<Store<Guarded<K>>> {
-        self.stores
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.stores.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Keeps the index in step with a watch; to be called after the store has taken the event.
@@ -110,16 +101,10 @@ impl<K: Kind> Cache<K> {
         match event {
             watcher::Event::Apply(object) | watcher::Event::InitApply(object) => {
                 let keys = object.0.as_ref().map(Kind::keys).unwrap_or_default();
-                self.index
-                    .write()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .set(name_of(object), keys);
+                self.index.write().unwrap_or_else(PoisonError::into_inner).set(name_of(object), keys);
             }
             watcher::Event::Delete(object) => {
-                self.index
-                    .write()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .set(name_of(object), Vec::new());
+                self.index.write().unwrap_or_else(PoisonError::into_inner).set(name_of(object), Vec::new());
             }
             watcher::Event::Init | watcher::Event::InitDone => {}
         }
@@ -128,38 +113,23 @@ impl<K: Kind> Cache<K> {
     /// One object.
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
         let reference = Ref::<K>::new(name).within(namespace);
-        let guarded = self
-            .stores()
-            .into_iter()
-            .find_map(|store| store.get(&reference))?;
+        let guarded = self.stores().into_iter().find_map(|store| store.get(&reference))?;
         guarded.0.as_ref().ok().cloned().map(Arc::new)
     }
 
     /// The objects that may have this key; the caller checks.
     pub fn find(&self, key: Key) -> Vec<Arc<K>> {
-        self.names(key)
-            .iter()
-            .filter_map(|name| self.get(&name.0, &name.1))
-            .collect()
+        self.names(key).iter().filter_map(|name| self.get(&name.0, &name.1)).collect()
     }
 
     /// References to them.
     pub fn refs(&self, key: Key) -> Vec<Ref<K>> {
-        self.names(key)
-            .iter()
-            .map(|name| Ref::<K>::new(&name.1).within(&name.0))
-            .collect()
+        self.names(key).iter().map(|name| Ref::<K>::new(&name.1).within(&name.0)).collect()
     }
 
     fn names(&self, key: Key) -> Vec<Name> {
         let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
-        index
-            .by_key
-            .get(&key)
-            .into_iter()
-            .flatten()
-            .cloned()
-            .collect()
+        index.by_key.get(&key).into_iter().flatten().cloned().collect()
     }
 }
 

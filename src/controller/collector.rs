@@ -10,7 +10,7 @@ use prometheus_client::{
 };
 
 use super::{Context, Kind, cache::Cache};
-use crate::crd::ConditionType;
+use crate::crd::{ChatbotDeployment, ConditionType};
 
 /// Reads a context's caches.
 pub struct Objects(pub Arc<Context>);
@@ -40,8 +40,7 @@ struct DeploymentLabels {
 
 impl Collector for Objects {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
-        let open =
-            ConstGauge::new(i64::try_from(self.0.accounts.open_breakers()).unwrap_or(i64::MAX));
+        let open = ConstGauge::new(i64::try_from(self.0.accounts.open_breakers()).unwrap_or(i64::MAX));
         let metric = encoder.encode_descriptor(
             "chatcaptain_breaker_open",
             "API keys whose calls pause now",
@@ -51,53 +50,43 @@ impl Collector for Objects {
         open.encode(metric)?;
 
         let help = "1 while the condition is True, 0 otherwise";
-        let mut metric =
-            encoder.encode_descriptor("chatcaptain_condition", help, None, MetricType::Gauge)?;
+        let mut metric = encoder.encode_descriptor("chatcaptain_condition", help, None, MetricType::Gauge)?;
         conditions(&self.0.versions, &mut metric)?;
         conditions(&self.0.deployments, &mut metric)?;
 
         let help = "1 for the version that an environment runs";
-        let mut metric = encoder.encode_descriptor(
-            "chatcaptain_deployment_info",
-            help,
-            None,
-            MetricType::Gauge,
-        )?;
-        for store in self.0.deployments.stores() {
-            for object in store.state() {
-                let Ok(object) = &object.0 else { continue };
-                let active = object
-                    .status
-                    .as_ref()
-                    .and_then(|status| status.active.as_ref());
-                let labels = DeploymentLabels {
-                    namespace: object.namespace().unwrap_or_default(),
-                    name: object.name_any(),
-                    chatbot_id: object.spec.chatbot_id.clone(),
-                    environment: object.spec.environment.as_str(),
-                    version_number: active
-                        .and_then(|a| a.version_number.clone())
-                        .unwrap_or_default(),
-                };
-                ConstGauge::new(1i64).encode(metric.encode_family(&labels)?)?;
-            }
-        }
-        Ok(())
+        let mut metric =
+            encoder.encode_descriptor("chatcaptain_deployment_info", help, None, MetricType::Gauge)?;
+        deployments(&self.0.deployments, &mut metric)
     }
+}
+
+fn deployments(cache: &Cache<ChatbotDeployment>, metric: &mut MetricEncoder<'_>) -> fmt::Result {
+    for store in cache.stores() {
+        for object in store.state() {
+            let Ok(object) = &object.0 else { continue };
+            let active = object.status.as_ref().and_then(|status| status.active.as_ref());
+            let labels = DeploymentLabels {
+                namespace: object.namespace().unwrap_or_default(),
+                name: object.name_any(),
+                chatbot_id: object.spec.chatbot_id.clone(),
+                environment: object.spec.environment.as_str(),
+                version_number: active.and_then(|a| a.version_number.clone()).unwrap_or_default(),
+            };
+            ConstGauge::new(1i64).encode(metric.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
 }
 
 fn conditions<K: Kind>(cache: &Cache<K>, metric: &mut MetricEncoder<'_>) -> fmt::Result {
     for store in cache.stores() {
         for object in store.state() {
             let Ok(object) = &object.0 else { continue };
-            let conditions = object
-                .status()
-                .map(|status| K::common(status).conditions.as_slice())
-                .unwrap_or_default();
+            let conditions =
+                object.status().map(|status| K::common(status).conditions.as_slice()).unwrap_or_default();
             for kind in ConditionType::ALL {
-                let holds = conditions
-                    .iter()
-                    .any(|c| c.type_ == kind.as_str() && c.status == "True");
+                let holds = conditions.iter().any(|c| c.type_ == kind.as_str() && c.status == "True");
                 if kind == ConditionType::Drifted && K::KIND != "ChatbotDeployment" {
                     continue;
                 }

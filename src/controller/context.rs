@@ -24,10 +24,7 @@ use super::{
 };
 use crate::{
     chatcaptain::{Account, Accounts, Call, ChatbotId, Class, Deployments, Failure, Inventory},
-    crd::{
-        ChatbotDeployment, ChatbotVersion, CredentialsRef, DeletionPolicy, LiveEnvironment,
-        annotation,
-    },
+    crd::{ChatbotDeployment, ChatbotVersion, CredentialsRef, DeletionPolicy, LiveEnvironment, annotation},
     lease::Fence,
     plan::{Blocked, Look, Obstacle, Rules, annotated, is_older},
     telemetry::Metrics,
@@ -80,16 +77,7 @@ impl Context {
     /// A context with empty caches.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts {
-            client,
-            accounts,
-            rules,
-            metrics,
-            events,
-            fence,
-            concurrency,
-            stop,
-        } = parts;
+        let Parts { client, accounts, rules, metrics, events, fence, concurrency, stop } = parts;
         Self {
             credentials: Credentials::new(client.clone()),
             client,
@@ -128,8 +116,7 @@ impl Context {
 
     /// One more is. (A store's own `wait_until_ready` wakes only one of those who wait.)
     pub(super) fn cache_is_full(&self) {
-        self.empty_caches
-            .send_modify(|empty| *empty = empty.map(|count| count.saturating_sub(1)));
+        self.empty_caches.send_modify(|empty| *empty = empty.map(|count| count.saturating_sub(1)));
         if self.are_caches_full() {
             tracing::info!("caches are full");
         }
@@ -156,10 +143,7 @@ impl Context {
 
     /// When the call was announced, if it was by this process and is not made yet.
     pub(super) fn permitted(&self, uid: &str, call: Option<&str>) -> Option<Instant> {
-        lock(&self.permits)
-            .get(uid)
-            .filter(|(known, _)| Some(known.as_str()) == call)
-            .map(|(_, at)| *at)
+        lock(&self.permits).get(uid).filter(|(known, _)| Some(known.as_str()) == call).map(|(_, at)| *at)
     }
 
     /// The call is being made: whoever finds it announced from now on does not know its end.
@@ -223,10 +207,7 @@ impl Context {
         last_good: bool,
     ) -> Result<Arc<Account>, Obstacle> {
         let reference = reference.cloned().unwrap_or_default();
-        let key = self
-            .credentials
-            .key(namespace, &reference, last_good)
-            .await?;
+        let key = self.credentials.key(namespace, &reference, last_good).await?;
         Ok(self.accounts.get(&key))
     }
 
@@ -243,29 +224,15 @@ impl Context {
         if !self.fence.holds() {
             return Err(unsent("the lease is not held"));
         }
-        let account = self
-            .account(namespace, credentials, last_good)
-            .await
-            .map_err(|o| unsent(&o.message))?;
-        Ok((
-            account,
-            ChatbotId::parse(chatbot).map_err(|bad| unsent(&bad.to_string()))?,
-        ))
+        let account =
+            self.account(namespace, credentials, last_good).await.map_err(|o| unsent(&o.message))?;
+        Ok((account, ChatbotId::parse(chatbot).map_err(|bad| unsent(&bad.to_string()))?))
     }
 
     /// Looks at a bot in the service; the list and the deployment status may be as old as asked.
-    pub(super) async fn look(
-        &self,
-        place: &Place<'_>,
-        list_since: Instant,
-        status_since: Instant,
-    ) -> Look {
+    pub(super) async fn look(&self, place: &Place<'_>, list_since: Instant, status_since: Instant) -> Look {
         match self.try_look(place, list_since, status_since).await {
-            Ok((inventory, deployments, trusted)) => Look::Shown {
-                inventory,
-                deployments,
-                trusted,
-            },
+            Ok((inventory, deployments, trusted)) => Look::Shown { inventory, deployments, trusted },
             Err(obstacle) => Look::Blocked(obstacle),
         }
     }
@@ -276,28 +243,16 @@ impl Context {
         list_since: Instant,
         status_since: Instant,
     ) -> Result<(Arc<Inventory>, Option<Arc<Deployments>>, bool), Obstacle> {
-        let account = self
-            .account(place.namespace, place.credentials, place.last_good)
-            .await?;
-        let secret = place
-            .credentials
-            .cloned()
-            .unwrap_or_default()
-            .name()
-            .to_owned();
+        let account = self.account(place.namespace, place.credentials, place.last_good).await?;
+        let secret = place.credentials.cloned().unwrap_or_default().name().to_owned();
         let obstacle = |failure: &Failure| Obstacle::new(failure, &secret, place.chatbot);
         let bot = ChatbotId::parse(place.chatbot).map_err(|bad| Obstacle {
             blocked: Blocked::ChatbotNotFound,
             message: format!("spec.chatbotId: {bad}"),
             pause: None,
         })?;
-        let inventory = account
-            .inventory(&bot, list_since)
-            .await
-            .map_err(|failure| obstacle(&failure))?;
-        let ours = place
-            .version_id
-            .is_some_and(|id| inventory.version(id).is_some());
+        let inventory = account.inventory(&bot, list_since).await.map_err(|failure| obstacle(&failure))?;
+        let ours = place.version_id.is_some_and(|id| inventory.version(id).is_some());
         if ours || (!account.is_trusted(&bot) && inventory.is_familiar(&self.rules.owner_id)) {
             account.trust(&bot);
         }
@@ -314,39 +269,22 @@ impl Context {
 
     /// The object that decides each environment of a bot: the oldest that is not being deleted.
     pub(super) fn slots(&self, chatbot: &str) -> BTreeMap<LiveEnvironment, Arc<ChatbotDeployment>> {
-        LiveEnvironment::ALL
-            .into_iter()
-            .filter_map(|env| Some((env, self.slot(chatbot, env)?)))
-            .collect()
+        LiveEnvironment::ALL.into_iter().filter_map(|env| Some((env, self.slot(chatbot, env)?))).collect()
     }
 
     /// The object that decides one environment.
-    pub(super) fn slot(
-        &self,
-        chatbot: &str,
-        environment: LiveEnvironment,
-    ) -> Option<Arc<ChatbotDeployment>> {
-        let found = self
-            .deployments
-            .find(Key::slot(chatbot, environment.as_str()));
+    pub(super) fn slot(&self, chatbot: &str, environment: LiveEnvironment) -> Option<Arc<ChatbotDeployment>> {
+        let found = self.deployments.find(Key::slot(chatbot, environment.as_str()));
         found
             .into_iter()
             .filter(|d| d.spec.chatbot_id == chatbot && d.spec.environment == environment)
             .filter(|d| d.metadata.deletion_timestamp.is_none())
-            .reduce(|a, b| {
-                if is_older(&b.metadata, &a.metadata) {
-                    b
-                } else {
-                    a
-                }
-            })
+            .reduce(|a, b| if is_older(&b.metadata, &a.metadata) { b } else { a })
     }
 
     /// The other objects that hold a version id.
     pub(super) fn holders(&self, object: &ChatbotVersion, id: &str) -> Vec<Arc<ChatbotVersion>> {
-        let mut found = self
-            .versions
-            .find(Key::version(&object.spec.chatbot_id, id));
+        let mut found = self.versions.find(Key::version(&object.spec.chatbot_id, id));
         found.retain(|other| {
             other.metadata.uid != object.metadata.uid
                 && other.spec.chatbot_id == object.spec.chatbot_id
@@ -356,22 +294,14 @@ impl Context {
     }
 
     /// What the deletion of a version means: the object says, else its namespace, else the flag.
-    pub(super) async fn namespace_policy(
-        &self,
-        version: &ChatbotVersion,
-    ) -> Option<DeletionPolicy> {
+    pub(super) async fn namespace_policy(&self, version: &ChatbotVersion) -> Option<DeletionPolicy> {
         if version.spec.deletion_policy.is_some() {
             return None;
         }
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         let name = version.namespace()?;
-        let namespace = timeout(Duration::from_secs(15), namespaces.get_opt(&name))
-            .await
-            .ok()?
-            .ok()??;
-        annotated(&namespace.metadata, annotation::DELETION_POLICY)?
-            .parse()
-            .ok()
+        let namespace = timeout(Duration::from_secs(15), namespaces.get_opt(&name)).await.ok()?.ok()??;
+        annotated(&namespace.metadata, annotation::DELETION_POLICY)?.parse().ok()
     }
 
     /// Now, as objects keep it.

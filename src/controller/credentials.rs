@@ -36,10 +36,7 @@ struct Known {
 
 impl Credentials {
     pub fn new(client: Client) -> Self {
-        Self {
-            client,
-            known: Mutex::default(),
-        }
+        Self { client, known: Mutex::default() }
     }
 
     /// The Secret has changed or is gone.
@@ -59,24 +56,14 @@ impl Credentials {
         reference: &CredentialsRef,
         last_good: bool,
     ) -> Result<ApiKey, Obstacle> {
-        let place = (
-            namespace.to_owned(),
-            reference.name().to_owned(),
-            reference.key().to_owned(),
-        );
+        let place = (namespace.to_owned(), reference.name().to_owned(), reference.key().to_owned());
         let before = self.lock().get(&place).cloned();
         if let Some(known) = before.as_ref().filter(|known| known.current) {
             return Ok(known.key.clone());
         }
         match self.read(&place).await {
             Ok(key) => {
-                self.lock().insert(
-                    place,
-                    Known {
-                        key: key.clone(),
-                        current: true,
-                    },
-                );
+                self.lock().insert(place, Known { key: key.clone(), current: true });
                 Ok(key)
             }
             Err(obstacle) => match before.filter(|_| last_good) {
@@ -103,14 +90,10 @@ impl Credentials {
         let secret = match timeout(READ_TIMEOUT, secrets.get_opt(name)).await {
             Ok(Ok(Some(secret))) => secret,
             Ok(Ok(None)) => {
-                return Err(missing(format!(
-                    "Secret {name} does not exist in namespace {namespace}"
-                )));
+                return Err(missing(format!("Secret {name} does not exist in namespace {namespace}")));
             }
             Ok(Err(kube::Error::Api(status))) if status.is_forbidden() => {
-                return Err(unavailable(
-                    "the operator's role does not allow it".to_owned(),
-                ));
+                return Err(unavailable("the operator's role does not allow it".to_owned()));
             }
             Ok(Err(error)) => return Err(unavailable(error.to_string())),
             Err(_) => return Err(unavailable("no answer in time".to_owned())),

@@ -38,11 +38,7 @@ impl Kind for ChatbotDeployment {
             _ => None,
         };
         let commanded = annotated(&object.metadata, annotation::ROLLBACK_TO);
-        let gate = object
-            .spec
-            .promote_after
-            .as_ref()
-            .map(|after| after.deployment_ref.name.as_str());
+        let gate = object.spec.promote_after.as_ref().map(|after| after.deployment_ref.name.as_str());
         let mut facts = Facts {
             look: Look::NotAsked,
             permit: context.permitted(&uid, announced.as_deref()).is_some(),
@@ -100,14 +96,8 @@ impl Kind for ChatbotDeployment {
     }
 
     fn announced(status: &ChatbotDeploymentStatus) -> Option<String> {
-        let operation = status
-            .operation
-            .as_ref()
-            .filter(|operation| operation.called_at.is_none())?;
-        Some(format!(
-            "{:?} {} {}",
-            operation.operation, operation.version_id, operation.started_at.0
-        ))
+        let operation = status.operation.as_ref().filter(|operation| operation.called_at.is_none())?;
+        Some(format!("{:?} {} {}", operation.operation, operation.version_id, operation.started_at.0))
     }
 
     fn status(&self) -> Option<&ChatbotDeploymentStatus> {
@@ -123,11 +113,7 @@ impl Kind for ChatbotDeployment {
     }
 
     fn version_id(&self) -> Option<&str> {
-        self.status
-            .as_ref()?
-            .target
-            .as_ref()
-            .map(|target| target.version_id.as_str())
+        self.status.as_ref()?.target.as_ref().map(|target| target.version_id.as_str())
     }
 
     fn keys(&self) -> Vec<Key> {
@@ -144,17 +130,10 @@ impl Kind for ChatbotDeployment {
             annotated(&self.metadata, annotation::ROLLBACK_TO),
         ];
         keys.extend(
-            names
-                .into_iter()
-                .flatten()
-                .map(|name| Key::reference("ChatbotVersion", &namespace, name)),
+            names.into_iter().flatten().map(|name| Key::reference("ChatbotVersion", &namespace, name)),
         );
         if let Some(after) = &self.spec.promote_after {
-            keys.push(Key::reference(
-                "ChatbotDeployment",
-                &namespace,
-                &after.deployment_ref.name,
-            ));
+            keys.push(Key::reference("ChatbotDeployment", &namespace, &after.deployment_ref.name));
         }
         keys
     }
@@ -162,20 +141,12 @@ impl Kind for ChatbotDeployment {
     fn wake_others(&self, context: &Context) {
         let (namespace, bot) = (self.namespace().unwrap_or_default(), &self.spec.chatbot_id);
         // whoever is gated by this one, and whoever lost the environment to it
-        context.wake_deployments(Key::reference(
-            "ChatbotDeployment",
-            &namespace,
-            &self.name_any(),
-        ));
+        context.wake_deployments(Key::reference("ChatbotDeployment", &namespace, &self.name_any()));
         context.wake_deployments(Key::slot(bot, self.spec.environment.as_str()));
         // whoever waits to be taken over, and whoever became or ceased to be live
         let Some(status) = &self.status else { return };
         let retiring = status.retiring.iter().map(|entry| &entry.version_id);
-        let ran = status
-            .active
-            .iter()
-            .chain(&status.previous)
-            .map(|active| &active.version_id);
+        let ran = status.active.iter().chain(&status.previous).map(|active| &active.version_id);
         for id in retiring.chain(ran) {
             context.wake_versions(Key::version(bot, id));
         }
@@ -185,15 +156,8 @@ impl Kind for ChatbotDeployment {
 /// The older object that decides the same environment.
 fn older_claim(object: &ChatbotDeployment, context: &Context) -> Option<String> {
     let decides = context.slot(&object.spec.chatbot_id, object.spec.environment)?;
-    let older = decides.metadata.uid != object.metadata.uid
-        && is_older(&decides.metadata, &object.metadata);
-    older.then(|| {
-        format!(
-            "{}/{}",
-            decides.namespace().unwrap_or_default(),
-            decides.name_any()
-        )
-    })
+    let older = decides.metadata.uid != object.metadata.uid && is_older(&decides.metadata, &object.metadata);
+    older.then(|| format!("{}/{}", decides.namespace().unwrap_or_default(), decides.name_any()))
 }
 
 /// Objects that are being deleted together with a version that runs here, or is about to.
@@ -201,29 +165,15 @@ async fn leaving(object: &ChatbotDeployment, context: &Context) -> Vec<Leaving> 
     let Some(status) = &object.status else {
         return Vec::new();
     };
-    let active = status
-        .active
-        .as_ref()
-        .map(|active| active.version_id.as_str());
-    let coming = status
-        .operation
-        .as_ref()
-        .map(|operation| operation.version_id.as_str());
-    let noted = status
-        .retiring
-        .iter()
-        .map(|entry| entry.version_id.as_str());
+    let active = status.active.as_ref().map(|active| active.version_id.as_str());
+    let coming = status.operation.as_ref().map(|operation| operation.version_id.as_str());
+    let noted = status.retiring.iter().map(|entry| entry.version_id.as_str());
     let ids: HashSet<&str> = active.into_iter().chain(coming).chain(noted).collect();
     let mut leaving = Vec::new();
     for id in ids {
         for version in holders(object, id, context) {
-            if version.metadata.deletion_timestamp.is_some()
-                && is_deleted_too(&version, context).await
-            {
-                leaving.push(Leaving {
-                    version_id: id.to_owned(),
-                    name: version.name_any(),
-                });
+            if version.metadata.deletion_timestamp.is_some() && is_deleted_too(&version, context).await {
+                leaving.push(Leaving { version_id: id.to_owned(), name: version.name_any() });
             }
         }
     }
@@ -234,10 +184,7 @@ async fn leaving(object: &ChatbotDeployment, context: &Context) -> Vec<Leaving> 
 async fn is_deleted_too(version: &ChatbotVersion, context: &Context) -> bool {
     let policy = match version.spec.deletion_policy {
         Some(policy) => policy,
-        None => context
-            .namespace_policy(version)
-            .await
-            .unwrap_or(context.rules.deletion_policy),
+        None => context.namespace_policy(version).await.unwrap_or(context.rules.deletion_policy),
     };
     policy == DeletionPolicy::Delete
         && version.spec.suspend != Some(true)
@@ -258,9 +205,7 @@ fn reclaimed(object: &ChatbotDeployment, context: &Context) -> HashSet<String> {
 }
 
 fn holders(object: &ChatbotDeployment, id: &str, context: &Context) -> Vec<Arc<ChatbotVersion>> {
-    let mut found = context
-        .versions
-        .find(Key::version(&object.spec.chatbot_id, id));
+    let mut found = context.versions.find(Key::version(&object.spec.chatbot_id, id));
     found.retain(|version| {
         version.spec.chatbot_id == object.spec.chatbot_id && version.version_id() == Some(id)
     });
@@ -271,10 +216,7 @@ fn holders(object: &ChatbotDeployment, id: &str, context: &Context) -> Vec<Arc<C
 fn elsewhere(object: &ChatbotDeployment, context: &Context) -> (HashSet<String>, bool) {
     let mut busy = HashSet::new();
     let mut known = true;
-    for environment in LiveEnvironment::ALL
-        .into_iter()
-        .filter(|e| *e != object.spec.environment)
-    {
+    for environment in LiveEnvironment::ALL.into_iter().filter(|e| *e != object.spec.environment) {
         let slot = context.slot(&object.spec.chatbot_id, environment);
         let Some(status) = slot.as_ref().and_then(|slot| slot.status.as_ref()) else {
             known = false;
@@ -283,12 +225,7 @@ fn elsewhere(object: &ChatbotDeployment, context: &Context) -> (HashSet<String>,
         known &= status.active.is_some();
         busy.extend(status.active.iter().map(|active| active.version_id.clone()));
         busy.extend(status.target.iter().map(|target| target.version_id.clone()));
-        busy.extend(
-            status
-                .operation
-                .iter()
-                .map(|operation| operation.version_id.clone()),
-        );
+        busy.extend(status.operation.iter().map(|operation| operation.version_id.clone()));
     }
     (busy, known)
 }
@@ -296,83 +233,45 @@ fn elsewhere(object: &ChatbotDeployment, context: &Context) -> (HashSet<String>,
 async fn look(facts: &Facts, context: &Context) -> Look {
     let object = &facts.object;
     let status = facts.status();
-    let now = Instant::now();
-    let usual = since(facts.interval());
-    let asked = requested(
-        &object.metadata,
-        status.common.last_handled_reconcile_at.as_deref(),
-    );
-    let moving = status
-        .operation
-        .as_ref()
-        .is_some_and(|operation| operation.called_at.is_some());
-    let hurried =
-        asked || (object.metadata.deletion_timestamp.is_some() && !status.retiring.is_empty());
     let namespace = object.namespace().unwrap_or_default();
     let place = Place {
         namespace: &namespace,
         credentials: object.spec.credentials_ref.as_ref(),
         chatbot: &object.spec.chatbot_id,
-        version_id: status
-            .active
-            .as_ref()
-            .map(|active| active.version_id.as_str()),
+        version_id: status.active.as_ref().map(|active| active.version_id.as_str()),
         last_good: object.metadata.deletion_timestamp.is_some(),
     };
-    let (list_since, status_since) = (
-        if hurried { now } else { usual },
-        if hurried || moving { now } else { usual },
-    );
+    let (now, usual) = (Instant::now(), since(facts.interval()));
+    let handled = status.common.last_handled_reconcile_at.as_deref();
+    let leaving = object.metadata.deletion_timestamp.is_some() && !status.retiring.is_empty();
+    let hurried = requested(&object.metadata, handled) || leaving;
+    let moving = status.operation.as_ref().is_some_and(|operation| operation.called_at.is_some());
+    let list_since = if hurried { now } else { usual };
+    let status_since = if hurried || moving { now } else { usual };
     let look = context.look(&place, list_since, status_since).await;
-    match &look {
+    if let Look::Shown { inventory, deployments, .. } = &look {
+        let wanted = facts.reference.as_ref().and_then(|version| version.version_id());
+        let missing = wanted.is_some_and(|id| inventory.version(id).is_none());
         // what is live is told by the list alone, or names a version that a fresher list would have
-        Look::Shown {
-            inventory,
-            deployments,
-            ..
-        } => {
-            let wanted = facts
-                .reference
-                .as_ref()
-                .and_then(|version| version.version_id());
-            let missing = wanted.is_some_and(|id| inventory.version(id).is_none());
-            if (moving && deployments.is_none() || missing) && inventory.at < now {
-                return context.look(&place, now, status_since).await;
-            }
-            look
+        if inventory.at < now && (missing || moving && deployments.is_none()) {
+            return context.look(&place, now, status_since).await;
         }
-        _ => look,
     }
+    look
 }
 
 async fn change(facts: &Facts, call: Call, context: &Context) -> Result<(), Failure> {
     let object = &facts.object;
-    let service_call = if call == Call::Rollback {
-        ServiceCall::Rollback
-    } else {
-        ServiceCall::Deploy
-    };
+    let service_call = if call == Call::Rollback { ServiceCall::Rollback } else { ServiceCall::Deploy };
     let uid = object.uid().unwrap_or_default();
     let status = facts.status();
     let announced = ChatbotDeployment::announced(&status).unwrap_or_default();
-    let id = version_id(
-        service_call,
-        status
-            .operation
-            .as_ref()
-            .map(|operation| operation.version_id.as_str()),
-    )?;
+    let id =
+        version_id(service_call, status.operation.as_ref().map(|operation| operation.version_id.as_str()))?;
     let namespace = object.namespace().unwrap_or_default();
     let credentials = object.spec.credentials_ref.as_ref();
-    let (account, bot) = context
-        .change(
-            service_call,
-            &namespace,
-            credentials,
-            &object.spec.chatbot_id,
-            false,
-        )
-        .await?;
+    let (account, bot) =
+        context.change(service_call, &namespace, credentials, &object.spec.chatbot_id, false).await?;
     context.spend(&uid);
     let result = match call {
         Call::Deploy => account.deploy(&bot, &id, facts.environment()).await,
@@ -391,12 +290,7 @@ async fn change(facts: &Facts, call: Call, context: &Context) -> Result<(), Fail
 fn rollback_body(facts: &Facts) -> serde_json::Value {
     let mut body = serde_json::Map::new();
     body.insert("environment".to_owned(), facts.environment().into());
-    let parameters = facts
-        .object
-        .spec
-        .rollback
-        .as_ref()
-        .and_then(|rollback| rollback.parameters.as_ref());
+    let parameters = facts.object.spec.rollback.as_ref().and_then(|rollback| rollback.parameters.as_ref());
     for (name, value) in parameters.into_iter().flatten() {
         body.insert(name.clone(), value.as_str().into());
     }
@@ -408,15 +302,8 @@ async fn retire(facts: &Facts, id: &str, context: &Context) -> Result<(), Failur
     let id = version_id(ServiceCall::Delete, Some(id))?;
     let namespace = object.namespace().unwrap_or_default();
     let credentials = object.spec.credentials_ref.as_ref();
-    let (account, bot) = context
-        .change(
-            ServiceCall::Delete,
-            &namespace,
-            credentials,
-            &object.spec.chatbot_id,
-            true,
-        )
-        .await?;
+    let (account, bot) =
+        context.change(ServiceCall::Delete, &namespace, credentials, &object.spec.chatbot_id, true).await?;
     account.delete(&bot, &id).await
 }
 

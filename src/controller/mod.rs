@@ -85,10 +85,7 @@ pub trait Kind:
 }
 
 /// One pass: the same five lines for every kind.
-async fn pass<K: Kind>(
-    object: Arc<K>,
-    context: &Context,
-) -> Result<(Arc<K>, Pace), publish::Error> {
+async fn pass<K: Kind>(object: Arc<K>, context: &Context) -> Result<(Arc<K>, Pace), publish::Error> {
     // the object, what it refers to, the service; reads only
     let facts = K::observe(&object, context).await;
     // pure
@@ -115,9 +112,7 @@ async fn reconcile<K: Kind>(object: Arc<K>, context: Arc<Context>) -> Action {
         }
         let started = Instant::now();
         let result = pass(object.clone(), &context).await;
-        context
-            .metrics
-            .pass(K::KIND, result.is_ok(), started.elapsed());
+        context.metrics.pass(K::KIND, result.is_ok(), started.elapsed());
         match result {
             Ok((next, Pace::Again)) => object = next,
             Ok((_, pace)) => return pace::action(pace),
@@ -137,9 +132,7 @@ async fn detached<K: Kind>(object: Arc<K>, context: Arc<Context>) -> Action {
         chatbot = object.chatbot(),
         version_id = object.version_id().unwrap_or_default(),
     );
-    let task = context
-        .tasks
-        .spawn(reconcile(object, context.clone()).instrument(span.clone()));
+    let task = context.tasks.spawn(reconcile(object, context.clone()).instrument(span.clone()));
     task.await.unwrap_or_else(|error| {
         // the panic hook has told where
         span.in_scope(|| tracing::error!(%error, "a pass broke off; it is begun anew"));

@@ -9,7 +9,7 @@ use super::publish::Error;
 use crate::plan::Pace;
 
 /// Never sleep longer than this: a missed event must not be missed for ever.
-const LONGEST: Duration = Duration::from_secs(3600);
+const LONGEST: Duration = Duration::from_hours(1);
 
 pub fn action(pace: Pace) -> Action {
     match pace {

@@ -90,10 +90,7 @@ pub async fn tell_and_publish<K: Kind>(
 }
 
 fn api<K: Kind>(object: &K, context: &Context) -> Api<K> {
-    Api::namespaced(
-        context.client.clone(),
-        &object.namespace().unwrap_or_default(),
-    )
+    Api::namespaced(context.client.clone(), &object.namespace().unwrap_or_default())
 }
 
 async fn in_time<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
@@ -109,61 +106,27 @@ async fn read<K: Kind>(object: &K, context: &Context) -> Result<K, Error> {
 
 /// Writes the finalizer or the status, with the resourceVersion that was looked at: whoever holds an older
 /// copy, or has lost the lease, loses the race.
-async fn write<K: Kind>(
-    object: &Arc<K>,
-    told: &Told<K::Status>,
-    context: &Context,
-) -> Result<Arc<K>, Error> {
-    let wanted = match told.finalizer {
-        None if object.status() == Some(&told.status) => return Ok(object.clone()),
-        None => None,
-        Some(set) => Some(finalizers(object.as_ref(), set)),
-    };
+async fn write<K: Kind>(object: &Arc<K>, told: &Told<K::Status>, context: &Context) -> Result<Arc<K>, Error> {
+    if told.finalizer.is_none() && object.status() == Some(&told.status) {
+        return Ok(object.clone());
+    }
     if !context.fence.holds() {
         return Err(Error::Cluster("the lease is not held".to_owned()));
     }
-    let name = object.name_any();
-    let resource_version = object.resource_version();
-    let api = api(object.as_ref(), context);
-    let written = if let Some(finalizers) = wanted {
-        let patch =
-            json!({"metadata": {"resourceVersion": resource_version, "finalizers": finalizers}});
-        let params = PatchParams {
-            field_manager: Some(MANAGER.to_owned()),
-            ..PatchParams::default()
-        };
-        in_time(api.patch(&name, &params, &Patch::Merge(&patch))).await
-    } else {
-        let patch = json!({
-            "apiVersion": K::api_version(&()),
-            "kind": K::kind(&()),
-            // a uid would not guard the status subresource, a resourceVersion does
-            "metadata": {"name": name, "resourceVersion": resource_version},
-            "status": told.status,
-        });
-        in_time(api.patch_status(
-            &name,
-            &PatchParams::apply(MANAGER).force(),
-            &Patch::Apply(&patch),
-        ))
-        .await
+    let written = match told.finalizer {
+        Some(set) => write_finalizer(object.as_ref(), set, context).await,
+        None => write_status(object.as_ref(), &told.status, context).await,
     };
     match written {
         Ok(mut written) => {
             written.managed_fields_mut().clear();
             let uid = object.uid().unwrap_or_default();
-            context.supersede(
-                &uid,
-                resource_version,
-                written.resource_version().as_deref(),
-            );
+            context.supersede(&uid, object.resource_version(), written.resource_version().as_deref());
             Ok(Arc::new(written))
         }
         // the answer to an earlier try of this very write may have been lost
         Err(Error::Stale) => match read(object.as_ref(), context).await {
-            Ok(now) if told.finalizer.is_none() && now.status() == Some(&told.status) => {
-                Ok(Arc::new(now))
-            }
+            Ok(now) if told.finalizer.is_none() && now.status() == Some(&told.status) => Ok(Arc::new(now)),
             _ => Err(Error::Stale),
         },
         Err(Error::Gone) if told.finalizer == Some(false) => Ok(object.clone()),
@@ -171,13 +134,32 @@ async fn write<K: Kind>(
     }
 }
 
+async fn write_finalizer<K: Kind>(object: &K, set: bool, context: &Context) -> Result<K, Error> {
+    let patch = json!({"metadata": {
+        "resourceVersion": object.resource_version(),
+        "finalizers": finalizers(object, set),
+    }});
+    let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+    let api = api(object, context);
+    in_time(api.patch(&object.name_any(), &params, &Patch::Merge(&patch))).await
+}
+
+async fn write_status<K: Kind>(object: &K, status: &K::Status, context: &Context) -> Result<K, Error> {
+    let name = object.name_any();
+    let patch = json!({
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
+        // a uid would not guard the status subresource, a resourceVersion does
+        "metadata": {"name": name, "resourceVersion": object.resource_version()},
+        "status": status,
+    });
+    let params = PatchParams::apply(MANAGER).force();
+    let api = api(object, context);
+    in_time(api.patch_status(&name, &params, &Patch::Apply(&patch))).await
+}
+
 fn finalizers<K: Resource>(object: &K, set: bool) -> Vec<String> {
-    let mut list: Vec<String> = object
-        .finalizers()
-        .iter()
-        .filter(|f| *f != FINALIZER)
-        .cloned()
-        .collect();
+    let mut list: Vec<String> = object.finalizers().iter().filter(|f| *f != FINALIZER).cloned().collect();
     if set {
         list.push(FINALIZER.to_owned());
     }
@@ -185,13 +167,7 @@ fn finalizers<K: Resource>(object: &K, set: bool) -> Vec<String> {
 }
 
 /// Everything that follows from a write that went through.
-fn done<K: Kind>(
-    before: &K,
-    after: &Arc<K>,
-    step: K::Step,
-    told: &Told<K::Status>,
-    context: &Context,
-) {
+fn done<K: Kind>(before: &K, after: &Arc<K>, step: K::Step, told: &Told<K::Status>, context: &Context) {
     let uid = before.uid().unwrap_or_default();
     if !K::is_call(step)
         && let Some(call) = K::announced(&told.status)
@@ -206,40 +182,27 @@ fn done<K: Kind>(
     }
     for version_id in &told.orphans {
         context.metrics.orphan();
-        tracing::warn!(
-            version_id,
-            "let go without proof: this version may be left in the service"
-        );
+        tracing::warn!(version_id, "let go without proof: this version may be left in the service");
     }
     let ready = |status: Option<&K::Status>| {
-        let conditions = status
-            .map(|status| K::common(status).conditions.as_slice())
-            .unwrap_or_default();
-        conditions
-            .iter()
-            .any(|c| c.type_ == "Ready" && c.status == "True")
+        let conditions = status.map(|status| K::common(status).conditions.as_slice()).unwrap_or_default();
+        conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True")
     };
-    let first = before
-        .status()
-        .is_none_or(|status| K::common(status).observed_generation.is_none_or(|g| g <= 1));
+    let first =
+        before.status().is_none_or(|status| K::common(status).observed_generation.is_none_or(|g| g <= 1));
     if first
         && ready(Some(&told.status))
         && !ready(before.status())
         && let Some(created) = before.creation_timestamp()
     {
         let age = Timestamp::now().duration_since(created.0);
-        context
-            .metrics
-            .ready(K::KIND, Duration::try_from(age).unwrap_or_default());
+        context.metrics.ready(K::KIND, Duration::try_from(age).unwrap_or_default());
     }
 }
 
 fn log<K: Kind>(before: &K, step: K::Step, told: &Told<K::Status>) {
     let says = |status: &K::Status| {
-        let ready = K::common(status)
-            .conditions
-            .iter()
-            .find(|c| c.type_ == "Ready");
+        let ready = K::common(status).conditions.iter().find(|c| c.type_ == "Ready");
         ready.map(|c| (c.status.clone(), c.reason.clone(), c.message.clone()))
     };
     let now = says(&told.status);
@@ -266,11 +229,7 @@ fn emit<K: Kind>(object: &Arc<K>, happened: &Happened, context: &Context) {
     let mut note = String::new();
     let _ = write!(note, "{:.900}", happened.note);
     let event = Event {
-        type_: if happened.warning {
-            EventType::Warning
-        } else {
-            EventType::Normal
-        },
+        type_: if happened.warning { EventType::Warning } else { EventType::Normal },
         reason: happened.reason.as_str().to_owned(),
         note: Some(note),
         action: "Reconcile".to_owned(),

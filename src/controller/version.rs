@@ -17,8 +17,7 @@ use super::{
 use crate::{
     chatcaptain::{Account, Call, ChatbotId, Class, Failure, Inventory, VersionId},
     crd::{
-        ChatbotVersion, ChatbotVersionStatus, CommonStatus, DeletionPolicy, FINALIZER, Operation,
-        annotation,
+        ChatbotVersion, ChatbotVersionStatus, CommonStatus, DeletionPolicy, FINALIZER, Operation, annotation,
     },
     plan::{
         Look, Told, annotated, elapsed, is_older, requested,
@@ -42,11 +41,7 @@ impl Kind for ChatbotVersion {
         let permit = context.permitted(&uid, announced.as_deref());
         let older_claim = older_claim(object, context);
         let deleting = object.metadata.deletion_timestamp.is_some();
-        let namespace_policy = if deleting {
-            context.namespace_policy(object).await
-        } else {
-            None
-        };
+        let namespace_policy = if deleting { context.namespace_policy(object).await } else { None };
         let mut facts = Facts {
             object: object.clone(),
             look: Look::NotAsked,
@@ -96,11 +91,7 @@ impl Kind for ChatbotVersion {
     }
 
     fn announced(status: &ChatbotVersionStatus) -> Option<String> {
-        status
-            .intent
-            .as_ref()
-            .filter(|i| i.unconfirmed_since.is_none())
-            .map(|intent| intent.attempt.clone())
+        status.intent.as_ref().filter(|i| i.unconfirmed_since.is_none()).map(|intent| intent.attempt.clone())
     }
 
     fn status(&self) -> Option<&ChatbotVersionStatus> {
@@ -125,11 +116,7 @@ impl Kind for ChatbotVersion {
         let bot = &self.spec.chatbot_id;
         let mut keys = vec![Key::secret(&namespace, secret.name())];
         keys.extend(self.version_id().map(|id| Key::version(bot, id)));
-        if self
-            .status
-            .as_ref()
-            .is_some_and(|status| status.intent.is_some())
-        {
+        if self.status.as_ref().is_some_and(|status| status.intent.is_some()) {
             keys.push(Key::creating(bot, self.version_name()));
         }
         keys
@@ -137,11 +124,7 @@ impl Kind for ChatbotVersion {
 
     fn wake_others(&self, context: &Context) {
         let (namespace, bot) = (self.namespace().unwrap_or_default(), &self.spec.chatbot_id);
-        context.wake_deployments(Key::reference(
-            "ChatbotVersion",
-            &namespace,
-            &self.name_any(),
-        ));
+        context.wake_deployments(Key::reference("ChatbotVersion", &namespace, &self.name_any()));
         if self.metadata.deletion_timestamp.is_some() {
             // whoever runs it takes its deletion over
             context.wake_deployments(Key::chatbot(bot));
@@ -156,29 +139,18 @@ impl Kind for ChatbotVersion {
 /// The older object that holds the same version id.
 fn older_claim(object: &ChatbotVersion, context: &Context) -> Option<String> {
     let holders = context.holders(object, object.version_id()?);
-    let older = holders
-        .into_iter()
-        .find(|other| is_older(&other.metadata, &object.metadata))?;
-    Some(format!(
-        "{}/{}",
-        older.namespace().unwrap_or_default(),
-        older.name_any()
-    ))
+    let older = holders.into_iter().find(|other| is_older(&other.metadata, &object.metadata))?;
+    Some(format!("{}/{}", older.namespace().unwrap_or_default(), older.name_any()))
 }
 
 /// Nothing is asked of the service where the answer could not matter.
 fn needs_look(facts: &Facts) -> bool {
     let meta = &facts.object.metadata;
-    let policy = facts
-        .object
-        .spec
-        .deletion_policy
-        .or(facts.namespace_policy)
-        .unwrap_or(facts.rules.deletion_policy);
+    let policy =
+        facts.object.spec.deletion_policy.or(facts.namespace_policy).unwrap_or(facts.rules.deletion_policy);
     let leaving = meta.deletion_timestamp.is_some();
-    let left = leaving
-        && (policy == DeletionPolicy::Retain
-            || annotated(meta, annotation::FORCE_ORPHAN).is_some());
+    let left =
+        leaving && (policy == DeletionPolicy::Retain || annotated(meta, annotation::FORCE_ORPHAN).is_some());
     let guarded = meta.finalizers.iter().flatten().any(|f| f == FINALIZER);
     guarded && facts.object.spec.suspend != Some(true) && facts.older_claim.is_none() && !left
 }
@@ -188,20 +160,12 @@ async fn look(facts: &Facts, permit: Option<Instant>, context: &Context) -> Look
     let status = facts.status();
     let deleting = object.metadata.deletion_timestamp.is_some();
     let usual = since(facts.interval());
-    let asked = requested(
-        &object.metadata,
-        status.common.last_handled_reconcile_at.as_deref(),
-    );
+    let asked = requested(&object.metadata, status.common.last_handled_reconcile_at.as_deref());
     let young = status.common.last_operations.first().is_some_and(|last| {
-        last.operation == Operation::Create
-            && elapsed(&last.at, facts.now) <= facts.rules.visibility_grace
+        last.operation == Operation::Create && elapsed(&last.at, facts.now) <= facts.rules.visibility_grace
     });
     let recorded = status.version_id.is_some() && status.intent.is_none();
-    let ready = status
-        .common
-        .conditions
-        .iter()
-        .any(|c| c.type_ == "Ready" && c.status == "True");
+    let ready = status.common.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True");
     let list_since = match permit {
         // a look that is newer than the intent, and that every create decided meanwhile can share
         Some(written) => written,
@@ -217,11 +181,7 @@ async fn look(facts: &Facts, permit: Option<Instant>, context: &Context) -> Look
         version_id: status.version_id.as_deref(),
         last_good: deleting,
     };
-    let status_since = if deleting || asked {
-        Instant::now()
-    } else {
-        usual
-    };
+    let status_since = if deleting || asked { Instant::now() } else { usual };
     context.look(&place, list_since, status_since).await
 }
 
@@ -230,22 +190,13 @@ fn claimed(facts: &Facts, inventory: &Inventory, context: &Context) -> HashSet<S
     if facts.object.version_id().is_some() && facts.status().intent.is_none() {
         return HashSet::new();
     }
-    let candidates = facts
-        .candidates(inventory)
-        .into_iter()
-        .map(|version| version.id.as_str());
-    candidates
-        .filter(|id| !context.holders(&facts.object, id).is_empty())
-        .map(str::to_owned)
-        .collect()
+    let candidates = facts.candidates(inventory).into_iter().map(|version| version.id.as_str());
+    candidates.filter(|id| !context.holders(&facts.object, id).is_empty()).map(str::to_owned).collect()
 }
 
 /// An older object has a create under way for a version of the same name.
 fn is_rivalled(object: &ChatbotVersion, context: &Context) -> bool {
-    let found = context.versions.find(Key::creating(
-        &object.spec.chatbot_id,
-        object.version_name(),
-    ));
+    let found = context.versions.find(Key::creating(&object.spec.chatbot_id, object.version_name()));
     found.iter().any(|other| {
         other.metadata.uid != object.metadata.uid
             && other.spec.chatbot_id == object.spec.chatbot_id
@@ -256,12 +207,7 @@ fn is_rivalled(object: &ChatbotVersion, context: &Context) -> bool {
 
 async fn create(facts: &Facts, context: &Context) -> Outcome {
     let uid = facts.object.uid().unwrap_or_default();
-    let announced = facts
-        .object
-        .status
-        .as_ref()
-        .and_then(ChatbotVersion::announced)
-        .unwrap_or_default();
+    let announced = facts.object.status.as_ref().and_then(ChatbotVersion::announced).unwrap_or_default();
     let (account, bot) = match target(facts, context, Call::Create, false).await {
         Ok(target) => target,
         Err(failure) => return Outcome::Created(Err(failure), None),
@@ -297,13 +243,5 @@ async fn target(
 ) -> Result<(Arc<Account>, ChatbotId), Failure> {
     let namespace = facts.object.namespace().unwrap_or_default();
     let credentials = facts.object.spec.credentials_ref.as_ref();
-    context
-        .change(
-            call,
-            &namespace,
-            credentials,
-            &facts.object.spec.chatbot_id,
-            last_good,
-        )
-        .await
+    context.change(call, &namespace, credentials, &facts.object.spec.chatbot_id, last_good).await
 }

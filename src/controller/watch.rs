@@ -48,10 +48,7 @@ impl Scope {
     fn parts(&self) -> Vec<Option<&str>> {
         match self.namespaces.as_slice() {
             [] => vec![None],
-            some => some
-                .iter()
-                .map(|namespace| Some(namespace.as_str()))
-                .collect(),
+            some => some.iter().map(|namespace| Some(namespace.as_str())).collect(),
         }
     }
 }
@@ -67,35 +64,19 @@ pub async fn run(context: Arc<Context>, scope: Scope, stop: CancellationToken) {
             let (wake_deployments, woken_deployments) = unbounded();
             context.add_wakers(wake_versions, wake_deployments);
             (
-                controller::<ChatbotVersion>(
-                    &context,
-                    &scope,
-                    namespace,
-                    woken_versions,
-                    &stop,
-                    |c| &c.versions,
-                ),
-                controller::<ChatbotDeployment>(
-                    &context,
-                    &scope,
-                    namespace,
-                    woken_deployments,
-                    &stop,
-                    |c| &c.deployments,
-                ),
+                controller::<ChatbotVersion>(&context, &scope, namespace, woken_versions, &stop, |c| {
+                    &c.versions
+                }),
+                controller::<ChatbotDeployment>(&context, &scope, namespace, woken_deployments, &stop, |c| {
+                    &c.deployments
+                }),
             )
         })
         .unzip();
-    let secrets = scope
-        .parts()
-        .into_iter()
-        .map(|namespace| follow_secrets(&context, namespace, stop.clone()));
+    let secrets =
+        scope.parts().into_iter().map(|namespace| follow_secrets(&context, namespace, stop.clone()));
     let secrets: Vec<_> = secrets.collect();
-    join(
-        join(join_all(versions), join_all(deployments)),
-        join_all(secrets),
-    )
-    .await;
+    join(join(join_all(versions), join_all(deployments)), join_all(secrets)).await;
 }
 
 fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
@@ -130,31 +111,22 @@ fn controller<K: Kind>(
     cache(context).add(store.clone());
     let follower = context.clone();
     let mut filling = true;
-    let objects = watcher(
-        scoped::<Guarded<K>>(&context.client, namespace),
-        watched(scope),
-    )
-    .default_backoff()
-    .modify(|object| object.managed_fields_mut().clear())
-    .reflect(writer)
-    .inspect_ok(move |event| {
-        follow(event, cache(&follower), &follower);
-        if matches!(event, watcher::Event::InitDone) && std::mem::take(&mut filling) {
-            follower.cache_is_full();
-        }
-    })
-    .touched_objects();
+    let objects = watcher(scoped::<Guarded<K>>(&context.client, namespace), watched(scope))
+        .default_backoff()
+        .modify(|object| object.managed_fields_mut().clear())
+        .reflect(writer)
+        .inspect_ok(move |event| {
+            follow(event, cache(&follower), &follower);
+            if matches!(event, watcher::Event::InitDone) && std::mem::take(&mut filling) {
+                follower.cache_is_full();
+            }
+        })
+        .touched_objects();
     Controller::for_stream(without_errors(K::KIND, objects), store as Store<Guarded<K>>)
         .reconcile_on(woken)
-        .with_config(
-            Config::default().concurrency(u16::try_from(scope.concurrency).unwrap_or(u16::MAX)),
-        )
+        .with_config(Config::default().concurrency(u16::try_from(scope.concurrency).unwrap_or(u16::MAX)))
         .graceful_shutdown_on(stop.clone().cancelled_owned())
-        .run(
-            one,
-            |_, never: &std::convert::Infallible, _| match *never {},
-            context.clone(),
-        )
+        .run(one, |_, never: &std::convert::Infallible, _| match *never {}, context.clone())
         .for_each(|result| {
             if let Err(error) = result {
                 tracing::debug!(%error, "controller");
@@ -185,24 +157,16 @@ async fn report_unreadable<K: Kind>(object: &Guarded<K>, error: &str, context: &
     let message = format!(
         "The object cannot be read: {error}. Correct it, or upgrade the CRDs and the operator together."
     );
-    let conditions = conditions(
-        &[],
-        Reason::InvalidSpec,
-        &message,
-        None,
-        meta.generation,
-        &whole(Context::now()),
-    );
+    let conditions =
+        conditions(&[], Reason::InvalidSpec, &message, None, meta.generation, &whole(Context::now()));
     let patch = json!({
         "apiVersion": K::api_version(&()),
         "kind": K::kind(&()),
         "metadata": {"name": meta.name, "resourceVersion": meta.resource_version},
         "status": {"observedGeneration": meta.generation, "conditions": conditions},
     });
-    let api: Api<PartialObjectMeta<K>> = Api::namespaced(
-        context.client.clone(),
-        meta.namespace.as_deref().unwrap_or_default(),
-    );
+    let api: Api<PartialObjectMeta<K>> =
+        Api::namespaced(context.client.clone(), meta.namespace.as_deref().unwrap_or_default());
     let name = meta.name.as_deref().unwrap_or_default();
     // a second manager: what this one says goes when the object can be read again
     let params = PatchParams::apply(&format!("{MANAGER}-unreadable")).force();
@@ -214,9 +178,8 @@ async fn report_unreadable<K: Kind>(object: &Guarded<K>, error: &str, context: &
 /// Keeps the index in step and wakes whoever depends on what changed.
 fn follow<K: Kind>(event: &watcher::Event<Guarded<K>>, cache: &Cache<K>, context: &Context) {
     cache.follow(event);
-    let (watcher::Event::Apply(object)
-    | watcher::Event::InitApply(object)
-    | watcher::Event::Delete(object)) = event
+    let (watcher::Event::Apply(object) | watcher::Event::InitApply(object) | watcher::Event::Delete(object)) =
+        event
     else {
         return;
     };

@@ -171,16 +171,8 @@ pub fn conditions(
     generation: Option<i64>,
     now: &Time,
 ) -> Vec<Condition> {
-    let message = if message.is_empty() {
-        reason.meaning()
-    } else {
-        message
-    };
-    let ready = if reason.verdict() == Verdict::Ready {
-        "True"
-    } else {
-        "False"
-    };
+    let message = if message.is_empty() { reason.meaning() } else { message };
+    let ready = if reason.verdict() == Verdict::Ready { "True" } else { "False" };
     let mut list = vec![(ConditionType::Ready, ready, reason, message)];
     match reason.verdict() {
         Verdict::Reconciling => list.push((ConditionType::Reconciling, "True", reason, message)),
@@ -192,17 +184,14 @@ pub fn conditions(
     }
     list.into_iter()
         .map(|(kind, status, reason, message)| {
-            let before = old
-                .iter()
-                .find(|c| c.type_ == kind.as_str() && c.status == status);
+            let before = old.iter().find(|c| c.type_ == kind.as_str() && c.status == status);
             Condition {
                 type_: kind.as_str().to_owned(),
                 status: status.to_owned(),
                 reason: reason.as_str().to_owned(),
                 message: bounded(message),
                 observed_generation: generation,
-                last_transition_time: before
-                    .map_or_else(|| now.clone(), |c| c.last_transition_time.clone()),
+                last_transition_time: before.map_or_else(|| now.clone(), |c| c.last_transition_time.clone()),
             }
         })
         .collect()

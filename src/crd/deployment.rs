@@ -1,5 +1,7 @@
 //! `ChatbotDeployment`: a pointer that says which version an environment of a bot runs.
 
+#![allow(clippy::duplicated_attributes, reason = "columns and rules are attributes of one name")]
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
@@ -25,11 +27,7 @@ use super::{CommonStatus, CredentialsRef, LiveEnvironment, Operation, OperationR
     selectable = ".spec.environment",
     selectable = ".status.active.versionId",
     printcolumn(name = "Env", type_ = "string", json_path = ".spec.environment"),
-    printcolumn(
-        name = "Version",
-        type_ = "string",
-        json_path = ".status.active.versionNumber"
-    ),
+    printcolumn(name = "Version", type_ = "string", json_path = ".status.active.versionNumber"),
     printcolumn(
         name = "Ready",
         type_ = "string",
@@ -40,29 +38,10 @@ use super::{CommonStatus, CredentialsRef, LiveEnvironment, Operation, OperationR
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Ready")].reason"#
     ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    ),
-    printcolumn(
-        name = "Chatbot",
-        type_ = "string",
-        json_path = ".spec.chatbotId",
-        priority = 1
-    ),
-    printcolumn(
-        name = "Active",
-        type_ = "string",
-        json_path = ".status.active.versionId",
-        priority = 1
-    ),
-    printcolumn(
-        name = "Target",
-        type_ = "string",
-        json_path = ".status.target.versionId",
-        priority = 1
-    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Chatbot", type_ = "string", json_path = ".spec.chatbotId", priority = 1),
+    printcolumn(name = "Active", type_ = "string", json_path = ".status.active.versionId", priority = 1),
+    printcolumn(name = "Target", type_ = "string", json_path = ".status.target.versionId", priority = 1),
     printcolumn(
         name = "Message",
         type_ = "string",
@@ -367,18 +346,12 @@ impl ChatbotDeploymentSpec {
     /// What is done when a rollout fails.
     #[must_use]
     pub fn on_failure(&self) -> OnFailure {
-        self.rollback
-            .as_ref()
-            .and_then(|r| r.on_failure)
-            .unwrap_or(OnFailure::Never)
+        self.rollback.as_ref().and_then(|r| r.on_failure).unwrap_or(OnFailure::Never)
     }
 
     /// The call that goes back.
     #[must_use]
     pub fn rollback_method(&self) -> RollbackMethod {
-        self.rollback
-            .as_ref()
-            .and_then(|r| r.method)
-            .unwrap_or(RollbackMethod::Rollback)
+        self.rollback.as_ref().and_then(|r| r.method).unwrap_or(RollbackMethod::Rollback)
     }
 }

@@ -8,20 +8,18 @@ mod deployment;
 mod version;
 
 pub use common::{
-    CommonStatus, CredentialsRef, DeletionPolicy, Environment, LiveEnvironment, Operation,
-    OperationRecord, OperationResult, Retry, parse_duration,
+    CommonStatus, CredentialsRef, DeletionPolicy, Environment, LiveEnvironment, Operation, OperationRecord,
+    OperationResult, Retry, parse_duration,
 };
 pub use condition::{ConditionType, Reason, Verdict, conditions};
 pub use deployment::{
-    Active, Cause, ChatbotDeployment, ChatbotDeploymentSpec, ChatbotDeploymentStatus, Command,
-    DriftPolicy, FailedRollout, HistoryEntry, LocalRef, OnFailure, PromoteAfter, Retiring,
-    Reversals, RollbackMethod, RollbackPolicy, RunningOperation, Target, VersionSource,
+    Active, Cause, ChatbotDeployment, ChatbotDeploymentSpec, ChatbotDeploymentStatus, Command, DriftPolicy,
+    FailedRollout, HistoryEntry, LocalRef, OnFailure, PromoteAfter, Retiring, Reversals, RollbackMethod,
+    RollbackPolicy, RunningOperation, Target, VersionSource,
 };
 pub use version::{ChatbotVersion, ChatbotVersionSpec, ChatbotVersionStatus, Intent};
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSON,
-};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSON};
 use kube::CustomResourceExt;
 
 /// API group of both kinds.
@@ -60,10 +58,7 @@ pub mod annotation {
 /// Both CRDs, as they are served by `chatcaptain-operator crds`.
 #[must_use]
 pub fn all() -> Vec<CustomResourceDefinition> {
-    vec![
-        unborn(ChatbotVersion::crd()),
-        unborn(ChatbotDeployment::crd()),
-    ]
+    vec![unborn(ChatbotVersion::crd()), unborn(ChatbotDeployment::crd())]
 }
 
 /// Defaults `status` to `{observedGeneration: -1}`: without it kstatus takes an object that the

@@ -1,5 +1,7 @@
 //! `ChatbotVersion`: an immutable snapshot of a bot, created once in the service.
 
+#![allow(clippy::duplicated_attributes, reason = "columns and rules are attributes of one name")]
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -22,11 +24,7 @@ use super::{CommonStatus, CredentialsRef, DeletionPolicy, Environment, LiveEnvir
     selectable = ".spec.chatbotId",
     selectable = ".spec.environment",
     selectable = ".status.versionId",
-    printcolumn(
-        name = "Version",
-        type_ = "string",
-        json_path = ".status.versionNumber"
-    ),
+    printcolumn(name = "Version", type_ = "string", json_path = ".status.versionNumber"),
     printcolumn(
         name = "Ready",
         type_ = "string",
@@ -38,23 +36,9 @@ use super::{CommonStatus, CredentialsRef, DeletionPolicy, Environment, LiveEnvir
         json_path = r#".status.conditions[?(@.type=="Ready")].reason"#
     ),
     printcolumn(name = "Live In", type_ = "string", json_path = ".status.deployedIn"),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    ),
-    printcolumn(
-        name = "Chatbot",
-        type_ = "string",
-        json_path = ".spec.chatbotId",
-        priority = 1
-    ),
-    printcolumn(
-        name = "Id",
-        type_ = "string",
-        json_path = ".status.versionId",
-        priority = 1
-    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Chatbot", type_ = "string", json_path = ".spec.chatbotId", priority = 1),
+    printcolumn(name = "Id", type_ = "string", json_path = ".status.versionId", priority = 1),
     printcolumn(
         name = "Message",
         type_ = "string",
@@ -155,11 +139,7 @@ impl ChatbotVersion {
     /// Name of the version in the service.
     #[must_use]
     pub fn version_name(&self) -> &str {
-        self.spec
-            .name
-            .as_deref()
-            .or(self.metadata.name.as_deref())
-            .unwrap_or_default()
+        self.spec.name.as_deref().or(self.metadata.name.as_deref()).unwrap_or_default()
     }
 
     /// Id of the version in the service, once it is known.

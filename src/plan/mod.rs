@@ -38,10 +38,7 @@ impl Rules {
     /// The interval of an object.
     #[must_use]
     pub fn interval(&self, asked: Option<&str>) -> Duration {
-        asked
-            .and_then(|text| parse_duration(text).ok())
-            .unwrap_or(self.interval)
-            .max(self.min_interval)
+        asked.and_then(|text| parse_duration(text).ok()).unwrap_or(self.interval).max(self.min_interval)
     }
 }
 
@@ -95,10 +92,7 @@ impl Blocked {
     /// Nobody can authenticate: a deletion does not wait for this for ever.
     #[must_use]
     pub fn is_credentials(self) -> bool {
-        matches!(
-            self,
-            Self::CredentialsMissing | Self::KeyRefused | Self::PermissionDenied
-        )
+        matches!(self, Self::CredentialsMissing | Self::KeyRefused | Self::PermissionDenied)
     }
 
     /// What a failed look at the service means.
@@ -140,21 +134,18 @@ impl Obstacle {
                 "The service refuses to list the versions of chatbot {chatbot} ({said}); \
                  check spec.chatbotId and that the key in Secret {secret} belongs to its account."
             ),
-            Blocked::Throttled => "The service asks to slow down; the object is looked at again when the pause is over.".to_owned(),
+            Blocked::Throttled => {
+                "The service asks to slow down; the object is looked at again when the pause is over."
+                    .to_owned()
+            }
             Blocked::Unavailable | Blocked::CredentialsMissing => {
-                format!("The service gives no usable answer ({said}); it is asked again, nothing needs to be done.")
+                format!(
+                    "The service gives no usable answer ({said}); it is asked again, nothing needs to be done."
+                )
             }
         };
-        let pause = if let Class::Throttled { retry_after } = failure.class {
-            retry_after
-        } else {
-            None
-        };
-        Self {
-            blocked,
-            message,
-            pause,
-        }
+        let pause = if let Class::Throttled { retry_after } = failure.class { retry_after } else { None };
+        Self { blocked, message, pause }
     }
 }
 
@@ -276,23 +267,13 @@ impl<S> Told<S> {
     /// A status and when to look again.
     #[must_use]
     pub fn new(status: S, pace: Pace) -> Self {
-        Self {
-            status,
-            finalizer: None,
-            pace,
-            events: Vec::new(),
-            orphans: Vec::new(),
-        }
+        Self { status, finalizer: None, pace, events: Vec::new(), orphans: Vec::new() }
     }
 
     /// With one more event.
     #[must_use]
     pub fn event(mut self, warning: bool, reason: EventReason, note: impl Into<String>) -> Self {
-        self.events.push(Happened {
-            warning,
-            reason,
-            note: note.into(),
-        });
+        self.events.push(Happened { warning, reason, note: note.into() });
         self
     }
 }
@@ -324,11 +305,6 @@ pub fn elapsed(since: &Time, now: Timestamp) -> Duration {
 /// Of two objects with one claim, whether `a` was there first.
 #[must_use]
 pub fn is_older(a: &ObjectMeta, b: &ObjectMeta) -> bool {
-    let key = |meta: &ObjectMeta| {
-        (
-            meta.creation_timestamp.as_ref().map(|t| t.0),
-            meta.uid.clone(),
-        )
-    };
+    let key = |meta: &ObjectMeta| (meta.creation_timestamp.as_ref().map(|t| t.0), meta.uid.clone());
     key(a) < key(b)
 }

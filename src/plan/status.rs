@@ -8,16 +8,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use super::{Pace, annotated, requested};
 use crate::{
     chatcaptain::{Class, Failure},
-    crd::{
-        CommonStatus, Operation, OperationRecord, OperationResult, Reason, Retry, annotation,
-        conditions,
-    },
+    crd::{CommonStatus, Operation, OperationRecord, OperationResult, Reason, Retry, annotation, conditions},
 };
 
 /// Backoff after a failure that may pass by itself: first and longest pause.
-const TRANSIENT: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(300));
+const TRANSIENT: (Duration, Duration) = (Duration::from_secs(2), Duration::from_mins(5));
 /// Backoff after a refusal, which a human must see to.
-const REFUSED: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(3600));
+const REFUSED: (Duration, Duration) = (Duration::from_secs(30), Duration::from_hours(1));
 
 /// What a condition says.
 #[derive(Clone, Debug)]
@@ -31,10 +28,7 @@ pub struct Words {
 impl Words {
     /// A reason with its message.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self {
-            reason,
-            message: message.into(),
-        }
+        Self { reason, message: message.into() }
     }
 }
 
@@ -84,28 +78,20 @@ pub fn keep(old: &CommonStatus, meta: &ObjectMeta, echo: bool) -> CommonStatus {
 #[must_use]
 pub fn is_ready(old: &CommonStatus, meta: &ObjectMeta) -> bool {
     old.observed_generation == meta.generation
-        && old
-            .conditions
-            .iter()
-            .any(|c| c.type_ == "Ready" && c.status == "True")
+        && old.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
 /// Whether the last verdict on the object as it stands was Stalled: a slow retry does not change that.
 #[must_use]
 pub fn is_stalled(old: &CommonStatus, meta: &ObjectMeta) -> bool {
     old.observed_generation == meta.generation
-        && old
-            .conditions
-            .iter()
-            .any(|c| c.type_ == "Stalled" && c.status == "True")
+        && old.conditions.iter().any(|c| c.type_ == "Stalled" && c.status == "True")
 }
 
 /// Whether a change must wait for the backoff; a new generation or a reconcile request ends it.
 #[must_use]
 pub fn is_held(old: &CommonStatus, meta: &ObjectMeta, now: Timestamp) -> bool {
-    old.retry
-        .as_ref()
-        .is_some_and(|retry| retry.not_before.0 > now)
+    old.retry.as_ref().is_some_and(|retry| retry.not_before.0 > now)
         && old.observed_generation == meta.generation
         && !requested(meta, old.last_handled_reconcile_at.as_deref())
 }
@@ -119,29 +105,17 @@ pub fn back_off(old: Option<&Retry>, failure: &Failure, now: Timestamp, jitter: 
         Class::Throttled { .. } | Class::Unsent | Class::Unknown => TRANSIENT,
     };
     let doublings = u32::try_from(failures - 1).unwrap_or(0).min(16);
-    let pause = first
-        .saturating_mul(1 << doublings)
-        .min(last)
-        .mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 2.0);
+    let pause = first.saturating_mul(1 << doublings).min(last).mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 2.0);
     // objects keep whole seconds; rounding up keeps the pause
     let until = now.as_second() + i64::try_from(pause.as_secs() + 1).unwrap_or(i64::MAX / 2);
-    Retry {
-        failures,
-        not_before: Time(Timestamp::from_second(until).unwrap_or(now)),
-    }
+    Retry { failures, not_before: Time(Timestamp::from_second(until).unwrap_or(now)) }
 }
 
 /// How long until the backoff is over.
 #[must_use]
 pub fn rest_of_backoff(common: &CommonStatus, now: Timestamp) -> Pace {
-    let rest = common
-        .retry
-        .as_ref()
-        .map(|retry| retry.not_before.0.duration_since(now));
-    Pace::After(
-        rest.and_then(|rest| Duration::try_from(rest).ok())
-            .unwrap_or_default(),
-    )
+    let rest = common.retry.as_ref().map(|retry| retry.not_before.0.duration_since(now));
+    Pace::After(rest.and_then(|rest| Duration::try_from(rest).ok()).unwrap_or_default())
 }
 
 /// One line for `lastOperations`.

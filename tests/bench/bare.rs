@@ -15,11 +15,7 @@ use crate::stage::{CONCURRENCY, KEY};
 
 /// Brings every object in the namespace to Ready; `lists` calls of the list are spread over them.
 pub async fn run(api: Api<ChatbotVersion>, service: &str, lists: usize) {
-    let objects = api
-        .list(&ListParams::default())
-        .await
-        .expect("listed")
-        .items;
+    let objects = api.list(&ListParams::default()).await.expect("listed").items;
     let http = reqwest::Client::new();
     let count = objects.len();
     let lists_before = Arc::new(move |index: usize| index * lists / count);
@@ -48,29 +44,18 @@ pub async fn run(api: Api<ChatbotVersion>, service: &str, lists: usize) {
 }
 
 async fn get(http: &reqwest::Client, url: &str) {
-    let answer = http
-        .get(url)
-        .header("x-chatcaptain-key", KEY)
-        .send()
-        .await
-        .expect("listed");
+    let answer = http.get(url).header("x-chatcaptain-key", KEY).send().await.expect("listed");
     let body = answer.bytes().await.expect("a list");
     let _: Value = serde_json::from_slice(&body).expect("JSON");
 }
 
-async fn write(
-    api: &Api<ChatbotVersion>,
-    object: &ChatbotVersion,
-    status: Value,
-) -> ChatbotVersion {
+async fn write(api: &Api<ChatbotVersion>, object: &ChatbotVersion, status: Value) -> ChatbotVersion {
     let patch = json!({
         "apiVersion": "chatcaptain.dev/v1alpha1", "kind": "ChatbotVersion",
         "metadata": {"name": object.name_any(), "resourceVersion": object.resource_version()}, "status": status,
     });
     let params = PatchParams::apply("bare-loop").force();
-    api.patch_status(&object.name_any(), &params, &Patch::Apply(&patch))
-        .await
-        .expect("written")
+    api.patch_status(&object.name_any(), &params, &Patch::Apply(&patch)).await.expect("written")
 }
 
 const THEN: &str = "2026-01-01T00:00:00Z";
@@ -81,16 +66,12 @@ fn condition(kind: &str, status: &str, reason: &str) -> Value {
 }
 
 fn intent() -> Value {
-    let conditions = [
-        condition("Ready", "False", "Creating"),
-        condition("Reconciling", "True", "Creating"),
-    ];
+    let conditions = [condition("Ready", "False", "Creating"), condition("Reconciling", "True", "Creating")];
     json!({"observedGeneration": 1, "conditions": conditions, "intent": {"attempt": "0123456789abcdef0123456789abcdef", "startedAt": THEN}})
 }
 
 fn record(id: &str, name: &str) -> Value {
-    let operation =
-        json!({"operation": "Create", "versionId": id, "at": THEN, "result": "Accepted"});
+    let operation = json!({"operation": "Create", "versionId": id, "at": THEN, "result": "Accepted"});
     json!({
         "observedGeneration": 1, "conditions": [condition("Ready", "True", "Available")], "lastOperations": [operation],
         "versionId": id, "versionNumber": "1.0", "name": name, "created": THEN,

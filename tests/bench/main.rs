@@ -22,12 +22,9 @@ async fn main() {
     if std::env::args().any(|argument| argument == "--test") {
         return;
     }
-    let objects: usize = std::env::var("BENCH_OBJECTS").map_or(10_000, |text| {
-        text.parse().expect("BENCH_OBJECTS is a number")
-    });
-    rustls::crypto::ring::default_provider()
-        .install_default()
-        .expect("the first provider");
+    let objects: usize = std::env::var("BENCH_OBJECTS")
+        .map_or(10_000, |text| text.parse().expect("BENCH_OBJECTS is a number"));
+    rustls::crypto::ring::default_provider().install_default().expect("the first provider");
     let mut table = Table::default();
     let stage = Stage::build().await;
     rows::binary(&mut table);

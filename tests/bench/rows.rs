@@ -16,24 +16,14 @@ use crate::{
 const MIB: f64 = 1024.0 * 1024.0;
 
 fn settings() -> Settings {
-    Settings {
-        latency_ms: 20,
-        ..Settings::default()
-    }
+    Settings { latency_ms: 20, ..Settings::default() }
 }
 
 pub fn binary(table: &mut Table) {
-    let size = std::fs::metadata(env!("CARGO_BIN_EXE_chatcaptain-operator"))
-        .expect("a binary")
-        .len();
+    let size = std::fs::metadata(env!("CARGO_BIN_EXE_chatcaptain-operator")).expect("a binary").len();
     #[allow(clippy::cast_precision_loss)]
     let mib = size as f64 / MIB;
-    table.row(
-        "binary, stripped",
-        "15 MiB",
-        format!("{mib:.1} MiB"),
-        mib <= 15.0,
-    );
+    table.row("binary, stripped", "15 MiB", format!("{mib:.1} MiB"), mib <= 15.0);
 }
 
 pub async fn memory_idle(stage: &Stage, table: &mut Table) {
@@ -43,12 +33,7 @@ pub async fn memory_idle(stage: &Stage, table: &mut Table) {
     operator.caches_full().await;
     operator.rest(Duration::from_secs(1)).await;
     let mib = operator.memory();
-    table.row(
-        "memory, no objects",
-        "16 MiB",
-        format!("{mib:.1} MiB"),
-        mib <= 16.0,
-    );
+    table.row("memory, no objects", "16 MiB", format!("{mib:.1} MiB"), mib <= 16.0);
 }
 
 /// Calls and writes at rest, and writes of a new version.
@@ -66,12 +51,7 @@ pub async fn at_rest(stage: &Stage, table: &mut Table) {
         *per_object.entry(write.name).or_default() += 1;
     }
     let most = per_object.values().max().copied().unwrap_or_default();
-    table.row(
-        "writes to the cluster, per new version until Ready",
-        3,
-        most,
-        most <= 3,
-    );
+    table.row("writes to the cluster, per new version until Ready", 3, most, most <= 3);
 
     // the interval in which it came to rest is not one of rest yet
     operator.rest(Duration::from_secs(5)).await;
@@ -79,25 +59,12 @@ pub async fn at_rest(stage: &Stage, table: &mut Table) {
     let writes = stage.writes("rest").len();
     operator.rest(Duration::from_secs(20)).await;
     let (more_lists, more_statuses) = reads(&simulator);
-    let calls = format!(
-        "{} lists + {} statuses in 5 intervals",
-        more_lists - lists,
-        more_statuses - statuses
-    );
+    let calls =
+        format!("{} lists + {} statuses in 5 intervals", more_lists - lists, more_statuses - statuses);
     let met = more_lists - lists <= 5 && more_statuses - statuses <= 5;
-    table.row(
-        "calls per interval, 100 objects of one bot",
-        "1 list + 1 status",
-        calls,
-        met,
-    );
+    table.row("calls per interval, 100 objects of one bot", "1 list + 1 status", calls, met);
     let more = stage.writes("rest").len() - writes;
-    table.row(
-        "writes to the cluster at rest, 5 intervals",
-        0,
-        more,
-        more == 0,
-    );
+    table.row("writes to the cluster at rest, 5 intervals", 0, more, more == 0);
 
     drop(operator);
     let writes = stage.writes("rest").len();
@@ -114,48 +81,29 @@ fn reads(simulator: &simulator::Simulator) -> (u64, u64) {
 }
 
 pub async fn creates_under_faults(stage: &Stage, table: &mut Table) {
-    let fault = |kind, probability| Fault {
-        probability,
-        ..Fault::new(FaultOperation::Create, kind)
-    };
+    let fault = |kind, probability| Fault { probability, ..Fault::new(FaultOperation::Create, kind) };
     let faults = vec![
         fault(FaultKind::CutAfter, 0.15),
         fault(FaultKind::Html504After, 0.15),
         fault(FaultKind::Error500, 0.1),
         fault(FaultKind::Cut, 0.1),
     ];
-    let simulator = service(Settings {
-        faults,
-        list_delay_ms: 500,
-        ..settings()
-    });
+    let simulator = service(Settings { faults, list_delay_ms: 500, ..settings() });
     stage.namespace("faults").await;
     let operator = stage.operator("faults", &simulator, &["--visibility-grace", "2s"]);
     operator.caches_full().await;
     stage.create_versions("faults", 200, 1).await;
-    stage
-        .all_ready("faults", 200, Duration::from_secs(180))
-        .await;
+    stage.all_ready("faults", 200, Duration::from_secs(180)).await;
     let mut creates: BTreeMap<String, usize> = BTreeMap::new();
-    for entry in simulator
-        .log()
-        .into_iter()
-        .filter(|entry| entry.operation == Operation::Create)
-    {
+    for entry in simulator.log().into_iter().filter(|entry| entry.operation == Operation::Create) {
         *creates.entry(entry.name).or_default() += 1;
     }
     let most = creates.values().max().copied().unwrap_or_default();
     let lost = 200 - creates.len();
     let calls = simulator.counters().create.calls;
-    let measured = format!(
-        "{most} at most, {lost} lost ({calls} calls for 200 versions, half of them disturbed)"
-    );
-    table.row(
-        "creates that took effect, per version",
-        1,
-        measured,
-        most == 1 && lost == 0,
-    );
+    let measured =
+        format!("{most} at most, {lost} lost ({calls} calls for 200 versions, half of them disturbed)");
+    table.row("creates that took effect, per version", 1, measured, most == 1 && lost == 0);
 }
 
 pub async fn against_a_bare_loop(stage: &Stage, table: &mut Table, count: usize) {
@@ -167,9 +115,7 @@ pub async fn against_a_bare_loop(stage: &Stage, table: &mut Table, count: usize)
     let started = Instant::now();
     operator.made_ready(count, Duration::from_secs(300)).await;
     let ours = started.elapsed();
-    stage
-        .all_ready("thousand", count, Duration::from_secs(1))
-        .await;
+    stage.all_ready("thousand", count, Duration::from_secs(1)).await;
     drop(operator);
     let lists = usize::try_from(simulator.counters().list.calls).expect("a count");
 
@@ -196,10 +142,7 @@ pub async fn against_a_bare_loop(stage: &Stage, table: &mut Table, count: usize)
 
 /// Memory, restart and their budgets with many objects.
 pub async fn many_objects(stage: &Stage, table: &mut Table, count: usize) {
-    let simulator = service(Settings {
-        latency_ms: 1,
-        ..Settings::default()
-    });
+    let simulator = service(Settings { latency_ms: 1, ..Settings::default() });
     stage.namespace("many").await;
     let bots = (count / 500).max(1);
     eprintln!("creating {count} versions of {bots} chatbots; this takes some minutes");
@@ -213,10 +156,7 @@ pub async fn many_objects(stage: &Stage, table: &mut Table, count: usize) {
         format!("{:.0} s", started.elapsed().as_secs_f64()),
     );
     let mib = operator.memory();
-    table.note(
-        &format!("memory right after making {count} objects Ready"),
-        format!("{mib:.1} MiB"),
-    );
+    table.note(&format!("memory right after making {count} objects Ready"), format!("{mib:.1} MiB"));
     drop(operator);
 
     let writes = stage.writes("many").len();
@@ -225,10 +165,7 @@ pub async fn many_objects(stage: &Stage, table: &mut Table, count: usize) {
     let started = Instant::now();
     #[allow(clippy::cast_precision_loss)]
     while operator.metric("chatcaptain_reconcile_total").await < count as f64 {
-        assert!(
-            started.elapsed() < Duration::from_secs(120),
-            "not every object was looked at"
-        );
+        assert!(started.elapsed() < Duration::from_secs(120), "not every object was looked at");
         operator.rest(Duration::from_millis(20)).await;
     }
     let took = started.elapsed().as_secs_f64();
@@ -240,17 +177,7 @@ pub async fn many_objects(stage: &Stage, table: &mut Table, count: usize) {
     );
     operator.rest(Duration::from_secs(3)).await;
     let more = stage.writes("many").len() - writes;
-    table.row(
-        &format!("writes to the cluster after that restart, {count} objects"),
-        0,
-        more,
-        more == 0,
-    );
+    table.row(&format!("writes to the cluster after that restart, {count} objects"), 0, more, more == 0);
     let mib = operator.memory();
-    table.row(
-        &format!("memory, {count} Ready objects"),
-        "64 MiB",
-        format!("{mib:.1} MiB"),
-        mib <= 64.0,
-    );
+    table.row(&format!("memory, {count} Ready objects"), "64 MiB", format!("{mib:.1} MiB"), mib <= 64.0);
 }

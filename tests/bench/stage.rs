@@ -35,73 +35,35 @@ pub struct Stage {
 impl Stage {
     pub async fn build() -> Self {
         eprintln!("starting etcd and kube-apiserver");
-        let cluster = tokio::task::spawn_blocking(control_plane::shared)
-            .await
-            .expect("a control plane");
+        let cluster = tokio::task::spawn_blocking(control_plane::shared).await.expect("a control plane");
         let kubeconfig = Kubeconfig::read_from(cluster.kubeconfig()).expect("a kubeconfig");
         let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
             .await
             .expect("a config");
         let client = Client::try_from(config).expect("a client");
         let root = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy");
-        let applied = cluster
-            .kubectl()
-            .args(["apply", "-k", root])
-            .stdout(Stdio::null())
-            .status()
-            .expect("kubectl");
+        let applied =
+            cluster.kubectl().args(["apply", "-k", root]).stdout(Stdio::null()).status().expect("kubectl");
         assert!(applied.success(), "deploy/ was not accepted");
         for crd in crd::all() {
             let name = format!("crd/{}", crd.metadata.name.unwrap_or_default());
-            let wait = [
-                "wait",
-                "--for=condition=Established",
-                "--timeout=30s",
-                &name,
-            ];
-            assert!(
-                cluster
-                    .kubectl()
-                    .args(wait)
-                    .stdout(Stdio::null())
-                    .status()
-                    .expect("kubectl")
-                    .success()
-            );
+            let wait = ["wait", "--for=condition=Established", "--timeout=30s", &name];
+            assert!(cluster.kubectl().args(wait).stdout(Stdio::null()).status().expect("kubectl").success());
         }
         Self { cluster, client }
     }
 
     /// A namespace with the Secret in it.
     pub async fn namespace(&self, name: &str) {
-        let metadata = ObjectMeta {
-            name: Some(name.to_owned()),
-            ..ObjectMeta::default()
-        };
+        let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
-        let namespace = Namespace {
-            metadata,
-            ..Namespace::default()
-        };
-        namespaces
-            .create(&PostParams::default(), &namespace)
-            .await
-            .expect("a namespace");
+        let namespace = Namespace { metadata, ..Namespace::default() };
+        namespaces.create(&PostParams::default(), &namespace).await.expect("a namespace");
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), name);
-        let metadata = ObjectMeta {
-            name: Some("chatcaptain".to_owned()),
-            ..ObjectMeta::default()
-        };
+        let metadata = ObjectMeta { name: Some("chatcaptain".to_owned()), ..ObjectMeta::default() };
         let data = [("apiKey".to_owned(), ByteString(KEY.as_bytes().to_vec()))].into();
-        let secret = Secret {
-            metadata,
-            data: Some(data),
-            ..Secret::default()
-        };
-        secrets
-            .create(&PostParams::default(), &secret)
-            .await
-            .expect("a Secret");
+        let secret = Secret { metadata, data: Some(data), ..Secret::default() };
+        secrets.create(&PostParams::default(), &secret).await.expect("a Secret");
     }
 
     pub fn versions(&self, namespace: &str) -> Api<ChatbotVersion> {
@@ -121,9 +83,7 @@ impl Stage {
                         "metadata": {"name": format!("v{index:05}")}, "spec": {"chatbotId": bot},
                     });
                     let version = serde_json::from_value(manifest).expect("a version");
-                    api.create(&PostParams::default(), &version)
-                        .await
-                        .expect("created");
+                    api.create(&PostParams::default(), &version).await.expect("created");
                 }
             })
             .await;
@@ -134,22 +94,12 @@ impl Stage {
         let api = self.versions(namespace);
         let started = Instant::now();
         loop {
-            let list = api
-                .list(&ListParams::default().match_any())
-                .await
-                .expect("listed");
-            let ready = list
-                .items
-                .iter()
-                .filter(|version| is_ready(version))
-                .count();
+            let list = api.list(&ListParams::default().match_any()).await.expect("listed");
+            let ready = list.items.iter().filter(|version| is_ready(version)).count();
             if ready == count {
                 return;
             }
-            assert!(
-                started.elapsed() < within,
-                "{ready} of {count} Ready in {namespace} after {within:?}"
-            );
+            assert!(started.elapsed() < within, "{ready} of {count} Ready in {namespace} after {within:?}");
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
     }
@@ -157,26 +107,17 @@ impl Stage {
     /// How often the operator wrote objects of ours in this namespace.
     pub fn writes(&self, namespace: &str) -> Vec<control_plane::AuditWrite> {
         let mut writes = self.cluster.audit().expect("an audit log");
-        writes.retain(|write| {
-            write.namespace == namespace && write.user.contains("chatcaptain-operator")
-        });
+        writes.retain(|write| write.namespace == namespace && write.user.contains("chatcaptain-operator"));
         writes.retain(|write| write.resource.starts_with("chatbot") && write.code < 300);
         writes
     }
 
     /// Starts an operator for one namespace under the shipped role.
     pub fn operator(&self, namespace: &str, simulator: &Simulator, flags: &[&str]) -> Operator {
-        let kubeconfig = self
-            .cluster
-            .kubeconfig_for("chatcaptain-system", "chatcaptain-operator")
-            .expect("a kubeconfig");
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .and_then(|l| l.local_addr())
-            .expect("a port");
-        let log = self
-            .cluster
-            .dir()
-            .join(format!("{namespace}-{}.log", free.port()));
+        let kubeconfig =
+            self.cluster.kubeconfig_for("chatcaptain-system", "chatcaptain-operator").expect("a kubeconfig");
+        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|l| l.local_addr()).expect("a port");
+        let log = self.cluster.dir().join(format!("{namespace}-{}.log", free.port()));
         let child = Command::new(env!("CARGO_BIN_EXE_chatcaptain-operator"))
             .args([
                 "run",
@@ -188,36 +129,20 @@ impl Stage {
                 "chatcaptain-system",
             ])
             .args(["--api-url", &simulator.url(), "--listen", &free.to_string()])
-            .args([
-                "--api-rate",
-                "100000",
-                "--api-burst",
-                "100000",
-                "--leader-elect=false",
-            ])
+            .args(["--api-rate", "100000", "--api-burst", "100000", "--leader-elect=false"])
             .args(flags)
             .env("KUBECONFIG", kubeconfig)
-            .env(
-                "RUST_LOG",
-                "warn,chatcaptain_operator::controller::context=info",
-            )
+            .env("RUST_LOG", "warn,chatcaptain_operator::controller::context=info")
             .stderr(File::create(&log).expect("a log"))
             .spawn()
             .expect("the operator");
-        Operator {
-            child,
-            listen: free.to_string(),
-            log,
-        }
+        Operator { child, listen: free.to_string(), log }
     }
 }
 
 pub fn is_ready(version: &ChatbotVersion) -> bool {
     let status = version.status.as_ref();
-    status
-        .into_iter()
-        .flat_map(|s| &s.common.conditions)
-        .any(|c| c.type_ == "Ready" && c.status == "True")
+    status.into_iter().flat_map(|s| &s.common.conditions).any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
 /// A simulator with a known latency.
@@ -235,17 +160,9 @@ pub struct Operator {
 impl Operator {
     /// Resident memory in MiB.
     pub fn memory(&self) -> f64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))
-            .expect("a process");
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("VmRSS:"))
-            .expect("VmRSS");
-        let kib: f64 = line
-            .split_whitespace()
-            .nth(1)
-            .and_then(|text| text.parse().ok())
-            .expect("a number");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("a process");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
+        let kib: f64 = line.split_whitespace().nth(1).and_then(|text| text.parse().ok()).expect("a number");
         kib / 1024.0
     }
 
@@ -256,12 +173,8 @@ impl Operator {
             return 0.0;
         };
         let text = response.text().await.unwrap_or_default();
-        let series = text
-            .lines()
-            .filter(|line| line.starts_with(name) && !line.starts_with('#'));
-        series
-            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-            .sum()
+        let series = text.lines().filter(|line| line.starts_with(name) && !line.starts_with('#'));
+        series.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
     /// Waits until `count` versions have become Ready, as the operator counts it.
@@ -270,10 +183,7 @@ impl Operator {
         let pause = Duration::from_millis(if count > 2_000 { 1_000 } else { 50 });
         #[allow(clippy::cast_precision_loss)]
         while self.metric("chatcaptain_time_to_ready_seconds_count").await < count as f64 {
-            assert!(
-                started.elapsed() < within,
-                "not all of {count} Ready after {within:?}"
-            );
+            assert!(started.elapsed() < within, "not all of {count} Ready after {within:?}");
             tokio::time::sleep(pause).await;
         }
     }
@@ -281,14 +191,8 @@ impl Operator {
     /// Waits until the log says that the caches are full.
     pub async fn caches_full(&self) {
         let started = Instant::now();
-        while !std::fs::read_to_string(&self.log)
-            .unwrap_or_default()
-            .contains("caches are full")
-        {
-            assert!(
-                started.elapsed() < Duration::from_secs(60),
-                "the caches did not fill"
-            );
+        while !std::fs::read_to_string(&self.log).unwrap_or_default().contains("caches are full") {
+            assert!(started.elapsed() < Duration::from_secs(60), "the caches did not fill");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

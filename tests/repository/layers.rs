@@ -11,15 +11,9 @@ const LAYERS: [(&str, &[&str], &[&str]); 7] = [
     (
         "src/plan",
         &["crd", "chatcaptain"],
-        &[
-            "async ", ".await", "Client", "Api<", "tokio", "tracing", "now()", "rand::",
-        ],
+        &["async ", ".await", "Client", "Api<", "tokio", "tracing", "now()", "rand::"],
     ),
-    (
-        "src/controller",
-        &["crd", "chatcaptain", "plan", "telemetry", "lease"],
-        &["reqwest"],
-    ),
+    ("src/controller", &["crd", "chatcaptain", "plan", "telemetry", "lease"], &["reqwest"]),
     ("src/lease.rs", &[], &["hatbot", "crate::"]),
     ("src/admin.rs", &["telemetry"], &["hatbot"]),
     ("src/telemetry.rs", &["chatcaptain"], &["kube::"]),
@@ -48,10 +42,7 @@ fn every_layer_knows_only_whom_it_may() {
         for file in files(layer) {
             let code = code(&file);
             for known in modules(&code) {
-                assert!(
-                    known == own || allowed.contains(&known.as_str()),
-                    "{file} must not know {known}"
-                );
+                assert!(known == own || allowed.contains(&known.as_str()), "{file} must not know {known}");
             }
             for word in forbidden {
                 assert!(!code.contains(word), "{file} must not contain {word:?}");
@@ -68,19 +59,10 @@ fn plan_knows_only_the_nouns_of_the_service() {
             let list = if let Some(list) = list.strip_prefix('{') {
                 &list[..list.find('}').unwrap()]
             } else {
-                &list[..list
-                    .find([';', ',', ':', ' ', ')', '>', '}'])
-                    .unwrap_or(list.len())]
+                &list[..list.find([';', ',', ':', ' ', ')', '>', '}']).unwrap_or(list.len())]
             };
-            for noun in list
-                .split(',')
-                .map(str::trim)
-                .filter(|noun| !noun.is_empty())
-            {
-                assert!(
-                    NOUNS.contains(&noun),
-                    "{file} must not know chatcaptain::{noun}"
-                );
+            for noun in list.split(',').map(str::trim).filter(|noun| !noun.is_empty()) {
+                assert!(NOUNS.contains(&noun), "{file} must not know chatcaptain::{noun}");
             }
         }
     }
@@ -91,11 +73,7 @@ fn every_file_says_what_it_is_for() {
     for folder in ["src", "tests"] {
         for path in rust_files(folder) {
             let text = std::fs::read_to_string(&path).unwrap();
-            assert!(
-                text.starts_with("//! "),
-                "{} does not open with what it is for",
-                path.display()
-            );
+            assert!(text.starts_with("//! "), "{} does not open with what it is for", path.display());
         }
     }
 }
@@ -105,11 +83,7 @@ fn no_file_grows_beyond_what_can_be_read() {
     let long = |lines: usize| lines > 600;
     for path in rust_files("src") {
         let lines = std::fs::read_to_string(&path).unwrap().lines().count();
-        assert!(
-            !long(lines),
-            "{} has {lines} lines; ask what it is made of",
-            path.display()
-        );
+        assert!(!long(lines), "{} has {lines} lines; ask what it is made of", path.display());
     }
 }
 
@@ -117,18 +91,14 @@ fn files(layer: &str) -> Vec<String> {
     if layer.ends_with(".rs") {
         return vec![layer.to_owned()];
     }
-    let relative =
-        |path: &std::path::PathBuf| path.strip_prefix(root()).unwrap().display().to_string();
+    let relative = |path: &std::path::PathBuf| path.strip_prefix(root()).unwrap().display().to_string();
     rust_files(layer).iter().map(relative).collect()
 }
 
 /// The file without comments.
 fn code(file: &str) -> String {
     let text = read(file);
-    text.lines()
-        .map(|line| line.split("//").next().unwrap_or_default())
-        .collect::<Vec<_>>()
-        .join("\n")
+    text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
 }
 
 /// The modules of this crate that the code names, `use crate::{a, b::c}` included.
@@ -161,7 +131,5 @@ fn modules(code: &str) -> BTreeSet<String> {
 }
 
 fn identifier(text: &str) -> String {
-    text.chars()
-        .take_while(|c| c.is_alphanumeric() || *c == '_')
-        .collect()
+    text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
 }

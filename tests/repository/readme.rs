@@ -27,14 +27,9 @@ fn the_tables_are_what_the_code_says() {
     ];
     for (name, table) in tables {
         let (start, end) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->"));
-        let from = text
-            .find(&start)
-            .unwrap_or_else(|| panic!("README.md has no table of {name}"))
-            + start.len();
-        let to = from
-            + text[from..]
-                .find(&end)
-                .unwrap_or_else(|| panic!("the table of {name} does not end"));
+        let from =
+            text.find(&start).unwrap_or_else(|| panic!("README.md has no table of {name}")) + start.len();
+        let to = from + text[from..].find(&end).unwrap_or_else(|| panic!("the table of {name} does not end"));
         text.replace_range(from..to, &table);
     }
     hold("README.md", &text);
@@ -43,10 +38,7 @@ fn the_tables_are_what_the_code_says() {
 fn table<const N: usize>(head: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
     let mut text = format!("| {} |\n|{}\n", head.join(" | "), "---|".repeat(N));
     for row in rows {
-        let cells: Vec<String> = row
-            .iter()
-            .map(|cell| cell.replace('|', "\\|").replace('\n', " "))
-            .collect();
+        let cells: Vec<String> = row.iter().map(|cell| cell.replace('|', "\\|").replace('\n', " ")).collect();
         writeln!(text, "| {} |", cells.join(" | ")).unwrap();
     }
     text
@@ -62,31 +54,18 @@ fn fields() -> String {
         collect("spec", &schema["spec"], &mut rows);
         collect("status", &schema["status"], &mut rows);
         rows.retain(|row| !row[0].starts_with("`status.conditions[]"));
-        write!(
-            text,
-            "\n**{kind}**\n\n{}",
-            table(["field", "type", "meaning"], rows)
-        )
-        .unwrap();
+        write!(text, "\n**{kind}**\n\n{}", table(["field", "type", "meaning"], rows)).unwrap();
     }
     text + "\n"
 }
 
 fn collect(path: &str, schema: &Value, rows: &mut Vec<[String; 3]>) {
-    let required: Vec<&str> = schema["required"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .collect();
+    let required: Vec<&str> =
+        schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     for (name, property) in schema["properties"].as_object().into_iter().flatten() {
         let path = format!("{path}.{name}");
         let mut kind = match property["enum"].as_array() {
-            Some(values) => values
-                .iter()
-                .filter_map(Value::as_str)
-                .collect::<Vec<_>>()
-                .join(", "),
+            Some(values) => values.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", "),
             None => property["type"].as_str().unwrap_or("object").to_owned(),
         };
         if path.starts_with("spec.") && required.contains(&name.as_str()) {
@@ -106,16 +85,9 @@ fn conditions() -> String {
 
 fn reasons() -> String {
     let row = |reason: &Reason| {
-        [
-            format!("`{}`", reason.as_str()),
-            format!("{:?}", reason.verdict()),
-            reason.meaning().to_owned(),
-        ]
+        [format!("`{}`", reason.as_str()), format!("{:?}", reason.verdict()), reason.meaning().to_owned()]
     };
-    table(
-        ["reason", "verdict", "meaning"],
-        Reason::ALL.iter().map(row),
-    )
+    table(["reason", "verdict", "meaning"], Reason::ALL.iter().map(row))
 }
 
 fn annotations() -> String {
@@ -124,12 +96,7 @@ fn annotations() -> String {
 }
 
 fn events() -> String {
-    let row = |reason: &EventReason| {
-        [
-            format!("`{}`", reason.as_str()),
-            reason.meaning().to_owned(),
-        ]
-    };
+    let row = |reason: &EventReason| [format!("`{}`", reason.as_str()), reason.meaning().to_owned()];
     table(["event", "meaning"], EventReason::ALL.iter().map(row))
 }
 
@@ -142,24 +109,16 @@ fn metrics() -> String {
             metric.help.to_owned(),
         ]
     };
-    table(
-        ["metric", "type", "labels", "meaning"],
-        METRICS.iter().map(row),
-    )
+    table(["metric", "type", "labels", "meaning"], METRICS.iter().map(row))
 }
 
 fn flags() -> String {
     let command = Cli::command();
     let run = command.find_subcommand("run").unwrap();
-    let flags = run
-        .get_arguments()
-        .filter(|argument| argument.get_long().is_some_and(|long| long != "help"));
+    let flags = run.get_arguments().filter(|argument| argument.get_long().is_some_and(|long| long != "help"));
     let rows = flags.map(|flag| {
-        let defaults: Vec<_> = flag
-            .get_default_values()
-            .iter()
-            .map(|value| value.to_string_lossy())
-            .collect();
+        let defaults: Vec<_> =
+            flag.get_default_values().iter().map(|value| value.to_string_lossy()).collect();
         [
             format!("`--{}`", flag.get_long().unwrap()),
             format!("`{}`", flag.get_env().unwrap().to_string_lossy()),

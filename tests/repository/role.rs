@@ -30,10 +30,8 @@ const USED: [(&str, &str); 18] = [
 
 #[test]
 fn the_role_grants_what_is_used_and_no_more() {
-    let mut used: BTreeSet<(String, String)> = USED
-        .iter()
-        .map(|(resource, verb)| ((*resource).to_owned(), (*verb).to_owned()))
-        .collect();
+    let mut used: BTreeSet<(String, String)> =
+        USED.iter().map(|(resource, verb)| ((*resource).to_owned(), (*verb).to_owned())).collect();
     used.insert(("leases".to_owned(), "update".to_owned()));
     assert_eq!(granted(), used);
 }
@@ -47,12 +45,7 @@ fn granted() -> BTreeSet<(String, String)> {
             let value: Value = serde_saphyr::from_str(document).unwrap();
             for rule in value["rules"].as_array().unwrap() {
                 let list = |key: &str| -> Vec<String> {
-                    rule[key]
-                        .as_array()
-                        .unwrap()
-                        .iter()
-                        .map(|v| v.as_str().unwrap().to_owned())
-                        .collect()
+                    rule[key].as_array().unwrap().iter().map(|v| v.as_str().unwrap().to_owned()).collect()
                 };
                 for resource in list("resources") {
                     for verb in list("verbs") {
@@ -69,12 +62,7 @@ fn granted() -> BTreeSet<(String, String)> {
 fn nothing_shows_the_key() {
     for path in rust_files("src") {
         let text = std::fs::read_to_string(&path).unwrap();
-        let inside =
-            path.ends_with("chatcaptain/nouns.rs") || path.ends_with("chatcaptain/client.rs");
-        assert!(
-            inside || !text.contains("expose"),
-            "{} takes the key out of its type",
-            path.display()
-        );
+        let inside = path.ends_with("chatcaptain/nouns.rs") || path.ends_with("chatcaptain/client.rs");
+        assert!(inside || !text.contains("expose"), "{} takes the key out of its type", path.display());
     }
 }

@@ -8,17 +8,17 @@ use super::{Call, Deletion, Drift, Live, Operation, Retiring, Seen, Target, Unre
 use crate::{
     chatcaptain::{Inventory, Version},
     crd::{
-        self, Cause, ChatbotDeployment, ChatbotDeploymentStatus, ChatbotVersion, DriftPolicy,
-        FINALIZER, OnFailure, OperationResult, RollbackMethod, RunningOperation, VersionSource,
-        annotation, parse_duration,
+        self, Cause, ChatbotDeployment, ChatbotDeploymentStatus, ChatbotVersion, DriftPolicy, FINALIZER,
+        OnFailure, OperationResult, RollbackMethod, RunningOperation, VersionSource, annotation,
+        parse_duration,
     },
     plan::{Look, Rules, annotated, elapsed, requested, status::is_held},
 };
 
 /// Reversals of changes by hand within an hour, after which the operator stops.
 const REVERSALS: i32 = 5;
-const REVERSAL_WINDOW: Duration = Duration::from_secs(3600);
-const PROGRESS_DEADLINE: Duration = Duration::from_secs(300);
+const REVERSAL_WINDOW: Duration = Duration::from_hours(1);
+const PROGRESS_DEADLINE: Duration = Duration::from_mins(5);
 
 /// Everything that was looked at for one pass.
 #[derive(Clone)]
@@ -81,11 +81,7 @@ impl Facts {
         let status = self.status();
         let wanted = self.wanted();
         let id = wanted.as_ref().ok().map(|wanted| wanted.id.as_str());
-        let live = if id.is_some() && id == self.live().as_deref() {
-            Live::Wanted
-        } else {
-            Live::Other
-        };
+        let live = if id.is_some() && id == self.live().as_deref() { Live::Wanted } else { Live::Other };
         Seen {
             valid: self.object.spec.version_source().is_some(),
             suspended: self.object.spec.suspend == Some(true),
@@ -96,11 +92,7 @@ impl Facts {
             finalizer: meta.finalizers.iter().flatten().any(|f| f == FINALIZER),
             conflict: self.older_claim.is_some(),
             held: is_held(&status.common, meta, self.now),
-            blocked: if let Look::Blocked(obstacle) = &self.look {
-                Some(obstacle.blocked)
-            } else {
-                None
-            },
+            blocked: if let Look::Blocked(obstacle) = &self.look { Some(obstacle.blocked) } else { None },
             target: match &wanted {
                 Err(why) => Target::Unresolved(*why),
                 Ok(wanted) if wanted.cause == Cause::Git && self.has_failed() => Target::Failed,
@@ -134,11 +126,7 @@ impl Facts {
     /// The bot's versions, if the service told.
     #[must_use]
     pub fn inventory(&self) -> Option<&Arc<Inventory>> {
-        if let Look::Shown { inventory, .. } = &self.look {
-            Some(inventory)
-        } else {
-            None
-        }
+        if let Look::Shown { inventory, .. } = &self.look { Some(inventory) } else { None }
     }
 
     /// The version that should run: by command, because the wanted one failed, or by the spec.
@@ -148,26 +136,12 @@ impl Facts {
     pub fn wanted(&self) -> Result<Wanted, Unresolved> {
         if let Some(commanded) = self.command() {
             let id = commanded?;
-            return Ok(Wanted {
-                number: self.number_of(&id),
-                id,
-                cause: Cause::Command,
-            });
+            return Ok(Wanted { number: self.number_of(&id), id, cause: Cause::Command });
         }
         let git = self.wanted_by_git()?;
         if self.has_failed()
-            && self
-                .object
-                .spec
-                .rollback
-                .as_ref()
-                .and_then(|r| r.on_failure)
-                == Some(OnFailure::Previous)
-            && let Some(good) = self
-                .status()
-                .history
-                .iter()
-                .find(|entry| entry.version_id != git.id)
+            && self.object.spec.rollback.as_ref().and_then(|r| r.on_failure) == Some(OnFailure::Previous)
+            && let Some(good) = self.status().history.iter().find(|entry| entry.version_id != git.id)
         {
             return Ok(Wanted {
                 id: good.version_id.clone(),
@@ -185,30 +159,17 @@ impl Facts {
             cause: Cause::Git,
         };
         let inventory = self.inventory();
-        match self
-            .object
-            .spec
-            .version_source()
-            .ok_or(Unresolved::NotFound)?
-        {
+        match self.object.spec.version_source().ok_or(Unresolved::NotFound)? {
             VersionSource::Ref(_) => {
                 let version = self.reference.as_ref().ok_or(Unresolved::Waiting)?;
                 if version.spec.chatbot_id != self.object.spec.chatbot_id {
                     return Err(Unresolved::Mismatch);
                 }
-                let status = version
-                    .status
-                    .as_ref()
-                    .filter(|status| status.intent.is_none());
-                let id = status
-                    .and_then(|status| status.version_id.as_deref())
-                    .ok_or(Unresolved::Waiting)?;
+                let status = version.status.as_ref().filter(|status| status.intent.is_none());
+                let id = status.and_then(|status| status.version_id.as_deref()).ok_or(Unresolved::Waiting)?;
                 match inventory.map(|inventory| inventory.version(id)) {
                     Some(None) => Err(Unresolved::Waiting),
-                    _ => Ok(git(
-                        id,
-                        status.and_then(|status| status.version_number.as_deref()),
-                    )),
+                    _ => Ok(git(id, status.and_then(|status| status.version_number.as_deref()))),
                 }
             }
             VersionSource::Id(id) => match inventory.map(|inventory| inventory.version(id)) {
@@ -216,9 +177,7 @@ impl Facts {
                 _ => Ok(git(id, None)),
             },
             VersionSource::Number(number) => {
-                let mut numbered = inventory
-                    .into_iter()
-                    .flat_map(|inventory| inventory.numbered(number));
+                let mut numbered = inventory.into_iter().flat_map(|inventory| inventory.numbered(number));
                 let one = numbered.next().ok_or(Unresolved::NotFound)?;
                 if numbered.next().is_some() {
                     Err(Unresolved::Ambiguous)
@@ -239,20 +198,15 @@ impl Facts {
             let holds = Some(command.generation) == self.object.metadata.generation;
             return holds.then(|| Ok(command.version_id.clone()));
         }
-        let named = self
-            .commanded
-            .as_ref()
-            .filter(|version| version.spec.chatbot_id == self.object.spec.chatbot_id);
+        let named =
+            self.commanded.as_ref().filter(|version| version.spec.chatbot_id == self.object.spec.chatbot_id);
         let id = match value {
             "previous" => status.previous.map(|previous| previous.version_id),
-            id => named
-                .and_then(|version| version.version_id())
-                .map(str::to_owned)
-                .or_else(|| {
-                    self.inventory()
-                        .and_then(|inventory| inventory.version(id))
-                        .map(|version| version.id.as_str().to_owned())
-                }),
+            id => named.and_then(|version| version.version_id()).map(str::to_owned).or_else(|| {
+                self.inventory()
+                    .and_then(|inventory| inventory.version(id))
+                    .map(|version| version.id.as_str().to_owned())
+            }),
         };
         Some(id.ok_or(Unresolved::Command))
     }
@@ -260,20 +214,13 @@ impl Facts {
     /// The wanted version of this generation did not become live, and nobody asked to try again.
     pub(super) fn has_failed(&self) -> bool {
         let status = self.status();
-        status
-            .failed
-            .is_some_and(|failed| Some(failed.generation) == self.object.metadata.generation)
-            && !requested(
-                &self.object.metadata,
-                status.common.last_handled_reconcile_at.as_deref(),
-            )
+        status.failed.is_some_and(|failed| Some(failed.generation) == self.object.metadata.generation)
+            && !requested(&self.object.metadata, status.common.last_handled_reconcile_at.as_deref())
     }
 
     fn number_of(&self, id: &str) -> Option<String> {
         let listed = self.inventory().and_then(|inventory| inventory.version(id));
-        listed
-            .and_then(|version| version.number.as_deref())
-            .map(str::to_owned)
+        listed.and_then(|version| version.number.as_deref()).map(str::to_owned)
     }
 
     /// The wanted version as the service lists it.
@@ -284,25 +231,14 @@ impl Facts {
     /// Whether the key may read what is live.
     #[must_use]
     pub fn is_observable(&self) -> bool {
-        matches!(
-            self.look,
-            Look::Shown {
-                deployments: Some(_),
-                ..
-            }
-        )
+        matches!(self.look, Look::Shown { deployments: Some(_), .. })
     }
 
     /// Id of the version that runs: from the deployment status, else from what the list shows of our own
     /// call, else as last confirmed. `None`: nothing, or nothing that is listed.
     #[must_use]
     pub fn live(&self) -> Option<String> {
-        let Look::Shown {
-            inventory,
-            deployments,
-            ..
-        } = &self.look
-        else {
+        let Look::Shown { inventory, deployments, .. } = &self.look else {
             return self.status().active.map(|active| active.version_id);
         };
         let Some(deployments) = deployments else {
@@ -346,16 +282,10 @@ impl Facts {
         let Some(called_at) = &operation.called_at else {
             return false;
         };
-        let deployed = inventory
-            .version(&operation.version_id)
-            .and_then(|version| version.deployed);
+        let deployed = inventory.version(&operation.version_id).and_then(|version| version.deployed);
         if inventory.tells_deployed() {
             return deployed.is_some_and(|at| {
-                at.as_microsecond()
-                    != operation
-                        .deployed_before
-                        .as_ref()
-                        .map_or(0, |t| t.0.as_microsecond())
+                at.as_microsecond() != operation.deployed_before.as_ref().map_or(0, |t| t.0.as_microsecond())
             });
         }
         // the service tells nothing at all of deployments: an accepted deploy is the last that can be known
@@ -366,17 +296,11 @@ impl Facts {
 
     fn operation(&self, wanted: &str) -> Operation {
         let status = self.status();
-        let Some(operation) = status
-            .operation
-            .filter(|operation| operation.version_id == wanted)
-        else {
+        let Some(operation) = status.operation.filter(|operation| operation.version_id == wanted) else {
             return Operation::None;
         };
-        let call = if operation.operation == crd::Operation::Rollback {
-            Call::Rollback
-        } else {
-            Call::Deploy
-        };
+        let call =
+            if operation.operation == crd::Operation::Rollback { Call::Rollback } else { Call::Deploy };
         let grace = self.rules.visibility_grace;
         match (&operation.called_at, operation.result) {
             (None, _) if self.permit => Operation::Fresh(call),
@@ -385,12 +309,8 @@ impl Facts {
             (Some(_), Some(OperationResult::Refused)) if call == Call::Rollback => Operation::Vain,
             (Some(_), Some(OperationResult::Refused)) => Operation::None,
             _ if elapsed(&operation.started_at, self.now) > self.deadline() => Operation::Overdue,
-            (Some(at), _) if call == Call::Rollback && elapsed(at, self.now) > grace => {
-                Operation::Vain
-            }
-            (Some(at), Some(OperationResult::Unknown)) if elapsed(at, self.now) > grace => {
-                Operation::Unsure
-            }
+            (Some(at), _) if call == Call::Rollback && elapsed(at, self.now) > grace => Operation::Vain,
+            (Some(at), Some(OperationResult::Unknown)) if elapsed(at, self.now) > grace => Operation::Unsure,
             _ => Operation::Called(call),
         }
     }
@@ -399,18 +319,12 @@ impl Facts {
     #[must_use]
     pub fn deadline(&self) -> Duration {
         let asked = self.object.spec.progress_deadline.as_deref();
-        asked
-            .and_then(|text| parse_duration(text).ok())
-            .unwrap_or(PROGRESS_DEADLINE)
+        asked.and_then(|text| parse_duration(text).ok()).unwrap_or(PROGRESS_DEADLINE)
     }
 
     fn is_back(&self, wanted: &str) -> bool {
         self.object.spec.rollback_method() == RollbackMethod::Rollback
-            && self
-                .status()
-                .history
-                .iter()
-                .any(|entry| entry.version_id == wanted)
+            && self.status().history.iter().any(|entry| entry.version_id == wanted)
     }
 
     fn gate_is_open(&self, wanted: &str) -> bool {
@@ -420,20 +334,9 @@ impl Facts {
         let Some(status) = self.gate.as_ref().and_then(|gate| gate.status.as_ref()) else {
             return false;
         };
-        let soak = after
-            .soak
-            .as_deref()
-            .and_then(|text| parse_duration(text).ok())
-            .unwrap_or_default();
-        let ready = status
-            .common
-            .conditions
-            .iter()
-            .find(|c| c.type_ == "Ready" && c.status == "True");
-        let active = status
-            .active
-            .as_ref()
-            .filter(|active| active.version_id == wanted);
+        let soak = after.soak.as_deref().and_then(|text| parse_duration(text).ok()).unwrap_or_default();
+        let ready = status.common.conditions.iter().find(|c| c.type_ == "Ready" && c.status == "True");
+        let active = status.active.as_ref().filter(|active| active.version_id == wanted);
         match (ready, active) {
             (Some(ready), Some(active)) => {
                 elapsed(&ready.last_transition_time, self.now) >= soak
@@ -445,10 +348,8 @@ impl Facts {
 
     fn drift(&self, wanted: &str) -> Drift {
         let status = self.status();
-        let reached = status
-            .target
-            .as_ref()
-            .is_some_and(|t| t.version_id == wanted && t.reached_at.is_some());
+        let reached =
+            status.target.as_ref().is_some_and(|t| t.version_id == wanted && t.reached_at.is_some());
         if !reached || !self.is_observable() {
             return Drift::None;
         }
@@ -466,35 +367,26 @@ impl Facts {
     pub(super) fn reversals(&self) -> crd::Reversals {
         let now = super::super::whole(self.now);
         match self.status().reversals {
-            Some(old) if elapsed(&old.since, self.now) <= REVERSAL_WINDOW => crd::Reversals {
-                count: old.count.saturating_add(1),
-                since: old.since,
-            },
-            _ => crd::Reversals {
-                count: 1,
-                since: now,
-            },
+            Some(old) if elapsed(&old.since, self.now) <= REVERSAL_WINDOW => {
+                crd::Reversals { count: old.count.saturating_add(1), since: old.since }
+            }
+            _ => crd::Reversals { count: 1, since: now },
         }
     }
 
     fn retiring(&self, wanted: Option<&str>) -> Retiring {
         let kept = self.still_retiring();
         let status = self.status();
-        if self.leaving.iter().any(|leaving| {
-            !status
-                .retiring
-                .iter()
-                .any(|r| r.version_id == leaving.version_id)
-        }) {
+        if self
+            .leaving
+            .iter()
+            .any(|leaving| !status.retiring.iter().any(|r| r.version_id == leaving.version_id))
+        {
             return Retiring::Arriving;
         }
         if kept.is_empty() {
             // entries to drop are dropped with the next status; the finalizer goes after that
-            return if status.retiring.is_empty() {
-                Retiring::None
-            } else {
-                Retiring::Live
-            };
+            return if status.retiring.is_empty() { Retiring::None } else { Retiring::Live };
         }
         match self.due(wanted) {
             Some(_) if self.retire_sent() => Retiring::Sent,
@@ -507,37 +399,24 @@ impl Facts {
     #[must_use]
     pub fn still_retiring(&self) -> Vec<crd::Retiring> {
         let gone = |id: &str| match &self.look {
-            Look::Shown {
-                inventory, trusted, ..
-            } => *trusted && inventory.version(id).is_none(),
+            Look::Shown { inventory, trusted, .. } => *trusted && inventory.version(id).is_none(),
             _ => false,
         };
         let mut entries = self.status().retiring;
-        entries.retain(|entry| {
-            !self.reclaimed.contains(&entry.version_id) && !gone(&entry.version_id)
-        });
+        entries.retain(|entry| !self.reclaimed.contains(&entry.version_id) && !gone(&entry.version_id));
         entries
     }
 
     /// A version that can be deleted: it is listed, runs nowhere and is about to run nowhere.
     #[must_use]
     pub fn due(&self, wanted: Option<&str>) -> Option<crd::Retiring> {
-        let Look::Shown {
-            inventory,
-            deployments,
-            ..
-        } = &self.look
-        else {
+        let Look::Shown { inventory, deployments, .. } = &self.look else {
             return None;
         };
         let mut busy = self.busy_elsewhere.clone();
         busy.extend(wanted.map(str::to_owned));
         busy.extend(self.live());
-        busy.extend(
-            self.status()
-                .operation
-                .map(|operation| operation.version_id),
-        );
+        busy.extend(self.status().operation.map(|operation| operation.version_id));
         match deployments {
             Some(deployments) => {
                 for environment in ["test", "prod"] {
@@ -558,15 +437,11 @@ impl Facts {
     }
 
     fn retire_sent(&self) -> bool {
-        self.status()
-            .common
-            .last_operations
-            .first()
-            .is_some_and(|last| {
-                last.operation == crd::Operation::Delete
-                    && last.result != OperationResult::Refused
-                    && elapsed(&last.at, self.now) <= self.rules.visibility_grace
-            })
+        self.status().common.last_operations.first().is_some_and(|last| {
+            last.operation == crd::Operation::Delete
+                && last.result != OperationResult::Refused
+                && elapsed(&last.at, self.now) <= self.rules.visibility_grace
+        })
     }
 
     /// How old what the service shows may be for this object.

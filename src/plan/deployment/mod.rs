@@ -202,7 +202,7 @@ pub fn next(seen: &Seen) -> Step {
         None => next_of_life(seen),
     };
     match step {
-        Step::Intend(_) | Step::Retire if seen.held => Step::Rest(Rest::Held),
+        Step::Intend(_) | Step::Call(_) | Step::Retire if seen.held => Step::Rest(Rest::Held),
         step => step,
     }
 }
@@ -231,9 +231,7 @@ fn next_of_life(seen: &Seen) -> Step {
         // while that backs off, the environment is told to be as it is
         (_, Live::Wanted) if seen.retiring == Retiring::Due && !seen.held => Step::Retire,
         (Target::Known(Cause::Git) | Target::Failed, Live::Wanted) => Step::Rest(Rest::Ready),
-        (Target::Known(Cause::Command | Cause::Failure), Live::Wanted) => {
-            Step::Rest(Rest::RolledBack)
-        }
+        (Target::Known(Cause::Command | Cause::Failure), Live::Wanted) => Step::Rest(Rest::RolledBack),
         (Target::Failed, Live::Other) => Step::Rest(Rest::Failed),
         (Target::Known(_), Live::Other) => next_of_change(seen),
     }

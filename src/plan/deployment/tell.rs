@@ -8,14 +8,12 @@ use super::{Call, Facts, Rest, Step, Unresolved, Wanted};
 use crate::{
     chatcaptain::Failure,
     crd::{
-        Active, Cause, ChatbotDeploymentStatus, Command, ConditionType, FailedRollout,
-        HistoryEntry, Operation, Reason, Retiring, RunningOperation, Target, annotation,
+        Active, Cause, ChatbotDeploymentStatus, Command, ConditionType, FailedRollout, HistoryEntry,
+        Operation, Reason, Retiring, RunningOperation, Target, annotation,
     },
     plan::{
         EventReason, Look, Pace, Told, annotated, elapsed,
-        status::{
-            Words, back_off, ended, is_ready, is_stalled, keep, record, rest_of_backoff, say,
-        },
+        status::{Words, back_off, ended, is_ready, is_stalled, keep, record, rest_of_backoff, say},
         version::{change_refused, pause},
         whole,
     },
@@ -41,10 +39,7 @@ pub enum Outcome {
 pub fn tell(facts: &Facts, step: Step, outcome: &Outcome) -> Told<ChatbotDeploymentStatus> {
     let told = match (step, outcome) {
         (Step::Guard, _) => {
-            return Told {
-                finalizer: Some(true),
-                ..Told::new(facts.status(), Pace::Again)
-            };
+            return Told { finalizer: Some(true), ..Told::new(facts.status(), Pace::Again) };
         }
         (Step::Unguard, _) => return unguarded(facts),
         (Step::Call(call), Outcome::Called(result)) => called(facts, call, result),
@@ -71,11 +66,7 @@ fn retire(facts: &Facts, mut told: Told<ChatbotDeploymentStatus>) -> Told<Chatbo
         }
     }
     for leaving in &facts.leaving {
-        if !entries
-            .iter()
-            .any(|entry| entry.version_id == leaving.version_id)
-            && entries.len() < RETIRING
-        {
+        if !entries.iter().any(|entry| entry.version_id == leaving.version_id) && entries.len() < RETIRING {
             entries.push(Retiring {
                 version_id: leaving.version_id.clone(),
                 name: leaving.name.clone(),
@@ -91,24 +82,11 @@ impl Facts {
     /// The status as it stands, saying `words` of the object.
     fn saying(&self, words: &Words) -> ChatbotDeploymentStatus {
         let status = self.status();
-        let deleting =
-            self.object.metadata.deletion_timestamp.is_some() && words.reason != Reason::Deleting;
-        let words = if deleting {
-            &Words::new(Reason::Deleting, words.message.as_str())
-        } else {
-            words
-        };
+        let deleting = self.object.metadata.deletion_timestamp.is_some() && words.reason != Reason::Deleting;
+        let words = if deleting { &Words::new(Reason::Deleting, words.message.as_str()) } else { words };
         let drifted = self.drifted(&status);
-        let drifted = drifted
-            .as_ref()
-            .map(|(status, reason, message)| (*status, *reason, message.as_str()));
-        let common = say(
-            &status.common,
-            &self.object.metadata,
-            words,
-            drifted,
-            self.now,
-        );
+        let drifted = drifted.as_ref().map(|(status, reason, message)| (*status, *reason, message.as_str()));
+        let common = say(&status.common, &self.object.metadata, words, drifted, self.now);
         let mut status = ChatbotDeploymentStatus { common, ..status };
         self.sync(&mut status);
         status
@@ -120,10 +98,7 @@ impl Facts {
             status.failed = None;
         }
         let value = annotated(&self.object.metadata, annotation::ROLLBACK_TO);
-        status.command = status
-            .command
-            .take()
-            .filter(|command| Some(command.value.as_str()) == value);
+        status.command = status.command.take().filter(|command| Some(command.value.as_str()) == value);
         let Ok(wanted) = self.wanted() else { return };
         if wanted.cause == Cause::Command && status.command.is_none() {
             status.command = Some(Command {
@@ -132,22 +107,11 @@ impl Facts {
                 version_id: wanted.id.clone(),
             });
         }
-        let reached_at = status
-            .target
-            .take()
-            .filter(|old| old.version_id == wanted.id)
-            .and_then(|old| old.reached_at);
-        status.operation = status
-            .operation
-            .take()
-            .filter(|operation| operation.version_id == wanted.id);
+        let reached_at =
+            status.target.take().filter(|old| old.version_id == wanted.id).and_then(|old| old.reached_at);
+        status.operation = status.operation.take().filter(|operation| operation.version_id == wanted.id);
         let Wanted { id, number, cause } = wanted;
-        status.target = Some(Target {
-            version_id: id,
-            version_number: number,
-            cause,
-            reached_at,
-        });
+        status.target = Some(Target { version_id: id, version_number: number, cause, reached_at });
     }
 
     fn drifted(&self, status: &ChatbotDeploymentStatus) -> Option<(&'static str, Reason, String)> {
@@ -175,8 +139,7 @@ impl Facts {
     fn by_hand(&self, wanted: &Wanted) -> String {
         format!(
             "Somebody deployed {} to {} by hand, where {} should run.",
-            self.live()
-                .map_or_else(|| "another version".to_owned(), |id| self.named(&id)),
+            self.live().map_or_else(|| "another version".to_owned(), |id| self.named(&id)),
             self.environment(),
             self.named(&wanted.id),
         )
@@ -185,9 +148,7 @@ impl Facts {
     /// A version for people: number and id.
     fn named(&self, id: &str) -> String {
         let status = self.status();
-        let listed = self
-            .listed(id)
-            .and_then(|version| version.number.as_deref().map(str::to_owned));
+        let listed = self.listed(id).and_then(|version| version.number.as_deref().map(str::to_owned));
         let number = listed
             .or_else(|| {
                 status
@@ -196,81 +157,50 @@ impl Facts {
                     .and_then(|target| target.version_number)
             })
             .or_else(|| {
-                status
-                    .history
-                    .into_iter()
-                    .find(|e| e.version_id == id)
-                    .and_then(|e| e.version_number)
+                status.history.into_iter().find(|e| e.version_id == id).and_then(|e| e.version_number)
             });
-        number.map_or_else(
-            || format!("version {id}"),
-            |number| format!("version {number} ({id})"),
-        )
+        number.map_or_else(|| format!("version {id}"), |number| format!("version {number} ({id})"))
     }
 
     fn secret(&self) -> String {
-        self.object
-            .spec
-            .credentials_ref
-            .clone()
-            .unwrap_or_default()
-            .name()
-            .to_owned()
+        self.object.spec.credentials_ref.clone().unwrap_or_default().name().to_owned()
     }
 
     /// The look's age runs out after the interval; then it is time for the next.
     fn at_rest(&self) -> Pace {
-        let age = self
-            .inventory()
-            .map_or(Duration::ZERO, |inventory| inventory.at.elapsed());
-        let rest = self
-            .interval()
-            .saturating_sub(age)
-            .max(Duration::from_secs(1));
+        let age = self.inventory().map_or(Duration::ZERO, |inventory| inventory.at.elapsed());
+        let rest = self.interval().saturating_sub(age).max(Duration::from_secs(1));
         Pace::After(rest + rest.mul_f64(self.jitter / 50.0))
     }
 
     /// Often at first, less often the longer a rollout takes.
     fn watch(&self) -> Pace {
-        let since = self.status().operation.map_or(Duration::ZERO, |operation| {
-            elapsed(&operation.started_at, self.now)
-        });
-        let most = (self.rules.visibility_grace / 4)
-            .clamp(Duration::from_millis(250), Duration::from_secs(10));
+        let since = self
+            .status()
+            .operation
+            .map_or(Duration::ZERO, |operation| elapsed(&operation.started_at, self.now));
+        let most =
+            (self.rules.visibility_grace / 4).clamp(Duration::from_millis(250), Duration::from_secs(10));
         Pace::After((since / 5).clamp(Duration::from_millis(250), most))
     }
 
     fn target_name(&self) -> String {
-        self.wanted().map_or_else(
-            |_| "the wanted version".to_owned(),
-            |wanted| self.named(&wanted.id),
-        )
+        self.wanted().map_or_else(|_| "the wanted version".to_owned(), |wanted| self.named(&wanted.id))
     }
 }
 
 /// `Drifted` as it was: nothing new is known.
 fn carried(condition: &Condition) -> Option<(&'static str, Reason, String)> {
-    let status = ["True", "False", "Unknown"]
-        .into_iter()
-        .find(|status| condition.status == *status)?;
-    let reason = Reason::ALL
-        .iter()
-        .copied()
-        .find(|reason| condition.reason == reason.as_str())?;
+    let status = ["True", "False", "Unknown"].into_iter().find(|status| condition.status == *status)?;
+    let reason = Reason::ALL.iter().copied().find(|reason| condition.reason == reason.as_str())?;
     Some((status, reason, condition.message.clone()))
 }
 
 fn doing(facts: &Facts, call: Call) -> Words {
     let (target, environment) = (facts.target_name(), facts.environment());
     match call {
-        Call::Deploy => Words::new(
-            Reason::Deploying,
-            format!("Deploying {target} to {environment}."),
-        ),
-        Call::Rollback => Words::new(
-            Reason::RollingBack,
-            format!("Rolling {environment} back to {target}."),
-        ),
+        Call::Deploy => Words::new(Reason::Deploying, format!("Deploying {target} to {environment}.")),
+        Call::Rollback => Words::new(Reason::RollingBack, format!("Rolling {environment} back to {target}.")),
     }
 }
 
@@ -284,19 +214,12 @@ fn intended(facts: &Facts, call: Call) -> Told<ChatbotDeploymentStatus> {
         status.common = keep(&facts.status().common, &facts.object.metadata, true);
     }
     status.operation = Some(RunningOperation {
-        operation: if call == Call::Rollback {
-            Operation::Rollback
-        } else {
-            Operation::Deploy
-        },
+        operation: if call == Call::Rollback { Operation::Rollback } else { Operation::Deploy },
         version_id: wanted.id.clone(),
         started_at: whole(facts.now),
         called_at: None,
         result: None,
-        deployed_before: facts
-            .listed(&wanted.id)
-            .and_then(|version| version.deployed)
-            .map(MicroTime),
+        deployed_before: facts.listed(&wanted.id).and_then(|version| version.deployed).map(MicroTime),
     });
     let mut told = Told::new(status, Pace::Again);
     if seen.operation == super::Operation::Vain {
@@ -317,20 +240,9 @@ fn intended(facts: &Facts, call: Call) -> Told<ChatbotDeploymentStatus> {
     told
 }
 
-fn called(
-    facts: &Facts,
-    call: Call,
-    result: &Result<(), Failure>,
-) -> Told<ChatbotDeploymentStatus> {
-    let operation = if call == Call::Rollback {
-        Operation::Rollback
-    } else {
-        Operation::Deploy
-    };
-    let id = facts
-        .status()
-        .operation
-        .map(|operation| operation.version_id);
+fn called(facts: &Facts, call: Call, result: &Result<(), Failure>) -> Told<ChatbotDeploymentStatus> {
+    let operation = if call == Call::Rollback { Operation::Rollback } else { Operation::Deploy };
+    let id = facts.status().operation.map(|operation| operation.version_id);
     let entry = record(operation, id.as_deref(), result, facts.now);
     let mut told = match result {
         Err(failure) if !failure.may_have_happened => not_called(facts, call, failure),
@@ -341,11 +253,7 @@ fn called(
         }
     };
     // a throttled call was none: it is still to be made
-    if told
-        .status
-        .operation
-        .as_ref()
-        .is_some_and(|operation| operation.called_at.is_none())
+    if told.status.operation.as_ref().is_some_and(|operation| operation.called_at.is_none())
         && !result.as_ref().is_err_and(Failure::is_unmade)
     {
         told.status.common.record(entry);
@@ -383,11 +291,7 @@ fn failed(facts: &Facts) -> Told<ChatbotDeploymentStatus> {
         generation: facts.object.metadata.generation.unwrap_or_default(),
         version_id: wanted.id.clone(),
     });
-    let note = format!(
-        "{} did not become live in {} in time.",
-        facts.named(&wanted.id),
-        facts.environment()
-    );
+    let note = format!("{} did not become live in {} in time.", facts.named(&wanted.id), facts.environment());
     Told::new(status, Pace::Again).event(true, EventReason::RolloutFailed, note)
 }
 
@@ -408,27 +312,17 @@ fn retired(facts: &Facts, id: &str, result: &Result<(), Failure>) -> Told<Chatbo
     // what is said of the environment stays; the deletion of an old version does not change it
     let mut status = facts.status();
     facts.sync(&mut status);
-    status
-        .common
-        .record(record(Operation::Delete, Some(id), result, facts.now));
+    status.common.record(record(Operation::Delete, Some(id), result, facts.now));
     let Err(failure) = result else {
         return Told::new(status, Pace::Again);
     };
-    status.common.retry = Some(back_off(
-        status.common.retry.as_ref(),
-        failure,
-        facts.now,
-        facts.jitter,
-    ));
+    status.common.retry = Some(back_off(status.common.retry.as_ref(), failure, facts.now, facts.jitter));
     let pace = rest_of_backoff(&status.common, facts.now);
     Told::new(status, pace)
 }
 
 fn unguarded(facts: &Facts) -> Told<ChatbotDeploymentStatus> {
-    let mut told = Told {
-        finalizer: Some(false),
-        ..Told::new(facts.status(), Pace::Again)
-    };
+    let mut told = Told { finalizer: Some(false), ..Told::new(facts.status(), Pace::Again) };
     for entry in facts.still_retiring() {
         let note = format!(
             "Version {} of the deleted ChatbotVersion {} is left in the service: it is live, or nobody could authenticate.",
@@ -466,10 +360,7 @@ fn resting(facts: &Facts, rest: Rest) -> Told<ChatbotDeploymentStatus> {
         }
         Rest::Invalid => {
             let message = "Set exactly one of spec.versionRef, spec.versionId, spec.versionNumber.";
-            Told::new(
-                facts.saying(&Words::new(Reason::InvalidSpec, message)),
-                Pace::Idle,
-            )
+            Told::new(facts.saying(&Words::new(Reason::InvalidSpec, message)), Pace::Idle)
         }
         Rest::Conflict => {
             let other = facts.older_claim.as_deref().unwrap_or("another");
@@ -478,10 +369,7 @@ fn resting(facts: &Facts, rest: Rest) -> Told<ChatbotDeploymentStatus> {
                 facts.environment(),
                 facts.object.spec.chatbot_id
             );
-            Told::new(
-                facts.saying(&Words::new(Reason::Conflict, message)),
-                facts.at_rest(),
-            )
+            Told::new(facts.saying(&Words::new(Reason::Conflict, message)), facts.at_rest())
         }
     }
 }
@@ -505,35 +393,23 @@ fn arrived(facts: &Facts, reason: Reason) -> Told<ChatbotDeploymentStatus> {
         ),
         _ => format!("{} runs {name}.", facts.environment()),
     };
-    let by = old
-        .operation
-        .as_ref()
-        .filter(|o| o.version_id == wanted.id)
-        .map(|o| o.operation);
+    let by = old.operation.as_ref().filter(|o| o.version_id == wanted.id).map(|o| o.operation);
     let mut status = facts.saying(&Words::new(reason, message));
     status.operation = None;
     // a version that could not be deleted yet is tried again in its own time
-    let pace = match (facts.see().retiring, &status.common.retry) {
-        (super::Retiring::Due, Some(_)) => rest_of_backoff(&status.common, facts.now),
-        _ => {
-            status.common.retry = None;
-            facts.at_rest()
-        }
+    let pace = if let (super::Retiring::Due, Some(_)) = (facts.see().retiring, &status.common.retry) {
+        rest_of_backoff(&status.common, facts.now)
+    } else {
+        status.common.retry = None;
+        facts.at_rest()
     };
     if let Some(target) = &mut status.target {
         target.reached_at.get_or_insert(whole(facts.now));
     }
-    if old
-        .active
-        .as_ref()
-        .is_some_and(|active| active.version_id == wanted.id)
-    {
+    if old.active.as_ref().is_some_and(|active| active.version_id == wanted.id) {
         return Told::new(status, pace);
     }
-    let back = old
-        .history
-        .iter()
-        .any(|entry| entry.version_id == wanted.id);
+    let back = old.history.iter().any(|entry| entry.version_id == wanted.id);
     moved(facts, &mut status, &wanted.id, by);
     let told = Told::new(status, pace);
     match by {
@@ -542,40 +418,18 @@ fn arrived(facts: &Facts, reason: Reason) -> Told<ChatbotDeploymentStatus> {
             EventReason::RolledBack,
             format!("{} went back to {name}.", facts.environment()),
         ),
-        Some(_) => told.event(
-            false,
-            EventReason::Deployed,
-            format!("{} runs {name}.", facts.environment()),
-        ),
+        Some(_) => told.event(false, EventReason::Deployed, format!("{} runs {name}.", facts.environment())),
         None => told,
     }
 }
 
 /// Another version runs than last confirmed.
 fn moved(facts: &Facts, status: &mut ChatbotDeploymentStatus, id: &str, by: Option<Operation>) {
-    let number = facts
-        .listed(id)
-        .and_then(|version| version.number.as_deref())
-        .map(str::to_owned);
+    let number = facts.listed(id).and_then(|version| version.number.as_deref()).map(str::to_owned);
     let since = whole(facts.now);
-    let active = Active {
-        version_id: id.to_owned(),
-        version_number: number.clone(),
-        since: since.clone(),
-    };
-    status.previous = status
-        .active
-        .replace(active)
-        .or_else(|| status.previous.take());
-    status.history.insert(
-        0,
-        HistoryEntry {
-            version_id: id.to_owned(),
-            version_number: number,
-            since,
-            by,
-        },
-    );
+    let active = Active { version_id: id.to_owned(), version_number: number.clone(), since: since.clone() };
+    status.previous = status.active.replace(active).or_else(|| status.previous.take());
+    status.history.insert(0, HistoryEntry { version_id: id.to_owned(), version_number: number, since, by });
     status.history.truncate(HISTORY);
 }
 
@@ -584,10 +438,7 @@ fn tolerated(facts: &Facts) -> Told<ChatbotDeploymentStatus> {
         return Told::new(facts.status(), Pace::Again);
     };
     let old = facts.status();
-    let message = format!(
-        "{} It is left as it is because spec.drift is Warn.",
-        facts.by_hand(&wanted)
-    );
+    let message = format!("{} It is left as it is because spec.drift is Warn.", facts.by_hand(&wanted));
     let mut status = facts.saying(&Words::new(Reason::DriftTolerated, message.as_str()));
     let live = facts.live();
     if live.is_none() || old.active.map(|active| active.version_id) == live {
@@ -598,10 +449,7 @@ fn tolerated(facts: &Facts) -> Told<ChatbotDeploymentStatus> {
 }
 
 fn fought(facts: &Facts) -> Words {
-    let message = facts
-        .wanted()
-        .map(|wanted| facts.by_hand(&wanted))
-        .unwrap_or_default();
+    let message = facts.wanted().map(|wanted| facts.by_hand(&wanted)).unwrap_or_default();
     Words::new(
         Reason::DriftRepeated,
         format!(
@@ -611,12 +459,8 @@ fn fought(facts: &Facts) -> Words {
 }
 
 fn gated(facts: &Facts) -> Told<ChatbotDeploymentStatus> {
-    let gate = facts
-        .object
-        .spec
-        .promote_after
-        .as_ref()
-        .map_or("", |after| after.deployment_ref.name.as_str());
+    let gate =
+        facts.object.spec.promote_after.as_ref().map_or("", |after| after.deployment_ref.name.as_str());
     let message = match &facts.gate {
         None => format!(
             "ChatbotDeployment {gate}, which spec.promoteAfter waits for, does not exist; create it or correct the name."
@@ -627,18 +471,12 @@ fn gated(facts: &Facts) -> Told<ChatbotDeploymentStatus> {
         ),
     };
     let pace = Pace::After(Duration::from_secs(5));
-    Told::new(
-        facts.saying(&Words::new(Reason::WaitingForPromotion, message)),
-        pace,
-    )
+    Told::new(facts.saying(&Words::new(Reason::WaitingForPromotion, message)), pace)
 }
 
 fn unresolved(facts: &Facts, why: Unresolved) -> Words {
     let spec = &facts.object.spec;
-    let reference = spec
-        .version_ref
-        .as_ref()
-        .map_or("", |reference| reference.name.as_str());
+    let reference = spec.version_ref.as_ref().map_or("", |reference| reference.name.as_str());
     match why {
         Unresolved::Waiting if facts.reference.is_none() => Words::new(
             Reason::WaitingForVersion,
@@ -661,10 +499,7 @@ fn unresolved(facts: &Facts, why: Unresolved) -> Words {
             Reason::VersionNotFound,
             format!(
                 "The service lists no version {} of chatbot {}; correct the spec.",
-                spec.version_id
-                    .as_deref()
-                    .or(spec.version_number.as_deref())
-                    .unwrap_or_default(),
+                spec.version_id.as_deref().or(spec.version_number.as_deref()).unwrap_or_default(),
                 spec.chatbot_id
             ),
         ),
@@ -689,10 +524,7 @@ fn suspended(facts: &Facts) -> Told<ChatbotDeploymentStatus> {
     let mut status = facts.status();
     if status.common.conditions.is_empty() {
         let message = "Suspended before anything was done; set spec.suspend to false.";
-        return Told::new(
-            facts.saying(&Words::new(Reason::Suspended, message)),
-            Pace::Idle,
-        );
+        return Told::new(facts.saying(&Words::new(Reason::Suspended, message)), Pace::Idle);
     }
     status.common = keep(&status.common, &facts.object.metadata, false);
     Told::new(status, Pace::Idle)
@@ -709,8 +541,5 @@ fn obstructed(facts: &Facts, blocked: crate::plan::Blocked) -> Told<ChatbotDeplo
         status.common = keep(&status.common, &facts.object.metadata, true);
         return Told::new(status, pace);
     }
-    Told::new(
-        facts.saying(&Words::new(blocked.reason(), obstacle.message.as_str())),
-        pace,
-    )
+    Told::new(facts.saying(&Words::new(blocked.reason(), obstacle.message.as_str())), pace)
 }

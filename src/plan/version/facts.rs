@@ -12,9 +12,8 @@ use super::{Deletion, Liveness, Record, Seen, Sight};
 use crate::{
     chatcaptain::{Inventory, Marker, NewVersion, Version},
     crd::{
-        ChatbotDeployment, ChatbotVersion, ChatbotVersionStatus, DeletionPolicy, Environment,
-        FINALIZER, Intent, LiveEnvironment, Operation, OperationRecord, OperationResult,
-        annotation,
+        ChatbotDeployment, ChatbotVersion, ChatbotVersionStatus, DeletionPolicy, Environment, FINALIZER,
+        Intent, LiveEnvironment, Operation, OperationRecord, OperationResult, annotation,
     },
     plan::{Look, Rules, annotated, elapsed, requested, status::is_held},
 };
@@ -80,11 +79,7 @@ impl Facts {
     pub fn marker(&self) -> Marker {
         let meta = &self.object.metadata;
         let (namespace, name) = (meta.namespace.as_deref(), meta.name.as_deref());
-        Marker::new(
-            &self.rules.owner_id,
-            namespace.unwrap_or_default(),
-            name.unwrap_or_default(),
-        )
+        Marker::new(&self.rules.owner_id, namespace.unwrap_or_default(), name.unwrap_or_default())
     }
 
     /// What a create sends. Where a deployment decides the environment, the version is created for `dev`:
@@ -92,19 +87,11 @@ impl Facts {
     #[must_use]
     pub fn new_version(&self) -> NewVersion {
         let asked = self.object.spec.environment.unwrap_or(Environment::Dev);
-        let claimed = asked
-            .deploys_to()
-            .is_some_and(|environment| self.slots.contains_key(&environment));
+        let claimed = asked.deploys_to().is_some_and(|environment| self.slots.contains_key(&environment));
         NewVersion {
             name: self.object.version_name().to_owned(),
-            description: self
-                .marker()
-                .append_to(self.object.spec.description.as_deref()),
-            environment: if claimed {
-                Environment::Dev.as_str()
-            } else {
-                asked.as_str()
-            },
+            description: self.marker().append_to(self.object.spec.description.as_deref()),
+            environment: if claimed { Environment::Dev.as_str() } else { asked.as_str() },
         }
     }
 
@@ -129,10 +116,7 @@ impl Facts {
             return marked;
         }
         let sent = marker.append_to(self.object.spec.description.as_deref());
-        let known = self
-            .intent()
-            .map(|intent| intent.known_ids.as_slice())
-            .unwrap_or_default();
+        let known = self.intent().map(|intent| intent.known_ids.as_slice()).unwrap_or_default();
         let name = self.object.version_name();
         inventory
             .unreadable(name, &sent)
@@ -143,10 +127,8 @@ impl Facts {
     /// The one version that is this object's though status does not say so yet.
     #[must_use]
     pub fn found<'a>(&self, inventory: &'a Inventory) -> Option<&'a Version> {
-        let mut ours = self
-            .candidates(inventory)
-            .into_iter()
-            .filter(|v| !self.claimed.contains(v.id.as_str()));
+        let mut ours =
+            self.candidates(inventory).into_iter().filter(|v| !self.claimed.contains(v.id.as_str()));
         ours.next().filter(|_| ours.next().is_none())
     }
 
@@ -161,15 +143,13 @@ impl Facts {
         match self.intent() {
             None => Record::Nothing,
             Some(_) if self.permit => Record::Fresh,
-            Some(Intent {
-                unconfirmed_since: None,
-                ..
-            }) => Record::Open,
+            Some(Intent { unconfirmed_since: None, .. }) => Record::Open,
             // both times are whole seconds: strictly more is at least the grace
-            Some(Intent {
-                unconfirmed_since: Some(since),
-                ..
-            }) if elapsed(since, self.now) > self.rules.visibility_grace => Record::Searched,
+            Some(Intent { unconfirmed_since: Some(since), .. })
+                if elapsed(since, self.now) > self.rules.visibility_grace =>
+            {
+                Record::Searched
+            }
             Some(_) => Record::Searching,
         }
     }
@@ -192,10 +172,7 @@ impl Facts {
         }
         let all = self.candidates(inventory);
         let readable = all.iter().any(|version| version.marker().is_some());
-        let free = all
-            .iter()
-            .filter(|version| !self.claimed.contains(version.id.as_str()))
-            .count();
+        let free = all.iter().filter(|version| !self.claimed.contains(version.id.as_str())).count();
         match (free, record) {
             (0, _) => Sight::Nobody,
             // without a marker it only counts if it came after an intent whose create may be out
@@ -219,23 +196,16 @@ impl Facts {
     /// Recorded so lately that the service may not list it yet.
     fn is_young(&self) -> bool {
         let status = self.object.status.as_ref();
-        status
-            .into_iter()
-            .flat_map(|status| &status.common.last_operations)
-            .any(|record| {
-                record.operation == Operation::Create
-                    && elapsed(&record.at, self.now) <= self.rules.visibility_grace
-            })
+        status.into_iter().flat_map(|status| &status.common.last_operations).any(|record| {
+            record.operation == Operation::Create
+                && elapsed(&record.at, self.now) <= self.rules.visibility_grace
+        })
     }
 
     fn deletion(&self) -> Deletion {
         let meta = &self.object.metadata;
-        let policy = self
-            .object
-            .spec
-            .deletion_policy
-            .or(self.namespace_policy)
-            .unwrap_or(self.rules.deletion_policy);
+        let policy =
+            self.object.spec.deletion_policy.or(self.namespace_policy).unwrap_or(self.rules.deletion_policy);
         let since = meta.deletion_timestamp.as_ref();
         let accepted = |operation: &OperationRecord| {
             operation.operation == Operation::Delete
@@ -245,8 +215,7 @@ impl Facts {
         Deletion {
             delete: policy == DeletionPolicy::Delete,
             forced: annotated(meta, annotation::FORCE_ORPHAN).is_some(),
-            overdue: since
-                .is_some_and(|since| elapsed(since, self.now) > self.rules.deletion_timeout),
+            overdue: since.is_some_and(|since| elapsed(since, self.now) > self.rules.deletion_timeout),
             sent: self.status().common.last_operations.iter().any(accepted),
             trusted: matches!(self.look, Look::Shown { trusted: true, .. }),
             live: self.liveness(),
@@ -262,15 +231,9 @@ impl Facts {
         for (&environment, slot) in &self.slots {
             // a rollout under way makes it live in a moment
             let runs = slot.status.as_ref().is_some_and(|status| {
-                status
-                    .operation
-                    .as_ref()
-                    .is_some_and(|operation| operation.version_id == id)
+                status.operation.as_ref().is_some_and(|operation| operation.version_id == id)
                     || (live_in.is_none()
-                        && status
-                            .active
-                            .as_ref()
-                            .is_some_and(|active| active.version_id == id))
+                        && status.active.as_ref().is_some_and(|active| active.version_id == id))
             });
             if runs && !live.contains(&environment) {
                 live.push(environment);
@@ -283,14 +246,9 @@ impl Facts {
                 Liveness::Unknowable
             };
         }
-        let takers: Vec<_> = live
-            .iter()
-            .map(|environment| self.slots.get(environment))
-            .collect();
+        let takers: Vec<_> = live.iter().map(|environment| self.slots.get(environment)).collect();
         let taken = |slot: &Arc<ChatbotDeployment>| {
-            slot.status
-                .as_ref()
-                .is_some_and(|status| status.retiring.iter().any(|r| r.version_id == id))
+            slot.status.as_ref().is_some_and(|status| status.retiring.iter().any(|r| r.version_id == id))
         };
         match takers.iter().copied().collect::<Option<Vec<_>>>() {
             None => Liveness::Alone,
@@ -305,10 +263,8 @@ impl Facts {
         let Look::Shown { inventory, .. } = &self.look else {
             return false;
         };
-        let never = self
-            .listed()
-            .is_some_and(|version| version.deployed.is_none())
-            && inventory.tells_deployed();
+        let never =
+            self.listed().is_some_and(|version| version.deployed.is_none()) && inventory.tells_deployed();
         let elsewhere = LiveEnvironment::ALL.iter().all(|environment| {
             self.slots
                 .get(environment)
@@ -320,12 +276,7 @@ impl Facts {
 
     /// The environments that run the known version; `None` if the key may not read it.
     pub(super) fn live_in(&self) -> Option<Vec<LiveEnvironment>> {
-        let Look::Shown {
-            inventory,
-            deployments: Some(deployments),
-            ..
-        } = &self.look
-        else {
+        let Look::Shown { inventory, deployments: Some(deployments), .. } = &self.look else {
             return None;
         };
         let id = self.object.version_id()?;
@@ -353,11 +304,7 @@ impl Facts {
     /// An unhandled `reconcile-requested-at`.
     #[must_use]
     pub fn is_requested(&self) -> bool {
-        let handled = self
-            .object
-            .status
-            .as_ref()
-            .and_then(|s| s.common.last_handled_reconcile_at.as_deref());
+        let handled = self.object.status.as_ref().and_then(|s| s.common.last_handled_reconcile_at.as_deref());
         requested(&self.object.metadata, handled)
     }
 }

@@ -195,8 +195,8 @@ pub fn next(seen: &Seen) -> Step {
         None => next_of_life(seen),
     };
     match step {
-        // a search or an adoption changes nothing in the service, and a fresh intent is no failure
-        Step::Intend | Step::Delete if seen.held => Step::Rest(Rest::Held),
+        // a search or an adoption changes nothing in the service
+        Step::Intend | Step::Create | Step::Delete if seen.held => Step::Rest(Rest::Held),
         step => step,
     }
 }
@@ -227,9 +227,7 @@ fn next_of_life(seen: &Seen) -> Step {
 
         (Sight::Unclear, Record::Nothing) if !seen.recreate => Step::Rest(Rest::Ambiguous),
         (Sight::Nobody | Sight::Unclear, record) => match record {
-            Record::Nothing | Record::Searched | Record::Known if seen.rival => {
-                Step::Rest(Rest::Queued)
-            }
+            Record::Nothing | Record::Searched | Record::Known if seen.rival => Step::Rest(Rest::Queued),
             Record::Nothing | Record::Searched | Record::Known => Step::Intend,
             Record::Fresh => Step::Create,
             Record::Open => Step::Search,

@@ -37,10 +37,7 @@ pub fn tell(facts: &Facts, step: Step, outcome: &Outcome) -> Told<ChatbotVersion
     match (step, outcome) {
         (Step::Create, Outcome::Created(result, list)) => created(facts, result, list.as_deref()),
         (Step::Delete, Outcome::Deleted(result)) => deleted(facts, result),
-        (Step::Guard, _) => Told {
-            finalizer: Some(true),
-            ..Told::new(facts.status(), Pace::Again)
-        },
+        (Step::Guard, _) => Told { finalizer: Some(true), ..Told::new(facts.status(), Pace::Again) },
         (Step::Release(why), _) => released(facts, why),
         (Step::Intend, _) => intended(facts),
         (Step::Search, _) => searching(facts),
@@ -56,13 +53,8 @@ impl Facts {
     fn saying(&self, words: &Words) -> ChatbotVersionStatus {
         let status = self.status();
         // on its way out nothing is Ready any more, and what is going on is the deletion
-        let deleting =
-            self.object.metadata.deletion_timestamp.is_some() && words.reason != Reason::Deleting;
-        let words = if deleting {
-            &Words::new(Reason::Deleting, words.message.as_str())
-        } else {
-            words
-        };
+        let deleting = self.object.metadata.deletion_timestamp.is_some() && words.reason != Reason::Deleting;
+        let words = if deleting { &Words::new(Reason::Deleting, words.message.as_str()) } else { words };
         let common = say(&status.common, &self.object.metadata, words, None, self.now);
         ChatbotVersionStatus { common, ..status }
     }
@@ -76,13 +68,7 @@ impl Facts {
     }
 
     fn secret(&self) -> String {
-        self.object
-            .spec
-            .credentials_ref
-            .clone()
-            .unwrap_or_default()
-            .name()
-            .to_owned()
+        self.object.spec.credentials_ref.clone().unwrap_or_default().name().to_owned()
     }
 
     /// The look's age runs out after the interval; then it is time for the next.
@@ -90,27 +76,17 @@ impl Facts {
         let Look::Shown { inventory, .. } = &self.look else {
             return Pace::After(self.interval());
         };
-        let rest = self
-            .interval()
-            .saturating_sub(inventory.at.elapsed())
-            .max(Duration::from_secs(1));
+        let rest = self.interval().saturating_sub(inventory.at.elapsed()).max(Duration::from_secs(1));
         // spread a little, so that not everything wakes in one instant
         Pace::After(rest + rest.mul_f64(self.jitter / 50.0))
     }
 }
 
 /// Copies what the list tells of the version.
-fn describe(
-    status: &mut ChatbotVersionStatus,
-    version: &Version,
-    live: Option<Vec<LiveEnvironment>>,
-) {
+fn describe(status: &mut ChatbotVersionStatus, version: &Version, live: Option<Vec<LiveEnvironment>>) {
     status.version_id = Some(version.id.as_str().to_owned());
     status.version_number = version.number.as_deref().map(str::to_owned);
-    status.name = version
-        .name
-        .as_deref()
-        .map(|name| name.chars().take(256).collect());
+    status.name = version.name.as_deref().map(|name| name.chars().take(256).collect());
     status.created = version.created.map(whole);
     status.deployed = version.deployed.map(whole);
     if let Some(live) = live {
@@ -119,25 +95,12 @@ fn describe(
 }
 
 fn available(version: &Version) -> Words {
-    let number = version
-        .number
-        .as_deref()
-        .map(|number| format!("{number} "))
-        .unwrap_or_default();
-    Words::new(
-        Reason::Available,
-        format!(
-            "Version {number}({}) exists in the service.",
-            version.id.as_str()
-        ),
-    )
+    let number = version.number.as_deref().map(|number| format!("{number} ")).unwrap_or_default();
+    Words::new(Reason::Available, format!("Version {number}({}) exists in the service.", version.id.as_str()))
 }
 
 fn intended(facts: &Facts) -> Told<ChatbotVersionStatus> {
-    let words = Words::new(
-        Reason::Creating,
-        format!("Version {:?} is about to be created.", facts.name()),
-    );
+    let words = Words::new(Reason::Creating, format!("Version {:?} is about to be created.", facts.name()));
     let mut status = facts.saying(&words);
     if status.common.retry.is_some() && is_stalled(&facts.status().common, &facts.object.metadata) {
         status.common = keep(&facts.status().common, &facts.object.metadata, true);
@@ -159,8 +122,7 @@ fn intended(facts: &Facts) -> Told<ChatbotVersionStatus> {
         unconfirmed_since: None,
     });
     status.version_id = None;
-    status.last_handled_recreate =
-        annotated(&facts.object.metadata, annotation::RECREATE).map(str::to_owned);
+    status.last_handled_recreate = annotated(&facts.object.metadata, annotation::RECREATE).map(str::to_owned);
     Told::new(status, Pace::Again)
 }
 
@@ -175,9 +137,7 @@ fn searching(facts: &Facts) -> Told<ChatbotVersionStatus> {
 
 /// A fraction of the grace, so that a short grace is looked at often enough.
 fn watch(facts: &Facts) -> Duration {
-    WATCH
-        .min(facts.rules.visibility_grace / 4)
-        .max(Duration::from_millis(250))
+    WATCH.min(facts.rules.visibility_grace / 4).max(Duration::from_millis(250))
 }
 
 fn created(
@@ -192,22 +152,13 @@ fn created(
     }
 }
 
-fn accepted(
-    facts: &Facts,
-    id: Option<&VersionId>,
-    list: Option<&Inventory>,
-) -> Told<ChatbotVersionStatus> {
+fn accepted(facts: &Facts, id: Option<&VersionId>, list: Option<&Inventory>) -> Told<ChatbotVersionStatus> {
     let shown = list.and_then(|list| match id {
         Some(id) => list.version(id.as_str()),
         None => facts.found(list),
     });
     let id = shown.map(|version| &version.id).or(id);
-    let entry = record(
-        Operation::Create,
-        id.map(VersionId::as_str),
-        &Ok(()),
-        facts.now,
-    );
+    let entry = record(Operation::Create, id.map(VersionId::as_str), &Ok(()), facts.now);
     let mut told = match (shown, id) {
         (Some(version), _) => {
             let mut status = facts.saying(&available(version));
@@ -215,10 +166,7 @@ fn accepted(
             Told::new(status, facts.at_rest())
         }
         (None, Some(id)) => {
-            let message = format!(
-                "Version {} was created; the service does not list it yet.",
-                id.as_str()
-            );
+            let message = format!("Version {} was created; the service does not list it yet.", id.as_str());
             let mut status = facts.saying(&Words::new(Reason::WaitingForVisibility, message));
             status.version_id = Some(id.as_str().to_owned());
             Told::new(status, Pace::After(watch(facts)))
@@ -233,17 +181,8 @@ fn accepted(
     told
 }
 
-fn lost_answer(
-    facts: &Facts,
-    failure: &Failure,
-    list: Option<&Inventory>,
-) -> Told<ChatbotVersionStatus> {
-    let entry = record(
-        Operation::Create,
-        None,
-        &Err::<(), _>(failure.clone()),
-        facts.now,
-    );
+fn lost_answer(facts: &Facts, failure: &Failure, list: Option<&Inventory>) -> Told<ChatbotVersionStatus> {
+    let entry = record(Operation::Create, None, &Err::<(), _>(failure.clone()), facts.now);
     let mut told = match list.and_then(|list| facts.found(list)) {
         Some(version) if version.marker().is_some() => recovered(facts, version),
         _ => searching(facts),
@@ -261,29 +200,17 @@ fn not_created(facts: &Facts, failure: &Failure) -> Told<ChatbotVersionStatus> {
     if !failure.is_unmade() {
         status.intent = None;
         let result = Err::<(), _>(failure.clone());
-        status
-            .common
-            .record(record(Operation::Create, None, &result, facts.now));
+        status.common.record(record(Operation::Create, None, &result, facts.now));
     }
     Told::new(status, pace)
 }
 
 /// Backs off, unless the service said how long to wait.
-fn retry(
-    common: &mut CommonStatus,
-    failure: &Failure,
-    asked: Option<Duration>,
-    facts: &Facts,
-) -> Pace {
+fn retry(common: &mut CommonStatus, failure: &Failure, asked: Option<Duration>, facts: &Facts) -> Pace {
     if let Some(pause) = asked {
         return Pace::After(pause);
     }
-    common.retry = Some(back_off(
-        common.retry.as_ref(),
-        failure,
-        facts.now,
-        facts.jitter,
-    ));
+    common.retry = Some(back_off(common.retry.as_ref(), failure, facts.now, facts.jitter));
     rest_of_backoff(common, facts.now)
 }
 
@@ -302,14 +229,10 @@ pub(crate) fn change_refused(failure: &Failure, secret: &str) -> (Words, Option<
             let obstacle = Obstacle::new(failure, secret, "");
             Words::new(Reason::KeyRefused, obstacle.message)
         }
-        Class::Forbidden { whole_key: false } => Words::new(
-            Reason::PermissionDenied,
-            permission_message(failure.call, secret, said),
-        ),
-        Class::Throttled { .. } => Words::new(
-            Reason::Throttled,
-            Obstacle::new(failure, secret, "").message,
-        ),
+        Class::Forbidden { whole_key: false } => {
+            Words::new(Reason::PermissionDenied, permission_message(failure.call, secret, said))
+        }
+        Class::Throttled { .. } => Words::new(Reason::Throttled, Obstacle::new(failure, secret, "").message),
         Class::Unsent | Class::Unknown => Words::new(
             Reason::Retrying,
             format!(
@@ -318,11 +241,7 @@ pub(crate) fn change_refused(failure: &Failure, secret: &str) -> (Words, Option<
             ),
         ),
     };
-    let pause = if let Class::Throttled { retry_after } = failure.class {
-        retry_after
-    } else {
-        None
-    };
+    let pause = if let Class::Throttled { retry_after } = failure.class { retry_after } else { None };
     (words, pause)
 }
 
@@ -364,10 +283,7 @@ fn adopted(facts: &Facts) -> Told<ChatbotVersionStatus> {
     Told::new(status, Pace::Again).event(
         false,
         EventReason::Adopted,
-        format!(
-            "Version {} exists already and was taken over; nothing was created.",
-            version.id.as_str()
-        ),
+        format!("Version {} exists already and was taken over; nothing was created.", version.id.as_str()),
     )
 }
 
@@ -375,14 +291,8 @@ fn deleted(facts: &Facts, result: &Result<(), Failure>) -> Told<ChatbotVersionSt
     let entry = record(Operation::Delete, Some(facts.id()), result, facts.now);
     let mut told = match result {
         Ok(()) => {
-            let message = format!(
-                "Version {} was deleted; the service still lists it.",
-                facts.id()
-            );
-            Told::new(
-                facts.saying(&Words::new(Reason::Deleting, message)),
-                Pace::Again,
-            )
+            let message = format!("Version {} was deleted; the service still lists it.", facts.id());
+            Told::new(facts.saying(&Words::new(Reason::Deleting, message)), Pace::Again)
         }
         Err(failure) => {
             let (words, pause) = change_refused(failure, &facts.secret());
@@ -396,10 +306,7 @@ fn deleted(facts: &Facts, result: &Result<(), Failure>) -> Told<ChatbotVersionSt
 }
 
 fn released(facts: &Facts, why: Release) -> Told<ChatbotVersionStatus> {
-    let told = Told {
-        finalizer: Some(false),
-        ..Told::new(facts.status(), Pace::Idle)
-    };
+    let told = Told { finalizer: Some(false), ..Told::new(facts.status(), Pace::Idle) };
     let id = facts.id().to_owned();
     let mut told = match why {
         Release::HandedOver => told.event(
@@ -435,10 +342,7 @@ fn resting(facts: &Facts, rest: Rest) -> Told<ChatbotVersionStatus> {
         Rest::Ready => ready(facts),
         Rest::Gone => {
             let message = "Nothing is left to be done here; another finalizer holds the object.";
-            Told::new(
-                facts.saying(&Words::new(Reason::Deleting, message)),
-                Pace::Idle,
-            )
+            Told::new(facts.saying(&Words::new(Reason::Deleting, message)), Pace::Idle)
         }
         Rest::Suspended => suspended(facts),
         Rest::Held => {
@@ -449,12 +353,8 @@ fn resting(facts: &Facts, rest: Rest) -> Told<ChatbotVersionStatus> {
         Rest::Deleting => deleting(facts),
         Rest::Lost => {
             let status = facts.saying(&troubled(facts, rest));
-            let known = facts
-                .status()
-                .common
-                .conditions
-                .iter()
-                .any(|c| c.reason == Reason::VersionLost.as_str());
+            let known =
+                facts.status().common.conditions.iter().any(|c| c.reason == Reason::VersionLost.as_str());
             let told = Told::new(status, facts.at_rest());
             if known {
                 return told;
@@ -465,10 +365,9 @@ fn resting(facts: &Facts, rest: Rest) -> Told<ChatbotVersionStatus> {
                 format!("Version {} is no longer in the service.", facts.id()),
             )
         }
-        Rest::Searching | Rest::Young | Rest::Queued => Told::new(
-            facts.saying(&troubled(facts, rest)),
-            Pace::After(watch(facts)),
-        ),
+        Rest::Searching | Rest::Young | Rest::Queued => {
+            Told::new(facts.saying(&troubled(facts, rest)), Pace::After(watch(facts)))
+        }
         Rest::Ambiguous | Rest::AdoptMissing | Rest::Conflict => {
             Told::new(facts.saying(&troubled(facts, rest)), facts.at_rest())
         }
@@ -530,12 +429,9 @@ fn conflict(facts: &Facts, adopt: &str) -> String {
 
 fn ambiguous(facts: &Facts) -> String {
     let ids: Vec<&str> = match &facts.look {
-        Look::Shown { inventory, .. } => facts
-            .candidates(inventory)
-            .iter()
-            .take(5)
-            .map(|v| v.id.as_str())
-            .collect(),
+        Look::Shown { inventory, .. } => {
+            facts.candidates(inventory).iter().take(5).map(|v| v.id.as_str()).collect()
+        }
         _ => Vec::new(),
     };
     format!(
@@ -560,10 +456,7 @@ fn suspended(facts: &Facts) -> Told<ChatbotVersionStatus> {
     let mut status = facts.status();
     if status.common.conditions.is_empty() {
         let message = "Suspended before anything was done; set spec.suspend to false.";
-        return Told::new(
-            facts.saying(&Words::new(Reason::Suspended, message)),
-            Pace::Idle,
-        );
+        return Told::new(facts.saying(&Words::new(Reason::Suspended, message)), Pace::Idle);
     }
     status.common = keep(&status.common, &facts.object.metadata, false);
     Told::new(status, Pace::Idle)
@@ -580,10 +473,7 @@ fn obstructed(facts: &Facts, blocked: Blocked) -> Told<ChatbotVersionStatus> {
         status.common = keep(&status.common, &facts.object.metadata, true);
         return Told::new(status, pace);
     }
-    Told::new(
-        facts.saying(&Words::new(blocked.reason(), obstacle.message.as_str())),
-        pace,
-    )
+    Told::new(facts.saying(&Words::new(blocked.reason(), obstacle.message.as_str())), pace)
 }
 
 /// When to look again although the service told nothing.
@@ -592,7 +482,7 @@ pub(crate) fn pause(obstacle: &Obstacle, interval: Duration, jitter: f64) -> Pac
         Blocked::Throttled => obstacle.pause.unwrap_or(Duration::from_secs(5)),
         Blocked::Unavailable => Duration::from_secs(5),
         // the Secret's change wakes its objects; this is for what changes in the service
-        _ => interval.min(Duration::from_secs(60)),
+        _ => interval.min(Duration::from_mins(1)),
     };
     Pace::After(base + base.mul_f64(jitter / 4.0))
 }
@@ -601,21 +491,14 @@ fn deleting(facts: &Facts) -> Told<ChatbotVersionStatus> {
     let (message, pace) = match &facts.look {
         Look::Blocked(obstacle) => {
             let until_timeout = "After --deletion-timeout the version is left behind, on record.";
-            let tail = if obstacle.blocked.is_credentials() {
-                until_timeout
-            } else {
-                ""
-            };
+            let tail = if obstacle.blocked.is_credentials() { until_timeout } else { "" };
             (
                 format!("{} {tail}", obstacle.message).trim().to_owned(),
                 pause(obstacle, facts.interval(), facts.jitter),
             )
         }
         _ => (
-            format!(
-                "Version {} is about to be gone from the service.",
-                facts.id()
-            ),
+            format!("Version {} is about to be gone from the service.", facts.id()),
             Pace::After(watch(facts)),
         ),
     };

@@ -62,11 +62,7 @@ impl Archive {
                  envtest-{VERSION}/envtest-{VERSION}-{platform}.tar.gz"
             )
         };
-        Ok(Self {
-            url: url.unwrap_or_else(official),
-            dir,
-            sha512: sha512.to_ascii_lowercase(),
-        })
+        Ok(Self { url: url.unwrap_or_else(official), dir, sha512: sha512.to_ascii_lowercase() })
     }
 
     /// Fetches, checks and unpacks it into the cache. Gives up within seconds where it cannot be
@@ -98,16 +94,11 @@ impl Archive {
         let printed = output(Command::new("sha512sum").arg(&file))?;
         let found = printed.split_whitespace().next().unwrap_or_default();
         if found != self.sha512 {
-            return Err(Error::new(format!(
-                "wrong checksum: expected SHA-512 {}, got {found}",
-                self.sha512
-            )));
+            return Err(Error::new(format!("wrong checksum: expected SHA-512 {}, got {found}", self.sha512)));
         }
         let mut tar = Command::new("tar");
         tar.arg("-xzf").arg(&file).arg("-C").arg(temp);
-        output(&mut tar)
-            .map(drop)
-            .context("cannot unpack the archive")
+        output(&mut tar).map(drop).context("cannot unpack the archive")
     }
 }
 

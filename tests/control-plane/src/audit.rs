@@ -110,12 +110,8 @@ mod tests {
 
     #[test]
     fn only_answered_and_complete_events_count() {
-        let log = format!(
-            "{}\n{}\n{}",
-            line("Panic"),
-            line("ResponseComplete"),
-            &line("ResponseComplete")[..40]
-        );
+        let log =
+            format!("{}\n{}\n{}", line("Panic"), line("ResponseComplete"), &line("ResponseComplete")[..40]);
         let writes = parse(&log).unwrap();
         assert_eq!(
             writes,

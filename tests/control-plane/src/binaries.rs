@@ -53,10 +53,7 @@ impl Binaries {
 
     /// The programs of one directory, or the names of those it lacks.
     pub(crate) fn in_dir(dir: &Path) -> Result<Self, String> {
-        let missing: Vec<&str> = REQUIRED
-            .into_iter()
-            .filter(|name| !is_program(&dir.join(name)))
-            .collect();
+        let missing: Vec<&str> = REQUIRED.into_iter().filter(|name| !is_program(&dir.join(name))).collect();
         if !missing.is_empty() {
             return Err(format!("{} has no {}", dir.display(), missing.join(", ")));
         }
@@ -92,13 +89,9 @@ impl Search {
         let user_cache = || path("XDG_CACHE_HOME").or_else(home_cache);
         Self {
             assets: path("KUBEBUILDER_ASSETS"),
-            cache: path("CONTROL_PLANE_CACHE").or_else(|| {
-                user_cache().map(|dir| dir.join("chatcaptain-operator").join("control-plane"))
-            }),
-            archive: Archive::new(
-                text("CONTROL_PLANE_ARCHIVE_URL"),
-                text("CONTROL_PLANE_ARCHIVE_SHA512"),
-            ),
+            cache: path("CONTROL_PLANE_CACHE")
+                .or_else(|| user_cache().map(|dir| dir.join("chatcaptain-operator").join("control-plane"))),
+            archive: Archive::new(text("CONTROL_PLANE_ARCHIVE_URL"), text("CONTROL_PLANE_ARCHIVE_SHA512")),
             go: PathBuf::from("go"),
         }
     }
@@ -141,11 +134,8 @@ impl Search {
             Ok(found) => return Ok(found),
             Err(reason) => reason,
         };
-        progress(format_args!(
-            "no envtest archive ({no_archive}); building with Go"
-        ));
-        go_build::get(cache, &self.go)
-            .map_err(|no_build| self.nothing_works(cache, &no_archive, &no_build))
+        progress(format_args!("no envtest archive ({no_archive}); building with Go"));
+        go_build::get(cache, &self.go).map_err(|no_build| self.nothing_works(cache, &no_archive, &no_build))
     }
 
     fn nothing_works(&self, cache: &Path, no_archive: &str, no_build: &Error) -> Error {

@@ -21,10 +21,7 @@ pub(crate) fn progress(line: impl Display) {
 /// Runs a command to its end and returns what it wrote to stdout.
 pub(crate) fn output(command: &mut Command) -> Result<String, Error> {
     let name = command.get_program().to_string_lossy().into_owned();
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .context(format_args!("cannot run {name}"))?;
+    let output = command.stdin(Stdio::null()).output().context(format_args!("cannot run {name}"))?;
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);
         let why = last_lines(&stderr, 5);

@@ -11,10 +11,7 @@ pub struct Error {
 
 impl Error {
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            port_taken: false,
-        }
+        Self { message: message.into(), port_taken: false }
     }
 }
 

@@ -28,10 +28,7 @@ const LDFLAGS: &str = "-s -w -X k8s.io/component-base/version.gitVersion=v1.36.3
 const PROGRAMS: [(&str, &str); 4] = [
     ("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver"),
     ("kubectl", "k8s.io/kubernetes/cmd/kubectl"),
-    (
-        "kube-controller-manager",
-        "k8s.io/kubernetes/cmd/kube-controller-manager",
-    ),
+    ("kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager"),
     ("etcd", "go.etcd.io/etcd/server/v3"),
 ];
 
@@ -86,9 +83,7 @@ fn build(
             break status;
         }
         let so_far = minutes(started.elapsed());
-        progress(format_args!(
-            "still building {name}, {so_far} so far, about 6 min in all"
-        ));
+        progress(format_args!("still building {name}, {so_far} so far, about 6 min in all"));
     };
     if !status.success() {
         let why = log_tail(&log);

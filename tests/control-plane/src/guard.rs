@@ -69,46 +69,27 @@ impl Guard {
             .process_group(0)
             .spawn()
             .context("cannot start the watchdog /bin/sh")?;
-        Ok(Self {
-            pipe: watchdog.stdin.take(),
-            watchdog,
-            children: [const { None }; SLOTS],
-            remove,
-        })
+        Ok(Self { pipe: watchdog.stdin.take(), watchdog, children: [const { None }; SLOTS], remove })
     }
 
     /// Starts the program of `command`, with its arguments, environment and directory, in `slot`.
-    pub(crate) fn spawn(
-        &mut self,
-        slot: usize,
-        command: &Command,
-        log: &Path,
-    ) -> Result<(), Error> {
+    pub(crate) fn spawn(&mut self, slot: usize, command: &Command, log: &Path) -> Result<(), Error> {
         self.kill(slot);
         let file = File::create(log).context(format_args!("cannot write {}", log.display()))?;
         let copy = file.try_clone().context("cannot share a log file")?;
-        let mut child = gated(command)
-            .stdout(copy)
-            .stderr(file)
-            .spawn()
-            .context("cannot start /bin/sh")?;
+        let mut child = gated(command).stdout(copy).stderr(file).spawn().context("cannot start /bin/sh")?;
         let gate = child.stdin.take();
         let known = self.tell(format_args!("{slot} {}\n", child.id()));
         self.children[slot] = Some(child);
         known.context("the watchdog has ended")?;
         gate.map_or(Ok(()), |mut gate| gate.write_all(b"\n"))
-            .context(format_args!(
-                "cannot start {}",
-                command.get_program().display()
-            ))
+            .context(format_args!("cannot start {}", command.get_program().display()))
     }
 
     fn tell(&mut self, line: std::fmt::Arguments<'_>) -> std::io::Result<()> {
         // one write: half a line must never be the last thing that the watchdog reads
         let line = line.to_string();
-        self.pipe
-            .as_mut()
-            .map_or(Ok(()), |pipe| pipe.write_all(line.as_bytes()))
+        self.pipe.as_mut().map_or(Ok(()), |pipe| pipe.write_all(line.as_bytes()))
     }
 
     /// Ends the process of `slot` with SIGKILL; nothing happens when there is none.
@@ -220,9 +201,7 @@ mod tests {
         drop(guard);
         assert!(!is_alive(&child));
         // it is killed, but not ours to wait for
-        let gone = poll(Duration::from_secs(20), || {
-            Ok((!is_alive(&grandchild)).then_some(()))
-        });
+        let gone = poll(Duration::from_secs(20), || Ok((!is_alive(&grandchild)).then_some(())));
         assert!(gone.unwrap().is_some());
         assert!(!dir.exists());
     }
@@ -231,9 +210,7 @@ mod tests {
     fn a_program_that_cannot_run_has_ended_and_says_why() {
         let log = std::env::temp_dir().join(format!("control-plane-log-{}", std::process::id()));
         let mut guard = Guard::new(None).unwrap();
-        guard
-            .spawn(2, &Command::new("/no/such/program"), &log)
-            .unwrap();
+        guard.spawn(2, &Command::new("/no/such/program"), &log).unwrap();
         let status = poll(Duration::from_secs(20), || Ok(guard.ended(2))).unwrap();
         let text = fs::read_to_string(&log).unwrap();
         fs::remove_file(&log).unwrap();

@@ -29,14 +29,7 @@ pub(crate) fn config(cluster: &Value, user: &str, token: &str, namespace: &str) 
 
 /// The cluster that a kubectl command talks to, its certificates included.
 pub(crate) fn cluster(kubectl: &mut Command) -> Result<Value, Error> {
-    let view = [
-        "config",
-        "view",
-        "--raw",
-        "--minify",
-        "--flatten",
-        "--output=json",
-    ];
+    let view = ["config", "view", "--raw", "--minify", "--flatten", "--output=json"];
     let text = output(kubectl.args(view))?;
     let mut view: Value = serde_json::from_str(&text).context("kubectl config view")?;
     Ok(view["clusters"][0]["cluster"].take())
@@ -73,8 +66,6 @@ pub fn service_account_kubeconfig(
 /// Runs kubectl with a kubeconfig, and with its caches beside it instead of in the home directory.
 pub(crate) fn kubectl(program: &Path, kubeconfig: &Path) -> Command {
     let mut command = Command::new(program);
-    command
-        .env("KUBECONFIG", kubeconfig)
-        .env("KUBECACHEDIR", kubeconfig.with_file_name("kubectl-cache"));
+    command.env("KUBECONFIG", kubeconfig).env("KUBECACHEDIR", kubeconfig.with_file_name("kubectl-cache"));
     command
 }

@@ -36,19 +36,11 @@ use std::sync::OnceLock;
 /// and nothing is tried twice.
 pub fn shared() -> &'static ControlPlane {
     static SHARED: OnceLock<Result<ControlPlane, Error>> = OnceLock::new();
-    let started = SHARED.get_or_init(|| {
-        ControlPlane::start(Options {
-            audit: true,
-            controller_manager: true,
-            dir: None,
-        })
-    });
+    let started = SHARED
+        .get_or_init(|| ControlPlane::start(Options { audit: true, controller_manager: true, dir: None }));
     match started {
         Ok(plane) => plane,
-        #[expect(
-            clippy::panic,
-            reason = "only tests call this, and a panic is how they fail"
-        )]
+        #[expect(clippy::panic, reason = "only tests call this, and a panic is how they fail")]
         Err(error) => panic!("no control plane: {error}"),
     }
 }

@@ -59,16 +59,11 @@ fn main() -> ExitCode {
         Err(error) => return refuse(&error),
     };
     let result = match arguments.command {
-        Action::Up {
-            dir,
-            until_stdin_closes,
-        } => up(dir, until_stdin_closes),
+        Action::Up { dir, until_stdin_closes } => up(dir, until_stdin_closes),
         Action::Get => get(),
-        Action::Kubeconfig {
-            namespace,
-            service_account,
-            out,
-        } => kubeconfig(&namespace, &service_account, &out),
+        Action::Kubeconfig { namespace, service_account, out } => {
+            kubeconfig(&namespace, &service_account, &out)
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -88,11 +83,7 @@ fn refuse(error: &clap::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let text = error.to_string();
-    let line: Vec<&str> = text
-        .lines()
-        .take_while(|line| !line.is_empty())
-        .map(str::trim)
-        .collect();
+    let line: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
     fail(2, line.join(" ").trim_start_matches("error: "))
 }
 
@@ -103,11 +94,7 @@ fn get() -> Result<()> {
 }
 
 fn up(dir: Option<PathBuf>, until_stdin_closes: bool) -> Result<()> {
-    let plane = ControlPlane::start(Options {
-        audit: false,
-        controller_manager: true,
-        dir,
-    })?;
+    let plane = ControlPlane::start(Options { audit: false, controller_manager: true, dir })?;
     let (done, wait) = channel();
     // before anything is printed: whoever has read it may end us at once
     on_signal(done.clone())?;
@@ -139,9 +126,7 @@ fn exports(plane: &ControlPlane) -> String {
 }
 
 fn on_signal(done: Sender<()>) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let entered = runtime.enter();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -159,8 +144,7 @@ fn on_signal(done: Sender<()>) -> Result<()> {
 }
 
 fn kubeconfig(namespace: &str, service_account: &str, out: &Path) -> Result<()> {
-    let config =
-        service_account_kubeconfig(|| Command::new("kubectl"), namespace, service_account)?;
+    let config = service_account_kubeconfig(|| Command::new("kubectl"), namespace, service_account)?;
     let what = |error| format!("cannot write {}: {error}", out.display());
     let mut options = std::fs::OpenOptions::new();
     // a token: for this user only

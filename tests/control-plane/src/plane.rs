@@ -63,10 +63,7 @@ impl ControlPlane {
     /// # Errors
     ///
     /// When the programs cannot be got, or do not become ready; the message has their last lines.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "nobody needs options afterwards"
-    )]
+    #[expect(clippy::needless_pass_by_value, reason = "nobody needs options afterwards")]
     pub fn start(options: Options) -> Result<Self, Error> {
         let binaries = Binaries::find()?;
         let mut attempt = 1;
@@ -130,9 +127,7 @@ impl ControlPlane {
     }
 
     fn wait_for_port(&self, guard: &mut Guard, slot: usize, port: u16) -> Result<(), Error> {
-        self.wait(guard, slot, || {
-            TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
-        })
+        self.wait(guard, slot, || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok())
     }
 
     /// Waits for a process of ours, or says why it ended before it was ready.
@@ -159,13 +154,11 @@ impl ControlPlane {
 
     /// Ready, and done with making the namespace that everybody expects.
     fn is_ready(&self) -> bool {
-        ["/readyz", "/api/v1/namespaces/default"]
-            .iter()
-            .all(|path| {
-                let mut get = self.kubectl();
-                get.args(["get", "--request-timeout=5s", "--raw", path]);
-                output(&mut get).is_ok()
-            })
+        ["/readyz", "/api/v1/namespaces/default"].iter().all(|path| {
+            let mut get = self.kubectl();
+            get.args(["get", "--request-timeout=5s", "--raw", path]);
+            output(&mut get).is_ok()
+        })
     }
 
     fn write_kubeconfigs(&self) -> Result<(), Error> {
@@ -178,8 +171,7 @@ impl ControlPlane {
         let ca = settings.path("ca.crt");
         write_private(&ca, authority)?;
         let cluster = json!({"server": settings.server(), "certificate-authority": ca});
-        let admin =
-            |cluster| kubeconfig::config(cluster, "admin", &settings.admin_token, "default");
+        let admin = |cluster| kubeconfig::config(cluster, "admin", &settings.admin_token, "default");
         write_private(&self.kubeconfig, &admin(&cluster).to_string())?;
         // again, now with the authority in it: it works wherever it is copied to
         let cluster = kubeconfig::cluster(&mut self.kubectl())?;
@@ -234,8 +226,7 @@ impl ControlPlane {
     ///
     /// When the service account does not exist, or the API server cannot be reached.
     pub fn kubeconfig_for(&self, namespace: &str, service_account: &str) -> Result<PathBuf, Error> {
-        let config =
-            kubeconfig::service_account_kubeconfig(|| self.kubectl(), namespace, service_account)?;
+        let config = kubeconfig::service_account_kubeconfig(|| self.kubectl(), namespace, service_account)?;
         let name = format!("{namespace}.{service_account}.kubeconfig");
         let path = self.settings.path(&name);
         write_private(&path, &config)?;
@@ -250,9 +241,7 @@ impl ControlPlane {
     /// When the audit log was not asked for, or cannot be read.
     pub fn audit(&self) -> Result<Vec<AuditWrite>, Error> {
         if !self.settings.audit {
-            return Err(Error::new(
-                "this control plane was started without an audit log",
-            ));
+            return Err(Error::new("this control plane was started without an audit log"));
         }
         audit::read(&self.settings.path("audit.log"))
     }

@@ -45,11 +45,7 @@ impl Settings {
     /// that kube-apiserver reads.
     pub(crate) fn write(dir: &Path, audit: bool) -> Result<Self, Error> {
         let what = format!("cannot make {}", dir.display());
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(dir)
-            .context(&what)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).context(&what)?;
         let etcd_port = free_port()?;
         let settings = Self {
             port: loop {
@@ -108,10 +104,7 @@ impl Settings {
         let key = self.path("certs").join("apiserver.key");
         let mut command = Command::new(&binaries.kube_apiserver);
         command
-            .arg(flag(
-                "etcd-servers",
-                format_args!("http://127.0.0.1:{}", self.etcd_port),
-            ))
+            .arg(flag("etcd-servers", format_args!("http://127.0.0.1:{}", self.etcd_port)))
             .arg(flag("secure-port", self.port))
             .args(["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1"])
             .arg(flag("cert-dir", self.path("certs").display()))
@@ -125,10 +118,7 @@ impl Settings {
             .arg("--disable-admission-plugins=ServiceAccount");
         if self.audit {
             command
-                .arg(flag(
-                    "audit-policy-file",
-                    self.path("audit-policy.yaml").display(),
-                ))
+                .arg(flag("audit-policy-file", self.path("audit-policy.yaml").display()))
                 .arg(flag("audit-log-path", self.path("audit.log").display()))
                 // in MB: the whole log stays in one file
                 .arg("--audit-log-maxsize=10000");

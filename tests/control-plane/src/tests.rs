@@ -59,13 +59,7 @@ impl Drop for Temp {
 fn write_program(path: &Path, text: &str) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     let script = r#"printf '%s' "$2" >"$1" && chmod 755 "$1""#;
-    output(
-        Command::new("sh")
-            .args(["-c", script, "sh"])
-            .arg(path)
-            .arg(text),
-    )
-    .unwrap();
+    output(Command::new("sh").args(["-c", script, "sh"]).arg(path).arg(text)).unwrap();
 }
 
 fn write_programs(dir: &Path) {
@@ -79,10 +73,7 @@ fn write_archive(temp: &Temp) -> (Vec<u8>, String) {
     write_programs(&temp.path("archive/controller-tools/envtest"));
     let file = temp.path("archive.tar.gz");
     let mut tar = Command::new("tar");
-    tar.arg("-czf")
-        .arg(&file)
-        .arg("-C")
-        .arg(temp.path("archive"));
+    tar.arg("-czf").arg(&file).arg("-C").arg(temp.path("archive"));
     output(tar.arg("controller-tools")).unwrap();
     let sum = output(Command::new("sha512sum").arg(&file)).unwrap();
     (fs::read(&file).unwrap(), sum[..128].to_owned())
@@ -96,8 +87,7 @@ fn serve(bytes: Vec<u8>) -> String {
         let (mut client, _) = listener.accept().unwrap();
         assert!(client.read(&mut [0; 4096]).unwrap() > 0);
         let length = bytes.len();
-        let head =
-            format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
         client.write_all(head.as_bytes()).unwrap();
         client.write_all(&bytes).unwrap();
     });
@@ -110,10 +100,7 @@ fn a_named_directory_comes_first_and_must_be_complete() {
     let assets = temp.path("assets");
     write_programs(&assets);
     write_programs(&temp.path("cache").join(go_build::DIR));
-    let search = Search {
-        assets: Some(assets.clone()),
-        ..temp.search()
-    };
+    let search = Search { assets: Some(assets.clone()), ..temp.search() };
     let found = search.run().unwrap();
     assert_eq!(found.dir(), assets);
     assert_eq!(found.kube_controller_manager, None);
@@ -128,15 +115,9 @@ fn a_named_directory_comes_first_and_must_be_complete() {
 fn a_build_in_the_cache_comes_before_an_archive_in_it() {
     let temp = Temp::new();
     let archive = Archive::new(Some("http://127.0.0.1:1/".into()), Some("a".repeat(128))).unwrap();
-    let (built, unpacked) = (
-        temp.path("cache").join(go_build::DIR),
-        temp.path("cache").join(&archive.dir),
-    );
+    let (built, unpacked) = (temp.path("cache").join(go_build::DIR), temp.path("cache").join(&archive.dir));
     write_programs(&unpacked);
-    let search = Search {
-        archive: Ok(archive),
-        ..temp.search()
-    };
+    let search = Search { archive: Ok(archive), ..temp.search() };
     assert_eq!(search.run().unwrap().dir(), unpacked);
     write_programs(&built);
     write_program(&built.join("kube-controller-manager"), "#!/bin/sh\n");
@@ -149,34 +130,22 @@ fn a_build_in_the_cache_comes_before_an_archive_in_it() {
 fn an_archive_with_the_right_checksum_fills_the_cache() {
     let temp = Temp::new();
     let (bytes, sum) = write_archive(&temp);
-    let search = Search {
-        archive: Archive::new(Some(serve(bytes)), Some(sum.clone())),
-        ..temp.search()
-    };
+    let search = Search { archive: Archive::new(Some(serve(bytes)), Some(sum.clone())), ..temp.search() };
     let found = search.run().unwrap();
     let expected = temp.path("cache").join(format!("archive-{sum:.16}"));
     assert_eq!(found, Binaries::in_dir(&expected).unwrap());
     // the server answers only once: this one is from the cache
     assert_eq!(search.run().unwrap(), found);
-    assert_eq!(
-        entries(&temp.path("cache")),
-        [".lock", &format!("archive-{sum:.16}")]
-    );
+    assert_eq!(entries(&temp.path("cache")), [".lock", &format!("archive-{sum:.16}")]);
 }
 
 #[test]
 fn an_archive_with_the_wrong_checksum_is_refused() {
     let temp = Temp::new();
     let (bytes, sum) = write_archive(&temp);
-    let search = Search {
-        archive: Archive::new(Some(serve(bytes)), Some("0".repeat(128))),
-        ..temp.search()
-    };
+    let search = Search { archive: Archive::new(Some(serve(bytes)), Some("0".repeat(128))), ..temp.search() };
     let error = search.run().unwrap_err().to_string();
-    assert!(
-        error.contains("wrong checksum: expected SHA-512 000"),
-        "{error}"
-    );
+    assert!(error.contains("wrong checksum: expected SHA-512 000"), "{error}");
     assert!(error.contains(&format!("got {sum}")), "{error}");
     assert_eq!(entries(&temp.path("cache")), [".lock"]);
 }
@@ -184,21 +153,13 @@ fn an_archive_with_the_wrong_checksum_is_refused() {
 #[test]
 fn a_checksum_must_look_like_one() {
     let refused = Archive::new(None, Some("abc".into())).map(|_| ());
-    assert!(
-        refused
-            .unwrap_err()
-            .contains("CONTROL_PLANE_ARCHIVE_SHA512")
-    );
+    assert!(refused.unwrap_err().contains("CONTROL_PLANE_ARCHIVE_SHA512"));
 }
 
 #[test]
 fn the_official_archive_is_pinned() {
     let archive = Archive::new(None, None).unwrap();
-    assert!(
-        archive
-            .url
-            .starts_with("https://github.com/kubernetes-sigs/controller-tools/")
-    );
+    assert!(archive.url.starts_with("https://github.com/kubernetes-sigs/controller-tools/"));
     assert_eq!(archive.dir, "v1.36.2");
 }
 
@@ -216,10 +177,7 @@ echo '#!/bin/sh' >"$2" && chmod 755 "$2" && echo "$3" >>"${0%/*}/builds"
 fn a_build_fills_the_cache_with_all_four_programs_and_never_twice() {
     let temp = Temp::new();
     write_program(&temp.path("go/go"), FAKE_GO);
-    let search = Search {
-        go: temp.path("go/go"),
-        ..temp.search()
-    };
+    let search = Search { go: temp.path("go/go"), ..temp.search() };
     let found = thread::scope(|scope| {
         let other = scope.spawn(|| search.run().unwrap());
         let found = search.run().unwrap();
@@ -238,15 +196,9 @@ fn a_failed_build_says_why_and_leaves_nothing() {
     let temp = Temp::new();
     write_program(&temp.path("go/go"), FAKE_GO);
     fs::write(temp.path("go/fail"), "").unwrap();
-    let search = Search {
-        go: temp.path("go/go"),
-        ..temp.search()
-    };
+    let search = Search { go: temp.path("go/go"), ..temp.search() };
     let error = search.run().unwrap_err().to_string();
-    assert!(
-        error.contains("go build go.etcd.io/etcd/server/v3: exit status: 1"),
-        "{error}"
-    );
+    assert!(error.contains("go build go.etcd.io/etcd/server/v3: exit status: 1"), "{error}");
     assert!(error.ends_with("no such module"), "{error}");
     assert_eq!(entries(&temp.path("cache")), [".lock"]);
 }
@@ -254,10 +206,8 @@ fn a_failed_build_says_why_and_leaves_nothing() {
 #[test]
 fn the_error_names_all_four_ways() {
     let temp = Temp::new();
-    let search = Search {
-        archive: Archive::new(Some("http://127.0.0.1:1/a.tar.gz".into()), None),
-        ..temp.search()
-    };
+    let search =
+        Search { archive: Archive::new(Some("http://127.0.0.1:1/a.tar.gz".into()), None), ..temp.search() };
     let error = search.run().unwrap_err().to_string();
     let cache = temp.path("cache").display().to_string();
     for part in [
@@ -285,10 +235,8 @@ fn versions_agree_with_go_mod() {
 
 fn entries(dir: &Path) -> Vec<String> {
     let name = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().file_name();
-    let mut names: Vec<String> = fs::read_dir(dir)
-        .unwrap()
-        .map(|entry| name(entry).into_string().unwrap())
-        .collect();
+    let mut names: Vec<String> =
+        fs::read_dir(dir).unwrap().map(|entry| name(entry).into_string().unwrap()).collect();
     names.sort();
     names
 }

@@ -62,9 +62,7 @@ impl Temp {
     }
 
     fn wait_until_nothing_is_left(&self) {
-        wait_for("nothing left", || {
-            processes(&self.0).is_empty() && self.is_empty()
-        });
+        wait_for("nothing left", || processes(&self.0).is_empty() && self.is_empty());
     }
 }
 
@@ -75,21 +73,12 @@ impl Drop for Temp {
 }
 
 fn start(audit: bool) -> ControlPlane {
-    let options = Options {
-        audit,
-        controller_manager: true,
-        dir: None,
-    };
+    let options = Options { audit, controller_manager: true, dir: None };
     ControlPlane::start(options).unwrap()
 }
 
 fn server(plane: &ControlPlane) -> String {
-    let view = [
-        "config",
-        "view",
-        "-o",
-        "jsonpath={.clusters[0].cluster.server}",
-    ];
+    let view = ["config", "view", "-o", "jsonpath={.clusters[0].cluster.server}"];
     ok(plane.kubectl().args(view))
 }
 
@@ -148,17 +137,12 @@ fn allow(plane: &ControlPlane, namespace: &str) {
 fn rbac_binds_service_accounts() {
     let plane = shared();
     ok(plane.kubectl().args(["create", "ns", "rbac"]));
-    ok(plane
-        .kubectl()
-        .args(["create", "sa", "robot", "-n", "rbac"]));
+    ok(plane.kubectl().args(["create", "sa", "robot", "-n", "rbac"]));
     let kubeconfig = plane.kubeconfig_for("rbac", "robot").unwrap();
     let create = || {
         // no namespace: the kubeconfig has it
         let arguments = ["create", "configmap", "mine"];
-        run(plane
-            .kubectl()
-            .env("KUBECONFIG", &kubeconfig)
-            .args(arguments))
+        run(plane.kubectl().env("KUBECONFIG", &kubeconfig).args(arguments))
     };
     assert!(!create().status.success());
     allow(plane, "rbac");
@@ -193,9 +177,7 @@ fn deleted_namespaces_go() {
     }
     ok(plane.kubectl().args(["create", "ns", "short-lived"]));
     // waits until it is gone
-    ok(plane
-        .kubectl()
-        .args(["delete", "ns", "short-lived", "--timeout=120s"]));
+    ok(plane.kubectl().args(["delete", "ns", "short-lived", "--timeout=120s"]));
 }
 
 /// Not a test of its own: what `a_killed_test_process_leaves_nothing` runs and kills.
@@ -257,11 +239,7 @@ fn killed_while_it_starts_it_leaves_nothing() {
     let temp = Temp::new("starting");
     let mut child = binary(&["up"]).env("TMPDIR", &temp.0).spawn().unwrap();
     // the API server is there, but not ready yet
-    wait_for("kube-apiserver", || {
-        processes(&temp.0)
-            .iter()
-            .any(|line| line.contains("--secure-port"))
-    });
+    wait_for("kube-apiserver", || processes(&temp.0).iter().any(|line| line.contains("--secure-port")));
     child.kill().unwrap();
     child.wait().unwrap();
     temp.wait_until_nothing_is_left();
@@ -303,12 +281,7 @@ fn sigterm_ends_up_but_a_named_directory_stays() {
 
 #[test]
 fn bad_arguments_are_refused_in_one_line() {
-    for arguments in [
-        &[][..],
-        &["down"],
-        &["up", "--no-such-flag"],
-        &["kubeconfig", "--namespace", "a"],
-    ] {
+    for arguments in [&[][..], &["down"], &["up", "--no-such-flag"], &["kubeconfig", "--namespace", "a"]] {
         let output = run(&mut binary(arguments));
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
@@ -321,12 +294,7 @@ fn bad_arguments_are_refused_in_one_line() {
 fn help_is_no_error() {
     let mut child = binary(&["--help"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut text = String::new();
-    child
-        .stdout
-        .take()
-        .unwrap()
-        .read_to_string(&mut text)
-        .unwrap();
+    child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
     assert!(child.wait().unwrap().success());
     assert!(text.contains("kubeconfig"), "{text}");
 }

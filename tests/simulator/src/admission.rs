@@ -46,10 +46,7 @@ impl Buckets {
         else {
             return true;
         };
-        let full = || Bucket {
-            tokens: burst,
-            filled: now,
-        };
+        let full = || Bucket { tokens: burst, filled: now };
         let bucket = self.by_key.entry(key.to_owned()).or_insert_with(full);
         let gained = now.since(bucket.filled).as_secs_f64() * per_second;
         bucket.tokens = (bucket.tokens + gained).min(burst);
@@ -64,12 +61,7 @@ impl Buckets {
 
 impl World {
     /// The account a call acts for, or why it may not.
-    pub fn admit(
-        &mut self,
-        key: &str,
-        operation: Operation,
-        now: Moment,
-    ) -> Result<String, Answer> {
+    pub fn admit(&mut self, key: &str, operation: Operation, now: Moment) -> Result<String, Answer> {
         let throttle = self.settings.throttle.as_ref();
         if !self.buckets.admits(throttle, key, now) {
             return Err(self.throttled(now));
@@ -77,16 +69,12 @@ impl World {
         let refused = || Answer::error(self.settings.refused_key, "Invalid API key");
         let Some(keys) = &self.settings.keys else {
             let known = key.starts_with("CCSB-");
-            return known
-                .then(|| DEFAULT_ACCOUNT.to_owned())
-                .ok_or_else(refused);
+            return known.then(|| DEFAULT_ACCOUNT.to_owned()).ok_or_else(refused);
         };
         let key = keys.get(key).ok_or_else(refused)?;
         let needed = permission(operation);
         match &key.permissions {
-            Some(some) if !some.contains(&needed) => {
-                Err(Answer::error(403, "Insufficient permissions"))
-            }
+            Some(some) if !some.contains(&needed) => Err(Answer::error(403, "Insufficient permissions")),
             _ => Ok(key.account.clone()),
         }
     }

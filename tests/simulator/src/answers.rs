@@ -59,11 +59,7 @@ impl Answer {
     }
 
     pub const fn new(status: u16, body: Body) -> Self {
-        Self {
-            status,
-            body,
-            retry_after: None,
-        }
+        Self { status, body, retry_after: None }
     }
 
     /// An error in the form the framework gives it.
@@ -83,9 +79,7 @@ pub fn refusal(settings: &Settings, operation: Operation, refusal: Refusal) -> A
     match refusal {
         Refusal::Invalid(messages) => Answer::error(400, messages),
         Refusal::Refused(_, message) if as_ok => failure_as_ok(operation, &message),
-        Refusal::Http(status, message) | Refusal::Refused(status, message) => {
-            Answer::error(status, message)
-        }
+        Refusal::Http(status, message) | Refusal::Refused(status, message) => Answer::error(status, message),
         Refusal::UnknownVersion => match settings.unknown_id {
             _ if as_ok => failure_as_ok(operation, "Version not found"),
             UnknownId::Ok => failure_as_ok(operation, "Version not found"),
@@ -184,12 +178,7 @@ pub fn created(settings: &Settings, id: &str, shown: &str) -> Answer {
     Answer::raw(settings.create_status, text.into_bytes())
 }
 
-pub fn deployed(
-    settings: &Settings,
-    deployment: &str,
-    number: &str,
-    environment: Environment,
-) -> Answer {
+pub fn deployed(settings: &Settings, deployment: &str, number: &str, environment: Environment) -> Answer {
     let status = settings.deploy_status;
     match settings.deploy_answer {
         DeployAnswer::Empty => Answer::new(status, Body::Empty),

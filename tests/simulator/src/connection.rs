@@ -51,11 +51,7 @@ impl Listener for CuttableListener {
         let (stream, address) = Listener::accept(&mut self.listener).await;
         // answers are small and somebody is waiting; without it each costs up to 40 ms
         let _ = stream.set_nodelay(true);
-        let cuttable = CuttableStream {
-            stream,
-            own: Scissors::default(),
-            all: self.all.clone(),
-        };
+        let cuttable = CuttableStream { stream, own: Scissors::default(), all: self.all.clone() };
         (cuttable, address)
     }
 
@@ -92,11 +88,7 @@ impl AsyncRead for CuttableStream {
 }
 
 impl AsyncWrite for CuttableStream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.get_mut().whole()?.poll_write(context, bytes)
     }
 

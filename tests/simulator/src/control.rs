@@ -57,10 +57,7 @@ pub fn routes() -> Router<Arc<Service>> {
         .route("/_simulator/throttle", post(throttle))
         .route("/_simulator/hand/{chatbot}/versions", post(hand_create))
         .route("/_simulator/hand/{chatbot}/deploy", post(hand_deploy))
-        .route(
-            "/_simulator/hand/{chatbot}/versions/{version}",
-            delete(hand_delete),
-        )
+        .route("/_simulator/hand/{chatbot}/versions/{version}", delete(hand_delete))
 }
 
 async fn help() -> String {
@@ -75,10 +72,7 @@ async fn settings(State(service): State<Arc<Service>>) -> Json<Settings> {
     Json(service.world().settings.clone())
 }
 
-async fn patch_settings(
-    State(service): State<Arc<Service>>,
-    body: Bytes,
-) -> Result<Json<Settings>, Refused> {
+async fn patch_settings(State(service): State<Arc<Service>>, body: Bytes) -> Result<Json<Settings>, Refused> {
     let patch = parse(&body)?;
     let mut world = service.world();
     let merged = world.settings.merged(&patch).map_err(bad_request)?;
@@ -141,9 +135,7 @@ async fn hand_create(
 ) -> Result<Json<LogEntry>, Refused> {
     let request: HandCreate = parse(&body)?;
     let description = request.description.as_deref();
-    let done = service
-        .world()
-        .hand_create(&chatbot, &request.name, description);
+    let done = service.world().hand_create(&chatbot, &request.name, description);
     done.map(Json).map_err(refused)
 }
 
@@ -163,9 +155,7 @@ async fn hand_deploy(
     let request: HandDeploy = parse(&body)?;
     let version = request.version_id.or(request.name);
     let version = version.ok_or_else(|| bad_request("versionId or name is needed".to_owned()))?;
-    let done = service
-        .world()
-        .hand_deploy(&chatbot, &version, request.environment);
+    let done = service.world().hand_deploy(&chatbot, &version, request.environment);
     done.map(Json).map_err(refused)
 }
 

@@ -168,9 +168,7 @@ pub fn after(kind: FaultKind, answer: Answer) -> Reply {
         FaultKind::Html502After => html(502, BAD_GATEWAY),
         FaultKind::Html504After => html(504, GATEWAY_TIMEOUT),
         FaultKind::CutAfter => Reply::Cut,
-        FaultKind::Garbage => {
-            Reply::Answer(Answer::raw(200, b"{\"versions\": [{\"id\": ".to_vec()))
-        }
+        FaultKind::Garbage => Reply::Answer(Answer::raw(200, b"{\"versions\": [{\"id\": ".to_vec())),
         FaultKind::Hang
         | FaultKind::Error500
         | FaultKind::Html502

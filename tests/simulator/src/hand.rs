@@ -78,11 +78,7 @@ impl World {
         let now = Moment::now();
         let account = self.account_by_hand(chatbot);
         self.delete((&account, chatbot, version), Actor::Hand, now)?;
-        self.record
-            .log
-            .last()
-            .cloned()
-            .ok_or(Refusal::UnknownVersion.into())
+        self.record.log.last().cloned().ok_or(Refusal::UnknownVersion.into())
     }
 
     // The account that has the chatbot; for a new chatbot the first account there is.
@@ -91,9 +87,6 @@ impl World {
             return account.to_owned();
         }
         let first = self.settings.keys.iter().flatten().next();
-        first.map_or_else(
-            || crate::admission::DEFAULT_ACCOUNT.to_owned(),
-            |(_, key)| key.account.clone(),
-        )
+        first.map_or_else(|| crate::admission::DEFAULT_ACCOUNT.to_owned(), |(_, key)| key.account.clone())
     }
 }

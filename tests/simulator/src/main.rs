@@ -29,12 +29,7 @@ struct Arguments {
 async fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error)
-            if matches!(
-                error.kind(),
-                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
-            ) =>
-        {
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             print!("{error}");
             return ExitCode::SUCCESS;
         }
@@ -75,15 +70,11 @@ fn settings(arguments: &Arguments) -> Result<Settings, String> {
     if let Some(file) = &arguments.settings_file {
         let named = |error: String| format!("{}: {error}", file.display());
         let text = std::fs::read_to_string(file).map_err(|e| named(e.to_string()))?;
-        settings = settings
-            .merged(&json(&text).map_err(named)?)
-            .map_err(named)?;
+        settings = settings.merged(&json(&text).map_err(named)?).map_err(named)?;
     }
     if let Some(text) = &arguments.settings {
         let named = |error: String| format!("--settings: {error}");
-        settings = settings
-            .merged(&json(text).map_err(named)?)
-            .map_err(named)?;
+        settings = settings.merged(&json(text).map_err(named)?).map_err(named)?;
     }
     Ok(settings)
 }

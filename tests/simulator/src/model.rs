@@ -51,20 +51,14 @@ pub struct Moment {
 
 impl Moment {
     pub fn now() -> Self {
-        Self {
-            steady: Instant::now(),
-            wall: Timestamp::now(),
-        }
+        Self { steady: Instant::now(), wall: Timestamp::now() }
     }
 
     /// So much later, or `None` beyond what clocks can show, which is as good as never.
     pub fn after_ms(self, ms: u64) -> Option<Self> {
         Some(Self {
             steady: self.steady.checked_add(Duration::from_millis(ms))?,
-            wall: self
-                .wall
-                .checked_add(SignedDuration::from_millis(i64::try_from(ms).ok()?))
-                .ok()?,
+            wall: self.wall.checked_add(SignedDuration::from_millis(i64::try_from(ms).ok()?)).ok()?,
         })
     }
 

@@ -90,22 +90,11 @@ impl World {
             start(&self.settings, bot, &id, environment, rng, now)?;
         }
         let version = bot.find(&id).ok_or(Refusal::UnknownVersion)?;
-        Ok(entry(
-            Operation::Create,
-            chatbot,
-            version,
-            environment,
-            Actor::Api,
-        ))
+        Ok(entry(Operation::Create, chatbot, version, environment, Actor::Api))
     }
 
     /// Deletes a version, whoever asks for it.
-    pub fn delete(
-        &mut self,
-        (account, chatbot, id): (&str, &str, &str),
-        by: Actor,
-        now: Moment,
-    ) -> Done {
+    pub fn delete(&mut self, (account, chatbot, id): (&str, &str, &str), by: Actor, now: Moment) -> Done {
         let bot = self.bots.open(&self.settings, account, chatbot, now)?;
         if self.settings.delete_live == DeleteLive::Refused && bot.is_live(id) {
             let why = "Version is deployed and cannot be deleted";
@@ -120,8 +109,7 @@ impl World {
 
     fn deploy(&mut self, place: (&str, &str, &str), body: &Bytes, now: Moment) -> Done {
         let environment = requests::deploy(body).map_err(Refusal::Invalid)?;
-        let (deployed, _) =
-            self.roll_out(Operation::Deploy, place, environment, Actor::Api, now)?;
+        let (deployed, _) = self.roll_out(Operation::Deploy, place, environment, Actor::Api, now)?;
         let (deployment, number) = (&deployed.deployment, &deployed.number);
         let answer = answers::deployed(&self.settings, deployment, number, environment);
         Ok((answer, true))
@@ -185,20 +173,13 @@ fn start(
     let version = bot.find(id).ok_or(Refusal::UnknownVersion)?;
     let doomed = |failing: &String| *failing == version.name || *failing == version.id;
     let fails = settings.rollout == Rollout::Fails || settings.failing_rollouts.iter().any(doomed);
-    let due = if fails {
-        None
-    } else {
-        now.after_ms(settings.rollout_ms)
-    };
+    let due = if fails { None } else { now.after_ms(settings.rollout_ms) };
     let what = Deployed {
         deployment: new_id("dpl", rng),
         version: version.id.clone(),
         number: version.number.clone(),
     };
-    let pending = Pending {
-        what: what.clone(),
-        due,
-    };
+    let pending = Pending { what: what.clone(), due };
     bot.start(environment, pending, now);
     Ok(what)
 }

@@ -65,11 +65,7 @@ pub fn rollback(body: &[u8], accepted: &RollbackBody) -> Result<Option<Environme
     if known.contains(&"environment") && fields.get("environment").is_some_and(|e| !e.is_null()) {
         environment = one_of(&fields, &Environment::STAGES, &mut wrong);
     }
-    if wrong.is_empty() {
-        Ok(environment)
-    } else {
-        Err(wrong)
-    }
+    if wrong.is_empty() { Ok(environment) } else { Err(wrong) }
 }
 
 // No body at all reads as an empty object.
@@ -86,9 +82,7 @@ fn object(body: &[u8]) -> Result<Map<String, Value>, Complaints> {
 
 fn strangers(fields: &Map<String, Value>, known: &[&str]) -> Complaints {
     let strange = fields.keys().filter(|key| !known.contains(&key.as_str()));
-    strange
-        .map(|key| format!("property {key} should not exist"))
-        .collect()
+    strange.map(|key| format!("property {key} should not exist")).collect()
 }
 
 fn one_of(
@@ -100,10 +94,7 @@ fn one_of(
     let found = accepted.iter().find(|e| Some(e.name()) == given);
     if found.is_none() {
         let names: Vec<&str> = accepted.iter().map(|e| e.name()).collect();
-        wrong.push(format!(
-            "environment must be one of the following values: {}",
-            names.join(", ")
-        ));
+        wrong.push(format!("environment must be one of the following values: {}", names.join(", ")));
     }
     found.copied()
 }

@@ -22,14 +22,8 @@ pub fn routes() -> Router<Arc<Service>> {
     Router::new()
         .route("/v1/chatbots/{chatbot}/versions", get(list).post(create))
         .route("/v1/chatbots/{chatbot}/versions/{version}", delete(remove))
-        .route(
-            "/v1/chatbots/{chatbot}/versions/{version}/deploy",
-            post(deploy),
-        )
-        .route(
-            "/v1/chatbots/{chatbot}/versions/{version}/rollback",
-            post(rollback),
-        )
+        .route("/v1/chatbots/{chatbot}/versions/{version}/deploy", post(deploy))
+        .route("/v1/chatbots/{chatbot}/versions/{version}/rollback", post(rollback))
         .route("/v1/chatbots/{chatbot}/deployments/status", get(status))
         .fallback(nothing_here)
         .method_not_allowed_fallback(nothing_here)
@@ -45,14 +39,8 @@ struct Door {
 impl FromRequestParts<Arc<Service>> for Door {
     type Rejection = Infallible;
 
-    async fn from_request_parts(
-        parts: &mut Parts,
-        service: &Arc<Service>,
-    ) -> Result<Self, Self::Rejection> {
-        let key = parts
-            .headers
-            .get(KEY_HEADER)
-            .and_then(|key| key.to_str().ok());
+    async fn from_request_parts(parts: &mut Parts, service: &Arc<Service>) -> Result<Self, Self::Rejection> {
+        let key = parts.headers.get(KEY_HEADER).and_then(|key| key.to_str().ok());
         let connection = parts.extensions.get::<ConnectInfo<Scissors>>();
         Ok(Self {
             service: Arc::clone(service),
@@ -70,13 +58,7 @@ impl Door {
         version: Option<String>,
         body: Bytes,
     ) -> Response {
-        let call = Call {
-            operation,
-            chatbot,
-            version,
-            key: self.key,
-            body,
-        };
+        let call = Call { operation, chatbot, version, key: self.key, body };
         match self.service.answer(call).await {
             Reply::Answer(answer) => answer.into_response(),
             Reply::Cut => {
@@ -110,8 +92,7 @@ fn typed(status: StatusCode, content: &'static str, body: impl IntoResponse) -> 
 }
 
 async fn list(door: Door, Path(chatbot): Path<String>) -> Response {
-    door.call(Operation::List, chatbot, None, Bytes::new())
-        .await
+    door.call(Operation::List, chatbot, None, Bytes::new()).await
 }
 
 async fn create(door: Door, Path(chatbot): Path<String>, body: Bytes) -> Response {
@@ -119,26 +100,19 @@ async fn create(door: Door, Path(chatbot): Path<String>, body: Bytes) -> Respons
 }
 
 async fn remove(door: Door, Path((chatbot, id)): Path<(String, String)>) -> Response {
-    door.call(Operation::Delete, chatbot, Some(id), Bytes::new())
-        .await
+    door.call(Operation::Delete, chatbot, Some(id), Bytes::new()).await
 }
 
 async fn deploy(door: Door, Path((chatbot, id)): Path<(String, String)>, body: Bytes) -> Response {
     door.call(Operation::Deploy, chatbot, Some(id), body).await
 }
 
-async fn rollback(
-    door: Door,
-    Path((chatbot, id)): Path<(String, String)>,
-    body: Bytes,
-) -> Response {
-    door.call(Operation::Rollback, chatbot, Some(id), body)
-        .await
+async fn rollback(door: Door, Path((chatbot, id)): Path<(String, String)>, body: Bytes) -> Response {
+    door.call(Operation::Rollback, chatbot, Some(id), body).await
 }
 
 async fn status(door: Door, Path(chatbot): Path<String>) -> Response {
-    door.call(Operation::Status, chatbot, None, Bytes::new())
-        .await
+    door.call(Operation::Status, chatbot, None, Bytes::new()).await
 }
 
 async fn nothing_here(State(_): State<Arc<Service>>, method: Method, uri: Uri) -> Response {

@@ -61,9 +61,7 @@ impl Service {
             era: 0,
         };
         world.apply(settings);
-        Arc::new(Self {
-            world: Mutex::new(world),
-        })
+        Arc::new(Self { world: Mutex::new(world) })
     }
 
     pub fn world(&self) -> MutexGuard<'_, World> {

@@ -258,12 +258,7 @@ pub struct Throttle {
 
 impl Default for Throttle {
     fn default() -> Self {
-        Self {
-            answer: 429,
-            retry_after: RetryAfter::Seconds,
-            per_second: None,
-            burst: 1,
-        }
+        Self { answer: 429, retry_after: RetryAfter::Seconds, per_second: None, burst: 1 }
     }
 }
 

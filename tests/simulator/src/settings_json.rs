@@ -10,10 +10,7 @@ pub const ACCEPTED: &[(&str, &str)] = &[
     ("createStatus", "200 | 201"),
     ("deployAnswer", "empty | object | detail"),
     ("deployStatus", "200 | 201 | 202"),
-    (
-        "rollbackBody",
-        "environment | none | {\"requires\": \"<property>\"}",
-    ),
+    ("rollbackBody", "environment | none | {\"requires\": \"<property>\"}"),
     ("rollbackActs", "environment | workingCopy"),
     ("rollbackAvailable", "true | false"),
     ("rollbackMissingStatus", "404 | 405"),
@@ -60,8 +57,7 @@ impl Settings {
     /// # Errors
     /// One line that names the key and what it accepts.
     pub fn from_json(text: &str) -> Result<Self, String> {
-        let patch =
-            serde_json::from_str(text).map_err(|e| format!("settings are not JSON: {e}"))?;
+        let patch = serde_json::from_str(text).map_err(|e| format!("settings are not JSON: {e}"))?;
         Self::default().merged(&patch)
     }
 
@@ -89,10 +85,7 @@ impl Settings {
 fn check_key(key: &str, value: &Value) -> Result<(), String> {
     let Some((_, accepted)) = ACCEPTED.iter().find(|(known, _)| *known == key) else {
         let known: Vec<&str> = ACCEPTED.iter().map(|(known, _)| *known).collect();
-        return Err(format!(
-            "unknown setting {key}; accepted: {}",
-            known.join(", ")
-        ));
+        return Err(format!("unknown setting {key}; accepted: {}", known.join(", ")));
     };
     let alone = Map::from_iter([(key.to_owned(), value.clone())]);
     serde_json::from_value::<Settings>(Value::Object(alone))
@@ -117,19 +110,12 @@ fn check_ranges(settings: &Settings) -> Result<(), String> {
     }
     for fault in &settings.faults {
         if !(0.0..=1.0).contains(&fault.probability) {
-            return Err(format!(
-                "probability {} is not from 0 to 1",
-                fault.probability
-            ));
+            return Err(format!("probability {} is not from 0 to 1", fault.probability));
         }
     }
     Ok(())
 }
 
 fn one_of(status: u16, accepted: &[u16]) -> Result<(), String> {
-    if accepted.contains(&status) {
-        Ok(())
-    } else {
-        Err(format!("{status} is not accepted"))
-    }
+    if accepted.contains(&status) { Ok(()) } else { Err(format!("{status} is not accepted")) }
 }

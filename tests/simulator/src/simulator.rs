@@ -55,18 +55,9 @@ impl Simulator {
         let service = Service::new(settings);
         let all = Scissors::default();
         let (running, stopped) = watch::channel(());
-        let listener = CuttableListener {
-            listener,
-            all: all.clone(),
-        };
+        let listener = CuttableListener { listener, all: all.clone() };
         tokio::spawn(serve(listener, Arc::clone(&service), stopped));
-        Ok(Self {
-            service,
-            address,
-            all,
-            running: Some(running),
-            thread: None,
-        })
+        Ok(Self { service, address, all, running: Some(running), thread: None })
     }
 
     /// Starts one on a runtime and thread of its own, so that it outlives the runtime of a test
@@ -75,14 +66,10 @@ impl Simulator {
     /// # Errors
     /// If it cannot listen.
     pub fn start_on_thread(settings: Settings) -> io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (started, start) = mpsc::channel();
         let run = move || runtime.block_on(run_until_dropped(settings, &started));
-        let thread = std::thread::Builder::new()
-            .name("simulator".to_owned())
-            .spawn(run)?;
+        let thread = std::thread::Builder::new().name("simulator".to_owned()).spawn(run)?;
         let mut simulator = start.recv().map_err(io::Error::other)??;
         simulator.thread = Some(thread);
         Ok(simulator)
@@ -152,9 +139,7 @@ impl Simulator {
     /// The truth about one chatbot, of the first account that has it.
     #[must_use]
     pub fn chatbot(&self, chatbot: &str) -> Option<ChatbotState> {
-        self.state()
-            .into_iter()
-            .find(|state| state.chatbot == chatbot)
+        self.state().into_iter().find(|state| state.chatbot == chatbot)
     }
 
     /// Forgets versions, log, counters and calls; the settings are those of the start again.
@@ -177,9 +162,7 @@ impl Simulator {
         version: &str,
         environment: Environment,
     ) -> Result<LogEntry, HandError> {
-        self.service
-            .world()
-            .hand_deploy(chatbot, version, environment)
+        self.service.world().hand_deploy(chatbot, version, environment)
     }
 
     /// Somebody creates a version in the vendor's user interface.
@@ -215,14 +198,8 @@ impl Drop for Simulator {
 }
 
 // Idle connections are closed at the end; the others break at their next byte.
-async fn serve(
-    listener: CuttableListener,
-    service: Arc<Service>,
-    mut stopped: watch::Receiver<()>,
-) {
-    let app = routes::routes()
-        .merge(control::routes())
-        .with_state(service);
+async fn serve(listener: CuttableListener, service: Arc<Service>, mut stopped: watch::Receiver<()>) {
+    let app = routes::routes().merge(control::routes()).with_state(service);
     let app = app.into_make_service_with_connect_info::<Scissors>();
     let until_stopped = async move {
         let _ = stopped.changed().await;

@@ -20,10 +20,7 @@ fn any_key_of_the_right_form_is_the_same_account() {
     for wrong in ["", "nonsense"] {
         keyed(&mut service, wrong);
         let answer = service.get("/v1/chatbots/bot/versions");
-        assert_eq!(
-            (answer.status, &answer.json()["error"]),
-            (401, &json!("Unauthorized"))
-        );
+        assert_eq!((answer.status, &answer.json()["error"]), (401, &json!("Unauthorized")));
     }
 }
 
@@ -50,12 +47,7 @@ fn configured_keys_are_the_only_ones_and_accounts_are_apart() {
     assert_eq!(service.versions().len(), 1);
     keyed(&mut service, "CCSB-one");
     assert!(service.versions().is_empty());
-    let accounts: Vec<String> = service
-        .simulator
-        .state()
-        .into_iter()
-        .map(|s| s.account)
-        .collect();
+    let accounts: Vec<String> = service.simulator.state().into_iter().map(|s| s.account).collect();
     assert_eq!(accounts, ["one", "two"]);
 }
 
@@ -79,19 +71,12 @@ fn every_operation_needs_its_permission() {
             ("list", service.get("/v1/chatbots/bot/versions")),
             ("create", service.create("b", "dev")),
             ("deploy", service.deploy(&id, "prod")),
-            (
-                "rollback",
-                service.rollback(&id, json!({"environment": "prod"})),
-            ),
+            ("rollback", service.rollback(&id, json!({"environment": "prod"}))),
             ("status", service.status()),
             ("delete", service.delete(&id)),
         ];
         for (operation, answer) in answers {
-            assert_eq!(
-                answer.status == 403,
-                operation != allowed,
-                "{operation} by {allowed}"
-            );
+            assert_eq!(answer.status == 403, operation != allowed, "{operation} by {allowed}");
         }
     }
 }
@@ -119,16 +104,10 @@ fn throttled_calls_do_nothing_and_are_counted() {
     let service = Service::with(json!({"throttle": {"perSecond": 0.0001, "burst": 1}}));
     assert_eq!(service.create("a", "dev").status, 200);
     let answer = service.create("b", "dev");
-    assert_eq!(
-        (answer.status, &answer.json()["error"]),
-        (429, &json!("Too Many Requests"))
-    );
+    assert_eq!((answer.status, &answer.json()["error"]), (429, &json!("Too Many Requests")));
     assert_eq!(service.effects(), ["create"]);
     let creates = service.simulator.counters().create;
-    assert_eq!(
-        (creates.calls, creates.took_effect, creates.by_status["429"]),
-        (2, 1, 1)
-    );
+    assert_eq!((creates.calls, creates.took_effect, creates.by_status["429"]), (2, 1, 1));
 }
 
 #[test]
@@ -179,16 +158,9 @@ fn everything_can_be_throttled_for_a_while() {
     service.simulator.throttle_for(Duration::from_mins(1));
     assert_eq!(service.status().status, 429);
     service.simulator.throttle_for(Duration::ZERO);
-    service
-        .simulator
-        .settings(|settings| settings.throttle_for_ms = 60_000);
+    service.simulator.settings(|settings| settings.throttle_for_ms = 60_000);
     assert_eq!(service.status().status, 429);
-    assert_eq!(
-        service
-            .simulator
-            .settings(|settings| settings.throttle_for_ms),
-        0
-    );
+    assert_eq!(service.simulator.settings(|settings| settings.throttle_for_ms), 0);
 }
 
 #[test]
@@ -207,10 +179,7 @@ fn latency_does_not_lose_the_call_of_a_client_that_gives_up() {
     let start = Instant::now();
     assert_eq!(service.status().status, 200);
     assert!(start.elapsed() >= Duration::from_millis(40));
-    service.simulator.set(Settings {
-        latency_ms: 200,
-        ..Settings::default()
-    });
+    service.simulator.set(Settings { latency_ms: 200, ..Settings::default() });
     service.send_and_leave(&json!({"name": "a", "environment": "dev"}));
     assert!(service.effects().is_empty());
     eventually("it takes effect", || service.effects() == ["create"]);

@@ -9,10 +9,7 @@ fn a_version_carries_every_field() {
     let service = Service::friendly();
     let answer = service.create("Version 1.2.4", "test");
     assert_eq!(answer.status, 200);
-    assert_eq!(
-        answer.header("content-type"),
-        Some("application/json; charset=utf-8")
-    );
+    assert_eq!(answer.header("content-type"), Some("application/json; charset=utf-8"));
     let version = answer.json()["version"].clone();
     assert_eq!(service.versions(), std::slice::from_ref(&version));
     let id = version["id"].as_str().unwrap();
@@ -46,10 +43,7 @@ fn create_answer_has_five_forms() {
     let (answer, newest) = create("id");
     assert_eq!(answer.json(), json!({"id": newest["id"]}));
     let (answer, newest) = create("empty");
-    assert_eq!(
-        (answer.body.as_str(), &newest["name"]),
-        ("", &json!("empty"))
-    );
+    assert_eq!((answer.body.as_str(), &newest["name"]), ("", &json!("empty")));
 }
 
 #[test]

@@ -7,10 +7,7 @@ use crate::client::request;
 
 fn program(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_simulator"));
-    command
-        .args(arguments)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
@@ -19,21 +16,13 @@ fn started(arguments: &[&str]) -> (Child, String) {
     let mut line = String::new();
     let mut output = BufReader::new(child.stdout.as_mut().unwrap());
     output.read_line(&mut line).unwrap();
-    let url = line
-        .trim_end()
-        .strip_prefix("listening on http://127.0.0.1:");
+    let url = line.trim_end().strip_prefix("listening on http://127.0.0.1:");
     (child, format!("127.0.0.1:{}", url.expect("the one line")))
 }
 
 fn ended(mut child: Child, signal: &str) -> Option<i32> {
     let id = child.id().to_string();
-    assert!(
-        Command::new("kill")
-            .args([signal, &id])
-            .status()
-            .unwrap()
-            .success()
-    );
+    assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
     child.wait().unwrap().code()
 }
 
@@ -56,8 +45,7 @@ fn it_listens_and_ends_well_on_both_signals() {
 fn it_takes_settings_from_a_file_and_from_its_arguments() {
     let path = std::env::temp_dir().join(format!("simulator-{}.json", std::process::id()));
     let mut file = std::fs::File::create(&path).unwrap();
-    file.write_all(br#"{"createStatus": 201, "rolloutMs": 7}"#)
-        .unwrap();
+    file.write_all(br#"{"createStatus": 201, "rolloutMs": 7}"#).unwrap();
     let name = path.to_str().unwrap();
     let arguments = ["--settings-file", name, "--settings", r#"{"rolloutMs": 8}"#];
     let (child, address) = started(&arguments);
@@ -79,17 +67,9 @@ fn wrong_arguments_end_with_2_and_one_line() {
         (&["--settings-file", "/nowhere/at/all"], "/nowhere/at/all"),
     ];
     for (arguments, named) in wrong {
-        let Output {
-            status,
-            stdout,
-            stderr,
-        } = program(arguments).output().unwrap();
+        let Output { status, stdout, stderr } = program(arguments).output().unwrap();
         let text = String::from_utf8(stderr).unwrap();
-        assert_eq!(
-            (status.code(), text.lines().count()),
-            (Some(2), 1),
-            "{text}"
-        );
+        assert_eq!((status.code(), text.lines().count()), (Some(2), 1), "{text}");
         assert!(text.contains(named) && stdout.is_empty(), "{text}");
     }
 }
@@ -98,9 +78,5 @@ fn wrong_arguments_end_with_2_and_one_line() {
 fn help_is_no_error() {
     let output = program(&["--help"]).output().unwrap();
     assert_eq!(output.status.code(), Some(0));
-    assert!(
-        String::from_utf8(output.stdout)
-            .unwrap()
-            .contains("--settings-file")
-    );
+    assert!(String::from_utf8(output.stdout).unwrap().contains("--settings-file"));
 }

@@ -65,11 +65,7 @@ impl Service {
         let bytes = self.bytes(method, path, body);
         let text = String::from_utf8(bytes).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").expect("an HTTP answer");
-        Answer {
-            status: head[9..12].parse().unwrap(),
-            head: head.to_owned(),
-            body: body.to_owned(),
-        }
+        Answer { status: head[9..12].parse().unwrap(), head: head.to_owned(), body: body.to_owned() }
     }
 
     pub fn post(&self, path: &str, body: Value) -> Answer {
@@ -126,12 +122,7 @@ impl Service {
         let calls = || self.simulator.counters().total_calls();
         let before = calls();
         let mut stream = TcpStream::connect(self.simulator.address()).unwrap();
-        let text = text(
-            &self.key,
-            "POST",
-            "/v1/chatbots/bot/versions",
-            &body.to_string(),
-        );
+        let text = text(&self.key, "POST", "/v1/chatbots/bot/versions", &body.to_string());
         stream.write_all(text.as_bytes()).unwrap();
         eventually("the call arrives", || calls() > before);
     }
@@ -140,20 +131,12 @@ impl Service {
     pub fn effects(&self) -> Vec<String> {
         let log = serde_json::to_value(self.simulator.log()).unwrap();
         let entries = log.as_array().unwrap().iter();
-        entries
-            .map(|entry| entry["operation"].as_str().unwrap().to_owned())
-            .collect()
+        entries.map(|entry| entry["operation"].as_str().unwrap().to_owned()).collect()
     }
 }
 
 /// Sends one request and reads until the other side ends the connection.
-pub fn request(
-    address: SocketAddr,
-    key: &str,
-    method: &str,
-    path: &str,
-    body: &str,
-) -> io::Result<Vec<u8>> {
+pub fn request(address: SocketAddr, key: &str, method: &str, path: &str, body: &str) -> io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(text(key, method, path, body).as_bytes())?;

@@ -18,10 +18,7 @@ fn settings_are_merged_key_by_key() {
     service.patch(json!({"rolloutMs": 5}));
     service.patch(json!({"listDelayMs": 6, "createAnswer": "bare"}));
     let shown = service.get("/_simulator/settings").json();
-    assert_eq!(
-        (&shown["rolloutMs"], &shown["listDelayMs"]),
-        (&json!(5), &json!(6))
-    );
+    assert_eq!((&shown["rolloutMs"], &shown["listDelayMs"]), (&json!(5), &json!(6)));
     assert_eq!(shown["createAnswer"], "bare");
     assert_eq!(service.simulator.settings(|s| s.rollout_ms), 5);
     service.patch(shown.clone());
@@ -46,17 +43,9 @@ fn wrong_settings_are_refused_with_what_is_accepted() {
         ("throttle", json!({"burst": 0}), "at least 1"),
         ("throttle", json!({"rate": 1}), "perSecond"),
         ("faults", json!([{"kind": "explode"}]), "lateEffect"),
-        (
-            "faults",
-            json!([{"kind": "cut", "probability": 2}]),
-            "0 to 1",
-        ),
+        ("faults", json!([{"kind": "cut", "probability": 2}]), "0 to 1"),
         ("faults", json!([{"kind": "cut", "oftn": 2}]), "times"),
-        (
-            "keys",
-            json!({"CCSB-x": {"account": "a", "permissions": ["all"]}}),
-            "chatbots.versions.list",
-        ),
+        ("keys", json!({"CCSB-x": {"account": "a", "permissions": ["all"]}}), "chatbots.versions.list"),
     ];
     for (key, value, accepted) in wrong {
         let line = refused(&service, json!({key: value}));
@@ -70,10 +59,7 @@ fn wrong_settings_are_refused_with_what_is_accepted() {
 fn an_unknown_setting_is_named_and_nothing_is_changed() {
     let service = Service::friendly();
     let line = refused(&service, json!({"createAnser": "bare", "rolloutMs": 3}));
-    assert!(
-        line.contains("createAnser;") && line.contains("createAnswer"),
-        "{line}"
-    );
+    assert!(line.contains("createAnser;") && line.contains("createAnswer"), "{line}");
     assert_eq!(service.simulator.settings(|s| s.rollout_ms), 0);
 }
 
@@ -91,10 +77,7 @@ fn the_help_names_every_route_and_setting() {
     let help = service.get("/_simulator/").body;
     assert_eq!(service.get("/_simulator").body, help);
     let keys = settings.as_object().unwrap().keys();
-    for word in keys
-        .map(String::as_str)
-        .chain(["log", "counters", "calls", "state", "reset"])
-    {
+    for word in keys.map(String::as_str).chain(["log", "counters", "calls", "state", "reset"]) {
         assert!(help.contains(word), "{word}");
     }
 }
@@ -111,21 +94,14 @@ fn the_log_tells_what_took_effect_in_order() {
     service.delete(&other);
     let log = service.get("/_simulator/log").json();
     let column = |name: &str| -> Vec<Value> {
-        log.as_array()
-            .unwrap()
-            .iter()
-            .map(|entry| entry[name].clone())
-            .collect()
+        log.as_array().unwrap().iter().map(|entry| entry[name].clone()).collect()
     };
     assert_eq!(column("sequence"), [1, 2, 3, 4, 5, 6]);
     let operations = ["create", "create", "deploy", "rollback", "create", "delete"];
     assert_eq!(column("operation"), operations);
     let environments = json!(["dev", "test", "prod", "test", "dev", null]);
     assert_eq!(json!(column("environment")), environments);
-    assert_eq!(
-        column("versionNumber"),
-        ["1.0", "1.1", "1.0", "1.0", "1.2", "1.2"]
-    );
+    assert_eq!(column("versionNumber"), ["1.0", "1.1", "1.0", "1.0", "1.2", "1.2"]);
     assert_eq!(column("name"), ["a", "b", "a", "a", "c", "c"]);
     assert_eq!(
         (&log[2]["version"], &log[2]["chatbot"], &log[2]["by"]),
@@ -147,14 +123,8 @@ fn counters_and_calls_tell_every_call() {
     let creates = json!({"calls": 2, "tookEffect": 1, "byStatus": {"200": 1, "400": 1}});
     assert_eq!(counters["create"], creates);
     assert_eq!(counters["list"]["calls"], 2);
-    assert_eq!(
-        counters["status"],
-        json!({"calls": 0, "tookEffect": 0, "byStatus": {}})
-    );
-    assert_eq!(
-        counters["listCallsByChatbot"],
-        json!({"bot": 1, "other": 1})
-    );
+    assert_eq!(counters["status"], json!({"calls": 0, "tookEffect": 0, "byStatus": {}}));
+    assert_eq!(counters["listCallsByChatbot"], json!({"bot": 1, "other": 1}));
     assert_eq!(service.simulator.counters().total_calls(), 5);
     let calls = service.get("/_simulator/calls").json();
     let mut last = calls[4].clone();
@@ -167,20 +137,15 @@ fn counters_and_calls_tell_every_call() {
 
 #[test]
 fn the_state_tells_the_truth_behind_the_settings() {
-    let hiding = json!({"descriptions": "missing", "versionNumberField": "missing", "deployedField": "missing"});
+    let hiding =
+        json!({"descriptions": "missing", "versionNumberField": "missing", "deployedField": "missing"});
     let service = Service::with(hiding);
     let id = service.created("a");
     service.deploy(&id, "prod");
     let state = service.get("/_simulator/state").json();
-    assert_eq!(
-        (&state[0]["chatbot"], &state[0]["account"]),
-        (&json!("bot"), &json!("default"))
-    );
+    assert_eq!((&state[0]["chatbot"], &state[0]["account"]), (&json!("bot"), &json!("default")));
     let version = &state[0]["versions"][0];
-    assert_eq!(
-        (&version["description"], &version["versionNumber"]),
-        (&json!("as told"), &json!("1.0"))
-    );
+    assert_eq!((&version["description"], &version["versionNumber"]), (&json!("as told"), &json!("1.0")));
     assert!(version["deployed"].is_string());
     assert_eq!(state[0]["prod"]["live"]["version"], id);
     assert_eq!(state[0]["test"], json!({"live": null, "pending": null}));
@@ -190,12 +155,7 @@ fn the_state_tells_the_truth_behind_the_settings() {
 fn reset_forgets_everything_and_settings_if_asked() {
     let service = Service::with(json!({"createStatus": 201}));
     service.created("a");
-    assert_eq!(
-        service
-            .call("POST", "/_simulator/reset?keepSettings=true", None)
-            .status,
-        204
-    );
+    assert_eq!(service.call("POST", "/_simulator/reset?keepSettings=true", None).status, 204);
     assert_eq!(service.simulator.counters().total_calls(), 0);
     assert!(service.simulator.log().is_empty() && service.simulator.calls().is_empty());
     assert!(service.versions().is_empty());
@@ -215,30 +175,15 @@ fn hands_act_past_keys_throttles_and_faults() {
     let body = json!({"name": "by hand", "description": "d"});
     let created = service.post("/_simulator/hand/bot/versions", body).json();
     let id = created["version"].as_str().unwrap();
-    assert_eq!(
-        (&created["by"], &created["environment"]),
-        (&json!("hand"), &json!(null))
-    );
+    assert_eq!((&created["by"], &created["environment"]), (&json!("hand"), &json!(null)));
     let deploy = |body: Value| service.post("/_simulator/hand/bot/deploy", body).status;
     assert_eq!(deploy(json!({"versionId": id, "environment": "test"})), 200);
-    assert_eq!(
-        deploy(json!({"name": "by hand", "environment": "prod"})),
-        200
-    );
-    assert_eq!(
-        deploy(json!({"name": "nobody", "environment": "prod"})),
-        404
-    );
-    assert_eq!(
-        deploy(json!({"name": "by hand", "environment": "dev"})),
-        400
-    );
+    assert_eq!(deploy(json!({"name": "by hand", "environment": "prod"})), 200);
+    assert_eq!(deploy(json!({"name": "nobody", "environment": "prod"})), 404);
+    assert_eq!(deploy(json!({"name": "by hand", "environment": "dev"})), 400);
     assert_eq!(deploy(json!({"environment": "prod"})), 400);
     let state = service.simulator.chatbot("bot").unwrap();
-    assert_eq!(
-        (state.account.as_str(), state.live(Environment::Prod)),
-        ("mine", Some(id))
-    );
+    assert_eq!((state.account.as_str(), state.live(Environment::Prod)), ("mine", Some(id)));
     let path = format!("/_simulator/hand/bot/versions/{id}");
     assert_eq!(service.call("DELETE", &path, None).status, 409);
     service.patch(json!({"deleteLive": "accepted"}));
@@ -260,10 +205,7 @@ fn hands_act_in_process_too() {
     let error: HandError = hand.hand_delete("bot", &id).unwrap_err();
     assert_eq!((error.status, error.to_string().is_empty()), (409, false));
     let second = hand.hand_create("bot", "b", None).unwrap().version;
-    assert_eq!(
-        hand.hand_delete("bot", &second).unwrap().operation,
-        Operation::Delete
-    );
+    assert_eq!(hand.hand_delete("bot", &second).unwrap().operation, Operation::Delete);
     assert_eq!(service.versions().len(), 1);
     assert!(hand.hand_create("bot", "", None).is_err());
     assert!(hand.hand_deploy("bot", "a", Environment::Dev).is_err());

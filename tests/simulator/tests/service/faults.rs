@@ -27,11 +27,7 @@ fn errors_before_the_effect() {
 
 #[test]
 fn errors_after_the_effect() {
-    for (kind, status) in [
-        ("error500After", 500),
-        ("html502After", 502),
-        ("html504After", 504),
-    ] {
+    for (kind, status) in [("error500After", 500), ("html502After", 502), ("html504After", 504)] {
         let service = faulty(kind);
         let answer = service.create("a", "dev");
         assert_eq!(answer.status, status);
@@ -47,10 +43,7 @@ fn a_gateway_answers_html_and_the_service_json() {
     assert_eq!(answer.header("content-type"), Some("text/html"));
     assert!(answer.body.starts_with("<html>"));
     let answer = faulty("error500").create("a", "dev");
-    assert_eq!(
-        answer.json(),
-        json!({"statusCode": 500, "message": "Internal server error"})
-    );
+    assert_eq!(answer.json(), json!({"statusCode": 500, "message": "Internal server error"}));
 }
 
 #[test]
@@ -60,10 +53,7 @@ fn a_cut_ends_the_connection_before_the_effect() {
     assert!(bytes.is_empty(), "{}", String::from_utf8_lossy(&bytes));
     assert!(service.effects().is_empty());
     let creates = service.simulator.counters().create;
-    assert_eq!(
-        (creates.calls, creates.took_effect, creates.by_status["cut"]),
-        (1, 0, 1)
-    );
+    assert_eq!((creates.calls, creates.took_effect, creates.by_status["cut"]), (1, 0, 1));
     assert_eq!(service.create("a", "dev").status, 200);
 }
 
@@ -128,9 +118,7 @@ fn a_hang_answers_long_after_the_effect() {
     let fault = json!({"operation": "create", "kind": "hang", "hangMs": 3_600_000});
     service.patch(json!({"faults": [fault]}));
     service.send_and_leave(&create_body());
-    eventually("the effect, with no answer", || {
-        service.effects().len() == 2
-    });
+    eventually("the effect, with no answer", || service.effects().len() == 2);
 }
 
 #[test]
@@ -148,11 +136,7 @@ fn a_fault_strikes_its_operation_only() {
     for (struck, _) in calls {
         service.patch(json!({"faults": [{"operation": struck, "kind": "html502"}]}));
         for (operation, call) in calls {
-            assert_eq!(
-                call(&service) == 502,
-                operation == struck,
-                "{operation}, {struck}"
-            );
+            assert_eq!(call(&service) == 502, operation == struck, "{operation}, {struck}");
         }
     }
     service.patch(json!({"faults": [{"operation": "any", "kind": "html502"}]}));
@@ -165,10 +149,7 @@ fn a_fault_can_be_for_one_chatbot_and_count_down() {
     let service = Service::with(json!({"faults": [fault]}));
     assert_eq!(service.get("/v1/chatbots/other/versions").status, 200);
     assert_eq!(service.status().status, 500);
-    assert_eq!(
-        service.get("/_simulator/settings").json()["faults"][0]["times"],
-        1
-    );
+    assert_eq!(service.get("/_simulator/settings").json()["faults"][0]["times"], 1);
     assert_eq!(service.status().status, 500);
     assert_eq!(service.status().status, 200);
 }

@@ -21,11 +21,7 @@ async fn it_runs_on_the_runtime_of_a_test() {
     let simulator = Simulator::start(Settings::default()).await.unwrap();
     assert_eq!(simulator.url(), format!("http://{}", simulator.address()));
     simulator.hand_create("bot", "a", None).unwrap();
-    assert!(
-        versions(simulator.address())
-            .await
-            .contains("\"name\":\"a\"")
-    );
+    assert!(versions(simulator.address()).await.contains("\"name\":\"a\""));
 }
 
 #[tokio::test]
@@ -43,10 +39,7 @@ async fn dropping_it_stops_the_server() {
 fn hanging(ms: u64) -> Settings {
     let mut fault = Fault::new(FaultOperation::Any, FaultKind::Hang);
     fault.hang_ms = ms;
-    Settings {
-        faults: vec![fault],
-        ..Settings::default()
-    }
+    Settings { faults: vec![fault], ..Settings::default() }
 }
 
 /// What a client gets whose call hangs when the simulator is dropped.
@@ -77,9 +70,7 @@ async fn dropping_one_on_a_thread_ends_hanging_calls_at_once() {
 #[tokio::test]
 async fn only_loopback_addresses_are_listened_on() {
     let address = "0.0.0.0:0".parse().unwrap();
-    let error = Simulator::start_at(address, Settings::default())
-        .await
-        .unwrap_err();
+    let error = Simulator::start_at(address, Settings::default()).await.unwrap_err();
     assert!(error.to_string().contains("not a loopback address"));
 }
 
@@ -87,11 +78,8 @@ async fn only_loopback_addresses_are_listened_on() {
 fn connections_are_kept_for_the_next_call() {
     let service = Service::friendly();
     let mut stream = TcpStream::connect(service.simulator.address()).unwrap();
-    stream
-        .set_read_timeout(Some(Duration::from_secs(20)))
-        .unwrap();
-    let text =
-        "GET /v1/chatbots/bot/versions HTTP/1.1\r\nhost: s\r\nx-chatcaptain-key: CCSB-x\r\n\r\n";
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let text = "GET /v1/chatbots/bot/versions HTTP/1.1\r\nhost: s\r\nx-chatcaptain-key: CCSB-x\r\n\r\n";
     for _ in 0..3 {
         stream.write_all(text.as_bytes()).unwrap();
         let mut seen = Vec::new();

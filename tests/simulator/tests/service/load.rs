@@ -8,9 +8,7 @@ use serde_json::Value;
 use crate::client::Service;
 
 fn ids(versions: &[Value]) -> HashSet<String> {
-    let ids = versions
-        .iter()
-        .map(|v| v["id"].as_str().unwrap().to_owned());
+    let ids = versions.iter().map(|v| v["id"].as_str().unwrap().to_owned());
     ids.collect()
 }
 
@@ -30,10 +28,7 @@ fn a_thousand_creates_at_sixteen_at_a_time() {
     let versions = service.versions();
     assert_eq!((versions.len(), ids(&versions).len()), (1000, 1000));
     let counters = service.simulator.counters();
-    assert_eq!(
-        (counters.create.calls, counters.create.took_effect),
-        (1000, 1000)
-    );
+    assert_eq!((counters.create.calls, counters.create.took_effect), (1000, 1000));
     let sequences: Vec<u64> = service.simulator.log().iter().map(|e| e.sequence).collect();
     assert!(sequences.into_iter().eq(1..=1000));
 }
@@ -43,10 +38,7 @@ fn ten_thousand_versions_in_one_list() {
     let service = Service::friendly();
     for number in 0..10_000 {
         let name = format!("v{number}");
-        service
-            .simulator
-            .hand_create("bot", &name, Some("one of many"))
-            .unwrap();
+        service.simulator.hand_create("bot", &name, Some("one of many")).unwrap();
     }
     let versions = service.versions();
     assert_eq!((versions.len(), ids(&versions).len()), (10_000, 10_000));

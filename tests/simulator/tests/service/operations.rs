@@ -31,11 +31,8 @@ fn version_numbers_count_per_chatbot_and_are_never_used_again() {
     let second = service.created("b");
     assert_eq!(service.delete(&second).json(), json!({"deleted": true}));
     service.created("c");
-    let numbers: Vec<Value> = service
-        .versions()
-        .iter()
-        .map(|version| version["versionNumber"].clone())
-        .collect();
+    let numbers: Vec<Value> =
+        service.versions().iter().map(|version| version["versionNumber"].clone()).collect();
     assert_eq!(numbers, ["1.0", "1.2"]);
     let body = json!({"name": "a", "environment": "dev"});
     let other = service.post("/v1/chatbots/other/versions", body).json();
@@ -65,19 +62,13 @@ fn create_says_everything_that_is_wrong() {
         let answer = service.post("/v1/chatbots/bot/versions", body);
         let error = answer.json();
         assert_eq!(answer.status, 400);
-        assert_eq!(
-            (&error["statusCode"], &error["error"]),
-            (&json!(400), &json!("Bad Request"))
-        );
+        assert_eq!((&error["statusCode"], &error["error"]), (&json!(400), &json!("Bad Request")));
         error["message"].as_array().unwrap().len()
     };
     assert_eq!(messages(json!({"name": "", "environment": "dev"})), 1);
     assert_eq!(messages(json!({"name": 5, "environment": "dev"})), 2);
     assert_eq!(messages(json!({"name": "a", "environment": "live"})), 1);
-    assert_eq!(
-        messages(json!({"name": "a", "environment": "dev", "description": 1})),
-        1
-    );
+    assert_eq!(messages(json!({"name": "a", "environment": "dev", "description": 1})), 1);
     assert_eq!(messages(json!({})), 3);
     assert_eq!(messages(json!([])), 1);
     assert!(service.effects().is_empty());
@@ -89,17 +80,11 @@ fn unknown_properties_are_refused() {
     let body = json!({"name": "a", "environment": "dev", "externalId": "x"});
     let answer = service.post("/v1/chatbots/bot/versions", body);
     assert_eq!(answer.status, 400);
-    assert_eq!(
-        answer.json()["message"],
-        json!(["property externalId should not exist"])
-    );
+    assert_eq!(answer.json()["message"], json!(["property externalId should not exist"]));
     let id = service.created("a");
     let path = format!("/v1/chatbots/bot/versions/{id}/deploy");
     let answer = service.post(&path, json!({"environment": "prod", "force": true}));
-    assert_eq!(
-        answer.json()["message"],
-        json!(["property force should not exist"])
-    );
+    assert_eq!(answer.json()["message"], json!(["property force should not exist"]));
     assert_eq!(service.live("prod"), None);
 }
 
@@ -143,7 +128,5 @@ fn list_delay_hides_new_versions_from_the_list_alone() {
     assert_eq!(service.versions().len(), 1);
     service.patch(json!({"listDelayMs": 30}));
     service.created("b");
-    eventually("the list shows the version", || {
-        service.versions().len() == 2
-    });
+    eventually("the list shows the version", || service.versions().len() == 2);
 }

@@ -10,17 +10,11 @@ fn a_live_version_is_not_deleted() {
     let id = service.created("a");
     service.deploy(&id, "prod");
     let answer = service.delete(&id);
-    assert_eq!(
-        (answer.status, &answer.json()["error"]),
-        (409, &json!("Conflict"))
-    );
+    assert_eq!((answer.status, &answer.json()["error"]), (409, &json!("Conflict")));
     assert_eq!(service.versions().len(), 1);
     service.patch(json!({"failuresAs": "ok"}));
     let answer = service.delete(&id);
-    assert_eq!(
-        (answer.status, &answer.json()["deleted"]),
-        (200, &json!(false))
-    );
+    assert_eq!((answer.status, &answer.json()["deleted"]), (200, &json!(false)));
     assert!(answer.json()["error"].is_string());
     assert_eq!(service.versions().len(), 1);
     assert_eq!(service.effects(), ["create", "deploy"]);
@@ -53,27 +47,18 @@ fn failures_come_as_errors_or_as_ok() {
         })
     };
     for answer in all() {
-        assert_eq!(
-            (&answer["status"], &answer["error"]),
-            (&json!(404), &json!("Not Found"))
-        );
+        assert_eq!((&answer["status"], &answer["error"]), (&json!(404), &json!("Not Found")));
     }
     service.patch(json!({"failuresAs": "ok"}));
     let [deleted, deployed, rolled_back] = all();
     for answer in [&deleted, &deployed, &rolled_back] {
-        assert_eq!(
-            (&answer["status"], &answer["error"]),
-            (&json!(200), &json!("Version not found"))
-        );
+        assert_eq!((&answer["status"], &answer["error"]), (&json!(200), &json!("Version not found")));
     }
     assert_eq!(deleted["deleted"], false);
     assert_eq!(rolled_back["rolledBack"], false);
     let never = service.created("never live");
     let answer = service.rollback(&never, json!({}));
-    assert_eq!(
-        (answer.status, &answer.json()["rolledBack"]),
-        (200, &json!(false))
-    );
+    assert_eq!((answer.status, &answer.json()["rolledBack"]), (200, &json!(false)));
 }
 
 #[test]
@@ -98,10 +83,7 @@ fn unknown_chatbots_can_be_refused() {
     assert_eq!(list("registered").status, 200);
     assert_eq!(list("stranger").status, 404);
     let body = json!({"name": "a", "environment": "dev"});
-    assert_eq!(
-        service.post("/v1/chatbots/stranger/versions", body).status,
-        404
-    );
+    assert_eq!(service.post("/v1/chatbots/stranger/versions", body).status, 404);
     service.patch(json!({"failuresAs": "ok"}));
     let empty = list("stranger");
     assert_eq!((empty.status, &empty.json()["versions"]), (200, &json!([])));

@@ -21,10 +21,7 @@ fn body_environment_takes_an_environment_or_none() {
         assert_eq!(service.rollback(&first, wrong).status, 400);
     }
     let answer = service.rollback(&first, json!({"environment": "prod"}));
-    assert_eq!(
-        (answer.status, answer.json()),
-        (200, json!({"rolledBack": true}))
-    );
+    assert_eq!((answer.status, answer.json()), (200, json!({"rolledBack": true})));
     assert_eq!(service.live("prod").as_deref(), Some("1.0"));
     assert_eq!(service.live("test"), None);
 }
@@ -52,12 +49,7 @@ fn an_absent_body_is_an_empty_one() {
 fn body_none_refuses_any_property() {
     let (service, first) = moved_on();
     service.patch(json!({"rollbackBody": "none"}));
-    assert_eq!(
-        service
-            .rollback(&first, json!({"environment": "prod"}))
-            .status,
-        400
-    );
+    assert_eq!(service.rollback(&first, json!({"environment": "prod"})).status, 400);
     assert_eq!(service.live("prod").as_deref(), Some("1.1"));
     assert_eq!(service.rollback(&first, json!({})).status, 200);
     assert_eq!(service.live("prod").as_deref(), Some("1.0"));
@@ -69,10 +61,7 @@ fn body_can_require_a_property() {
     service.patch(json!({"rollbackBody": {"requires": "reason"}}));
     let answer = service.rollback(&first, json!({"environment": "prod"}));
     assert_eq!(answer.status, 400);
-    assert_eq!(
-        answer.json()["message"],
-        json!(["reason should not be empty"])
-    );
+    assert_eq!(answer.json()["message"], json!(["reason should not be empty"]));
     let more = json!({"environment": "prod", "reason": "x", "other": 1});
     assert_eq!(service.rollback(&first, more).status, 400);
     let right = json!({"environment": "test", "reason": "x"});
@@ -97,10 +86,7 @@ fn the_route_can_be_missing() {
     service.patch(json!({"rollbackAvailable": false}));
     let body = json!({"environment": "prod"});
     let answer = service.rollback(&first, body.clone());
-    assert_eq!(
-        (answer.status, &answer.json()["error"]),
-        (404, &json!("Not Found"))
-    );
+    assert_eq!((answer.status, &answer.json()["error"]), (404, &json!("Not Found")));
     service.patch(json!({"rollbackMissingStatus": 405}));
     assert_eq!(service.rollback(&first, body).status, 405);
     assert_eq!(service.live("prod").as_deref(), Some("1.1"));
