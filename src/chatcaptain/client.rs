@@ -203,6 +203,7 @@ fn transport(call: Call, error: &reqwest::Error) -> Failure {
     Failure::new(call, class, &message)
 }
 
-fn redacted(failure: Failure, key: &ApiKey) -> Failure {
-    Failure { message: key.redact(&failure.message), ..failure }
+fn redacted(mut failure: Failure, key: &ApiKey) -> Failure {
+    failure.message = key.redact(&failure.message);
+    failure
 }

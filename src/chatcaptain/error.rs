@@ -186,9 +186,9 @@ fn parse_retry_after(value: &str, date: Option<&str>) -> Option<Duration> {
     if let Ok(seconds) = value.parse::<u64>() {
         return Some(Duration::from_secs(seconds).min(LONGEST_PAUSE));
     }
-    let parse = |text: &str| jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok();
-    let now = date.and_then(parse).unwrap_or_else(Timestamp::now);
-    let pause = Duration::try_from(parse(value)?.duration_since(now)).unwrap_or_default();
+    let time = |text: &str| jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok();
+    let now = date.and_then(time).unwrap_or_else(Timestamp::now);
+    let pause = Duration::try_from(time(value)?.duration_since(now)).unwrap_or_default();
     Some(pause.min(LONGEST_PAUSE))
 }
 

@@ -191,12 +191,12 @@ impl Context {
 
     /// Has the versions with this key looked at now.
     pub(super) fn wake_versions(&self, key: Key) {
-        send(&self.wake_versions, self.versions.refs(key));
+        send(&self.wake_versions, &self.versions.refs(key));
     }
 
     /// Has the deployments with this key looked at now.
     pub(super) fn wake_deployments(&self, key: Key) {
-        send(&self.wake_deployments, self.deployments.refs(key));
+        send(&self.wake_deployments, &self.deployments.refs(key));
     }
 
     /// The account of the key that `reference` names.
@@ -331,9 +331,9 @@ pub fn since(age: Duration) -> Instant {
     Instant::now().checked_sub(age).unwrap_or_else(Instant::now)
 }
 
-fn send<K: Kind>(wakers: &Mutex<Vec<UnboundedSender<Ref<K>>>>, refs: Vec<Ref<K>>) {
+fn send<K: Kind>(wakers: &Mutex<Vec<UnboundedSender<Ref<K>>>>, refs: &[Ref<K>]) {
     for waker in lock(wakers).iter() {
-        for reference in &refs {
+        for reference in refs {
             // a controller that has ended needs no waking
             let _ = waker.unbounded_send(reference.clone());
         }

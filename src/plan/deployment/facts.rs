@@ -167,6 +167,11 @@ impl Facts {
                 }
                 let status = version.status.as_ref().filter(|status| status.intent.is_none());
                 let id = status.and_then(|status| status.version_id.as_deref()).ok_or(Unresolved::Waiting)?;
+                // what is about to be deleted is not deployed; where it runs already, it is as wanted
+                let leaving = version.metadata.deletion_timestamp.is_some();
+                if leaving && self.live().as_deref() != Some(id) {
+                    return Err(Unresolved::Waiting);
+                }
                 match inventory.map(|inventory| inventory.version(id)) {
                     Some(None) => Err(Unresolved::Waiting),
                     _ => Ok(git(id, status.and_then(|status| status.version_number.as_deref()))),

@@ -2,6 +2,7 @@
 
 mod facts;
 mod tell;
+mod words;
 
 pub use facts::{Facts, Leaving, Wanted};
 pub use tell::{Outcome, tell};

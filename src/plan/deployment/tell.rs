@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
 
-use super::{Call, Facts, Rest, Step, Unresolved, Wanted};
+use super::{
+    Call, Facts, Rest, Step, Wanted,
+    words::{arrival, conflict, doing, fought, gated, overdue, unresolved},
+};
 use crate::{
     chatcaptain::Failure,
     crd::{
@@ -23,6 +26,9 @@ use crate::{
 const HISTORY: usize = 10;
 /// Versions that can wait in `retiring`.
 const RETIRING: usize = 50;
+
+/// Time between two looks at a gate: its soak may be over without anything happening.
+const GATE: Pace = Pace::After(Duration::from_secs(5));
 
 /// What came of a step.
 pub enum Outcome {
@@ -136,32 +142,6 @@ impl Facts {
         }
     }
 
-    fn by_hand(&self, wanted: &Wanted) -> String {
-        format!(
-            "Somebody deployed {} to {} by hand, where {} should run.",
-            self.live().map_or_else(|| "another version".to_owned(), |id| self.named(&id)),
-            self.environment(),
-            self.named(&wanted.id),
-        )
-    }
-
-    /// A version for people: number and id.
-    fn named(&self, id: &str) -> String {
-        let status = self.status();
-        let listed = self.listed(id).and_then(|version| version.number.as_deref().map(str::to_owned));
-        let number = listed
-            .or_else(|| {
-                status
-                    .target
-                    .filter(|target| target.version_id == id)
-                    .and_then(|target| target.version_number)
-            })
-            .or_else(|| {
-                status.history.into_iter().find(|e| e.version_id == id).and_then(|e| e.version_number)
-            });
-        number.map_or_else(|| format!("version {id}"), |number| format!("version {number} ({id})"))
-    }
-
     fn secret(&self) -> String {
         self.object.spec.credentials_ref.clone().unwrap_or_default().name().to_owned()
     }
@@ -183,10 +163,6 @@ impl Facts {
             (self.rules.visibility_grace / 4).clamp(Duration::from_millis(250), Duration::from_secs(10));
         Pace::After((since / 5).clamp(Duration::from_millis(250), most))
     }
-
-    fn target_name(&self) -> String {
-        self.wanted().map_or_else(|_| "the wanted version".to_owned(), |wanted| self.named(&wanted.id))
-    }
 }
 
 /// `Drifted` as it was: nothing new is known.
@@ -194,14 +170,6 @@ fn carried(condition: &Condition) -> Option<(&'static str, Reason, String)> {
     let status = ["True", "False", "Unknown"].into_iter().find(|status| condition.status == *status)?;
     let reason = Reason::ALL.iter().copied().find(|reason| condition.reason == reason.as_str())?;
     Some((status, reason, condition.message.clone()))
-}
-
-fn doing(facts: &Facts, call: Call) -> Words {
-    let (target, environment) = (facts.target_name(), facts.environment());
-    match call {
-        Call::Deploy => Words::new(Reason::Deploying, format!("Deploying {target} to {environment}.")),
-        Call::Rollback => Words::new(Reason::RollingBack, format!("Rolling {environment} back to {target}.")),
-    }
 }
 
 fn intended(facts: &Facts, call: Call) -> Told<ChatbotDeploymentStatus> {
@@ -295,19 +263,6 @@ fn failed(facts: &Facts) -> Told<ChatbotDeploymentStatus> {
     Told::new(status, Pace::Again).event(true, EventReason::RolloutFailed, note)
 }
 
-fn overdue(facts: &Facts) -> Words {
-    Words::new(
-        Reason::ProgressDeadlineExceeded,
-        format!(
-            "{} did not become live in {} by spec.progressDeadline; look in the service why, then move git on, or annotate \
-             the object with {}=<any token> to try again.",
-            facts.target_name(),
-            facts.environment(),
-            annotation::RECONCILE_REQUESTED_AT
-        ),
-    )
-}
-
 fn retired(facts: &Facts, id: &str, result: &Result<(), Failure>) -> Told<ChatbotDeploymentStatus> {
     // what is said of the environment stays; the deletion of an old version does not change it
     let mut status = facts.status();
@@ -350,7 +305,7 @@ fn resting(facts: &Facts, rest: Rest) -> Told<ChatbotDeploymentStatus> {
         Rest::Fought => Told::new(facts.saying(&fought(facts)), facts.at_rest()),
         Rest::Failed => Told::new(facts.saying(&overdue(facts)), facts.at_rest()),
         Rest::Unresolved(why) => Told::new(facts.saying(&unresolved(facts, why)), facts.at_rest()),
-        Rest::Gated => gated(facts),
+        Rest::Gated => Told::new(facts.saying(&gated(facts)), GATE),
         Rest::Deleting => {
             let words = Words::new(
                 Reason::Deleting,
@@ -362,15 +317,7 @@ fn resting(facts: &Facts, rest: Rest) -> Told<ChatbotDeploymentStatus> {
             let message = "Set exactly one of spec.versionRef, spec.versionId, spec.versionNumber.";
             Told::new(facts.saying(&Words::new(Reason::InvalidSpec, message)), Pace::Idle)
         }
-        Rest::Conflict => {
-            let other = facts.older_claim.as_deref().unwrap_or("another");
-            let message = format!(
-                "ChatbotDeployment {other}, which is older, decides {} of chatbot {}; delete one of the two.",
-                facts.environment(),
-                facts.object.spec.chatbot_id
-            );
-            Told::new(facts.saying(&Words::new(Reason::Conflict, message)), facts.at_rest())
-        }
+        Rest::Conflict => Told::new(facts.saying(&conflict(facts)), facts.at_rest()),
     }
 }
 
@@ -381,18 +328,7 @@ fn arrived(facts: &Facts, reason: Reason) -> Told<ChatbotDeploymentStatus> {
     };
     let old = facts.status();
     let name = facts.named(&wanted.id);
-    let message = match (reason, wanted.cause) {
-        (Reason::RolledBack, Cause::Failure) => format!(
-            "{} runs {name} again because the wanted version did not become live; move git on.",
-            facts.environment()
-        ),
-        (Reason::RolledBack, _) => format!(
-            "{} runs {name} by the annotation {}; it holds until the spec changes or the annotation is removed.",
-            facts.environment(),
-            annotation::ROLLBACK_TO
-        ),
-        _ => format!("{} runs {name}.", facts.environment()),
-    };
+    let message = arrival(facts, reason, &wanted);
     let by = old.operation.as_ref().filter(|o| o.version_id == wanted.id).map(|o| o.operation);
     let mut status = facts.saying(&Words::new(reason, message));
     status.operation = None;
@@ -412,13 +348,12 @@ fn arrived(facts: &Facts, reason: Reason) -> Told<ChatbotDeploymentStatus> {
     let back = old.history.iter().any(|entry| entry.version_id == wanted.id);
     moved(facts, &mut status, &wanted.id, by);
     let told = Told::new(status, pace);
+    let environment = facts.environment();
     match by {
-        Some(_) if back => told.event(
-            false,
-            EventReason::RolledBack,
-            format!("{} went back to {name}.", facts.environment()),
-        ),
-        Some(_) => told.event(false, EventReason::Deployed, format!("{} runs {name}.", facts.environment())),
+        Some(_) if back => {
+            told.event(false, EventReason::RolledBack, format!("{environment} went back to {name}."))
+        }
+        Some(_) => told.event(false, EventReason::Deployed, format!("{environment} runs {name}.")),
         None => told,
     }
 }
@@ -446,78 +381,6 @@ fn tolerated(facts: &Facts) -> Told<ChatbotDeploymentStatus> {
     }
     moved(facts, &mut status, &live.unwrap_or_default(), None);
     Told::new(status, facts.at_rest()).event(true, EventReason::DriftDetected, message)
-}
-
-fn fought(facts: &Facts) -> Words {
-    let message = facts.wanted().map(|wanted| facts.by_hand(&wanted)).unwrap_or_default();
-    Words::new(
-        Reason::DriftRepeated,
-        format!(
-            "{message} This was reversed too often within an hour; agree who decides, or set spec.drift to Warn."
-        ),
-    )
-}
-
-fn gated(facts: &Facts) -> Told<ChatbotDeploymentStatus> {
-    let gate =
-        facts.object.spec.promote_after.as_ref().map_or("", |after| after.deployment_ref.name.as_str());
-    let message = match &facts.gate {
-        None => format!(
-            "ChatbotDeployment {gate}, which spec.promoteAfter waits for, does not exist; create it or correct the name."
-        ),
-        Some(_) => format!(
-            "Waiting until ChatbotDeployment {gate} is Ready on {} for as long as spec.promoteAfter.soak asks.",
-            facts.target_name()
-        ),
-    };
-    let pace = Pace::After(Duration::from_secs(5));
-    Told::new(facts.saying(&Words::new(Reason::WaitingForPromotion, message)), pace)
-}
-
-fn unresolved(facts: &Facts, why: Unresolved) -> Words {
-    let spec = &facts.object.spec;
-    let reference = spec.version_ref.as_ref().map_or("", |reference| reference.name.as_str());
-    match why {
-        Unresolved::Waiting if facts.reference.is_none() => Words::new(
-            Reason::WaitingForVersion,
-            format!(
-                "ChatbotVersion {reference} does not exist in this namespace yet; apply it or correct spec.versionRef."
-            ),
-        ),
-        Unresolved::Waiting => Words::new(
-            Reason::WaitingForVersion,
-            format!("ChatbotVersion {reference} is not Ready yet; its own conditions say why."),
-        ),
-        Unresolved::Mismatch => Words::new(
-            Reason::ReferenceMismatch,
-            format!(
-                "ChatbotVersion {reference} belongs to another chatbot than {}; correct spec.versionRef.",
-                spec.chatbot_id
-            ),
-        ),
-        Unresolved::NotFound => Words::new(
-            Reason::VersionNotFound,
-            format!(
-                "The service lists no version {} of chatbot {}; correct the spec.",
-                spec.version_id.as_deref().or(spec.version_number.as_deref()).unwrap_or_default(),
-                spec.chatbot_id
-            ),
-        ),
-        Unresolved::Ambiguous => Words::new(
-            Reason::AmbiguousVersion,
-            format!(
-                "More than one version has the number {}; use spec.versionId or spec.versionRef.",
-                spec.version_number.as_deref().unwrap_or_default()
-            ),
-        ),
-        Unresolved::Command => Words::new(
-            Reason::VersionNotFound,
-            format!(
-                "The annotation {} names no version: use previous, the name of a ChatbotVersion of this chatbot, or a version id.",
-                annotation::ROLLBACK_TO
-            ),
-        ),
-    }
 }
 
 fn suspended(facts: &Facts) -> Told<ChatbotDeploymentStatus> {

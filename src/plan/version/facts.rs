@@ -111,9 +111,9 @@ impl Facts {
             return inventory.version(id).into_iter().collect();
         }
         let marker = self.marker();
-        let marked: Vec<&Version> = inventory.marked(&marker).collect();
-        if !marked.is_empty() {
-            return marked;
+        let ours: Vec<&Version> = inventory.marked(&marker).collect();
+        if !ours.is_empty() {
+            return ours;
         }
         let sent = marker.append_to(self.object.spec.description.as_deref());
         let known = self.intent().map(|intent| intent.known_ids.as_slice()).unwrap_or_default();

@@ -1,0 +1,153 @@
+//! What a `ChatbotDeployment` says of itself: what is so, and the next step.
+
+use super::{Call, Facts, Unresolved, Wanted};
+use crate::{
+    crd::{Cause, Reason, annotation},
+    plan::status::Words,
+};
+
+impl Facts {
+    pub(super) fn by_hand(&self, wanted: &Wanted) -> String {
+        format!(
+            "Somebody deployed {} to {} by hand, where {} should run.",
+            self.live().map_or_else(|| "another version".to_owned(), |id| self.named(&id)),
+            self.environment(),
+            self.named(&wanted.id),
+        )
+    }
+
+    /// A version for people: number and id.
+    pub(super) fn named(&self, id: &str) -> String {
+        let status = self.status();
+        let listed = self.listed(id).and_then(|version| version.number.as_deref().map(str::to_owned));
+        let number = listed
+            .or_else(|| {
+                status
+                    .target
+                    .filter(|target| target.version_id == id)
+                    .and_then(|target| target.version_number)
+            })
+            .or_else(|| {
+                status.history.into_iter().find(|e| e.version_id == id).and_then(|e| e.version_number)
+            });
+        number.map_or_else(|| format!("version {id}"), |number| format!("version {number} ({id})"))
+    }
+
+    pub(super) fn target_name(&self) -> String {
+        self.wanted().map_or_else(|_| "the wanted version".to_owned(), |wanted| self.named(&wanted.id))
+    }
+}
+
+pub(super) fn doing(facts: &Facts, call: Call) -> Words {
+    let (target, environment) = (facts.target_name(), facts.environment());
+    match call {
+        Call::Deploy => Words::new(Reason::Deploying, format!("Deploying {target} to {environment}.")),
+        Call::Rollback => Words::new(Reason::RollingBack, format!("Rolling {environment} back to {target}.")),
+    }
+}
+
+/// The environment runs what it should.
+pub(super) fn arrival(facts: &Facts, reason: Reason, wanted: &Wanted) -> String {
+    let (environment, name) = (facts.environment(), facts.named(&wanted.id));
+    match (reason, wanted.cause) {
+        (Reason::RolledBack, Cause::Failure) => format!(
+            "{environment} runs {name} again because the wanted version did not become live; move git on."
+        ),
+        (Reason::RolledBack, _) => format!(
+            "{environment} runs {name} by the annotation {}; it holds until the spec changes or the annotation \
+             is removed.",
+            annotation::ROLLBACK_TO
+        ),
+        _ => format!("{environment} runs {name}."),
+    }
+}
+
+pub(super) fn overdue(facts: &Facts) -> Words {
+    Words::new(
+        Reason::ProgressDeadlineExceeded,
+        format!(
+            "{} did not become live in {} by spec.progressDeadline; look in the service why, then move git on, or annotate \
+             the object with {}=<any token> to try again.",
+            facts.target_name(),
+            facts.environment(),
+            annotation::RECONCILE_REQUESTED_AT
+        ),
+    )
+}
+
+pub(super) fn fought(facts: &Facts) -> Words {
+    let message = facts.wanted().map(|wanted| facts.by_hand(&wanted)).unwrap_or_default();
+    Words::new(
+        Reason::DriftRepeated,
+        format!(
+            "{message} This was reversed too often within an hour; agree who decides, or set spec.drift to Warn."
+        ),
+    )
+}
+
+pub(super) fn conflict(facts: &Facts) -> Words {
+    let other = facts.older_claim.as_deref().unwrap_or("another");
+    let message = format!(
+        "ChatbotDeployment {other}, which is older, decides {} of chatbot {}; delete one of the two.",
+        facts.environment(),
+        facts.object.spec.chatbot_id
+    );
+    Words::new(Reason::Conflict, message)
+}
+
+pub(super) fn gated(facts: &Facts) -> Words {
+    let after = facts.object.spec.promote_after.as_ref();
+    let gate = after.map_or("", |after| after.deployment_ref.name.as_str());
+    let message = match &facts.gate {
+        None => format!(
+            "ChatbotDeployment {gate}, which spec.promoteAfter waits for, does not exist; create it or correct \
+             the name."
+        ),
+        Some(_) => format!(
+            "Waiting until ChatbotDeployment {gate} is Ready on {} for as long as spec.promoteAfter.soak asks.",
+            facts.target_name()
+        ),
+    };
+    Words::new(Reason::WaitingForPromotion, message)
+}
+
+pub(super) fn unresolved(facts: &Facts, why: Unresolved) -> Words {
+    let spec = &facts.object.spec;
+    let reference = spec.version_ref.as_ref().map_or("", |reference| reference.name.as_str());
+    let bot = &spec.chatbot_id;
+    let number = spec.version_number.as_deref().unwrap_or_default();
+    let (reason, message) = match why {
+        Unresolved::Waiting => {
+            let why = match &facts.reference {
+                None => "does not exist in this namespace yet; apply it or correct spec.versionRef",
+                Some(version) if version.metadata.deletion_timestamp.is_some() => {
+                    "is being deleted; correct spec.versionRef"
+                }
+                Some(_) => "is not Ready yet; its own conditions say why",
+            };
+            (Reason::WaitingForVersion, format!("ChatbotVersion {reference} {why}."))
+        }
+        Unresolved::Mismatch => (
+            Reason::ReferenceMismatch,
+            format!(
+                "ChatbotVersion {reference} belongs to another chatbot than {bot}; correct spec.versionRef."
+            ),
+        ),
+        Unresolved::NotFound => {
+            let wanted = spec.version_id.as_deref().unwrap_or(number);
+            let message =
+                format!("The service lists no version {wanted} of chatbot {bot}; correct the spec.");
+            (Reason::VersionNotFound, message)
+        }
+        Unresolved::Ambiguous => (
+            Reason::AmbiguousVersion,
+            format!("More than one version has the number {number}; use spec.versionId or spec.versionRef."),
+        ),
+        Unresolved::Command => {
+            let command = annotation::ROLLBACK_TO;
+            let choice = "previous, the name of a ChatbotVersion of this chatbot, or a version id";
+            (Reason::VersionNotFound, format!("The annotation {command} names no version: use {choice}."))
+        }
+    };
+    Words::new(reason, message)
+}
