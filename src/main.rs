@@ -245,7 +245,8 @@ async fn await_crds(client: &Client, namespaces: &[String], readiness: &Readines
     let mut told = None;
     while let Err(error) = list_both(client, namespaces).await {
         let waiting_for = match error {
-            kube::Error::Api(status) if status.is_not_found() => {
+            // by its code: for a group that nobody serves the answer is plain text without a reason
+            kube::Error::Api(status) if status.code == 404 => {
                 "the CRDs are not installed; run: chatcaptain-operator crds | kubectl apply -f -".to_owned()
             }
             kube::Error::Api(status) if status.is_forbidden() => {

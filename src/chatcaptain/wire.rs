@@ -118,12 +118,11 @@ fn said(call: Call, error: &str) -> Failure {
 pub fn list(body: &[u8]) -> Result<Vec<Version>, Failure> {
     let answer: ListAnswer =
         serde_json::from_slice(body).map_err(|e| unreadable(Call::List, &e.to_string()))?;
-    let Some(versions) = answer.versions else {
-        return Err(match answer.error.filled() {
-            Some(error) => said(Call::List, &error),
-            None => unreadable(Call::List, "it has no versions"),
-        });
-    };
+    // first: a list beside an error, above all an empty one, proves nothing
+    if let Some(error) = answer.error.filled() {
+        return Err(said(Call::List, &error));
+    }
+    let versions = answer.versions.ok_or_else(|| unreadable(Call::List, "it has no versions"))?;
     versions
         .into_iter()
         .map(|wire| {

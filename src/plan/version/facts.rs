@@ -163,7 +163,7 @@ impl Facts {
         if record == Record::Known {
             return match self.listed() {
                 Some(_) => Sight::Present,
-                None if self.is_young() => Sight::Young,
+                None if self.is_young(inventory) => Sight::Young,
                 None => Sight::Absent,
             };
         }
@@ -193,12 +193,12 @@ impl Facts {
         }
     }
 
-    /// Recorded so lately that the service may not list it yet.
-    fn is_young(&self) -> bool {
+    /// Recorded so lately, when the list was taken, that the service may not have listed it yet.
+    fn is_young(&self, inventory: &Inventory) -> bool {
         let status = self.object.status.as_ref();
         status.into_iter().flat_map(|status| &status.common.last_operations).any(|record| {
-            record.operation == Operation::Create
-                && elapsed(&record.at, self.now) <= self.rules.visibility_grace
+            let until_listed = elapsed(&record.at, self.now).saturating_sub(inventory.at.elapsed());
+            record.operation == Operation::Create && until_listed <= self.rules.visibility_grace
         })
     }
 
@@ -217,9 +217,20 @@ impl Facts {
             forced: annotated(meta, annotation::FORCE_ORPHAN).is_some(),
             overdue: since.is_some_and(|since| elapsed(since, self.now) > self.rules.deletion_timeout),
             sent: self.status().common.last_operations.iter().any(accepted),
-            trusted: matches!(self.look, Look::Shown { trusted: true, .. }),
+            trusted: matches!(self.look, Look::Shown { trusted: true, .. }) || self.is_deletion_accepted(),
             live: self.liveness(),
         }
+    }
+
+    /// The service accepted our delete: a list without the version is proof then, even to a process that was
+    /// started since and has never seen the version listed.
+    fn is_deletion_accepted(&self) -> bool {
+        let id = self.object.version_id();
+        self.status().common.last_operations.iter().any(|record| {
+            record.operation == Operation::Delete
+                && record.result == OperationResult::Accepted
+                && record.version_id.as_deref() == id
+        })
     }
 
     fn liveness(&self) -> Liveness {

@@ -4,9 +4,10 @@
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-use crate::answers::{Answer, Body, Reply};
+use crate::answers::{self, Answer, Body, Refusal, Reply};
 use crate::record::Operation;
 use crate::service::World;
+use crate::settings::Settings;
 
 /// Something that goes wrong between the client and the service.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -110,6 +111,8 @@ pub enum FaultKind {
     Hang,
     /// The connection ends at once, the effect happens `lateMs` later.
     LateEffect,
+    /// The service says no, in the form of `failuresAs`, and nothing happens.
+    Refused,
 }
 
 const BAD_GATEWAY: &str = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n\
@@ -147,8 +150,12 @@ fn fits(fault: &Fault, operation: Operation, chatbot: &str) -> bool {
 }
 
 /// The reply of a fault that strikes before the effect.
-pub fn before(kind: FaultKind) -> Option<Reply> {
+pub fn before(kind: FaultKind, settings: &Settings, operation: Operation) -> Option<Reply> {
     match kind {
+        FaultKind::Refused => {
+            let refusal = Refusal::Refused(409, "Quota reached".to_owned());
+            Some(Reply::Answer(answers::refusal(settings, operation, refusal)))
+        }
         FaultKind::Error500 => Some(Reply::Answer(internal_error())),
         FaultKind::Html502 => Some(html(502, BAD_GATEWAY)),
         FaultKind::Cut | FaultKind::LateEffect => Some(Reply::Cut),
@@ -173,7 +180,8 @@ pub fn after(kind: FaultKind, answer: Answer) -> Reply {
         | FaultKind::Error500
         | FaultKind::Html502
         | FaultKind::Cut
-        | FaultKind::LateEffect => Reply::Answer(answer),
+        | FaultKind::LateEffect
+        | FaultKind::Refused => Reply::Answer(answer),
     }
 }
 

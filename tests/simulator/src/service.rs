@@ -106,7 +106,8 @@ impl Service {
         };
         let fault = world.draw_fault(call.operation, &call.chatbot);
         let kind = fault.as_ref().map(|fault| fault.kind);
-        if let Some(reply) = kind.and_then(faults::before) {
+        let before = |kind| faults::before(kind, &world.settings, call.operation);
+        if let Some(reply) = kind.and_then(before) {
             let number = world.keep(call, &reply, false, now);
             if let Some(fault) = fault.filter(|fault| fault.kind == FaultKind::LateEffect) {
                 let era = world.era;

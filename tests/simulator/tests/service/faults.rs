@@ -26,6 +26,19 @@ fn errors_before_the_effect() {
 }
 
 #[test]
+fn a_refusal_comes_in_either_form_before_the_effect() {
+    for (form, status) in [("http", 409), ("ok", 200)] {
+        let service = faulty("refused");
+        service.patch(json!({"failuresAs": form}));
+        let answer = service.create("a", "dev");
+        assert_eq!(answer.status, status);
+        assert!(answer.body.contains("Quota reached"), "{}", answer.body);
+        assert!(service.effects().is_empty(), "{form}");
+        assert_eq!(service.create("a", "dev").status, 200);
+    }
+}
+
+#[test]
 fn errors_after_the_effect() {
     for (kind, status) in [("error500After", 500), ("html502After", 502), ("html504After", 504)] {
         let service = faulty(kind);

@@ -1,0 +1,201 @@
+//! Whatever is wrong is named, with the next step; nothing else suffers.
+
+use std::{collections::BTreeMap, process::Output};
+
+use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion};
+use simulator::{Key, Permission, Settings, UnknownChatbots};
+
+use crate::harness::{Operator, PATIENCE, World, binary, condition, deployment, poll};
+
+const KEY: &str = "CCSB-behaviour-test";
+
+/// A flag, its environment variable, a wrong value, and words of what is accepted.
+const WRONG: &[(&str, &str, &str, &str)] = &[
+    ("--api-url", "CHATCAPTAIN_API_URL", "http://example.com", "https://"),
+    ("--api-url", "CHATCAPTAIN_API_URL", "nonsense", "https://"),
+    ("--owner-id", "CHATCAPTAIN_OWNER_ID", "a/b", "letters, digits"),
+    ("--interval", "CHATCAPTAIN_INTERVAL", "5 parsecs", "30s, 5m or 1h30m"),
+    ("--interval", "CHATCAPTAIN_INTERVAL", "0s", "more than no time"),
+    ("--min-interval", "CHATCAPTAIN_MIN_INTERVAL", "soon", "30s, 5m or 1h30m"),
+    ("--visibility-grace", "CHATCAPTAIN_VISIBILITY_GRACE", "-1s", "30s, 5m or 1h30m"),
+    ("--deletion-policy", "CHATCAPTAIN_DELETION_POLICY", "delete", "Delete or Retain"),
+    ("--deletion-timeout", "CHATCAPTAIN_DELETION_TIMEOUT", "never", "30s, 5m or 1h30m"),
+    ("--concurrency", "CHATCAPTAIN_CONCURRENCY", "0", "1..=256"),
+    ("--api-rate", "CHATCAPTAIN_API_RATE", "0", "from 1"),
+    ("--api-burst", "CHATCAPTAIN_API_BURST", "many", "from 1"),
+    ("--api-timeout", "CHATCAPTAIN_API_TIMEOUT", "0s", "more than no time"),
+    ("--leader-elect", "CHATCAPTAIN_LEADER_ELECT", "maybe", "true, false"),
+    ("--lease-duration", "CHATCAPTAIN_LEASE_DURATION", "1500ms", "whole seconds"),
+    ("--listen", "CHATCAPTAIN_LISTEN", "8080", "socket address"),
+    ("--log-format", "CHATCAPTAIN_LOG_FORMAT", "xml", "text or json"),
+];
+
+fn is_one_line_with(output: &Output, parts: &[&str]) {
+    let stderr = String::from_utf8(output.stderr.clone()).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert_eq!(stderr.trim_end().lines().count(), 1, "{stderr}");
+    for part in parts {
+        assert!(stderr.contains(part), "{part:?} is not in: {stderr}");
+    }
+}
+
+#[test]
+fn a_wrong_flag_or_variable_is_one_line_and_exit_2() {
+    for (flag, variable, value, accepted) in WRONG {
+        let parts = [*flag, *value, *accepted];
+        let output = binary().args(["run", &format!("{flag}={value}")]).output();
+        is_one_line_with(&output.unwrap(), &parts);
+        let output = binary().arg("run").env(variable, value).output();
+        is_one_line_with(&output.unwrap(), &parts);
+    }
+    let unknown = binary().args(["run", "--intervall=5m"]).output().unwrap();
+    is_one_line_with(&unknown, &["--intervall", "--interval"]);
+    is_one_line_with(&binary().arg("walk").output().unwrap(), &["walk"]);
+}
+
+#[test]
+fn a_cluster_out_of_reach_is_said_and_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let kubeconfig = directory.path().join("kubeconfig");
+    let nowhere = r#"{"apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c"}}],
+        "users": [{"name": "c", "user": {}}]}"#;
+    std::fs::write(&kubeconfig, nowhere).unwrap();
+    let args = ["--listen=127.0.0.1:0".to_owned(), "--leader-elect=false".to_owned()];
+    let env = [("KUBECONFIG", kubeconfig.to_str().unwrap())];
+    let operator = Operator::start(&args, &env, &directory.path().join("log"));
+    let told = poll(PATIENCE, || {
+        let (status, body) = operator.page("/readyz");
+        (status == 503 && body.contains("cannot be reached")).then_some(body)
+    });
+    let told = told.unwrap_or_else(|| panic!("{}", operator.log()));
+    assert!(told.contains("KUBECONFIG"), "{told}");
+    assert_eq!(operator.page("/livez").0, 200, "it is not restarted for that");
+}
+
+/// A service that knows this key with these permissions only.
+fn permitting(permissions: &[Permission]) -> Settings {
+    let key = Key { account: "a".to_owned(), permissions: Some(permissions.to_vec()) };
+    Settings { keys: Some(BTreeMap::from([(KEY.to_owned(), key)])), ..Settings::default() }
+}
+
+/// Waits until the version is stalled for this reason, and reads the next step in its message.
+fn version_is_told(world: &World, reason: &str, parts: &[&str]) {
+    let message = world.told::<ChatbotVersion>("a", reason);
+    says(&message, parts);
+    let stalled = world.version("a");
+    let stalled = condition(&stalled, "Stalled").expect("a human must act");
+    assert_eq!(stalled.status, "True");
+}
+
+fn says(message: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(message.contains(part), "{part:?} is not in: {message}");
+    }
+}
+
+#[test]
+fn missing_credentials_are_named() {
+    let world = World::asleep(Settings::default(), &[]);
+    world.kubectl(&["delete", "secret", "chatcaptain"], "");
+    world.start();
+    world.apply_version("a", &[]);
+    let create = format!("kubectl -n {} create secret generic chatcaptain", world.namespace);
+    version_is_told(&world, "CredentialsMissing", &["Secret chatcaptain", &create]);
+
+    let other = "apiVersion: v1\nkind: Secret\nmetadata: {name: chatcaptain}\nstringData: {other: x}\n";
+    world.apply(other);
+    world.eventually("the missing key is named", || {
+        let message = world.told::<ChatbotVersion>("a", "CredentialsMissing");
+        message.contains("Secret chatcaptain has no key apiKey").then_some(())
+    });
+    world.set_key(KEY);
+    world.ready_version("a");
+}
+
+#[test]
+fn a_refused_key_is_named() {
+    let world = World::new(Settings::default());
+    world.set_key("no-such-key");
+    world.apply_version("a", &[]);
+    version_is_told(&world, "KeyRefused", &["Secret chatcaptain", "put a valid key there"]);
+}
+
+#[test]
+fn a_missing_permission_is_named() {
+    use Permission::{Create, Delete, Deploy, List, Rollback, Status};
+    let world = World::new(permitting(&[Create, Delete, Deploy, Rollback, Status]));
+    world.apply_version("a", &[]);
+    let list = ["chatbots.versions.list", "Secret chatcaptain", "grant it"];
+    version_is_told(&world, "PermissionDenied", &list);
+
+    let world = World::new(permitting(&[List]));
+    world.apply_version("a", &[]);
+    let create = ["chatbots.versions.create", "Secret chatcaptain", "grant it"];
+    version_is_told(&world, "PermissionDenied", &create);
+    assert_eq!(world.creates(), 0);
+
+    let world = World::new(permitting(&[List, Create, Status]));
+    world.apply_version("a", &[]);
+    world.point("test", "a", &[]);
+    let message = world.told::<ChatbotDeployment>("test", "PermissionDenied");
+    says(&message, &["chatbots.versions.deploy", "Secret chatcaptain", "grant it"]);
+}
+
+#[test]
+fn an_unknown_chatbot_is_named() {
+    let settings = Settings { unknown_chatbots: UnknownChatbots::Refuse, ..Settings::default() };
+    let world = World::new(settings);
+    world.apply_version("a", &[]);
+    version_is_told(&world, "ChatbotNotFound", &[&world.bot, "check spec.chatbotId"]);
+}
+
+#[test]
+fn a_reference_to_nothing_is_named() {
+    let world = World::new(Settings::default());
+    let deploy = |spec: &str| world.apply(&deployment(&world.bot, "d", "test", &[spec]));
+    let told = |reason, parts: &[&str]| says(&world.told::<ChatbotDeployment>("d", reason), parts);
+    deploy("versionRef: {name: missing}");
+    told("WaitingForVersion", &["ChatbotVersion missing", "correct spec.versionRef"]);
+
+    world.apply(&crate::harness::version("another-bot", "foreign", &[]));
+    world.ready_version("foreign");
+    deploy("versionRef: {name: foreign}");
+    told("ReferenceMismatch", &["ChatbotVersion foreign", "correct spec.versionRef"]);
+
+    let replace = |spec: &str| {
+        world.delete("cbd", "d");
+        world.gone::<ChatbotDeployment>("d");
+        deploy(spec);
+    };
+    replace("versionId: vrsNothing");
+    told("VersionNotFound", &["vrsNothing", &world.bot, "correct the spec"]);
+    replace("versionNumber: '9.9'");
+    told("VersionNotFound", &["9.9", &world.bot, "correct the spec"]);
+    assert_eq!(world.moves(), [""; 0]);
+}
+
+#[test]
+fn what_breaks_a_rule_is_refused_at_the_door() {
+    let world = World::asleep(Settings::default(), &[]);
+    world.apply_version("a", &["description: first"]);
+    let refused = |manifest: &str, why: &str| {
+        let args = ["--namespace", &world.namespace, "apply", "-f", "-"];
+        let output = world.cluster.kubectl(&args, manifest);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{manifest}");
+        assert!(stderr.contains(why), "{why:?} is not in: {stderr}");
+    };
+    let bot = &world.bot;
+    let version = |more: &[&str]| crate::harness::version(bot, "a", more);
+    refused(&version(&["description: second"]), "spec.description is immutable");
+    refused(&version(&[]), "spec.description is immutable");
+    refused(&version(&["description: first", "name: other"]), "spec.name is immutable");
+    refused(&version(&["description: first", "environment: live"]), "Unsupported value");
+    refused(&crate::harness::version("a/b", "b", &[]), "spec.chatbotId");
+    let two = ["versionId: a", "versionNumber: '1.0'"];
+    refused(&deployment(bot, "d", "test", &two), "exactly one of");
+    refused(&deployment(bot, "d", "test", &[]), "exactly one of");
+    refused(&deployment(bot, "d", "dev", &["versionId: a"]), "Unsupported value");
+}

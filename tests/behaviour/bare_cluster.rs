@@ -1,0 +1,97 @@
+//! A cluster on which nothing is installed yet, and one whose CRDs let anything in.
+
+use chatcaptain_operator::crd::ChatbotVersion;
+use simulator::Settings;
+
+use crate::harness::{Cluster, World, binary, version};
+
+/// A schema that lets everything in, as that of a newer release may seem to an older operator.
+const LOOSE: &str = r#"[
+    {"op": "remove", "path": "/spec/versions/0/selectableFields"},
+    {"op": "replace", "path": "/spec/versions/0/schema/openAPIV3Schema",
+     "value": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}
+]"#;
+
+/// Waits until `/readyz` says this.
+fn waits_for(world: &World, what: &str) {
+    world.eventually(what, || {
+        let operator = world.operator();
+        let operator = operator.as_ref().unwrap();
+        let (status, body) = operator.page("/readyz");
+        assert_eq!(operator.page("/livez").0, 200);
+        (status == 503 && body.contains(what)).then_some(())
+    });
+    let lines = world.log().lines().filter(|line| line.contains(what)).count();
+    assert_eq!(lines, 1, "one line, however often it is tried:\n{}", world.log());
+}
+
+#[test]
+fn what_is_not_installed_is_said_and_waited_for() {
+    let cluster = Cluster::empty();
+    let shipped = Cluster::shipped();
+    let install = |kinds: &[&str]| {
+        let wanted = |text: &&String| kinds.iter().any(|kind| text.contains(&format!("\nkind: {kind}\n")));
+        let some: Vec<&str> = shipped.iter().filter(wanted).map(String::as_str).collect();
+        cluster.kubectl_ok(&["apply", "-f", "-"], &some.join("\n---\n"));
+    };
+    install(&["Namespace"]);
+    install(&["ServiceAccount"]);
+    let kubeconfig = cluster.operator_kubeconfig();
+    let world = World::on(cluster.clone(), kubeconfig, Settings::default(), &[]);
+    world.start();
+    waits_for(&world, "may not list the objects");
+    waits_for(&world, "kubectl apply -k deploy");
+
+    install(&["ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"]);
+    waits_for(&world, "chatcaptain-operator crds | kubectl apply -f -");
+
+    let crds = binary().arg("crds").output().unwrap();
+    assert!(crds.status.success());
+    cluster.kubectl_ok(&["apply", "-f", "-"], &String::from_utf8(crds.stdout).unwrap());
+    cluster.wait_for_crds();
+    world.eventually("ready", || {
+        let operator = world.operator();
+        (operator.as_ref().unwrap().page("/readyz").0 == 200).then_some(())
+    });
+    world.apply_version("a", &[]);
+    world.ready_version("a");
+
+    let loosen = ["patch", "crd", "chatbotversions.chatcaptain.dev", "--type=json", "-p", LOOSE];
+    cluster.kubectl_ok(&loosen, "");
+    one_bad_object_does_not_stop_the_others(&world);
+}
+
+fn one_bad_object_does_not_stop_the_others(world: &World) {
+    // no chatbot's id is a list
+    world.eventually("the schema lets it in", || {
+        let bad = version("[1, 2]", "bad", &[]);
+        let args = ["--namespace", &world.namespace, "apply", "-f", "-"];
+        world.cluster.kubectl(&args, &bad).status.success().then_some(())
+    });
+    world.apply_version("good", &[]);
+    world.ready_version("good");
+    let says = |path: &str| {
+        let path = format!("jsonpath={{.status.conditions[?(@.type==\"{path}\")].message}}");
+        world.kubectl(&["get", "cbv", "bad", "-o", &path], "")
+    };
+    world.eventually("it is said on the object", || {
+        let (ready, stalled) = (says("Ready"), says("Stalled"));
+        (ready.contains("cannot be read") && ready == stalled).then_some(())
+    });
+    assert!(says("Ready").contains("Correct it"), "{}", says("Ready"));
+    let log = world.log();
+    let line = log.lines().find(|line| line.contains("the object cannot be read"));
+    assert!(line.is_some_and(|line| line.contains("bad")), "{log}");
+
+    // once it can be read, it is an object like any other
+    world.apply_version("bad", &[]);
+    world.ready_version("bad");
+    assert_eq!(says("Stalled"), "");
+    assert!(world.get::<ChatbotVersion>("good").is_some());
+    // a restart, with the unreadable object in the first list
+    world.apply(&version("[1, 2]", "worse", &[]));
+    world.stop();
+    world.start();
+    world.apply_version("last", &[]);
+    world.ready_version("last");
+}

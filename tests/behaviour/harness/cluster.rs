@@ -1,0 +1,160 @@
+//! A control plane with the operator installed as it is shipped, and what a test asks of it.
+
+use std::{
+    io::Write,
+    path::PathBuf,
+    process::{Command, Output, Stdio},
+    sync::{Arc, LazyLock},
+};
+
+use control_plane::{AuditWrite, ControlPlane, Options};
+use kube::{
+    Api, Client, Config,
+    api::ListParams,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use tokio::runtime::Runtime;
+
+use super::Object;
+
+const NAMESPACE: &str = "chatcaptain-system";
+const SERVICE_ACCOUNT: &str = "chatcaptain-operator";
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// A control plane.
+pub struct Cluster {
+    plane: Plane,
+    runtime: Runtime,
+    client: Client,
+}
+
+enum Plane {
+    Shared(&'static ControlPlane),
+    Own(Box<ControlPlane>),
+}
+
+impl Cluster {
+    /// The one that all tests share, with everything from `deploy/` in it.
+    pub fn shared() -> Arc<Self> {
+        static SHARED: LazyLock<Arc<Cluster>> = LazyLock::new(|| {
+            let cluster = Cluster::of(Plane::Shared(control_plane::shared()));
+            cluster.kubectl_ok(&["apply", "-k", &format!("{ROOT}/deploy")], "");
+            cluster.wait_for_crds();
+            Arc::new(cluster)
+        });
+        SHARED.clone()
+    }
+
+    /// An empty one of its own.
+    pub fn empty() -> Arc<Self> {
+        let options = Options { audit: true, ..Options::default() };
+        Arc::new(Self::of(Plane::Own(Box::new(ControlPlane::start(options).expect("a control plane")))))
+    }
+
+    fn of(plane: Plane) -> Self {
+        // whoever was first has installed the same
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let runtime = Runtime::new().unwrap();
+        let client = runtime.block_on(async {
+            let path = plane.get().kubeconfig();
+            let kubeconfig = Kubeconfig::read_from(path).unwrap();
+            let options = KubeConfigOptions::default();
+            let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
+            Client::try_from(config.unwrap()).unwrap()
+        });
+        Self { plane, runtime, client }
+    }
+
+    /// Waits until both kinds are served.
+    pub fn wait_for_crds(&self) {
+        let wait = [
+            "wait",
+            "--for=condition=Established",
+            "--timeout=60s",
+            "crd/chatbotversions.chatcaptain.dev",
+            "crd/chatbotdeployments.chatcaptain.dev",
+        ];
+        self.kubectl_ok(&wait, "");
+    }
+
+    /// The kubeconfig of the operator: its own service account, with the rights that `deploy/` gives.
+    pub fn operator_kubeconfig(&self) -> PathBuf {
+        let plane = self.plane.get();
+        plane.kubeconfig_for(NAMESPACE, SERVICE_ACCOUNT).expect("a kubeconfig")
+    }
+
+    /// What `deploy/` holds, kinds apart.
+    pub fn shipped() -> Vec<String> {
+        let render = ["kustomize", &format!("{ROOT}/deploy")];
+        let all = Self::shared().kubectl_ok(&render, "");
+        all.split("\n---\n").map(str::to_owned).collect()
+    }
+
+    /// Runs kubectl as the administrator.
+    pub fn kubectl(&self, args: &[&str], stdin: &str) -> Output {
+        run(self.plane.get().kubectl().args(args), stdin)
+    }
+
+    /// The same where it must succeed; what it writes.
+    pub fn kubectl_ok(&self, args: &[&str], stdin: &str) -> String {
+        let output = self.kubectl(args, stdin);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "kubectl {args:?}: {stderr}\n{stdin}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// One object.
+    pub fn get<K: Object>(&self, namespace: &str, name: &str) -> Option<K> {
+        let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
+        self.wait_for(api.get_opt(name)).expect("the API server")
+    }
+
+    /// All objects of a namespace.
+    pub fn list<K: Object>(&self, namespace: &str) -> Vec<K> {
+        let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
+        let all = ListParams::default();
+        self.wait_for(api.list(&all)).expect("the API server").items
+    }
+
+    /// What the operator has written in a namespace, oldest first.
+    pub fn writes(&self, namespace: &str) -> Vec<AuditWrite> {
+        let operator = format!("system:serviceaccount:{NAMESPACE}:{SERVICE_ACCOUNT}");
+        let mut writes = self.plane.get().audit().expect("the audit log");
+        writes.retain(|write| write.user == operator && write.namespace == namespace);
+        writes
+    }
+
+    /// The runtime that keeps this cluster's connections.
+    pub fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    fn wait_for<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
+    }
+}
+
+impl Plane {
+    fn get(&self) -> &ControlPlane {
+        match self {
+            Self::Shared(plane) => plane,
+            Self::Own(plane) => plane,
+        }
+    }
+}
+
+/// Runs a command to its end.
+fn run(command: &mut Command, stdin: &str) -> Output {
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut pipe = child.stdin.take().unwrap();
+    let text = stdin.to_owned();
+    // a thread of its own: kubectl answers while it still reads
+    let writer = std::thread::spawn(move || {
+        // a command that ends early tells why itself
+        let _ = pipe.write_all(text.as_bytes());
+    });
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    output
+}

@@ -1,0 +1,175 @@
+//! Stands between the operator and a server, and can kill the operator at a chosen request.
+
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+
+use axum::{
+    Router,
+    body::{Body, Bytes, to_bytes},
+    extract::{Request, State},
+    http::{HeaderMap, Method, StatusCode, Uri, header},
+    response::{IntoResponse, Response},
+};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use reqwest::{Certificate, Client};
+use serde_json::{Value, json};
+
+use super::World;
+
+/// On which side of a request's effect the operator dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The request never arrives.
+    Before,
+    /// It takes effect; its answer never arrives.
+    After,
+}
+
+/// Counts requests, and springs at one of them.
+pub struct Trap {
+    spring: Option<(usize, Side)>,
+    kill: Box<dyn Fn() + Send + Sync>,
+    seen: Mutex<Vec<String>>,
+}
+
+impl Trap {
+    /// Counts only, or calls `kill` at that request, counted from 1.
+    pub fn new(spring: Option<(usize, Side)>, kill: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self { spring, kill: Box::new(kill), seen: Mutex::default() })
+    }
+
+    /// The requests that were counted, in order.
+    pub fn seen(&self) -> Vec<String> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// Whether the operator was killed.
+    pub fn is_sprung(&self) -> bool {
+        let seen = self.seen.lock().unwrap().len();
+        self.spring.is_some_and(|(at, _)| seen >= at)
+    }
+
+    /// Counts a request; on which side of it to spring.
+    fn count(&self, request: String) -> Option<Side> {
+        let mut seen = self.seen.lock().unwrap();
+        seen.push(request);
+        self.spring.filter(|(at, _)| *at == seen.len()).map(|(_, side)| side)
+    }
+}
+
+/// One server behind a proxy.
+struct Proxy {
+    client: Client,
+    target: String,
+    trap: Arc<Trap>,
+}
+
+/// The address of a proxy for the world's service.
+pub fn before_service(world: &World, trap: Arc<Trap>) -> String {
+    let client = Client::builder().no_proxy();
+    let client = client.tls_certs_only([]).build().unwrap();
+    let proxy = Proxy { client, target: world.service.url(), trap };
+    format!("http://{}", proxy.serve(world))
+}
+
+/// A kubeconfig that leads through a proxy to the world's cluster.
+pub fn before_cluster(world: &World, trap: Arc<Trap>) -> Value {
+    let text = std::fs::read_to_string(&world.kubeconfig).unwrap();
+    let mut kubeconfig: Value = serde_json::from_str(&text).unwrap();
+    let config = world.cluster.runtime().block_on(async {
+        let direct = Kubeconfig::from_yaml(&text).unwrap();
+        let options = KubeConfigOptions::default();
+        kube::Config::from_custom_kubeconfig(direct, &options).await.unwrap()
+    });
+    let authorities = config.root_cert.into_iter().flatten();
+    let authorities = authorities.map(|der| Certificate::from_der(&der).unwrap());
+    let client = Client::builder().no_proxy();
+    let proxy = Proxy {
+        client: client.tls_certs_only(authorities).build().unwrap(),
+        target: config.cluster_url.to_string().trim_end_matches('/').to_owned(),
+        trap,
+    };
+    let address = proxy.serve(world);
+    kubeconfig["clusters"][0]["cluster"] = json!({"server": format!("http://{address}")});
+    kubeconfig
+}
+
+impl Proxy {
+    /// Serves until the cluster's runtime ends.
+    fn serve(self, world: &World) -> SocketAddr {
+        let runtime = world.cluster.runtime();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0");
+        let listener = runtime.block_on(listener).unwrap();
+        let address = listener.local_addr().unwrap();
+        let routes = Router::new().fallback(pass).with_state(Arc::new(self));
+        runtime.spawn(async move { axum::serve(listener, routes).await });
+        address
+    }
+
+    /// The server's answer, its body still under way.
+    async fn forward(
+        &self,
+        method: Method,
+        uri: &Uri,
+        mut headers: HeaderMap,
+        body: Bytes,
+    ) -> reqwest::Result<reqwest::Response> {
+        headers.remove(header::HOST);
+        headers.remove(header::CONTENT_LENGTH);
+        let url = format!("{}{uri}", self.target);
+        let request = self.client.request(method, url).headers(headers);
+        request.body(body).send().await
+    }
+}
+
+async fn pass(State(proxy): State<Arc<Proxy>>, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let body = to_bytes(body, usize::MAX).await.unwrap_or_default();
+    let step = step(&head.method, head.uri.path());
+    let side = step.and_then(|step| proxy.trap.count(step));
+    if side == Some(Side::Before) {
+        return proxy.spring().await;
+    }
+    let answer = proxy.forward(head.method, &head.uri, head.headers, body).await;
+    let Ok(answer) = answer else {
+        return StatusCode::BAD_GATEWAY.into_response();
+    };
+    if side == Some(Side::After) {
+        // the whole answer: the effect is done and committed
+        let _ = answer.bytes().await;
+        return proxy.spring().await;
+    }
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = answer.status();
+    *response.headers_mut() = answer.headers().clone();
+    response.headers_mut().remove(header::TRANSFER_ENCODING);
+    // chunk by chunk: a watch never ends
+    let chunks = futures::stream::unfold(answer, |mut answer| async {
+        let chunk = answer.chunk().await.ok()??;
+        Some((Ok::<_, Infallible>(chunk), answer))
+    });
+    *response.body_mut() = Body::from_stream(chunks);
+    response
+}
+
+impl Proxy {
+    async fn spring(self: Arc<Self>) -> Response {
+        let killed = tokio::task::spawn_blocking(move || (self.trap.kill)()).await;
+        killed.unwrap();
+        // nobody is there to read it
+        StatusCode::BAD_GATEWAY.into_response()
+    }
+}
+
+/// The request as a step of the operator's work, if it is one: a write of an object, or a call of the service.
+fn step(method: &Method, path: &str) -> Option<String> {
+    let object = path.contains("/chatbotversions/") || path.contains("/chatbotdeployments/");
+    let write = *method != Method::GET;
+    let call = path.starts_with("/v1/chatbots/");
+    let shown = path.split('/').skip_while(|part| !part.starts_with("chatbot"));
+    let shown = shown.collect::<Vec<_>>().join("/");
+    ((object && write) || call).then(|| format!("{method} {shown}"))
+}

@@ -1,0 +1,360 @@
+//! One test's world: a namespace, a chatbot, a service and an operator.
+
+use std::{
+    fmt::Write,
+    fs,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion};
+use control_plane::AuditWrite;
+use jiff::Timestamp;
+use k8s_openapi::api::events::v1::Event;
+use kube::ResourceExt;
+use simulator::{Actor, ChatbotState, Environment, Operation, Settings, Simulator};
+use tempfile::TempDir;
+
+use super::{
+    Cluster, Object, Operator, PATIENCE, condition, is_ready, manifests, objects::assert_one_verdict, poll,
+};
+
+/// Flags of the operator, as `name value` pairs.
+pub type Flags<'a> = &'a [(&'a str, &'a str)];
+
+/// What tests want: quick looks and no brake. The lease, whose only name the shipped role knows, is tried where
+/// replicas are.
+const DEFAULTS: Flags = &[
+    ("listen", "127.0.0.1:0"),
+    ("leader-elect", "false"),
+    ("interval", "2s"),
+    ("min-interval", "1s"),
+    ("visibility-grace", "2s"),
+    ("api-rate", "500"),
+    ("api-burst", "500"),
+];
+
+/// One test's world.
+pub struct World {
+    pub cluster: Arc<Cluster>,
+    pub namespace: String,
+    pub bot: String,
+    pub service: Simulator,
+    pub kubeconfig: PathBuf,
+    args: Vec<String>,
+    operator: Arc<Mutex<Option<Operator>>>,
+    /// How many operators were started so far.
+    started: AtomicU32,
+    directory: TempDir,
+}
+
+impl World {
+    /// A world whose operator runs.
+    pub fn new(settings: Settings) -> Self {
+        Self::with(settings, &[])
+    }
+
+    /// The same with flags that replace or join the usual ones.
+    pub fn with(settings: Settings, flags: Flags) -> Self {
+        let world = Self::asleep(settings, flags);
+        world.start();
+        world
+    }
+
+    /// A world whose operator is not started yet.
+    pub fn asleep(settings: Settings, flags: Flags) -> Self {
+        let cluster = Cluster::shared();
+        let kubeconfig = cluster.operator_kubeconfig();
+        Self::on(cluster, kubeconfig, settings, flags)
+    }
+
+    /// The same on any cluster.
+    pub fn on(cluster: Arc<Cluster>, kubeconfig: PathBuf, settings: Settings, flags: Flags) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(1);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let namespace = format!("behaviour-{number}");
+        let service = Simulator::start_on_thread(settings).unwrap();
+        let mut args = Vec::new();
+        let replaced = |name: &str| flags.iter().any(|(other, _)| *other == name);
+        let usual = DEFAULTS.iter().filter(|(name, _)| !replaced(name));
+        for (name, value) in usual.chain(flags) {
+            args.push(format!("--{name}={value}"));
+        }
+        if !replaced("api-url") {
+            args.push(format!("--api-url={}", service.url()));
+        }
+        args.push(format!("--namespace={namespace}"));
+        cluster.kubectl_ok(&["create", "namespace", &namespace], "");
+        let world = Self {
+            cluster,
+            bot: format!("bot{number}"),
+            namespace,
+            service,
+            kubeconfig,
+            args,
+            operator: Arc::default(),
+            started: AtomicU32::default(),
+            directory: TempDir::new().unwrap(),
+        };
+        world.set_key("CCSB-behaviour-test");
+        world
+    }
+
+    // ---- the operator
+
+    /// From the next start on the operator uses this kubeconfig.
+    pub fn use_kubeconfig(&mut self, kubeconfig: &str) {
+        self.kubeconfig = self.directory.path().join("kubeconfig");
+        fs::write(&self.kubeconfig, kubeconfig).unwrap();
+    }
+
+    /// From the next start on the operator finds the service here.
+    pub fn use_service(&mut self, url: &str) {
+        self.args.retain(|arg| !arg.starts_with("--api-url="));
+        self.args.push(format!("--api-url={url}"));
+    }
+
+    /// Starts the operator.
+    pub fn start(&self) {
+        self.start_with(&[]);
+    }
+
+    /// Starts it with a further environment.
+    pub fn start_with(&self, env: &[(&str, &str)]) {
+        *self.operator() = Some(self.replica(&[], env));
+    }
+
+    /// One more operator with further flags, which the caller keeps.
+    pub fn replica(&self, flags: &[&str], env: &[(&str, &str)]) -> Operator {
+        let kubeconfig = self.kubeconfig.to_str().unwrap();
+        let env: Vec<_> = [("KUBECONFIG", kubeconfig)].into_iter().chain(env.iter().copied()).collect();
+        let mut args = self.args.clone();
+        args.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        let number = self.started.fetch_add(1, Ordering::Relaxed);
+        Operator::start(&args, &env, &self.log_file(number))
+    }
+
+    /// Ends it as a lost machine does.
+    pub fn kill(&self) {
+        drop(self.operator().take());
+    }
+
+    /// Kills the operator when called, from wherever.
+    pub fn killer(&self) -> impl Fn() + Send + Sync + 'static {
+        let operator = self.operator.clone();
+        move || drop(operator.lock().unwrap().take())
+    }
+
+    /// Ends it as Kubernetes does.
+    pub fn stop(&self) {
+        let mut operator = self.operator().take().expect("an operator that runs");
+        operator.signal("TERM");
+        let status = operator.ended(PATIENCE).expect("it ends");
+        assert!(status.success(), "{status}:\n{}", operator.log());
+    }
+
+    pub fn operator(&self) -> MutexGuard<'_, Option<Operator>> {
+        // a test that failed with it in hand leaves nothing half done
+        self.operator.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// A metric of the operator that runs.
+    pub fn metric(&self, name: &str, labels: &[&str]) -> u64 {
+        let operator = self.operator();
+        operator.as_ref().expect("an operator that runs").metric(name, labels)
+    }
+
+    /// Everything that the operators of this world have written, in the order of their starts.
+    pub fn log(&self) -> String {
+        let logs = (0..self.started.load(Ordering::Relaxed)).map(|number| self.log_file(number));
+        let logs = logs.map(|log| fs::read(log).unwrap_or_default());
+        logs.map(|log| String::from_utf8_lossy(&log).into_owned()).collect()
+    }
+
+    fn log_file(&self, number: u32) -> PathBuf {
+        self.directory.path().join(format!("operator-{number}.log"))
+    }
+
+    // ---- the cluster
+
+    /// `kubectl apply -f -`, as git would.
+    pub fn apply(&self, manifests: &str) {
+        self.kubectl(&["apply", "-f", "-"], manifests);
+    }
+
+    /// kubectl in this namespace; what it writes.
+    pub fn kubectl(&self, args: &[&str], stdin: &str) -> String {
+        let namespace = ["--namespace", self.namespace.as_str()];
+        let args: Vec<&str> = namespace.into_iter().chain(args.iter().copied()).collect();
+        self.cluster.kubectl_ok(&args, stdin)
+    }
+
+    /// Puts an API key where objects look for it.
+    pub fn set_key(&self, key: &str) {
+        let secret = format!(
+            "apiVersion: v1\nkind: Secret\nmetadata: {{name: chatcaptain}}\nstringData: {{apiKey: {key}}}\n"
+        );
+        self.apply(&secret);
+    }
+
+    /// Applies a version; `more` are further lines of its spec.
+    pub fn apply_version(&self, name: &str, more: &[&str]) {
+        self.apply(&manifests::version(&self.bot, name, more));
+    }
+
+    /// Applies a deployment, named as its environment, that wants `version`.
+    pub fn point(&self, environment: &str, version: &str, more: &[&str]) {
+        let reference = format!("versionRef: {{name: {version}}}");
+        let more: Vec<&str> = [reference.as_str()].into_iter().chain(more.iter().copied()).collect();
+        self.apply(&manifests::deployment(&self.bot, environment, environment, &more));
+    }
+
+    /// Deletes an object as git would: without waiting for its finalizer.
+    pub fn delete(&self, kind: &str, name: &str) {
+        self.kubectl(&["delete", kind, name, "--wait=false"], "");
+    }
+
+    pub fn get<K: Object>(&self, name: &str) -> Option<K> {
+        let object = self.cluster.get::<K>(&self.namespace, name);
+        object.iter().for_each(assert_one_verdict);
+        object
+    }
+
+    pub fn version(&self, name: &str) -> ChatbotVersion {
+        self.get(name).expect("the version exists")
+    }
+
+    pub fn deployment(&self, name: &str) -> ChatbotDeployment {
+        self.get(name).expect("the deployment exists")
+    }
+
+    /// Events of an object: reason and note.
+    pub fn events(&self, name: &str) -> Vec<(String, String)> {
+        let events = self.cluster.list::<Event>(&self.namespace);
+        let about = |event: &Event| {
+            let regarding = event.regarding.as_ref();
+            regarding.and_then(|object| object.name.as_deref()) == Some(name)
+        };
+        let told = events.into_iter().filter(about);
+        told.map(|event| (event.reason.unwrap_or_default(), event.note.unwrap_or_default())).collect()
+    }
+
+    /// What the operator has written to objects of this plural name, oldest first.
+    pub fn writes(&self, resource: &str) -> Vec<AuditWrite> {
+        let mut writes = self.cluster.writes(&self.namespace);
+        writes.retain(|write| write.resource == resource);
+        writes
+    }
+
+    // ---- waiting
+
+    /// Waits for an answer; a failure shows everything there is to know.
+    pub fn eventually<T>(&self, what: &str, probe: impl FnMut() -> Option<T>) -> T {
+        match poll(PATIENCE, probe) {
+            Some(answer) => answer,
+            None => panic!("{what}: not within {PATIENCE:?}\n{}", self.report()),
+        }
+    }
+
+    pub fn ready<K: Object>(&self, name: &str) -> K {
+        self.eventually(&format!("{name} is Ready"), || self.get(name).filter(is_ready))
+    }
+
+    pub fn ready_version(&self, name: &str) -> ChatbotVersion {
+        self.ready(name)
+    }
+
+    pub fn ready_deployment(&self, name: &str) -> ChatbotDeployment {
+        self.ready(name)
+    }
+
+    /// Waits until `Ready` has this reason for the object as it is now; the message.
+    pub fn told<K: Object>(&self, name: &str, reason: &str) -> String {
+        self.eventually(&format!("{name} says {reason}"), || {
+            let object = self.get::<K>(name)?;
+            let ready = condition(&object, "Ready")?;
+            let now = ready.observed_generation == object.meta().generation;
+            (ready.reason == reason && now).then(|| ready.message.clone())
+        })
+    }
+
+    /// Waits until whatever is created from now on is younger than this object: the API keeps whole seconds.
+    pub fn outgrown<K: Object>(&self, name: &str) {
+        let object = self.get::<K>(name).expect("the object exists");
+        let created = object.creation_timestamp().expect("the API server says").0;
+        self.eventually("a second has passed", || {
+            (Timestamp::now().as_second() > created.as_second()).then_some(())
+        });
+    }
+
+    pub fn gone<K: Object>(&self, name: &str) {
+        self.eventually(&format!("{name} is gone"), || self.get::<K>(name).is_none().then_some(()));
+    }
+
+    /// Waits until an event with this reason is told of an object; its note.
+    pub fn event(&self, name: &str, reason: &str) -> String {
+        self.eventually(&format!("event {reason} on {name}"), || {
+            let mut events = self.events(name).into_iter();
+            events.find(|(told, _)| told == reason).map(|(_, note)| note)
+        })
+    }
+
+    // ---- the service
+
+    /// The truth about the chatbot.
+    pub fn state(&self) -> Option<ChatbotState> {
+        self.service.chatbot(&self.bot)
+    }
+
+    /// The name of the version that runs in an environment.
+    pub fn live(&self, environment: Environment) -> Option<String> {
+        let state = self.state()?;
+        let id = state.live(environment)?;
+        let version = state.versions.iter().find(|version| version.id == id)?;
+        Some(version.name.clone())
+    }
+
+    /// What took effect and was not done by hand, such as `create a dev` and `deploy a test`.
+    pub fn effects(&self) -> Vec<String> {
+        let log = self.service.log().into_iter();
+        let ours = log.filter(|entry| entry.by == Actor::Api && entry.chatbot == self.bot);
+        ours.map(|entry| {
+            let operation = format!("{:?}", entry.operation).to_lowercase();
+            let environment = entry.environment;
+            let environment = environment.map_or(String::new(), |e| format!(" {e:?}").to_lowercase());
+            format!("{operation} {}{environment}", entry.name)
+        })
+        .collect()
+    }
+
+    /// The same without creates.
+    pub fn moves(&self) -> Vec<String> {
+        let mut effects = self.effects();
+        effects.retain(|effect| !effect.starts_with("create "));
+        effects
+    }
+
+    /// How many creates took effect.
+    pub fn creates(&self) -> u64 {
+        self.service.counters().of(Operation::Create).took_effect
+    }
+
+    /// Everything a person would look at next.
+    fn report(&self) -> String {
+        let mut report = String::new();
+        let _ = writeln!(report, "--- the service: {:#?}", self.effects());
+        let args = ["get", "-n", &self.namespace, "cbv,cbd", "-o", "yaml"];
+        let objects = self.cluster.kubectl(&args, "").stdout;
+        let objects = String::from_utf8_lossy(&objects);
+        let tail = |text: &str, lines: usize| {
+            let all: Vec<&str> = text.lines().collect();
+            all[all.len().saturating_sub(lines)..].join("\n")
+        };
+        let _ = writeln!(report, "--- the objects:\n{}", tail(&objects, 250));
+        let _ = writeln!(report, "--- the operator:\n{}", tail(&self.log(), 60));
+        report
+    }
+}

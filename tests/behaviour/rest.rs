@@ -1,0 +1,183 @@
+//! At rest nothing is written and next to nothing is asked; git's fields stay git's.
+
+use std::{thread::sleep, time::Duration};
+
+use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion, LiveEnvironment};
+use simulator::{Operation, Settings};
+
+use crate::harness::{Object, World, deployment, is_ready, version};
+
+const VERSIONS: usize = 100;
+const INTERVAL: Duration = Duration::from_secs(3);
+
+/// How often the service was asked: lists and deployment status.
+fn looks(world: &World) -> [u64; 2] {
+    let counters = world.service.counters();
+    [Operation::List, Operation::Status].map(|operation| counters.of(operation).calls)
+}
+
+fn name(number: usize) -> String {
+    format!("v{number:03}")
+}
+
+#[test]
+fn a_hundred_objects_at_rest_cost_one_look_per_interval() {
+    let flags = [("interval", "3s"), ("min-interval", "1s")];
+    let world = World::with(Settings::default(), &flags);
+    let git: String = (0..VERSIONS).map(|number| version(&world.bot, &name(number), &[])).collect();
+    world.apply(&git);
+    world.point("test", &name(0), &[]);
+    world.ready_deployment("test");
+    world.eventually("all are Ready", || {
+        let all = world.cluster.list::<ChatbotVersion>(&world.namespace);
+        let ready = all.iter().filter(|version| is_ready(*version)).count();
+        (ready == VERSIONS).then_some(())
+    });
+    // the last thing that is found out
+    world.eventually("the live version knows where it is live", || {
+        let status = world.version(&name(0)).status?;
+        (status.deployed_in == [LiveEnvironment::Test]).then_some(())
+    });
+
+    let (writes, before) = (world.cluster.writes(&world.namespace).len(), looks(&world));
+    let windows = 3;
+    sleep(INTERVAL * windows);
+    let after = looks(&world);
+    for (kind, (before, after)) in ["lists", "status"].iter().zip(before.iter().zip(after)) {
+        let asked = after - before;
+        // windows need not begin with ours
+        assert!(asked <= u64::from(windows) + 1, "{asked} {kind} in {windows} windows");
+        assert!(asked + 1 >= u64::from(windows), "{asked} {kind}: nobody looks any more");
+    }
+    let since = |count: usize| world.cluster.writes(&world.namespace).split_off(count);
+    assert_eq!(since(writes), [], "at rest");
+
+    world.stop();
+    let before = looks(&world);
+    world.start();
+    world.eventually("every object is looked at again", || {
+        let passes = |kind| world.metric("chatcaptain_reconcile_total", &[kind]);
+        let versions = passes(r#"kind="ChatbotVersion""#);
+        let deployments = passes(r#"kind="ChatbotDeployment""#);
+        (versions >= VERSIONS as u64 && deployments >= 1).then_some(())
+    });
+    let after = looks(&world);
+    for (before, after) in before.iter().zip(after) {
+        assert!(after - before <= 2, "{} looks after a restart", after - before);
+    }
+    assert_eq!(since(writes), [], "after a restart");
+}
+
+#[test]
+fn a_new_version_takes_three_writes() {
+    let world = World::new(Settings::default());
+    for name in ["a", "b", "c"] {
+        world.apply_version(name, &["description: For a test"]);
+        world.ready_version(name);
+        let mut writes = world.writes("chatbotversions");
+        writes.retain(|write| write.name == name);
+        assert!(writes.len() <= 3, "{writes:#?}");
+        assert!(writes.iter().all(|write| write.code == 200), "{writes:#?}");
+    }
+}
+
+/// Everything that a manifest can say, and everything that it can leave out.
+fn manifests(world: &World) -> String {
+    let full = [
+        "name: Version 1.2.4",
+        "description: Release for Q4",
+        "environment: dev",
+        "credentialsRef: {name: chatcaptain, key: apiKey}",
+        "deletionPolicy: Retain",
+        "interval: 5s",
+        "suspend: false",
+    ];
+    let moves = [
+        "versionRef: {name: full}",
+        "rollback: {onFailure: Previous, method: Redeploy, parameters: {a: b}}",
+        "drift: Enforce",
+        "progressDeadline: 5m",
+        "interval: 5s",
+        "suspend: false",
+    ];
+    let bot = &world.bot;
+    [
+        version(bot, "full", &full),
+        version(bot, "bare", &[]),
+        deployment(bot, "full", "prod", &moves),
+        deployment(bot, "bare", "test", &["versionRef: {name: bare}"]),
+    ]
+    .concat()
+}
+
+#[test]
+fn the_spec_is_gits_alone() {
+    let world = World::new(Settings::default());
+    let git = manifests(&world);
+    world.apply(&git);
+    for name in ["full", "bare"] {
+        owns_no_spec(&world.ready_version(name));
+        owns_no_spec(&world.ready_deployment(name));
+    }
+    world.eventually("live versions know where they are live", || {
+        let live = |name| world.version(name).status.unwrap().deployed_in.len();
+        (live("full") == 1 && live("bare") == 1).then_some(())
+    });
+    unchanged(&world, &["apply", "-f", "-"], &git);
+    // as Argo CD and Flux do it; the first takes the fields over
+    let server_side = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
+    world.kubectl(&server_side, &git);
+    unchanged(&world, &server_side, &git);
+    // kubectl exits with 1 where there is a difference
+    let diff = world.kubectl(&["diff", "-f", "-"], &git);
+    assert_eq!(diff, "");
+}
+
+/// Applying once more changes nothing, and nobody is moved to write.
+fn unchanged(world: &World, apply: &[&str], git: &str) {
+    let resource_versions = || {
+        let get = ["get", "cbv,cbd", "-o", "jsonpath={.items[*].metadata.resourceVersion}"];
+        world.kubectl(&get, "")
+    };
+    let (before, writes) = (resource_versions(), world.cluster.writes(&world.namespace));
+    let looks_before = looks(world);
+    world.kubectl(apply, git);
+    // the operator has looked at everything since
+    world.eventually("two more looks", || (looks(world)[0] >= looks_before[0] + 2).then_some(()));
+    assert_eq!(resource_versions(), before, "{apply:?}");
+    assert_eq!(world.cluster.writes(&world.namespace), writes, "{apply:?}");
+}
+
+fn owns_no_spec<K: Object>(object: &K) {
+    let mut ours = 0;
+    for entry in object.meta().managed_fields.iter().flatten() {
+        let fields = &entry.fields_v1.as_ref().unwrap().0;
+        if entry.manager.as_deref() == Some("chatcaptain-operator") {
+            ours += 1;
+            assert!(fields.get("f:spec").is_none(), "{fields}");
+        }
+    }
+    assert!(ours > 0, "nothing is written under the operator's name");
+}
+
+#[test]
+fn no_default_is_written_under_spec() {
+    // no operator: what the API server itself makes of a bare manifest
+    let world = World::asleep(Settings::default(), &[]);
+    world.apply(&manifests(&world));
+    let spec = |kind: &str| {
+        let get = ["get", kind, "bare", "-o", "jsonpath={.spec}"];
+        let text = world.kubectl(&get, "");
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()
+    };
+    let bot = &world.bot;
+    assert_eq!(spec("cbv"), serde_json::json!({"chatbotId": bot}));
+    let expected = serde_json::json!({
+        "chatbotId": bot, "environment": "test", "versionRef": {"name": "bare"},
+    });
+    assert_eq!(spec("cbd"), expected);
+    // a newborn is not done
+    let newborn: ChatbotDeployment = world.deployment("bare");
+    let observed = newborn.status.unwrap().common.observed_generation;
+    assert_eq!(observed, Some(-1));
+}

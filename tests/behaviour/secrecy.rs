@@ -1,0 +1,53 @@
+//! The API key is seen nowhere but on its way to the service.
+
+use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion};
+use k8s_openapi::{ByteString, api::events::v1::Event};
+use simulator::Settings;
+
+use crate::harness::World;
+
+const CANARY: &str = "CCSB-canary-Jq7ZtUx3MvKd";
+/// Another one, which the service refuses.
+const REFUSED: &str = "canary-Wb5RfNy8HgLs";
+
+#[test]
+fn the_key_is_in_no_log_status_event_or_metric() {
+    let world = World::asleep(Settings::default(), &[]);
+    world.set_key(CANARY);
+    world.start_with(&[("RUST_LOG", "trace")]);
+    world.apply_version("a", &[]);
+    world.apply_version("b", &[]);
+    world.point("test", "a", &[]);
+    world.ready_deployment("test");
+    world.point("test", "b", &[]);
+    world.ready_deployment("test");
+    world.set_key(REFUSED);
+    world.apply_version("c", &[]);
+    world.told::<ChatbotVersion>("c", "KeyRefused");
+    world.set_key(CANARY);
+    world.delete("chatbotversion", "a");
+    world.gone::<ChatbotVersion>("a");
+    world.ready_version("c");
+
+    let log = world.log();
+    assert!(log.contains("TRACE"), "the log tells everything");
+    let (status, metrics) = world.operator().as_ref().unwrap().page("/metrics");
+    assert_eq!(status, 200);
+    let told = [
+        log,
+        metrics,
+        format!("{:?}", world.cluster.list::<ChatbotVersion>(&world.namespace)),
+        format!("{:?}", world.cluster.list::<ChatbotDeployment>(&world.namespace)),
+        format!("{:?}", world.cluster.list::<Event>(&world.namespace)),
+    ];
+    for key in [CANARY, REFUSED] {
+        // as in the data of a Secret
+        let encoded = serde_json::to_string(&ByteString(key.into())).unwrap();
+        for text in &told {
+            for needle in [key, encoded.trim_matches('"')] {
+                let line = text.lines().find(|line| line.contains(needle));
+                assert!(line.is_none(), "{needle}: {}", line.unwrap());
+            }
+        }
+    }
+}

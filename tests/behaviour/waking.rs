@@ -1,0 +1,61 @@
+//! Related objects wake each other at once: nothing here waits for an interval, which is an hour.
+
+use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion};
+use simulator::{Environment, Settings};
+
+use crate::harness::{World, condition, deployment};
+
+fn world(settings: Settings) -> World {
+    World::with(settings, &[("interval", "1h")])
+}
+
+#[test]
+fn a_version_that_becomes_ready_wakes_its_deployment() {
+    let world = world(Settings::default());
+    world.point("test", "a", &[]);
+    let message = world.told::<ChatbotDeployment>("test", "WaitingForVersion");
+    assert!(message.contains("ChatbotVersion a does not exist"), "{message}");
+    world.apply_version("a", &[]);
+    world.ready_deployment("test");
+    assert_eq!(world.effects(), ["create a dev", "deploy a test"]);
+}
+
+#[test]
+fn a_new_key_heals_everything_that_uses_it() {
+    let world = world(Settings::default());
+    world.apply_version("a", &[]);
+    world.point("test", "a", &[]);
+    world.ready_deployment("test");
+    world.set_key("refused-by-the-service");
+    world.apply_version("b", &[]);
+    world.point("prod", "a", &[]);
+    world.told::<ChatbotVersion>("b", "KeyRefused");
+    world.told::<ChatbotDeployment>("prod", "KeyRefused");
+    world.set_key("CCSB-another-good-one");
+    world.ready_version("b");
+    world.ready_deployment("prod");
+    world.ready_deployment("test");
+}
+
+#[test]
+fn the_older_of_two_deployments_decides_until_it_goes() {
+    let world = world(Settings::default());
+    world.apply_version("a", &[]);
+    world.apply_version("b", &[]);
+    world.point("test", "a", &[]);
+    world.ready_deployment("test");
+    world.outgrown::<ChatbotDeployment>("test");
+    let younger = ["versionRef: {name: b}"];
+    world.apply(&deployment(&world.bot, "younger", "test", &younger));
+    let message = world.told::<ChatbotDeployment>("younger", "Conflict");
+    let older = format!("{}/test", world.namespace);
+    assert!(message.contains(&older) && message.contains("delete one"), "{message}");
+    let loser = world.deployment("younger");
+    assert_eq!(condition(&loser, "Stalled").unwrap().status, "True");
+    assert_eq!(world.moves(), ["deploy a test"]);
+
+    world.delete("chatbotdeployment", "test");
+    world.ready_deployment("younger");
+    assert_eq!(world.moves(), ["deploy a test", "deploy b test"]);
+    assert_eq!(world.live(Environment::Test).as_deref(), Some("b"));
+}

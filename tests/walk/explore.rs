@@ -1,0 +1,225 @@
+//! The walk itself: every choice at every point, breadth first, each state once.
+//!
+//! A world is written as if it ran once; wherever something could go one way or another it asks `Choices`.
+//! It must not know what the worlds are about.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    fmt::{self, Debug},
+    hash::{DefaultHasher, Hasher},
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+};
+
+/// Why a law is broken.
+pub type Broken = String;
+
+/// Ends with the law that is broken unless it holds.
+macro_rules! law {
+    ($holds:expr, $($text:tt)+) => {
+        if !$holds {
+            return Err(format!($($text)+));
+        }
+    };
+}
+pub(crate) use law;
+
+/// Passes within which everything must have come to rest once nothing fails any more.
+const PATIENCE: usize = 400;
+/// Passes in a row, and seconds, without a word, after which it counts as rest.
+const QUIET: (usize, i64) = (3, 100);
+
+/// A small model of one object, the service and the operator between them.
+pub trait World: Clone {
+    /// Hashes everything that decides what can happen from here.
+    fn hash(&self, hasher: &mut DefaultHasher);
+    /// Lets one thing happen. Says whether it was a pass that wrote and called nothing.
+    fn step(&mut self, choices: &mut Choices) -> Result<bool, Broken>;
+    /// From now on nothing fails and nobody interferes.
+    fn calm_down(&mut self);
+    /// What must be so at rest.
+    fn at_rest(&self) -> Result<(), Broken>;
+    /// The time, in seconds.
+    fn now(&self) -> i64;
+    /// One line for the trail to a broken law.
+    fn outline(&self) -> String;
+}
+
+/// Answers every question of one step, and knows which answers are still to be tried.
+#[derive(Default)]
+pub struct Choices {
+    /// The answer and the number of answers, question by question.
+    script: Vec<(u8, u8)>,
+    asked: usize,
+    log: Option<Vec<String>>,
+}
+
+impl Choices {
+    /// The first option first; the others when the step is taken again. The first is what happens when
+    /// nothing fails.
+    pub fn pick<T: Copy + Debug>(&mut self, options: &[T]) -> T {
+        if self.asked == self.script.len() {
+            self.script.push((0, u8::try_from(options.len()).unwrap()));
+        }
+        let picked = options[usize::from(self.script[self.asked].0)];
+        self.asked += 1;
+        if let Some(log) = &mut self.log {
+            log.push(format!("{picked:?}"));
+        }
+        picked
+    }
+
+    /// On to the next answers; false when all were tried.
+    fn advance(&mut self) -> bool {
+        self.asked = 0;
+        while let Some((picked, of)) = self.script.pop() {
+            if picked + 1 < of {
+                self.script.push((picked + 1, of));
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// What was walked.
+#[derive(Default, Clone, Copy)]
+pub struct Tally {
+    /// Walks.
+    pub starts: usize,
+    /// Different states.
+    pub states: usize,
+    /// Steps between them.
+    pub transitions: usize,
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { starts, states, transitions } = self;
+        write!(f, "{starts} starts, {states} reachable states, {transitions} transitions")
+    }
+}
+
+/// Walks from every start, on every core.
+pub fn explore_all<W: World + Sync>(starts: &[W]) -> Tally {
+    let next = AtomicUsize::new(0);
+    let walk = || {
+        let mut tally = Tally::default();
+        while let Some(start) = starts.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let walked = explore(start);
+            tally.starts += 1;
+            tally.states += walked.states;
+            tally.transitions += walked.transitions;
+        }
+        tally
+    };
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        let walks: Vec<_> = (0..cores).map(|_| scope.spawn(walk)).collect();
+        let mut total = Tally::default();
+        for walk in walks {
+            let tally = walk.join().unwrap_or_else(|broken| std::panic::resume_unwind(broken));
+            total.starts += tally.starts;
+            total.states += tally.states;
+            total.transitions += tally.transitions;
+        }
+        total
+    })
+}
+
+/// The state before, and the choices that led on from it.
+type Origin = Option<(u64, Vec<(u8, u8)>)>;
+
+/// Walks every state that can be reached from `start`.
+///
+/// # Panics
+/// With the whole trail, when a law is broken.
+fn explore<W: World>(start: &W) -> Tally {
+    let mut origins: HashMap<u64, Origin> = HashMap::from([(key(start), None)]);
+    let mut settled = HashSet::new();
+    let mut queue = VecDeque::from([start.clone()]);
+    let mut tally = Tally::default();
+    while let Some(world) = queue.pop_front() {
+        tally.states += 1;
+        let from = key(&world);
+        if let Err(broken) = settle(&world, &mut settled) {
+            panic!("{broken}\n{}", trail(start, &origins, from, None));
+        }
+        let mut choices = Choices::default();
+        loop {
+            let mut after = world.clone();
+            if let Err(broken) = after.step(&mut choices) {
+                panic!("{broken}\n{}", trail(start, &origins, from, Some(choices.script)));
+            }
+            tally.transitions += 1;
+            if let std::collections::hash_map::Entry::Vacant(entry) = origins.entry(key(&after)) {
+                entry.insert(Some((from, choices.script.clone())));
+                queue.push_back(after);
+            }
+            if !choices.advance() {
+                break;
+            }
+        }
+    }
+    tally
+}
+
+/// Two states in a million would share one of 2^64 keys once in millions of walks.
+fn key<W: World>(world: &W) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    world.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Lets passes go on without a fault until nothing is written any more, and holds what must be so then.
+fn settle<W: World>(world: &W, settled: &mut HashSet<u64>) -> Result<(), Broken> {
+    let mut world = world.clone();
+    world.calm_down();
+    let (mut passed, mut quiet, mut since) = (Vec::new(), 0, world.now());
+    loop {
+        let here = key(&world);
+        if settled.contains(&here) {
+            break;
+        }
+        passed.push(here);
+        let was_quiet = world
+            .step(&mut Choices::default())
+            .map_err(|broken| format!("{broken}, on the way to rest: {}", world.outline()))?;
+        if !was_quiet {
+            (quiet, since) = (0, world.now());
+            law!(passed.len() < PATIENCE, "it does not come to rest: {}", world.outline());
+            continue;
+        }
+        quiet += 1;
+        if quiet >= QUIET.0 && world.now() - since >= QUIET.1 {
+            world.at_rest().map_err(|broken| format!("{broken}, at rest: {}", world.outline()))?;
+            break;
+        }
+    }
+    settled.extend(passed);
+    Ok(())
+}
+
+/// Everything that happened from the start to the state `to`, and the step `last` from there.
+fn trail<W: World>(
+    start: &W,
+    origins: &HashMap<u64, Origin>,
+    to: u64,
+    last: Option<Vec<(u8, u8)>>,
+) -> String {
+    let mut scripts = Vec::from_iter(last);
+    let mut at = to;
+    while let Some((from, script)) = &origins[&at] {
+        scripts.push(script.clone());
+        at = *from;
+    }
+    let mut world = start.clone();
+    let mut lines = vec![format!("  start: {}", world.outline())];
+    for script in scripts.into_iter().rev() {
+        let mut choices = Choices { script, asked: 0, log: Some(Vec::new()) };
+        let result = world.step(&mut choices);
+        let log = choices.log.unwrap_or_default().join(", ");
+        lines.push(format!("  {log}: {} {result:?}", world.outline()));
+    }
+    lines.join("\n")
+}

@@ -1,0 +1,96 @@
+//! What holds for every status of either kind, and the part of a status that decides what happens next.
+
+use std::hash::{DefaultHasher, Hash};
+
+use chatcaptain_operator::{
+    crd::{CommonStatus, annotation},
+    plan::annotated,
+};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+
+use crate::explore::{Broken, law};
+
+/// Ages beyond this, in seconds, make no difference to anything.
+const OLD: i64 = 99;
+
+/// A point in time.
+pub fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(seconds).unwrap()
+}
+
+/// Seconds since `time`, as far as they make a difference.
+pub fn age(time: &Time, now: i64) -> i64 {
+    (now - time.0.as_second()).clamp(-OLD, OLD)
+}
+
+/// Whether a condition is True.
+pub fn is_true(common: &CommonStatus, condition: &str) -> bool {
+    common.conditions.iter().any(|c| c.type_ == condition && c.status == "True")
+}
+
+/// The reason of `Ready`.
+pub fn reason(common: &CommonStatus) -> &str {
+    let ready = common.conditions.iter().find(|c| c.type_ == "Ready");
+    ready.map_or("-", |c| c.reason.as_str())
+}
+
+/// One verdict for every tool: the laws of conditions.
+pub fn consistent(common: &CommonStatus, meta: &ObjectMeta) -> Result<(), Broken> {
+    let conditions = &common.conditions;
+    let (ready, reconciling, stalled) =
+        (is_true(common, "Ready"), is_true(common, "Reconciling"), is_true(common, "Stalled"));
+    law!(!(reconciling && stalled), "Reconciling beside Stalled");
+    law!(!(ready && (reconciling || stalled)), "Ready beside Reconciling or Stalled");
+    law!(!(ready && meta.deletion_timestamp.is_some()), "Ready while being deleted");
+    law!(conditions.iter().filter(|c| c.type_ == "Ready").count() == 1, "not exactly one Ready");
+    for condition in conditions {
+        let name = &condition.type_;
+        law!(!condition.message.is_empty(), "{name} has no message");
+        law!(!condition.reason.is_empty(), "{name} has no reason");
+        law!(
+            condition.observed_generation == common.observed_generation,
+            "{name} speaks of another generation than the status"
+        );
+        law!(
+            condition.status == "True" || matches!(name.as_str(), "Ready" | "Drifted"),
+            "{name} is there though it is {}",
+            condition.status
+        );
+    }
+    law!(common.last_operations.len() <= CommonStatus::OPERATIONS, "lastOperations grows without end");
+    Ok(())
+}
+
+/// Hashes what of metadata and the common status can make a difference.
+pub fn hash_common(
+    common: &CommonStatus,
+    meta: &ObjectMeta,
+    now: i64,
+    grace: i64,
+    hasher: &mut DefaultHasher,
+) {
+    let generation = meta.generation.unwrap_or_default();
+    common.observed_generation.map(|g| generation - g).hash(hasher);
+    for condition in &common.conditions {
+        (&condition.type_, &condition.status, &condition.reason).hash(hasher);
+    }
+    let requested = annotated(meta, annotation::RECONCILE_REQUESTED_AT);
+    (requested == common.last_handled_reconcile_at.as_deref()).hash(hasher);
+    common.last_operations.first().map(|o| o.operation).hash(hasher);
+    for operation in &common.last_operations {
+        let age = age(&operation.at, now);
+        if age <= grace {
+            (operation.operation, operation.result as u8, age).hash(hasher);
+        }
+    }
+    let retry = common.retry.as_ref();
+    retry.map(|retry| (retry.failures, age(&retry.not_before, now))).hash(hasher);
+    meta.deletion_timestamp.as_ref().map(|since| age(since, now)).hash(hasher);
+    meta.finalizers.hash(hasher);
+    for command in
+        [annotation::ADOPT_ID, annotation::RECREATE, annotation::FORCE_ORPHAN, annotation::ROLLBACK_TO]
+    {
+        annotated(meta, command).hash(hasher);
+    }
+}

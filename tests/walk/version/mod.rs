@@ -1,0 +1,11 @@
+//! One `ChatbotVersion`, the service and the operator: what can happen, and what must hold.
+
+mod laws;
+mod orders;
+mod pass;
+mod seen;
+mod service_calls;
+mod world;
+
+pub use seen::every_seen;
+pub use world::{VersionWorld, setups};

@@ -1,0 +1,194 @@
+//! One pass, carried out the way the controller does it: observe, plan, act, tell, publish.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
+
+use chatcaptain_operator::{
+    chatcaptain::Inventory,
+    crd::{ChatbotVersion, ChatbotVersionStatus, DeletionPolicy, LiveEnvironment, Operation, annotation},
+    plan::{
+        Blocked, Look, Obstacle, Pace, Told, annotated,
+        version::{Facts, Outcome, Step, next, tell},
+    },
+};
+
+use super::world::{Before, RULES, Shot, VersionWorld, is_guarded};
+use crate::{
+    budget::Trouble,
+    explore::{Broken, Choices},
+    laws::{age, at, is_true},
+    service::{LATE, id_of},
+};
+
+/// One of each kind: a human must act, nobody can authenticate, it passes by itself.
+const BLOCKED: [Blocked; 3] = [Blocked::ChatbotNotFound, Blocked::KeyRefused, Blocked::Unavailable];
+
+/// What a look brings.
+#[derive(Clone, Copy, Debug)]
+enum Glance {
+    Shown,
+    Blocked(Blocked),
+}
+
+impl VersionWorld {
+    /// The object's turn comes, and it is looked at once.
+    pub fn pass(&mut self, choices: &mut Choices) -> Result<bool, Broken> {
+        let Some(object) = self.object.clone() else {
+            self.now += 3600;
+            return Ok(true);
+        };
+        self.now += self.sleep;
+        self.sleep = 0;
+        let mut facts = self.observe(&object, choices);
+        let step = next(&facts.see());
+        self.check_step(&facts, step)?;
+        let outcome = match step {
+            Step::Create => self.create(&facts, choices)?,
+            Step::Delete => self.delete(choices)?,
+            _ => Some(Outcome::Nothing),
+        };
+        let Some(outcome) = outcome else {
+            // the process died within the call
+            return Ok(false);
+        };
+        // a call takes its time, and the object may have changed meanwhile
+        facts.now = at(self.now);
+        facts.object.clone_from(self.object.as_ref().unwrap_or(&object));
+        let told = tell(&facts, step, &outcome);
+        self.check_told(&facts, step, &told)?;
+        let is_call = matches!(step, Step::Create | Step::Delete);
+        let wrote = self.publish(step, &told);
+        self.sleep = sleep(told.pace);
+        Ok(!is_call && !wrote && matches!(step, Step::Rest(_)))
+    }
+
+    fn observe(&mut self, object: &Arc<ChatbotVersion>, choices: &mut Choices) -> Facts {
+        let deployment = self.deployment();
+        let mut facts = Facts {
+            object: object.clone(),
+            look: Look::NotAsked,
+            permit: self.permit.is_some(),
+            claimed: HashSet::new(),
+            older_claim: self.older.then(|| "ns/older".to_owned()),
+            rival: false,
+            slots: deployment
+                .map(|deployment| BTreeMap::from([(LiveEnvironment::Test, deployment)]))
+                .unwrap_or_default(),
+            namespace_policy: None,
+            rules: RULES.clone(),
+            now: at(self.now),
+            attempt: format!("attempt {}", self.looks),
+            jitter: 0.0,
+        };
+        if needs_look(&facts) {
+            facts.look = self.look(&facts, choices);
+        }
+        if let Look::Shown { inventory, .. } = &facts.look {
+            facts.claimed = self.claimed(&facts, inventory);
+            facts.rival = !inventory.is_described() && self.rival;
+        }
+        facts
+    }
+
+    fn look(&mut self, facts: &Facts, choices: &mut Choices) -> Look {
+        let mut glances = vec![Glance::Shown];
+        if self.budget.allows(Trouble::Blindness) {
+            glances.extend(BLOCKED.map(Glance::Blocked));
+        }
+        if let Glance::Blocked(blocked) = choices.pick(&glances) {
+            self.budget.spend(Trouble::Blindness);
+            return Look::Blocked(Obstacle {
+                blocked,
+                message: "The service tells nothing; see why.".to_owned(),
+                pause: None,
+            });
+        }
+        self.looks += 1;
+        let fresh = Shot { view: self.service.view(self.now), at: self.now, look: self.looks };
+        let shot = self.shot.take().filter(|shot| self.will_do(facts, shot)).unwrap_or(fresh);
+        let ours = facts.status().version_id.is_some_and(|id| shot.view.shows(&id));
+        self.trusted |= ours || shot.view.inventory(0).is_familiar(&RULES.owner_id);
+        let look = shot.view.look(self.now - shot.at, self.trusted);
+        self.shot = Some(shot);
+        look
+    }
+
+    /// Whether an earlier look is new enough.
+    fn will_do(&self, facts: &Facts, shot: &Shot) -> bool {
+        let object = &facts.object;
+        let status = facts.status();
+        let young = status
+            .common
+            .last_operations
+            .first()
+            .is_some_and(|last| last.operation == Operation::Create && age(&last.at, self.now) <= LATE);
+        let recorded = status.version_id.is_some() && status.intent.is_none();
+        match self.permit {
+            Some(intended) => shot.look > intended,
+            None if object.metadata.deletion_timestamp.is_some() || facts.is_requested() => false,
+            None if status.intent.is_some() => false,
+            None if recorded && young && !is_true(&status.common, "Ready") => false,
+            None => self.now - shot.at <= 60,
+        }
+    }
+
+    fn claimed(&self, facts: &Facts, inventory: &Inventory) -> HashSet<String> {
+        let status = facts.status();
+        let held = id_of(1);
+        let candidates = facts.candidates(inventory);
+        let is_candidate = candidates.iter().any(|version| version.id == held);
+        let recorded = status.version_id.is_some() && status.intent.is_none();
+        let other = self.setup.before == Before::Held && is_candidate && !recorded;
+        other.then(|| held.as_str().to_owned()).into_iter().collect()
+    }
+
+    /// Writes the finalizer or the status, if that says something new.
+    fn publish(&mut self, step: Step, told: &Told<ChatbotVersionStatus>) -> bool {
+        let Some(object) = self.object.clone() else {
+            return false;
+        };
+        if let Some(set) = told.finalizer {
+            self.guard(set);
+            if let Step::Release(why) = step {
+                self.released = Some(why);
+            }
+            return true;
+        }
+        if object.status.as_ref() == Some(&told.status) {
+            return false;
+        }
+        let announced = |status: &ChatbotVersionStatus| {
+            let intent = status.intent.as_ref();
+            let unsent = intent.filter(|intent| intent.unconfirmed_since.is_none());
+            unsent.map(|intent| intent.attempt.clone())
+        };
+        let before = object.status.as_ref().and_then(announced);
+        let now = announced(&told.status);
+        if !matches!(step, Step::Create | Step::Delete) && now.is_some() && now != before {
+            self.permit = Some(self.looks);
+        } else if now.is_none() {
+            self.permit = None;
+        }
+        self.edit(|object| object.status = Some(told.status.clone()));
+        true
+    }
+}
+
+fn needs_look(facts: &Facts) -> bool {
+    let (meta, spec) = (&facts.object.metadata, &facts.object.spec);
+    let kept = spec.deletion_policy == Some(DeletionPolicy::Retain)
+        || annotated(meta, annotation::FORCE_ORPHAN).is_some();
+    let left = meta.deletion_timestamp.is_some() && kept;
+    is_guarded(meta) && spec.suspend != Some(true) && facts.older_claim.is_none() && !left
+}
+
+/// Whole seconds until the next pass.
+fn sleep(pace: Pace) -> i64 {
+    match pace {
+        Pace::Again => 0,
+        Pace::After(pause) => i64::try_from(pause.as_secs_f64().ceil() as u64).unwrap().max(1),
+        Pace::Idle => 3600,
+    }
+}

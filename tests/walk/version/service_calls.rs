@@ -1,0 +1,197 @@
+//! The two calls, each with every way it can end, and the crash within.
+
+use std::{sync::Arc, time::Duration};
+
+use chatcaptain_operator::{
+    chatcaptain::{Call, Class, Failure, Refusal},
+    crd::LiveEnvironment,
+    plan::version::{Facts, Outcome},
+};
+
+use super::{
+    orders::Order,
+    world::{NAME, VersionWorld},
+};
+use crate::{
+    budget::Trouble,
+    explore::{Broken, Choices, law},
+    service::{LATE, Maker, id_of},
+};
+
+/// A slow call takes longer than the visibility grace.
+const SLOW: i64 = LATE + 1;
+
+/// How a call ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// It took effect, and the answer names it.
+    Done,
+    /// It took effect, and the answer says nothing.
+    DoneSilently,
+    /// As `Done`, slowly.
+    DoneSlowly,
+    /// It took effect, slowly, and the answer is lost.
+    LostAfter,
+    /// The answer is lost, and it takes effect only then.
+    LostDuring,
+    /// It is lost before it took effect.
+    LostBefore,
+    /// A gateway asks to slow down after the service did its work.
+    ThrottledAfter,
+    Throttled,
+    Unsent,
+    Refused,
+    Forbidden,
+}
+
+/// What comes between a call and its record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Between {
+    Nothing,
+    /// The list that would confirm it cannot be had.
+    NoList,
+    Crash,
+    /// The object is deleted.
+    Deleted,
+}
+
+impl End {
+    fn takes_effect(self) -> bool {
+        use End::{Done, DoneSilently, DoneSlowly, LostAfter, LostDuring, ThrottledAfter};
+        matches!(self, Done | DoneSilently | DoneSlowly | LostAfter | LostDuring | ThrottledAfter)
+    }
+
+    fn failure(self, call: Call) -> Option<Failure> {
+        let throttled = Class::Throttled { retry_after: Some(Duration::from_secs(3)) };
+        let class = match self {
+            Self::Done | Self::DoneSilently | Self::DoneSlowly => return None,
+            Self::LostAfter | Self::LostDuring | Self::LostBefore => Class::Unknown,
+            Self::ThrottledAfter | Self::Throttled => throttled,
+            Self::Unsent => Class::Unsent,
+            Self::Refused => Class::Refused(Refusal::Invalid),
+            Self::Forbidden => Class::Forbidden { whole_key: false },
+        };
+        let mut failure = Failure::new(call, class, "trouble");
+        failure.may_have_happened |= self == Self::ThrottledAfter;
+        Some(failure)
+    }
+}
+
+impl VersionWorld {
+    /// A create: `None` if the process dies before its record.
+    pub fn create(&mut self, facts: &Facts, choices: &mut Choices) -> Result<Option<Outcome>, Broken> {
+        law!(self.made() < self.allowed, "a second create could take effect");
+        let end = self.end(choices);
+        let permit = self.permit.take();
+        let mut id = None;
+        if matches!(end, End::DoneSlowly | End::LostAfter) {
+            self.now += SLOW;
+        }
+        if end.takes_effect() {
+            let new = facts.new_version();
+            let later = if end == End::LostDuring { LATE } else { 0 };
+            let made = self.service.create(Maker::Operator, NAME, &new.description, self.now + later);
+            if new.environment == "test" {
+                self.service.deploy(LiveEnvironment::Test, made, self.now);
+            }
+            id = Some(made);
+        }
+        self.shot = None;
+        let result = match end.failure(Call::Create) {
+            None => Ok(id.filter(|_| end != End::DoneSilently).map(id_of)),
+            Some(failure) => Err(failure),
+        };
+        if matches!(end, End::Throttled | End::Unsent) {
+            self.permit = permit;
+            return Ok(Some(Outcome::Created(result, None)));
+        }
+        if matches!(end, End::Refused | End::Forbidden) {
+            return Ok(Some(Outcome::Created(result, None)));
+        }
+        let list = match self.between(choices, true) {
+            Between::Crash => return Ok(None),
+            Between::NoList => None,
+            _ => Some(Arc::new(self.service.view(self.now).inventory(0))),
+        };
+        Ok(Some(Outcome::Created(result, list)))
+    }
+
+    /// A delete: `None` if the process dies before its record.
+    pub fn delete(&mut self, choices: &mut Choices) -> Result<Option<Outcome>, Broken> {
+        let id = self.known_id().unwrap_or_default().to_owned();
+        law!(!self.service.is_live(&id), "a live version is deleted");
+        law!(!self.older, "a version of an older object is deleted");
+        let end = self.end(choices);
+        if matches!(end, End::DoneSlowly | End::LostAfter) {
+            self.now += SLOW;
+        }
+        if end.takes_effect() {
+            self.service.delete(&id, self.now);
+        }
+        self.shot = None;
+        let result = end.failure(Call::Delete).map_or(Ok(()), Err);
+        if self.between(choices, false) == Between::Crash {
+            return Ok(None);
+        }
+        Ok(Some(Outcome::Deleted(result)))
+    }
+
+    fn end(&mut self, choices: &mut Choices) -> End {
+        let mut ends = vec![End::Done];
+        if !self.calm {
+            ends.extend([End::DoneSilently, End::DoneSlowly]);
+        }
+        if self.budget.allows(Trouble::Loss) {
+            ends.extend([End::LostAfter, End::LostBefore, End::ThrottledAfter]);
+            if !self.setup.manner.late {
+                // together with a late list this would be longer than the grace
+                ends.push(End::LostDuring);
+            }
+        }
+        if self.budget.allows(Trouble::Refusal) {
+            ends.extend([End::Throttled, End::Unsent, End::Refused, End::Forbidden]);
+        }
+        let end = choices.pick(&ends);
+        match end {
+            End::LostAfter | End::LostDuring | End::LostBefore | End::ThrottledAfter => {
+                self.budget.spend(Trouble::Loss)
+            }
+            End::Throttled | End::Unsent | End::Refused | End::Forbidden => {
+                self.budget.spend(Trouble::Refusal)
+            }
+            End::Done | End::DoneSilently | End::DoneSlowly => {}
+        }
+        end
+    }
+
+    fn between(&mut self, choices: &mut Choices, lists: bool) -> Between {
+        let deleting = |world: &Self| {
+            let object = world.object.as_ref();
+            object.is_some_and(|object| object.metadata.deletion_timestamp.is_some())
+        };
+        let mut options = vec![Between::Nothing];
+        if lists && !self.calm {
+            options.push(Between::NoList);
+        }
+        if self.budget.allows(Trouble::Crash) {
+            options.push(Between::Crash);
+        }
+        if self.budget.allows(Trouble::Order) && !deleting(self) {
+            options.push(Between::Deleted);
+        }
+        let between = choices.pick(&options);
+        match between {
+            Between::Crash => {
+                self.budget.spend(Trouble::Crash);
+                self.forget();
+                self.sleep = 0;
+            }
+            Between::Deleted => {
+                self.budget.spend(Trouble::Order);
+                self.obey(Order::Delete);
+            }
+            Between::Nothing | Between::NoList => {}
+        }
+        between
+    }
+}

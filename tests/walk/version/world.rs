@@ -1,0 +1,354 @@
+//! The state of a walk over one `ChatbotVersion`.
+
+use std::{
+    hash::{DefaultHasher, Hash},
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+
+use chatcaptain_operator::{
+    crd::{
+        Active, ChatbotDeployment, ChatbotVersion, ChatbotVersionStatus, DeletionPolicy, Environment,
+        FINALIZER, LiveEnvironment, Retiring, annotation,
+    },
+    plan::{Rules, annotated, version::Release},
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use serde_json::json;
+
+use crate::{
+    budget::Budget,
+    explore::{Broken, Choices, World},
+    laws::{age, at, hash_common, is_true, reason},
+    service::{Descriptions, LATE, Maker, Manner, Service, View, id_of},
+};
+
+/// Name of the object and, as it does not say otherwise, of its version.
+pub const NAME: &str = "support";
+/// The line that marks its version.
+pub const MARKER: &str = "[chatcaptain.dev default/ns/support]";
+const FOREIGN: &str = "[chatcaptain.dev default/ns/other]";
+
+/// The flags. The grace is as long as a late list is late.
+pub static RULES: LazyLock<Arc<Rules>> = LazyLock::new(|| {
+    Arc::new(Rules {
+        owner_id: "default".to_owned(),
+        interval: Duration::from_secs(60),
+        min_interval: Duration::from_secs(10),
+        visibility_grace: Duration::from_secs(LATE.unsigned_abs()),
+        deletion_policy: DeletionPolicy::Delete,
+        deletion_timeout: Duration::from_secs(40),
+    })
+});
+
+/// What the service has before the object is there.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Before {
+    Nothing,
+    /// The version of this very manifest, made by an earlier cluster.
+    Earlier,
+    /// Two of them.
+    Twins,
+    /// A version of that name without any description.
+    Namesake,
+    /// A version of that name that another object holds.
+    Held,
+    /// A version of that name that another object's marker is on.
+    Foreign,
+    /// Nothing, and an older object is creating a version of that name.
+    Rival,
+}
+
+/// What the version is for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Place {
+    Dev,
+    /// The test environment, which no deployment decides.
+    Test,
+    /// The test environment, which a deployment decides.
+    Claimed,
+}
+
+/// What one walk starts from.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Setup {
+    pub manner: Manner,
+    pub before: Before,
+    pub place: Place,
+    /// Another finalizer holds the object, too.
+    pub shared: bool,
+}
+
+/// What was seen of the service at one moment, and may be believed until the interval is over.
+#[derive(Clone)]
+pub struct Shot {
+    pub view: View,
+    pub at: i64,
+    /// Which look it was.
+    pub look: u32,
+}
+
+/// The state.
+#[derive(Clone)]
+pub struct VersionWorld {
+    pub setup: Setup,
+    pub budget: Budget,
+    pub object: Option<Arc<ChatbotVersion>>,
+    pub service: Service,
+    pub now: i64,
+    /// Until the next pass, unless something wakes the object.
+    pub sleep: i64,
+    /// The look after which the open intent was written, while the process knows that it may create.
+    pub permit: Option<u32>,
+    /// Looks so far.
+    pub looks: u32,
+    pub shot: Option<Shot>,
+    /// What is not listed is gone.
+    pub trusted: bool,
+    pub rival: bool,
+    /// An older object holds the same id.
+    pub older: bool,
+    /// What the deployment that decides the environment says: the version runs; its deletion is noted.
+    pub slot: (bool, bool),
+    /// Creates that may take effect.
+    pub allowed: usize,
+    pub released: Option<Release>,
+    /// Somebody has said which version it is.
+    pub told_to_adopt: bool,
+    /// Nothing fails any more.
+    pub calm: bool,
+}
+
+/// Every start.
+pub fn setups() -> Vec<Setup> {
+    let mut setups = Vec::new();
+    for descriptions in [Descriptions::Returned, Descriptions::Cut, Descriptions::Missing] {
+        for before in [
+            Before::Nothing,
+            Before::Earlier,
+            Before::Twins,
+            Before::Namesake,
+            Before::Held,
+            Before::Foreign,
+            Before::Rival,
+        ] {
+            for place in [Place::Dev, Place::Test, Place::Claimed] {
+                for (late, readable, dated) in
+                    [(false, true, true), (true, true, true), (true, false, true), (true, false, false)]
+                {
+                    setups.push(Setup {
+                        manner: Manner { descriptions, late, readable, dated },
+                        before,
+                        place,
+                        shared: !late && before == Before::Nothing,
+                    });
+                }
+            }
+        }
+    }
+    setups
+}
+
+impl VersionWorld {
+    /// The object is new.
+    pub fn new(setup: Setup, budget: Budget) -> Self {
+        let mut service = Service::new(setup.manner);
+        let (maker, description) = match setup.before {
+            Before::Earlier | Before::Twins => (Maker::Earlier, MARKER),
+            Before::Foreign => (Maker::Somebody, FOREIGN),
+            _ => (Maker::Somebody, ""),
+        };
+        let count = match setup.before {
+            Before::Nothing | Before::Rival => 0,
+            Before::Twins => 2,
+            _ => 1,
+        };
+        for _ in 0..count {
+            service.create(maker, NAME, description, 0);
+        }
+        Self {
+            setup,
+            budget,
+            object: Some(Arc::new(newborn(setup))),
+            service,
+            now: 1000,
+            sleep: 0,
+            permit: None,
+            looks: 0,
+            shot: None,
+            trusted: false,
+            rival: setup.before == Before::Rival,
+            older: false,
+            slot: (false, false),
+            allowed: 1,
+            released: None,
+            told_to_adopt: false,
+            calm: false,
+        }
+    }
+
+    /// Changes the object as somebody else would.
+    pub fn edit(&mut self, change: impl FnOnce(&mut ChatbotVersion)) {
+        if let Some(object) = &mut self.object {
+            change(Arc::make_mut(object));
+        }
+    }
+
+    /// The finalizer is set or removed; what is being deleted and held by none goes.
+    pub fn guard(&mut self, set: bool) {
+        self.edit(|object| {
+            let list = object.metadata.finalizers.get_or_insert_default();
+            list.retain(|finalizer| finalizer != FINALIZER);
+            list.extend(set.then(|| FINALIZER.to_owned()));
+        });
+        self.collect();
+    }
+
+    /// What is being deleted and held by no finalizer goes.
+    pub fn collect(&mut self) {
+        self.object.take_if(|object| {
+            let meta = &object.metadata;
+            meta.deletion_timestamp.is_some() && meta.finalizers.iter().flatten().next().is_none()
+        });
+    }
+
+    /// Versions that the operator made for this object and that took effect.
+    pub fn made(&self) -> usize {
+        let made = self.service.ever().iter();
+        made.filter(|kept| kept.maker == Maker::Operator).count()
+    }
+
+    /// The version that status names.
+    pub fn known_id(&self) -> Option<&str> {
+        self.object.as_ref()?.version_id()
+    }
+
+    /// The deployment that decides the environment, as it stands.
+    pub fn deployment(&self) -> Option<Arc<ChatbotDeployment>> {
+        (self.setup.place == Place::Claimed).then(|| {
+            let id = self.known_id().unwrap_or_default();
+            let mut deployment: ChatbotDeployment = serde_json::from_value(json!({
+                "apiVersion": "chatcaptain.dev/v1alpha1", "kind": "ChatbotDeployment",
+                "metadata": {"name": "test", "namespace": "ns", "uid": "d"},
+                "spec": {"chatbotId": "bot", "environment": "test", "versionId": "other"},
+            }))
+            .unwrap();
+            let (runs, noted) = self.slot;
+            let status = deployment.status.get_or_insert_default();
+            status.active = Some(Active {
+                version_id: if runs { id } else { "other" }.to_owned(),
+                version_number: None,
+                since: Time(at(0)),
+            });
+            status.retiring.extend(noted.then(|| Retiring {
+                version_id: id.to_owned(),
+                name: NAME.to_owned(),
+                since: Time(at(0)),
+            }));
+            Arc::new(deployment)
+        })
+    }
+
+    /// What the deployment would say if it looked now.
+    pub fn slot_now(&self) -> (bool, bool) {
+        let (Some(object), Some(id)) = (&self.object, self.known_id()) else {
+            return (false, false);
+        };
+        let live = self.service.runs(LiveEnvironment::Test).map(id_of);
+        let runs = live.is_some_and(|live| live.as_str() == id);
+        (runs, runs && object.metadata.deletion_timestamp.is_some())
+    }
+}
+
+fn newborn(setup: Setup) -> ChatbotVersion {
+    let mut object: ChatbotVersion = serde_json::from_value(json!({
+        "apiVersion": "chatcaptain.dev/v1alpha1", "kind": "ChatbotVersion",
+        "metadata": {"name": NAME, "namespace": "ns", "uid": "u", "generation": 1},
+        "spec": {"chatbotId": "bot"},
+        "status": {"observedGeneration": -1},
+    }))
+    .unwrap();
+    object.spec.environment = (setup.place != Place::Dev).then_some(Environment::Test);
+    object.metadata.finalizers = setup.shared.then(|| vec![OTHER.to_owned()]);
+    object
+}
+
+/// Somebody else's finalizer.
+const OTHER: &str = "example.com/other";
+
+/// Whether the finalizer is there.
+pub fn is_guarded(meta: &ObjectMeta) -> bool {
+    meta.finalizers.iter().flatten().any(|f| f == FINALIZER)
+}
+
+fn hash_status(status: &ChatbotVersionStatus, meta: &ObjectMeta, now: i64, hasher: &mut DefaultHasher) {
+    hash_common(&status.common, meta, now, LATE, hasher);
+    (&status.version_id, &status.deployed_in, status.deployed.is_some()).hash(hasher);
+    (status.last_handled_recreate.as_deref() == annotated(meta, annotation::RECREATE)).hash(hasher);
+    if let Some(intent) = &status.intent {
+        let watched = intent.unconfirmed_since.as_ref();
+        (&intent.known_ids, watched.map(|since| age(since, now).min(LATE + 1))).hash(hasher);
+    }
+}
+
+impl World for VersionWorld {
+    fn hash(&self, hasher: &mut DefaultHasher) {
+        self.budget.hash(hasher);
+        self.service.hash(self.now, hasher);
+        (self.sleep, self.permit.is_some(), self.trusted, self.rival, self.older).hash(hasher);
+        (self.told_to_adopt, self.slot, self.allowed - self.made().min(self.allowed), self.released, self.calm).hash(hasher);
+        if let Some(shot) = &self.shot {
+            let enough = self.permit.is_some_and(|permit| shot.look > permit);
+            ((self.now - shot.at).min(61), enough).hash(hasher);
+            if shot.view != self.service.view(self.now) {
+                shot.view.hash(hasher);
+            }
+        }
+        let Some(object) = &self.object else { return };
+        let spec = &object.spec;
+        (spec.suspend, spec.deletion_policy.map(|policy| policy == DeletionPolicy::Delete)).hash(hasher);
+        if let Some(status) = &object.status {
+            hash_status(status, &object.metadata, self.now, hasher);
+        }
+    }
+
+    fn step(&mut self, choices: &mut Choices) -> Result<bool, Broken> {
+        self.happen(choices)
+    }
+
+    fn calm_down(&mut self) {
+        self.budget = Budget::default();
+        self.rival = false;
+        self.calm = true;
+    }
+
+    fn now(&self) -> i64 {
+        self.now
+    }
+
+    fn at_rest(&self) -> Result<(), Broken> {
+        self.check_rest()
+    }
+
+    fn outline(&self) -> String {
+        let Some(object) = &self.object else {
+            return format!("{} gone, {:?}", self.now, self.released);
+        };
+        let status = object.status.clone().unwrap_or_default();
+        format!(
+            "{} Ready={} {} id={:?} intent={:?} retry={} permit={:?} service={:?} sleep={} deleting={} generation={:?}/{:?}",
+            self.now,
+            is_true(&status.common, "Ready"),
+            reason(&status.common),
+            status.version_id,
+            status.intent.map(|intent| intent.unconfirmed_since.map(|since| age(&since, self.now))),
+            status.common.retry.is_some(),
+            self.permit,
+            self.service.there().map(|kept| (kept.id, kept.maker)).collect::<Vec<_>>(),
+            self.sleep,
+            object.metadata.deletion_timestamp.is_some(),
+            status.common.observed_generation,
+            object.metadata.generation,
+        )
+    }
+}
