@@ -232,7 +232,10 @@ impl Context {
     /// Looks at a bot in the service; the list and the deployment status may be as old as asked.
     pub(super) async fn look(&self, place: &Place<'_>, list_since: Instant, status_since: Instant) -> Look {
         match self.try_look(place, list_since, status_since).await {
-            Ok((inventory, deployments, trusted)) => Look::Shown { inventory, deployments, trusted },
+            Ok((inventory, deployments, trusted)) => {
+                let age = inventory.at.elapsed();
+                Look::Shown { inventory, deployments, trusted, age }
+            }
             Err(obstacle) => Look::Blocked(obstacle),
         }
     }

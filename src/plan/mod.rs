@@ -173,6 +173,8 @@ pub enum Look {
         deployments: Option<Arc<Deployments>>,
         /// What this key does not list is gone.
         trusted: bool,
+        /// How long ago the list was asked for.
+        age: Duration,
     },
 }
 

@@ -104,8 +104,7 @@ fn missing_credentials_are_named() {
     let create = format!("kubectl -n {} create secret generic chatcaptain", world.namespace);
     version_is_told(&world, "CredentialsMissing", &["Secret chatcaptain", &create]);
 
-    let other = "apiVersion: v1\nkind: Secret\nmetadata: {name: chatcaptain}\nstringData: {other: x}\n";
-    world.apply(other);
+    world.cluster.set_secret(&world.namespace, "chatcaptain", "other", "x");
     world.eventually("the missing key is named", || {
         let message = world.told::<ChatbotVersion>("a", "CredentialsMissing");
         message.contains("Secret chatcaptain has no key apiKey").then_some(())

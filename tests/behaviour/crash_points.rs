@@ -1,66 +1,190 @@
-//! The operator is killed at every request between the finalizer and the record, on both of its sides.
+//! The operator is killed at every request of a job, on both of its sides; whoever comes after it ends the job well.
 
 use std::sync::{Arc, OnceLock};
 
 use chatcaptain_operator::crd::ChatbotVersion;
-use simulator::Settings;
+use simulator::{Descriptions, Environment, Settings};
 
 use crate::harness::{Flags, Side, Trap, World, before_cluster, before_service, is_ready, side_by_side};
 
-/// No looks of its own accord: each request is a step of the one object's way.
+/// No looks of its own accord: each request is a step of the job.
 const FLAGS: Flags = &[("interval", "1h"), ("visibility-grace", "1s")];
 
-/// A world whose operator reaches cluster and service through a trap.
-fn trapped(spring: Option<(usize, Side)>) -> (World, Arc<Trap>) {
+/// Something the operator does in several steps.
+struct Job {
+    settings: Settings,
+    /// What was there before.
+    prepare: fn(&World),
+    /// The requests at which it is disturbed.
+    is_to_try: fn(&str, Side) -> bool,
+    /// What sets it off.
+    begin: fn(&World),
+    is_done: fn(&World) -> bool,
+    /// What must have taken effect in the end, without what was there before.
+    check: fn(&World, &[String]),
+}
+
+/// A world whose operator runs and reaches cluster and service through a trap, which is armed now.
+fn trapped(job: &Job, spring: Option<(usize, Side)>) -> (World, Arc<Trap>) {
     // known only once there is a world
     let kill: Arc<OnceLock<Box<dyn Fn() + Send + Sync>>> = Arc::default();
     let killer = kill.clone();
     let trap = Trap::new(spring, move || killer.get().unwrap()());
-    let mut world = World::asleep(Settings::default(), FLAGS);
+    let mut world = World::asleep(job.settings.clone(), FLAGS);
     let _ = kill.set(Box::new(world.killer()));
     let kubeconfig = before_cluster(&world, trap.clone());
     world.use_kubeconfig(&kubeconfig.to_string());
     let url = before_service(&world, trap.clone());
     world.use_service(&url);
+    world.start();
+    (job.prepare)(&world);
+    trap.arm();
     (world, trap)
 }
 
-/// Starts the operator and a version, and waits until that is Ready or the operator is killed.
-fn create(world: &World, trap: &Trap) {
-    world.start();
-    world.apply_version("new", &["description: For a test"]);
-    world.eventually("Ready or killed", || {
-        let version = world.get::<ChatbotVersion>("new")?;
-        (is_ready(&version) || trap.is_sprung()).then_some(())
+/// Runs the job undisturbed, then once for each of its steps and sides.
+fn at_every_step(job: &Job) {
+    let (world, trap) = trapped(job, None);
+    let before = world.effects().len();
+    (job.begin)(&world);
+    world.eventually("done", || (job.is_done)(&world).then_some(()));
+    let steps = trap.seen();
+    println!("{steps:#?}");
+    (job.check)(&world, &world.effects()[before..]);
+
+    let mut cases = Vec::new();
+    for (step, request) in (1..).zip(&steps) {
+        let sides = [Side::Before, Side::After].into_iter();
+        cases.extend(sides.filter(|side| (job.is_to_try)(request, *side)).map(|side| (step, side)));
+    }
+    assert!(!cases.is_empty());
+    side_by_side(6, &cases, |&(step, side)| {
+        let (world, trap) = trapped(job, Some((step, side)));
+        let before = world.effects().len();
+        (job.begin)(&world);
+        // to its end: the next start must not be what it hits. A job that polls may be done before the step comes.
+        world.eventually("killed or done", || {
+            let killed = world.operator().is_none();
+            (killed || !trap.is_sprung() && (job.is_done)(&world)).then_some(())
+        });
+        world.start();
+        world.eventually("done", || (job.is_done)(&world).then_some(()));
+        println!("killed {side:?} step {step} of {:#?}", trap.seen());
+        (job.check)(&world, &world.effects()[before..]);
     });
 }
 
-#[test]
-fn a_kill_at_any_step_of_a_create_leaves_one_version() {
-    let (world, trap) = trapped(None);
-    create(&world, &trap);
-    let steps = trap.seen();
-    let posts = steps.iter().filter(|step| step.starts_with("POST"));
-    assert_eq!(posts.count(), 1, "{steps:#?}");
-    // finalizer, look, intent, look, create, look, record
-    assert!(steps.len() >= 7, "{steps:#?}");
+fn create_new(world: &World) {
+    world.apply_version("new", &["description: For a test"]);
+}
 
-    let mut cases = Vec::new();
-    for step in 1..=steps.len() {
-        cases.push((step, Side::Before));
-        cases.push((step, Side::After));
+fn new_is_ready(world: &World) -> bool {
+    world.get::<ChatbotVersion>("new").is_some_and(|version| is_ready(&version))
+}
+
+fn created_once(world: &World, effects: &[String]) {
+    assert_eq!(effects, ["create new dev"]);
+    let made = &world.state().unwrap().versions;
+    let recorded = world.version("new").status.unwrap().version_id;
+    assert_eq!(recorded.as_ref(), Some(&made[0].id));
+}
+
+fn create(settings: Settings) -> Job {
+    Job {
+        settings,
+        prepare: |_| {},
+        is_to_try: |_, _| true,
+        begin: create_new,
+        is_done: new_is_ready,
+        check: created_once,
     }
-    side_by_side(6, &cases, |&(step, side)| {
-        let (world, trap) = trapped(Some((step, side)));
-        create(&world, &trap);
-        let seen = trap.seen();
-        assert!(trap.is_sprung(), "no step {step}: {seen:#?}");
-        // until the kill is done; the next start must not be what it hits
-        world.eventually("killed", || world.operator().is_none().then_some(()));
-        world.start();
+}
+
+#[test]
+fn of_a_create() {
+    at_every_step(&create(Settings::default()));
+}
+
+#[test]
+fn of_a_create_that_is_listed_late() {
+    at_every_step(&create(Settings { list_delay_ms: 900, ..Settings::default() }));
+}
+
+#[test]
+fn of_a_create_that_is_listed_without_its_description() {
+    at_every_step(&create(Settings { descriptions: Descriptions::Missing, ..Settings::default() }));
+}
+
+fn deletion(prepare: fn(&World)) -> Job {
+    Job {
+        settings: Settings::default(),
+        prepare,
+        is_to_try: |_, _| true,
+        begin: |world| world.delete("chatbotversion", "new"),
+        is_done: |world| world.get::<ChatbotVersion>("new").is_none(),
+        check: |world, effects| {
+            assert_eq!(effects, ["delete new"]);
+            assert_eq!(world.metric("chatcaptain_orphans_total", &[]), 0);
+        },
+    }
+}
+
+#[test]
+fn of_a_deletion() {
+    at_every_step(&deletion(|world| {
+        for name in ["other", "new"] {
+            world.apply_version(name, &[]);
+            world.ready_version(name);
+        }
+    }));
+}
+
+/// An empty list proves nothing to whoever has never seen the version in it; a deletion on record does.
+#[test]
+fn of_the_deletion_of_the_only_version() {
+    let prepare = |world: &World| {
+        create_new(world);
         world.ready_version("new");
-        let what = format!("killed {side:?} step {step} of {seen:#?}");
-        assert_eq!(world.effects(), ["create new dev"], "{what}");
-        assert_eq!(world.creates(), 1, "{what}");
+    };
+    let is_to_try = |request: &str, side| match request.split_once("new") {
+        Some((_, "/status")) => side == Side::After,
+        Some((_, "")) => true,
+        _ => false,
+    };
+    at_every_step(&Job { is_to_try, ..deletion(prepare) });
+}
+
+/// `a` and then `b` run in test.
+fn two_ran(world: &World) {
+    for name in ["a", "b"] {
+        world.apply_version(name, &[]);
+        world.ready_version(name);
+        world.point("test", name, &[]);
+        world.ready_deployment("test");
+        // the last thing that is written
+        world.eventually("it knows where it is live", || {
+            (world.version(name).status?.deployed_in.len() == 1).then_some(())
+        });
+    }
+}
+
+#[test]
+fn of_going_back() {
+    at_every_step(&Job {
+        settings: Settings::default(),
+        prepare: two_ran,
+        is_to_try: |_, _| true,
+        begin: |world| world.point("test", "a", &[]),
+        is_done: |world| is_ready(&world.deployment("test")),
+        check: |world, effects| {
+            assert_eq!(world.live(Environment::Test).as_deref(), Some("a"));
+            // what may or may not have been called is called once more, as a deploy: that is safe
+            let moves: [&[&str]; 3] =
+                [&["rollback a test"], &["deploy a test"], &["rollback a test", "deploy a test"]];
+            assert!(
+                moves.contains(&effects.iter().map(String::as_str).collect::<Vec<_>>().as_slice()),
+                "{effects:?}"
+            );
+        },
     });
 }

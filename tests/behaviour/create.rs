@@ -1,8 +1,12 @@
 //! One object, one version, however the service answers.
 
-use simulator::{CreateAnswer, Descriptions, FailuresAs, Settings};
+use chatcaptain_operator::crd::ChatbotVersion;
+use jiff::Timestamp;
+use simulator::{
+    CreateAnswer, Descriptions, FailuresAs, Fault, FaultKind, FaultOperation, Operation, Settings,
+};
 
-use crate::harness::{World, side_by_side};
+use crate::harness::{World, condition, side_by_side};
 
 const ANSWERS: [CreateAnswer; 5] = [
     CreateAnswer::Wrapped,
@@ -31,6 +35,21 @@ fn services() -> Vec<Settings> {
     services
 }
 
+/// What can happen to a create on its way, each with what it does to the service.
+const FAULTS: [FaultKind; 11] = [
+    FaultKind::Error500,
+    FaultKind::Error500After,
+    FaultKind::Html502,
+    FaultKind::Html502After,
+    FaultKind::Html504After,
+    FaultKind::Cut,
+    FaultKind::CutAfter,
+    FaultKind::Garbage,
+    FaultKind::Hang,
+    FaultKind::LateEffect,
+    FaultKind::Refused,
+];
+
 #[test]
 fn every_answer_leads_to_one_version() {
     side_by_side(6, &services(), |settings| {
@@ -56,5 +75,58 @@ fn every_answer_leads_to_one_version() {
         creates.sort();
         let expected = ["create first dev", "create second dev", "create third dev"];
         assert_eq!(creates, expected, "{settings:?}");
+    });
+}
+
+#[test]
+fn an_answer_that_is_lost_leads_to_one_version_too() {
+    let mut services = Vec::new();
+    for kind in FAULTS {
+        let mut fault = Fault::new(FaultOperation::Create, kind).times(1);
+        fault.hang_ms = 1500;
+        fault.late_ms = 900;
+        let settings = Settings { faults: vec![fault], ..Settings::default() };
+        services.push(Settings { descriptions: Descriptions::Missing, ..settings.clone() });
+        services.push(settings);
+    }
+    // the client gives up before the service does
+    let flags = [("api-timeout", "1s")];
+    side_by_side(6, &services, |settings| {
+        let world = World::with(settings.clone(), &flags);
+        world.apply_version("a", &[]);
+        if settings.faults[0].kind == FaultKind::Refused {
+            world.told::<ChatbotVersion>("a", "Refused");
+            let now = "chatcaptain.dev/reconcile-requested-at=now";
+            world.kubectl(&["annotate", "cbv", "a", now], "");
+        }
+        let version = world.ready_version("a");
+        assert_eq!(world.effects(), ["create a dev"], "{:?}", settings.faults);
+        let made = &world.state().unwrap().versions[0];
+        assert_eq!(version.version_id(), Some(made.id.as_str()));
+    });
+}
+
+#[test]
+fn a_refusal_is_told_and_tried_again_slowly() {
+    side_by_side(2, &[FailuresAs::Http, FailuresAs::Ok], |&failures_as| {
+        let refused = Fault::new(FaultOperation::Create, FaultKind::Refused);
+        let faults = vec![refused];
+        let world = World::new(Settings { failures_as, faults, ..Settings::default() });
+        world.apply_version("a", &[]);
+        let message = world.told::<ChatbotVersion>("a", "Refused");
+        assert!(message.contains("Quota reached"), "{message}");
+        let version = world.version("a");
+        assert_eq!(condition(&version, "Stalled").unwrap().status, "True");
+        let retry = version.status.unwrap().common.retry.unwrap();
+        let pause = retry.not_before.0.duration_since(Timestamp::now());
+        assert!(pause.as_secs() >= 10, "tried again in {pause}");
+        let creates = || world.service.counters().of(Operation::Create).calls;
+        assert_eq!(creates(), 1, "{failures_as:?}");
+        // whoever has seen to the cause need not wait
+        world.service.settings(|settings| settings.faults.clear());
+        let now = "chatcaptain.dev/reconcile-requested-at=now";
+        world.kubectl(&["annotate", "cbv", "a", now], "");
+        world.ready_version("a");
+        assert_eq!((creates(), world.creates()), (2, 1));
     });
 }

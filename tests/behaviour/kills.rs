@@ -16,7 +16,8 @@ fn two_hundred_versions_survive_kills_at_random_instants() {
     let seed: u64 = rand::random();
     println!("seed {seed}");
     let mut random = StdRng::seed_from_u64(seed);
-    let settings = Settings { latency_ms: 20, ..Settings::default() };
+    // what is created is not listed yet when the next operator looks
+    let settings = Settings { latency_ms: 20, list_delay_ms: 800, ..Settings::default() };
     let flags = [("interval", "1h"), ("visibility-grace", "1s")];
     let world = World::asleep(settings, &flags);
     let name = |number| format!("v{number:03}");

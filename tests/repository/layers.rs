@@ -11,7 +11,7 @@ const LAYERS: [(&str, &[&str], &[&str]); 7] = [
     (
         "src/plan",
         &["crd", "chatcaptain"],
-        &["async ", ".await", "Client", "Api<", "tokio", "tracing", "now()", "rand::"],
+        &["async ", ".await", "Client", "Api<", "tokio", "tracing", "now()", ".elapsed()", "rand::"],
     ),
     ("src/controller", &["crd", "chatcaptain", "plan", "telemetry", "lease"], &["reqwest"]),
     ("src/lease.rs", &[], &["hatbot", "crate::"]),

@@ -7,6 +7,8 @@ pub enum Trouble {
     Crash,
     /// An answer is lost.
     Loss,
+    /// An answer says little, or takes its time.
+    Awkwardness,
     /// A call is refused.
     Refusal,
     /// A look shows nothing.
@@ -18,14 +20,15 @@ pub enum Trouble {
 /// How often each kind of trouble may still happen, and all of them together.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Budget {
-    each: [u8; 5],
+    each: [u8; 6],
     all: u8,
 }
 
 impl Budget {
-    /// Two crashes, two lost answers, one refusal, one look in vain and `orders`; at most `all` together.
+    /// Two crashes, two lost answers, two that say little, one refusal, one look in vain and `orders`; at most
+    /// `all` together.
     pub fn new(orders: u8, all: u8) -> Self {
-        Self { each: [2, 2, 1, 1, orders], all }
+        Self { each: [2, 2, 2, 1, 1, orders], all }
     }
 
     /// Whether there may be more of it.

@@ -37,6 +37,8 @@ pub trait World: Clone {
     fn step(&mut self, choices: &mut Choices) -> Result<bool, Broken>;
     /// From now on nothing fails and nobody interferes.
     fn calm_down(&mut self);
+    /// Whether there can be trouble at all; if not, all that can happen is that it comes to rest.
+    fn is_troubled(&self) -> bool;
     /// What must be so at rest.
     fn at_rest(&self) -> Result<(), Broken>;
     /// The time, in seconds.
@@ -108,6 +110,9 @@ pub fn explore_all<W: World + Sync>(starts: &[W]) -> Tally {
         while let Some(start) = starts.get(next.fetch_add(1, Ordering::Relaxed)) {
             let walked = explore(start);
             tally.starts += 1;
+            if std::env::var("SIZES").is_ok() {
+                println!("{} {} {}", walked.states, walked.transitions, start.outline());
+            }
             tally.states += walked.states;
             tally.transitions += walked.transitions;
         }
@@ -146,7 +151,7 @@ fn explore<W: World>(start: &W) -> Tally {
             panic!("{broken}\n{}", trail(start, &origins, from, None));
         }
         let mut choices = Choices::default();
-        loop {
+        while world.is_troubled() {
             let mut after = world.clone();
             if let Err(broken) = after.step(&mut choices) {
                 panic!("{broken}\n{}", trail(start, &origins, from, Some(choices.script)));

@@ -3,6 +3,7 @@
 //! It is as helpful or as awkward as its `Manner` says; what is not known of the real one is a manner.
 
 use std::{
+    hash::{Hash, Hasher},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -12,6 +13,7 @@ use chatcaptain_operator::{
     crd::LiveEnvironment,
     plan::Look,
 };
+use jiff::Timestamp;
 
 use crate::laws::at;
 
@@ -40,6 +42,25 @@ pub struct Manner {
     pub readable: bool,
     /// The list says when a version was deployed.
     pub dated: bool,
+    /// The list tells numbers.
+    pub numbered: bool,
+    /// Seconds from a deploy until it is live.
+    pub rollout: i64,
+    /// A version that never becomes live.
+    pub broken: Option<u8>,
+}
+
+impl Manner {
+    /// Everything is told, and at once.
+    pub const HELPFUL: Self = Self {
+        descriptions: Descriptions::Returned,
+        late: false,
+        readable: true,
+        dated: true,
+        numbered: true,
+        rollout: 0,
+        broken: None,
+    };
 }
 
 /// Who made a version.
@@ -54,20 +75,18 @@ pub enum Maker {
 }
 
 /// One version.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Debug)]
 pub struct Kept {
     /// Its id.
     pub id: u8,
     /// Who made it.
     pub maker: Maker,
-    /// As sent.
-    pub name: &'static str,
-    /// As sent.
-    pub description: String,
+    /// When it was last deployed.
+    pub deployed: Option<Timestamp>,
+    name: &'static str,
+    description: String,
     born: i64,
     died: Option<i64>,
-    /// When it was last deployed.
-    pub deployed: Option<i64>,
 }
 
 /// What the service keeps of one bot.
@@ -77,14 +96,39 @@ pub struct Service {
     pub manner: Manner,
     kept: Vec<Kept>,
     live: [Option<u8>; 2],
+    /// What becomes live when.
+    coming: Vec<(i64, LiveEnvironment, u8)>,
     next: u8,
+    /// No two times of deployment are the same.
+    stamp: i64,
+}
+
+/// One line of the list.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Line {
+    id: u8,
+    name: &'static str,
+    description: Option<String>,
+    deployed: Option<Timestamp>,
+    numbered: bool,
 }
 
 /// What the service showed at one moment.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct View {
-    versions: Vec<(u8, &'static str, Option<String>, Option<i64>)>,
+    list: Vec<Line>,
     live: Option<[Option<u8>; 2]>,
+}
+
+/// What was seen of the service at one moment, and may be believed until the interval is over.
+#[derive(Clone)]
+pub struct Shot {
+    /// What it showed.
+    pub view: View,
+    /// When.
+    pub at: i64,
+    /// Which look it was.
+    pub look: u32,
 }
 
 /// The id as the service writes it.
@@ -95,22 +139,15 @@ pub fn id_of(id: u8) -> VersionId {
 impl Service {
     /// Without any version.
     pub fn new(manner: Manner) -> Self {
-        Self { manner, kept: Vec::new(), live: [None; 2], next: 1 }
+        Self { manner, kept: Vec::new(), live: [None; 2], coming: Vec::new(), next: 1, stamp: 0 }
     }
 
     /// A create takes effect.
     pub fn create(&mut self, maker: Maker, name: &'static str, description: &str, now: i64) -> u8 {
         let id = self.next;
         self.next += 1;
-        self.kept.push(Kept {
-            id,
-            maker,
-            name,
-            description: description.to_owned(),
-            born: now,
-            died: None,
-            deployed: None,
-        });
+        let description = description.to_owned();
+        self.kept.push(Kept { id, maker, name, description, born: now, died: None, deployed: None });
         id
     }
 
@@ -121,11 +158,22 @@ impl Service {
         }
     }
 
-    /// A version becomes live.
+    /// A deploy is accepted.
     pub fn deploy(&mut self, environment: LiveEnvironment, id: u8, now: i64) {
-        self.live[environment as usize] = Some(id);
-        if let Some(kept) = self.kept.iter_mut().find(|kept| kept.id == id) {
-            kept.deployed = Some(now);
+        if self.manner.broken != Some(id) {
+            self.coming.push((now + self.manner.rollout, environment, id));
+            self.pass_time(now);
+        }
+    }
+
+    /// What was to become live by now is.
+    pub fn pass_time(&mut self, now: i64) {
+        for (_, environment, id) in self.coming.extract_if(.., |(when, ..)| *when <= now) {
+            self.live[environment as usize] = Some(id);
+            self.stamp += 1;
+            if let Some(kept) = self.kept.iter_mut().find(|kept| kept.id == id) {
+                kept.deployed = Some(at(now) + jiff::SignedDuration::from_micros(self.stamp));
+            }
         }
     }
 
@@ -149,9 +197,10 @@ impl Service {
         self.live[environment as usize]
     }
 
-    /// Whether a version runs anywhere.
+    /// Whether a version runs anywhere, or is about to.
     pub fn is_live(&self, id: &str) -> bool {
-        self.live.iter().flatten().any(|&live| id_of(live).as_str() == id)
+        let coming = self.coming.iter().map(|(.., id)| id);
+        self.live.iter().flatten().chain(coming).any(|&live| id_of(live).as_str() == id)
     }
 
     /// What it shows now.
@@ -161,30 +210,30 @@ impl Service {
             .kept
             .iter()
             .filter(|kept| kept.born + lag <= now && kept.died.is_none_or(|died| now < died + lag));
-        View {
-            versions: shown
-                .map(|kept| {
-                    let description = match self.manner.descriptions {
-                        Descriptions::Returned => Some(kept.description.clone()),
-                        Descriptions::Cut => Some(kept.description.chars().take(12).collect()),
-                        Descriptions::Missing => None,
-                    };
-                    let deployed = kept.deployed.filter(|_| self.manner.dated);
-                    (kept.id, kept.name, description, deployed)
-                })
-                .collect(),
-            live: self.manner.readable.then_some(self.live),
-        }
+        let line = |kept: &Kept| Line {
+            id: kept.id,
+            name: kept.name,
+            description: match self.manner.descriptions {
+                Descriptions::Returned => Some(kept.description.clone()),
+                Descriptions::Cut => Some(kept.description.chars().take(12).collect()),
+                Descriptions::Missing => None,
+            },
+            deployed: kept.deployed.filter(|_| self.manner.dated),
+            numbered: self.manner.numbered,
+        };
+        View { list: shown.map(line).collect(), live: self.manner.readable.then_some(self.live) }
     }
 
-    /// What can make a difference.
-    pub fn hash(&self, now: i64, hasher: &mut impl std::hash::Hasher) {
-        use std::hash::Hash;
+    /// Hashes what can make a difference.
+    pub fn hash(&self, now: i64, hasher: &mut impl Hasher) {
         for kept in &self.kept {
             let ages = [Some(kept.born), kept.died].map(|time| time.map(|time| (now - time).min(LATE)));
-            (kept.id, kept.maker, kept.name, &kept.description, ages, kept.deployed.is_some()).hash(hasher);
+            (kept.id, kept.maker, ages, kept.deployed.is_some()).hash(hasher);
         }
-        (self.manner, self.live).hash(hasher);
+        for (when, environment, id) in &self.coming {
+            (when - now, environment, id).hash(hasher);
+        }
+        self.live.hash(hasher);
     }
 }
 
@@ -199,31 +248,38 @@ impl View {
                 .live
                 .map(|[test, prod]| Arc::new(Deployments { test: deployed(test), prod: deployed(prod) })),
             trusted,
+            age: Duration::from_secs(age.unsigned_abs()),
         }
     }
 
     /// The list alone, `age` seconds later.
     pub fn inventory(&self, age: i64) -> Inventory {
         let taken = Instant::now().checked_sub(Duration::from_secs(age.unsigned_abs())).unwrap();
-        let version = |(id, name, description, deployed): &(u8, &str, Option<String>, Option<i64>)| Version {
-            id: id_of(*id),
-            name: Some((*name).into()),
-            description: description.as_deref().map(Into::into),
-            number: Some(format!("1.{id}").into()),
+        let version = |line: &Line| Version {
+            id: id_of(line.id),
+            name: Some(line.name.into()),
+            description: line.description.as_deref().map(Into::into),
+            number: line.numbered.then(|| format!("1.{}", line.id).into()),
             created: None,
-            deployed: deployed.map(at),
+            deployed: line.deployed,
         };
-        Inventory::new(self.versions.iter().map(version).collect(), taken)
+        Inventory::new(self.list.iter().map(version).collect(), taken)
     }
 
     /// Whether it shows what runs, by versions that the list shows, too.
     pub fn tells_what_is_live(&self) -> bool {
-        let shows = |id: &u8| self.versions.iter().any(|(shown, ..)| shown == id);
+        let shows = |id: &u8| self.list.iter().any(|line| line.id == *id);
         self.live.is_some_and(|live| live.iter().flatten().all(shows))
     }
 
     /// Whether the list shows a version.
     pub fn shows(&self, id: &str) -> bool {
-        self.versions.iter().any(|(shown, ..)| id_of(*shown).as_str() == id)
+        self.list.iter().any(|line| id_of(line.id).as_str() == id)
+    }
+
+    /// Whether it shows that a version runs in an environment; `None` if it shows nothing of that.
+    pub fn runs(&self, environment: LiveEnvironment, id: &str) -> Option<bool> {
+        let live = self.live?[environment as usize];
+        Some(live.is_some_and(|live| id_of(live).as_str() == id))
     }
 }

@@ -148,7 +148,7 @@ impl Facts {
 
     /// The look's age runs out after the interval; then it is time for the next.
     fn at_rest(&self) -> Pace {
-        let age = self.inventory().map_or(Duration::ZERO, |inventory| inventory.at.elapsed());
+        let age = if let Look::Shown { age, .. } = self.look { age } else { Duration::ZERO };
         let rest = self.interval().saturating_sub(age).max(Duration::from_secs(1));
         Pace::After(rest + rest.mul_f64(self.jitter / 50.0))
     }

@@ -155,15 +155,15 @@ impl Facts {
     }
 
     fn sight(&self, record: Record) -> Sight {
-        let inventory = match &self.look {
+        let (inventory, age) = match &self.look {
             Look::NotAsked => return Sight::NotAsked,
             Look::Blocked(obstacle) => return Sight::Blocked(obstacle.blocked),
-            Look::Shown { inventory, .. } => inventory,
+            Look::Shown { inventory, age, .. } => (inventory, *age),
         };
         if record == Record::Known {
             return match self.listed() {
                 Some(_) => Sight::Present,
-                None if self.is_young(inventory) => Sight::Young,
+                None if self.is_young(age) => Sight::Young,
                 None => Sight::Absent,
             };
         }
@@ -194,10 +194,10 @@ impl Facts {
     }
 
     /// Recorded so lately, when the list was taken, that the service may not have listed it yet.
-    fn is_young(&self, inventory: &Inventory) -> bool {
+    fn is_young(&self, age: Duration) -> bool {
         let status = self.object.status.as_ref();
         status.into_iter().flat_map(|status| &status.common.last_operations).any(|record| {
-            let until_listed = elapsed(&record.at, self.now).saturating_sub(inventory.at.elapsed());
+            let until_listed = elapsed(&record.at, self.now).saturating_sub(age);
             record.operation == Operation::Create && until_listed <= self.rules.visibility_grace
         })
     }

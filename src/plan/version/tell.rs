@@ -73,10 +73,10 @@ impl Facts {
 
     /// The look's age runs out after the interval; then it is time for the next.
     fn at_rest(&self) -> Pace {
-        let Look::Shown { inventory, .. } = &self.look else {
+        let Look::Shown { age, .. } = &self.look else {
             return Pace::After(self.interval());
         };
-        let rest = self.interval().saturating_sub(inventory.at.elapsed()).max(Duration::from_secs(1));
+        let rest = self.interval().saturating_sub(*age).max(Duration::from_secs(1));
         // spread a little, so that not everything wakes in one instant
         Pace::After(rest + rest.mul_f64(self.jitter / 50.0))
     }

@@ -4,15 +4,17 @@ use std::{
     io::Write,
     path::PathBuf,
     process::{Command, Output, Stdio},
-    sync::{Arc, LazyLock},
+    sync::{Arc, LazyLock, OnceLock},
 };
 
 use control_plane::{AuditWrite, ControlPlane, Options};
+use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{
     Api, Client, Config,
-    api::ListParams,
+    api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams},
     config::{KubeConfigOptions, Kubeconfig},
 };
+use serde_json::json;
 use tokio::runtime::Runtime;
 
 use super::Object;
@@ -26,6 +28,7 @@ pub struct Cluster {
     plane: Plane,
     runtime: Runtime,
     client: Client,
+    operator: OnceLock<PathBuf>,
 }
 
 enum Plane {
@@ -62,7 +65,7 @@ impl Cluster {
             let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
             Client::try_from(config.unwrap()).unwrap()
         });
-        Self { plane, runtime, client }
+        Self { plane, runtime, client, operator: OnceLock::new() }
     }
 
     /// Waits until both kinds are served.
@@ -79,8 +82,27 @@ impl Cluster {
 
     /// The kubeconfig of the operator: its own service account, with the rights that `deploy/` gives.
     pub fn operator_kubeconfig(&self) -> PathBuf {
-        let plane = self.plane.get();
-        plane.kubeconfig_for(NAMESPACE, SERVICE_ACCOUNT).expect("a kubeconfig")
+        let make = || self.plane.get().kubeconfig_for(NAMESPACE, SERVICE_ACCOUNT);
+        self.operator.get_or_init(|| make().expect("a kubeconfig")).clone()
+    }
+
+    /// Makes a namespace.
+    pub fn create_namespace(&self, name: &str) {
+        let api: Api<Namespace> = Api::all(self.client.clone());
+        let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
+        let namespace = Namespace { metadata, ..Namespace::default() };
+        let params = PostParams::default();
+        self.wait_for(api.create(&params, &namespace)).expect("a new namespace");
+    }
+
+    /// Makes or replaces a Secret with one key.
+    pub fn set_secret(&self, namespace: &str, name: &str, key: &str, value: &str) {
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+        let secret = Patch::Apply(json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": {key: value},
+        }));
+        let params = PatchParams::apply("test").force();
+        self.wait_for(api.patch(name, &params, &secret)).expect("a Secret");
     }
 
     /// What `deploy/` holds, kinds apart.

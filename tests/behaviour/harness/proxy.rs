@@ -3,7 +3,10 @@
 use std::{
     convert::Infallible,
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use axum::{
@@ -28,17 +31,23 @@ pub enum Side {
     After,
 }
 
-/// Counts requests, and springs at one of them.
+/// Counts requests once it is armed, and springs at one of them.
 pub struct Trap {
     spring: Option<(usize, Side)>,
     kill: Box<dyn Fn() + Send + Sync>,
+    armed: AtomicBool,
     seen: Mutex<Vec<String>>,
 }
 
 impl Trap {
     /// Counts only, or calls `kill` at that request, counted from 1.
     pub fn new(spring: Option<(usize, Side)>, kill: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
-        Arc::new(Self { spring, kill: Box::new(kill), seen: Mutex::default() })
+        Arc::new(Self { spring, kill: Box::new(kill), armed: AtomicBool::default(), seen: Mutex::default() })
+    }
+
+    /// From now on requests count.
+    pub fn arm(&self) {
+        self.armed.store(true, Ordering::SeqCst);
     }
 
     /// The requests that were counted, in order.
@@ -46,14 +55,16 @@ impl Trap {
         self.seen.lock().unwrap().clone()
     }
 
-    /// Whether the operator was killed.
+    /// The request has come; the operator is dead or about to be.
     pub fn is_sprung(&self) -> bool {
-        let seen = self.seen.lock().unwrap().len();
-        self.spring.is_some_and(|(at, _)| seen >= at)
+        self.spring.is_some_and(|(at, _)| self.seen.lock().unwrap().len() >= at)
     }
 
     /// Counts a request; on which side of it to spring.
     fn count(&self, request: String) -> Option<Side> {
+        if !self.armed.load(Ordering::SeqCst) {
+            return None;
+        }
         let mut seen = self.seen.lock().unwrap();
         seen.push(request);
         self.spring.filter(|(at, _)| *at == seen.len()).map(|(_, side)| side)

@@ -87,7 +87,7 @@ impl World {
             args.push(format!("--api-url={}", service.url()));
         }
         args.push(format!("--namespace={namespace}"));
-        cluster.kubectl_ok(&["create", "namespace", &namespace], "");
+        cluster.create_namespace(&namespace);
         let world = Self {
             cluster,
             bot: format!("bot{number}"),
@@ -124,7 +124,10 @@ impl World {
 
     /// Starts it with a further environment.
     pub fn start_with(&self, env: &[(&str, &str)]) {
-        *self.operator() = Some(self.replica(&[], env));
+        let mut operator = self.operator();
+        // never two at a time
+        drop(operator.take());
+        *operator = Some(self.replica(&[], env));
     }
 
     /// One more operator with further flags, which the caller keeps.
@@ -194,10 +197,7 @@ impl World {
 
     /// Puts an API key where objects look for it.
     pub fn set_key(&self, key: &str) {
-        let secret = format!(
-            "apiVersion: v1\nkind: Secret\nmetadata: {{name: chatcaptain}}\nstringData: {{apiKey: {key}}}\n"
-        );
-        self.apply(&secret);
+        self.cluster.set_secret(&self.namespace, "chatcaptain", "apiKey", key);
     }
 
     /// Applies a version; `more` are further lines of its spec.

@@ -8,4 +8,4 @@ mod service_calls;
 mod world;
 
 pub use seen::every_seen;
-pub use world::{VersionWorld, setups};
+pub use world::{RULES, starts};

@@ -14,12 +14,12 @@ use chatcaptain_operator::{
     },
 };
 
-use super::world::{Before, RULES, Shot, VersionWorld, is_guarded};
+use super::world::{Before, RULES, VersionWorld, is_guarded};
 use crate::{
     budget::Trouble,
     explore::{Broken, Choices},
     laws::{age, at, is_true},
-    service::{LATE, id_of},
+    service::{LATE, Shot, id_of},
 };
 
 /// One of each kind: a human must act, nobody can authenticate, it passes by itself.

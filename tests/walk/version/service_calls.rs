@@ -138,7 +138,7 @@ impl VersionWorld {
 
     fn end(&mut self, choices: &mut Choices) -> End {
         let mut ends = vec![End::Done];
-        if !self.calm {
+        if self.budget.allows(Trouble::Awkwardness) {
             ends.extend([End::DoneSilently, End::DoneSlowly]);
         }
         if self.budget.allows(Trouble::Loss) {
@@ -159,7 +159,8 @@ impl VersionWorld {
             End::Throttled | End::Unsent | End::Refused | End::Forbidden => {
                 self.budget.spend(Trouble::Refusal)
             }
-            End::Done | End::DoneSilently | End::DoneSlowly => {}
+            End::DoneSilently | End::DoneSlowly => self.budget.spend(Trouble::Awkwardness),
+            End::Done => {}
         }
         end
     }
@@ -170,7 +171,7 @@ impl VersionWorld {
             object.is_some_and(|object| object.metadata.deletion_timestamp.is_some())
         };
         let mut options = vec![Between::Nothing];
-        if lists && !self.calm {
+        if lists && self.budget.allows(Trouble::Awkwardness) {
             options.push(Between::NoList);
         }
         if self.budget.allows(Trouble::Crash) {
@@ -190,7 +191,8 @@ impl VersionWorld {
                 self.budget.spend(Trouble::Order);
                 self.obey(Order::Delete);
             }
-            Between::Nothing | Between::NoList => {}
+            Between::NoList => self.budget.spend(Trouble::Awkwardness),
+            Between::Nothing => {}
         }
         between
     }

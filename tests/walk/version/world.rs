@@ -20,7 +20,7 @@ use crate::{
     budget::Budget,
     explore::{Broken, Choices, World},
     laws::{age, at, hash_common, is_true, reason},
-    service::{Descriptions, LATE, Maker, Manner, Service, View, id_of},
+    service::{Descriptions, LATE, Maker, Manner, Service, Shot, id_of},
 };
 
 /// Name of the object and, as it does not say otherwise, of its version.
@@ -59,6 +59,11 @@ pub enum Before {
     Rival,
 }
 
+impl Before {
+    const SOMETHING: [Self; 6] =
+        [Self::Earlier, Self::Twins, Self::Namesake, Self::Held, Self::Foreign, Self::Rival];
+}
+
 /// What the version is for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Place {
@@ -77,15 +82,6 @@ pub struct Setup {
     pub place: Place,
     /// Another finalizer holds the object, too.
     pub shared: bool,
-}
-
-/// What was seen of the service at one moment, and may be believed until the interval is over.
-#[derive(Clone)]
-pub struct Shot {
-    pub view: View,
-    pub at: i64,
-    /// Which look it was.
-    pub look: u32,
 }
 
 /// The state.
@@ -119,34 +115,29 @@ pub struct VersionWorld {
     pub calm: bool,
 }
 
-/// Every start.
-pub fn setups() -> Vec<Setup> {
-    let mut setups = Vec::new();
+/// Every start; there may be `more` trouble than usual.
+pub fn starts(more: u8) -> Vec<VersionWorld> {
+    let mut starts = Vec::new();
+    let mut start = |manner: Manner, before: Before, place: Place, trouble: u8| {
+        let shared = before == Before::Nothing && manner == Manner::HELPFUL;
+        let setup = Setup { manner, before, place, shared };
+        starts.push(VersionWorld::new(setup, Budget::new(2, trouble + more)));
+    };
     for descriptions in [Descriptions::Returned, Descriptions::Cut, Descriptions::Missing] {
-        for before in [
-            Before::Nothing,
-            Before::Earlier,
-            Before::Twins,
-            Before::Namesake,
-            Before::Held,
-            Before::Foreign,
-            Before::Rival,
-        ] {
-            for place in [Place::Dev, Place::Test, Place::Claimed] {
-                for (late, readable, dated) in
-                    [(false, true, true), (true, true, true), (true, false, true), (true, false, false)]
-                {
-                    setups.push(Setup {
-                        manner: Manner { descriptions, late, readable, dated },
-                        before,
-                        place,
-                        shared: !late && before == Before::Nothing,
-                    });
-                }
-            }
+        let prompt = Manner { descriptions, ..Manner::HELPFUL };
+        let late = Manner { late: true, ..prompt };
+        start(prompt, Before::Nothing, Place::Dev, 2);
+        start(late, Before::Nothing, Place::Dev, 2);
+        for before in Before::SOMETHING {
+            start(late, before, Place::Dev, 1);
         }
     }
-    setups
+    for (readable, dated) in [(true, true), (false, true), (false, false)] {
+        let manner = Manner { readable, dated, ..Manner::HELPFUL };
+        start(manner, Before::Nothing, Place::Test, 2);
+        start(manner, Before::Nothing, Place::Claimed, 2);
+    }
+    starts
 }
 
 impl VersionWorld {
@@ -296,7 +287,14 @@ impl World for VersionWorld {
         self.budget.hash(hasher);
         self.service.hash(self.now, hasher);
         (self.sleep, self.permit.is_some(), self.trusted, self.rival, self.older).hash(hasher);
-        (self.told_to_adopt, self.slot, self.allowed - self.made().min(self.allowed), self.released, self.calm).hash(hasher);
+        (
+            self.told_to_adopt,
+            self.slot,
+            self.allowed - self.made().min(self.allowed),
+            self.released,
+            self.calm,
+        )
+            .hash(hasher);
         if let Some(shot) = &self.shot {
             let enough = self.permit.is_some_and(|permit| shot.look > permit);
             ((self.now - shot.at).min(61), enough).hash(hasher);
@@ -320,6 +318,10 @@ impl World for VersionWorld {
         self.budget = Budget::default();
         self.rival = false;
         self.calm = true;
+    }
+
+    fn is_troubled(&self) -> bool {
+        self.budget.left() > 0
     }
 
     fn now(&self) -> i64 {
