@@ -44,7 +44,7 @@ pub async fn at_rest(stage: &Stage, table: &mut Table) {
     let operator = stage.operator("rest", &simulator, &flags);
     operator.caches_full().await;
     stage.create_versions("rest", 100, 1).await;
-    stage.all_ready("rest", 100, Duration::from_secs(60)).await;
+    stage.all_ready("rest", 100, Duration::from_mins(1)).await;
 
     let mut per_object: BTreeMap<String, usize> = BTreeMap::new();
     for write in stage.writes("rest") {
@@ -93,7 +93,7 @@ pub async fn creates_under_faults(stage: &Stage, table: &mut Table) {
     let operator = stage.operator("faults", &simulator, &["--visibility-grace", "2s"]);
     operator.caches_full().await;
     stage.create_versions("faults", 200, 1).await;
-    stage.all_ready("faults", 200, Duration::from_secs(180)).await;
+    stage.all_ready("faults", 200, Duration::from_mins(3)).await;
     let mut creates: BTreeMap<String, usize> = BTreeMap::new();
     for entry in simulator.log().into_iter().filter(|entry| entry.operation == Operation::Create) {
         *creates.entry(entry.name).or_default() += 1;
@@ -113,7 +113,7 @@ pub async fn against_a_bare_loop(stage: &Stage, table: &mut Table, count: usize)
     let operator = stage.operator("thousand", &simulator, &[]);
     operator.caches_full().await;
     let started = Instant::now();
-    operator.made_ready(count, Duration::from_secs(300)).await;
+    operator.made_ready(count, Duration::from_mins(5)).await;
     let ours = started.elapsed();
     stage.all_ready("thousand", count, Duration::from_secs(1)).await;
     drop(operator);
@@ -150,7 +150,7 @@ pub async fn many_objects(stage: &Stage, table: &mut Table, count: usize) {
     operator.caches_full().await;
     let started = Instant::now();
     stage.create_versions("many", count, bots).await;
-    operator.made_ready(count, Duration::from_secs(1200)).await;
+    operator.made_ready(count, Duration::from_mins(20)).await;
     table.note(
         &format!("{count} new versions until Ready"),
         format!("{:.0} s", started.elapsed().as_secs_f64()),
@@ -165,7 +165,7 @@ pub async fn many_objects(stage: &Stage, table: &mut Table, count: usize) {
     let started = Instant::now();
     #[allow(clippy::cast_precision_loss)]
     while operator.metric("chatcaptain_reconcile_total").await < count as f64 {
-        assert!(started.elapsed() < Duration::from_secs(120), "not every object was looked at");
+        assert!(started.elapsed() < Duration::from_mins(2), "not every object was looked at");
         operator.rest(Duration::from_millis(20)).await;
     }
     let took = started.elapsed().as_secs_f64();

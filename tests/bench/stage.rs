@@ -192,7 +192,7 @@ impl Operator {
     pub async fn caches_full(&self) {
         let started = Instant::now();
         while !std::fs::read_to_string(&self.log).unwrap_or_default().contains("caches are full") {
-            assert!(started.elapsed() < Duration::from_secs(60), "the caches did not fill");
+            assert!(started.elapsed() < Duration::from_mins(1), "the caches did not fill");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

@@ -109,14 +109,12 @@ impl VersionWorld {
         Ok(())
     }
 
-    /// The version is this object's: made for it, or by command. Where descriptions cannot be read, a version
-    /// of the same name that came after the intent is taken for it; that is documented.
-    fn check_owner(&self, id: &str) -> Result<(), Broken> {
+    /// The version is this object's: made for it, or by command.
+    pub fn check_owner(&self, id: &str) -> Result<(), Broken> {
         let kept = self.service.ever().iter().find(|kept| id_of(kept.id).as_str() == id);
-        let readable = self.setup.manner.descriptions == Descriptions::Returned;
         law!(
-            kept.is_some_and(|kept| kept.maker != Maker::Somebody) || !readable || self.told_to_adopt,
-            "Ready with somebody else's version {id}"
+            kept.is_some_and(|kept| kept.maker != Maker::Somebody) || self.can_be_mistaken(),
+            "version {id} is somebody else's"
         );
         Ok(())
     }
@@ -156,12 +154,20 @@ impl VersionWorld {
 
     fn check_gone(&self) -> Result<(), Broken> {
         let left = self.service.there().any(|kept| kept.maker == Maker::Operator);
-        let meant = match self.released {
-            Some(Release::Proven | Release::NeverCreated) => false,
-            Some(_) => true,
-            None => false,
-        };
-        law!(!left || meant || self.told_to_adopt || self.allowed > 1, "a version is left behind silently");
+        let meant = !matches!(self.released, Some(Release::Proven | Release::NeverCreated) | None);
+        let again = self.allowed > 1;
+        law!(
+            !left || meant || again || self.can_be_mistaken(),
+            "a version is left behind silently"
+        );
         Ok(())
+    }
+
+    /// Where descriptions cannot be read, a version of the same name that somebody made after the intent is taken
+    /// for the object's own; and whoever says which version it is takes the rest on themselves. Both are documented.
+    pub fn can_be_mistaken(&self) -> bool {
+        let readable = self.setup.manner.descriptions == Descriptions::Returned;
+        let rivals = self.service.ever().iter().any(|kept| kept.maker == Maker::Somebody);
+        self.told_to_adopt || (rivals && !readable)
     }
 }

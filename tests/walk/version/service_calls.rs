@@ -121,6 +121,7 @@ impl VersionWorld {
         let id = self.known_id().unwrap_or_default().to_owned();
         law!(!self.service.is_live(&id), "a live version is deleted");
         law!(!self.older, "a version of an older object is deleted");
+        self.check_owner(&id)?;
         let end = self.end(choices);
         if matches!(end, End::DoneSlowly | End::LostAfter) {
             self.now += SLOW;
