@@ -64,7 +64,7 @@ impl Service {
     pub async fn list(&self, key: &ApiKey, bot: &ChatbotId) -> Result<Inventory, Failure> {
         let at = Instant::now();
         let body = self.call(Call::List, Method::GET, key, &[bot.as_str(), "versions"], None).await?;
-        Ok(Inventory::new(wire::list(&body).map_err(|f| redacted(f, key))?, at))
+        Ok(Inventory::new(wire::list(&body)?, at))
     }
 
     /// What is live.
@@ -74,7 +74,7 @@ impl Service {
     pub async fn status(&self, key: &ApiKey, bot: &ChatbotId) -> Result<Deployments, Failure> {
         let path = [bot.as_str(), "deployments", "status"];
         let body = self.call(Call::Status, Method::GET, key, &path, None).await?;
-        wire::status(&body).map_err(|f| redacted(f, key))
+        wire::status(&body)
     }
 
     /// Creates a version; the answer is its id where the service tells it.
@@ -143,7 +143,7 @@ impl Service {
     ) -> Result<Option<VersionId>, Failure> {
         let method = if call == Call::Delete { Method::DELETE } else { Method::POST };
         let answer = self.call(call, method, key, path, body).await?;
-        wire::write(call, &answer).map_err(|f| redacted(f, key))
+        wire::write(call, &answer)
     }
 
     async fn call(
@@ -169,12 +169,12 @@ impl Service {
             request = request.header("content-type", "application/json").body(body.to_string());
         }
         let response = request.send().await.map_err(|error| transport(call, &error))?;
-        answer(call, response).await.map_err(|f| redacted(f, key))
+        answer(call, key, response).await
     }
 }
 
 /// Reads a whole answer, or classes it where it is no success.
-async fn answer(call: Call, mut response: Response) -> Result<Vec<u8>, Failure> {
+async fn answer(call: Call, key: &ApiKey, mut response: Response) -> Result<Vec<u8>, Failure> {
     let status = response.status();
     let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let (retry_after, date) = (header(RETRY_AFTER), header(DATE));
@@ -185,6 +185,8 @@ async fn answer(call: Call, mut response: Response) -> Result<Vec<u8>, Failure> 
         }
         body.extend_from_slice(&chunk);
     }
+    // before anything is cut out of it: a part of the key would not be known again
+    let body = key.redact(body);
     if status.is_success() {
         return Ok(body);
     }
@@ -201,9 +203,4 @@ fn transport(call: Call, error: &reqwest::Error) -> Failure {
     let cause = std::iter::successors(std::error::Error::source(error), |e| e.source()).last();
     let message = cause.map_or_else(|| what.to_owned(), |cause| format!("{what}: {cause}"));
     Failure::new(call, class, &message)
-}
-
-fn redacted(mut failure: Failure, key: &ApiKey) -> Failure {
-    failure.message = key.redact(&failure.message);
-    failure
 }

@@ -45,6 +45,9 @@ const FIRST_PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::fro
 /// Longest such pauses.
 const LAST_PAUSE: (Duration, Duration) = (Duration::from_mins(5), Duration::from_hours(1));
 
+/// How long a probe may keep others waiting, should nobody ever tell how it ended.
+const PROBE: Duration = Duration::from_mins(1);
+
 /// The gate that every call with one key goes through.
 pub struct Gate {
     bucket: DefaultDirectRateLimiter,
@@ -62,13 +65,34 @@ struct State {
 struct Breaker {
     until: Instant,
     trips: u32,
-    probing: bool,
+    /// Somebody is trying whether it is over; for so long others wait for the answer.
+    probing_until: Option<Instant>,
 }
 
 struct Refused {
     until: Instant,
     times: u32,
     failure: Failure,
+}
+
+impl State {
+    /// The failure that stands in the way of a call, if one does.
+    fn check(&self, call: Call, now: Instant) -> Result<(), Failure> {
+        for scope in [None, Some(call)] {
+            if let Some(refused) = self.refused.get(&scope)
+                && refused.until > now
+            {
+                return Err(Failure { call, may_have_happened: false, ..refused.failure.clone() });
+            }
+        }
+        match &self.breaker {
+            Some(breaker) if breaker.until > now => Err(paused(call, breaker.until - now)),
+            Some(breaker) if breaker.probing_until.is_some_and(|until| until > now) => {
+                Err(paused(call, Duration::from_secs(1)))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Gate {
@@ -82,7 +106,7 @@ impl Gate {
     /// # Errors
     /// The failure that stands in the way, without a call: the throttle or the refusal that still holds.
     pub async fn enter(&self, call: Call) -> Result<(), Failure> {
-        self.check(call)?;
+        self.lock().check(call, Instant::now())?;
         self.bucket.until_ready().await;
         // while we queued somebody else may have been told to slow down
         self.admit(call)
@@ -94,11 +118,16 @@ impl Gate {
         let mut state = self.lock();
         match result.map_err(|failure| (failure.class, failure)) {
             Err((Class::Throttled { retry_after }, _)) => {
-                let trips = state.breaker.as_ref().map_or(0, |breaker| breaker.trips);
-                let pause =
-                    jittered(retry_after.unwrap_or_else(|| grown(FIRST_PAUSE.0, trips, LAST_PAUSE.0)));
-                state.breaker = Some(Breaker { until: now + pause, trips: trips + 1, probing: false });
-                (self.observer)(Report::Paused(pause));
+                let (trips, floor) = match &state.breaker {
+                    // calls that were under way are told the same thing again
+                    Some(breaker) if breaker.until > now => (breaker.trips, breaker.until),
+                    Some(breaker) => (breaker.trips + 1, now),
+                    None => (0, now),
+                };
+                let pause = retry_after.unwrap_or_else(|| grown(FIRST_PAUSE.0, trips, LAST_PAUSE.0));
+                let until = (now + jittered(pause)).max(floor);
+                state.breaker = Some(Breaker { until, trips, probing_until: None });
+                (self.observer)(Report::Paused(until - floor));
             }
             Err((Class::Forbidden { whole_key }, failure)) => {
                 let scope = (!whole_key).then_some(call);
@@ -110,11 +139,12 @@ impl Gate {
             // no answer says nothing about throttle or key; the next caller probes
             Err((Class::Unknown | Class::Unsent, _)) => {
                 if let Some(breaker) = &mut state.breaker {
-                    breaker.probing = false;
+                    breaker.probing_until = None;
                 }
             }
             Ok(()) | Err((Class::Refused(_), _)) => {
-                state.breaker = None;
+                // a call that was sent before the pause says nothing about it
+                state.breaker.take_if(|breaker| breaker.until <= now);
                 state.refused.remove(&None);
                 state.refused.remove(&Some(call));
             }
@@ -126,35 +156,17 @@ impl Gate {
         self.lock().breaker.as_ref().is_some_and(|breaker| breaker.until > Instant::now())
     }
 
-    /// Whether a call would be let through now; the answer of the failure that holds otherwise.
-    fn check(&self, call: Call) -> Result<(), Failure> {
-        let now = Instant::now();
-        let state = self.lock();
-        for scope in [None, Some(call)] {
-            if let Some(refused) = state.refused.get(&scope)
-                && refused.until > now
-            {
-                return Err(Failure { call, may_have_happened: false, ..refused.failure.clone() });
-            }
-        }
-        match &state.breaker {
-            Some(breaker) if breaker.until > now => Err(paused(call, breaker.until - now)),
-            Some(breaker) if breaker.probing => Err(paused(call, Duration::from_secs(1))),
-            _ => Ok(()),
-        }
-    }
-
-    /// As `check`, and takes the one probe where something is to be probed.
+    /// Lets a call through and, where something is to be probed, makes it the one probe.
     fn admit(&self, call: Call) -> Result<(), Failure> {
-        self.check(call)?;
+        let now = Instant::now();
         let mut state = self.lock();
+        state.check(call, now)?;
         if let Some(breaker) = &mut state.breaker {
-            breaker.probing = true;
+            breaker.probing_until = Some(now + PROBE);
         }
-        let until = Instant::now() + FIRST_PAUSE.1;
         for scope in [None, Some(call)] {
             if let Some(refused) = state.refused.get_mut(&scope) {
-                refused.until = until;
+                refused.until = now + FIRST_PAUSE.1;
             }
         }
         Ok(())

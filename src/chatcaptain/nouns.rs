@@ -29,9 +29,12 @@ impl ApiKey {
         self.0.expose_secret()
     }
 
-    /// `text` without the key, should the service have echoed it.
-    pub(super) fn redact(&self, text: &str) -> String {
-        text.replace(self.expose(), "<key>")
+    /// An answer without the key, should the service have echoed it.
+    pub(super) fn redact(&self, body: Vec<u8>) -> Vec<u8> {
+        match std::str::from_utf8(&body) {
+            Ok(text) if !text.contains(self.expose()) => body,
+            _ => String::from_utf8_lossy(&body).replace(self.expose(), "<key>").into_bytes(),
+        }
     }
 }
 

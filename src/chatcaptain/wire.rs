@@ -60,17 +60,17 @@ impl<'de> Deserialize<'de> for Lenient {
 }
 
 impl Lenient {
+    /// A time that an object can keep: RFC 3339 has four digits for the year.
     fn time(self) -> Option<Timestamp> {
         let text = self.0?;
-        text.parse().ok().or_else(|| {
-            // a number: seconds, or milliseconds where seconds would lie beyond the year 5000
+        let number = || {
+            // seconds, or milliseconds where seconds would lie beyond the year 5000
             let number: i64 = text.parse().ok()?;
-            if number.abs() < 100_000_000_000 {
-                Timestamp::from_second(number).ok()
-            } else {
-                Timestamp::from_millisecond(number).ok()
-            }
-        })
+            let seconds = if number.abs() < 100_000_000_000 { number } else { number / 1000 };
+            Timestamp::from_second(seconds).ok()
+        };
+        let time: Timestamp = text.parse().ok().or_else(number)?;
+        (0..253_402_300_800).contains(&time.as_second()).then_some(time)
     }
 
     fn filled(self) -> Option<Box<str>> {
@@ -132,7 +132,7 @@ pub fn list(body: &[u8]) -> Result<Vec<Version>, Failure> {
                 id,
                 name: wire.name.0,
                 description: wire.description.0,
-                number: wire.version_number.filled(),
+                number: wire.version_number.filled().filter(|number| number.len() <= 64),
                 created: wire.created.time(),
                 deployed: wire.deployed.time(),
             })

@@ -296,15 +296,35 @@ impl Context {
         found
     }
 
-    /// What the deletion of a version means: the object says, else its namespace, else the flag.
-    pub(super) async fn namespace_policy(&self, version: &ChatbotVersion) -> Option<DeletionPolicy> {
+    /// The deletion policy of a version's namespace, where the version does not say so itself.
+    ///
+    /// What cannot be read is waited for, and what cannot be understood is Retain: a version that is deleted
+    /// by mistake cannot be had again.
+    pub(super) async fn namespace_policy(
+        &self,
+        version: &ChatbotVersion,
+    ) -> Result<Option<DeletionPolicy>, Obstacle> {
         if version.spec.deletion_policy.is_some() {
-            return None;
+            return Ok(None);
         }
+        let name = version.namespace().unwrap_or_default();
+        let unknown = |why: String| Obstacle {
+            blocked: Blocked::Unavailable,
+            message: format!(
+                "Namespace {name} cannot be read for its deletion policy ({why}); it is tried again."
+            ),
+            pause: None,
+        };
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
-        let name = version.namespace()?;
-        let namespace = timeout(Duration::from_secs(15), namespaces.get_opt(&name)).await.ok()?.ok()??;
-        annotated(&namespace.metadata, annotation::DELETION_POLICY)?.parse().ok()
+        match timeout(Duration::from_secs(15), namespaces.get_opt(&name)).await {
+            Ok(Ok(namespace)) => {
+                let meta = namespace.map(|namespace| namespace.metadata).unwrap_or_default();
+                let policy = annotated(&meta, annotation::DELETION_POLICY);
+                Ok(policy.map(|text| text.parse().unwrap_or(DeletionPolicy::Retain)))
+            }
+            Ok(Err(error)) => Err(unknown(error.to_string())),
+            Err(_) => Err(unknown("no answer in time".to_owned())),
+        }
     }
 
     /// Now, as objects keep it.

@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -25,6 +28,8 @@ type Place = (String, String, String);
 pub struct Credentials {
     client: Client,
     known: Mutex<HashMap<Place, Known>>,
+    /// Counts changes of Secrets: what was read before one may be what was there before it.
+    changes: AtomicU64,
 }
 
 #[derive(Clone)]
@@ -36,11 +41,12 @@ struct Known {
 
 impl Credentials {
     pub fn new(client: Client) -> Self {
-        Self { client, known: Mutex::default() }
+        Self { client, known: Mutex::default(), changes: AtomicU64::new(0) }
     }
 
     /// The Secret has changed or is gone.
     pub fn forget(&self, namespace: &str, name: &str) {
+        self.changes.fetch_add(1, Ordering::SeqCst);
         for ((ns, secret, _), known) in self.lock().iter_mut() {
             if ns == namespace && secret == name {
                 known.current = false;
@@ -61,9 +67,11 @@ impl Credentials {
         if let Some(known) = before.as_ref().filter(|known| known.current) {
             return Ok(known.key.clone());
         }
+        let changes = self.changes.load(Ordering::SeqCst);
         match self.read(&place).await {
             Ok(key) => {
-                self.lock().insert(place, Known { key: key.clone(), current: true });
+                let current = changes == self.changes.load(Ordering::SeqCst);
+                self.lock().insert(place, Known { key: key.clone(), current });
                 Ok(key)
             }
             Err(obstacle) => match before.filter(|_| last_good) {

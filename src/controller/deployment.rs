@@ -58,6 +58,11 @@ impl Kind for ChatbotDeployment {
         (facts.busy_elsewhere, facts.elsewhere_known) = elsewhere(object, context);
         if object.spec.suspend != Some(true) && facts.older_claim.is_none() {
             facts.look = look(&facts, context).await;
+            let wanted = facts.wanted().ok();
+            if facts.due(wanted.as_ref().map(|wanted| wanted.id.as_str())).is_some() {
+                // what is to be deleted must not run now, whatever ran a while ago
+                facts.look = look_now(&facts, context).await;
+            }
         }
         facts
     }
@@ -182,9 +187,11 @@ async fn leaving(object: &ChatbotDeployment, context: &Context) -> Vec<Leaving> 
 
 /// The version itself goes with its object: neither policy nor suspension nor a command keeps it.
 async fn is_deleted_too(version: &ChatbotVersion, context: &Context) -> bool {
-    let policy = match version.spec.deletion_policy {
-        Some(policy) => policy,
-        None => context.namespace_policy(version).await.unwrap_or(context.rules.deletion_policy),
+    let policy = match (version.spec.deletion_policy, context.namespace_policy(version).await) {
+        (Some(policy), _) => policy,
+        (None, Ok(policy)) => policy.unwrap_or(context.rules.deletion_policy),
+        // as long as it is not known nothing is taken over
+        (None, Err(_)) => return false,
     };
     policy == DeletionPolicy::Delete
         && version.spec.suspend != Some(true)
@@ -230,21 +237,33 @@ fn elsewhere(object: &ChatbotDeployment, context: &Context) -> (HashSet<String>,
     (busy, known)
 }
 
+/// Where this object is in the service.
+fn place<'a>(facts: &'a Facts, namespace: &'a str) -> Place<'a> {
+    let object = &facts.object;
+    let active = object.status.as_ref().and_then(|status| status.active.as_ref());
+    Place {
+        namespace,
+        credentials: object.spec.credentials_ref.as_ref(),
+        chatbot: &object.spec.chatbot_id,
+        version_id: active.map(|active| active.version_id.as_str()),
+        last_good: object.metadata.deletion_timestamp.is_some(),
+    }
+}
+
+async fn look_now(facts: &Facts, context: &Context) -> Look {
+    let namespace = facts.object.namespace().unwrap_or_default();
+    let now = Instant::now();
+    context.look(&place(facts, &namespace), now, now).await
+}
+
 async fn look(facts: &Facts, context: &Context) -> Look {
     let object = &facts.object;
     let status = facts.status();
     let namespace = object.namespace().unwrap_or_default();
-    let place = Place {
-        namespace: &namespace,
-        credentials: object.spec.credentials_ref.as_ref(),
-        chatbot: &object.spec.chatbot_id,
-        version_id: status.active.as_ref().map(|active| active.version_id.as_str()),
-        last_good: object.metadata.deletion_timestamp.is_some(),
-    };
+    let place = place(facts, &namespace);
     let (now, usual) = (Instant::now(), since(facts.interval()));
     let handled = status.common.last_handled_reconcile_at.as_deref();
-    let leaving = object.metadata.deletion_timestamp.is_some() && !status.retiring.is_empty();
-    let hurried = requested(&object.metadata, handled) || leaving;
+    let hurried = requested(&object.metadata, handled);
     let moving = status.operation.as_ref().is_some_and(|operation| operation.called_at.is_some());
     let list_since = if hurried { now } else { usual };
     let status_since = if hurried || moving { now } else { usual };

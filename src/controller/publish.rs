@@ -155,7 +155,17 @@ async fn write_status<K: Kind>(object: &K, status: &K::Status, context: &Context
     });
     let params = PatchParams::apply(MANAGER).force();
     let api = api(object, context);
-    in_time(api.patch_status(&name, &params, &Patch::Apply(&patch))).await
+    let written = in_time(api.patch_status(&name, &params, &Patch::Apply(&patch))).await?;
+    let types = |status: &K::Status| -> Vec<String> {
+        K::common(status).conditions.iter().map(|c| c.type_.clone()).collect()
+    };
+    if written.status().map(types) == Some(types(status)) {
+        return Ok(written);
+    }
+    // another manager's condition, such as that of a time when the object could not be read, goes only this way
+    let patch = json!({"status": {"conditions": K::common(status).conditions}});
+    let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+    in_time(api.patch_status(&name, &params, &Patch::Merge(&patch))).await
 }
 
 fn finalizers<K: Resource>(object: &K, set: bool) -> Vec<String> {

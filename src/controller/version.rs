@@ -41,7 +41,11 @@ impl Kind for ChatbotVersion {
         let permit = context.permitted(&uid, announced.as_deref());
         let older_claim = older_claim(object, context);
         let deleting = object.metadata.deletion_timestamp.is_some();
-        let namespace_policy = if deleting { context.namespace_policy(object).await } else { None };
+        let policy = if deleting { context.namespace_policy(object).await } else { Ok(None) };
+        let (namespace_policy, unknown_policy) = match policy {
+            Ok(policy) => (policy, None),
+            Err(obstacle) => (None, Some(obstacle)),
+        };
         let mut facts = Facts {
             object: object.clone(),
             look: Look::NotAsked,
@@ -56,7 +60,9 @@ impl Kind for ChatbotVersion {
             attempt: format!("{:032x}", rand::random::<u128>()),
             jitter: Context::jitter(),
         };
-        if needs_look(&facts) {
+        if let Some(obstacle) = unknown_policy {
+            facts.look = Look::Blocked(obstacle);
+        } else if needs_look(&facts) {
             facts.look = look(&facts, permit, context).await;
         }
         if let Look::Shown { inventory, .. } = &facts.look {

@@ -168,7 +168,7 @@ async fn report_unreadable<K: Kind>(object: &Guarded<K>, error: &str, context: &
     let api: Api<PartialObjectMeta<K>> =
         Api::namespaced(context.client.clone(), meta.namespace.as_deref().unwrap_or_default());
     let name = meta.name.as_deref().unwrap_or_default();
-    // a second manager: what this one says goes when the object can be read again
+    // a manager of its own: applied by the first, this would take away the ids that it has recorded
     let params = PatchParams::apply(&format!("{MANAGER}-unreadable")).force();
     if let Err(error) = api.patch_status(name, &params, &Patch::Apply(&patch)).await {
         tracing::debug!(%error, "not written");

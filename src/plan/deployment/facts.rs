@@ -3,6 +3,7 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{Call, Deletion, Drift, Live, Operation, Retiring, Seen, Target, Unresolved};
 use crate::{
@@ -81,7 +82,8 @@ impl Facts {
         let status = self.status();
         let wanted = self.wanted();
         let id = wanted.as_ref().ok().map(|wanted| wanted.id.as_str());
-        let live = if id.is_some() && id == self.live().as_deref() { Live::Wanted } else { Live::Other };
+        let is_live = |id: &str| id == self.live().unwrap_or_default() && !self.is_outrun(id);
+        let live = if id.is_some_and(is_live) { Live::Wanted } else { Live::Other };
         Seen {
             valid: self.object.spec.version_source().is_some(),
             suspended: self.object.spec.suspend == Some(true),
@@ -141,7 +143,11 @@ impl Facts {
         let git = self.wanted_by_git()?;
         if self.has_failed()
             && self.object.spec.rollback.as_ref().and_then(|r| r.on_failure) == Some(OnFailure::Previous)
-            && let Some(good) = self.status().history.iter().find(|entry| entry.version_id != git.id)
+            && let Some(good) = self
+                .status()
+                .history
+                .iter()
+                .find(|entry| entry.version_id != git.id && self.may_be_there(&entry.version_id))
         {
             return Ok(Wanted {
                 id: good.version_id.clone(),
@@ -201,12 +207,15 @@ impl Facts {
             && command.value == value
         {
             let holds = Some(command.generation) == self.object.metadata.generation;
-            return holds.then(|| Ok(command.version_id.clone()));
+            let id = command.version_id.clone();
+            return holds.then(|| if self.may_be_there(&id) { Ok(id) } else { Err(Unresolved::Command) });
         }
         let named =
             self.commanded.as_ref().filter(|version| version.spec.chatbot_id == self.object.spec.chatbot_id);
         let id = match value {
-            "previous" => status.previous.map(|previous| previous.version_id),
+            "previous" => {
+                status.previous.map(|previous| previous.version_id).filter(|id| self.may_be_there(id))
+            }
             id => named.and_then(|version| version.version_id()).map(str::to_owned).or_else(|| {
                 self.inventory()
                     .and_then(|inventory| inventory.version(id))
@@ -228,15 +237,26 @@ impl Facts {
         listed.and_then(|version| version.number.as_deref()).map(str::to_owned)
     }
 
+    /// Whether a version is listed, or nobody can tell.
+    fn may_be_there(&self, id: &str) -> bool {
+        self.inventory().is_none_or(|inventory| inventory.version(id).is_some())
+    }
+
     /// The wanted version as the service lists it.
     pub(super) fn listed(&self, id: &str) -> Option<&Version> {
         self.inventory().and_then(|inventory| inventory.version(id))
     }
 
-    /// Whether the key may read what is live.
+    /// Whether it can be seen what is live: the key may read it, and the list knows it.
     #[must_use]
     pub fn is_observable(&self) -> bool {
-        matches!(self.look, Look::Shown { deployments: Some(_), .. })
+        let Look::Shown { inventory, deployments: Some(deployments), .. } = &self.look else {
+            return false;
+        };
+        deployments.of(self.environment()).is_none_or(|deployed| {
+            let comparable = deployed.number.is_some() && inventory.tells_numbers();
+            comparable || deployed.resolve(inventory).is_some()
+        })
     }
 
     /// Id of the version that runs: from the deployment status, else from what the list shows of our own
@@ -274,12 +294,23 @@ impl Facts {
 
     fn live_by_list(&self, inventory: &Inventory) -> Option<String> {
         let status = self.status();
-        if let Some(operation) = &status.operation
-            && self.shows(operation, inventory)
-        {
-            return Some(operation.version_id.clone());
+        match status.operation {
+            Some(operation) if self.shows(&operation, inventory) => Some(operation.version_id),
+            // since a version was last confirmed another call may have taken effect
+            Some(_) => None,
+            None => status.active.map(|active| active.version_id),
         }
-        status.active.map(|active| active.version_id)
+    }
+
+    /// The wanted version runs, but a call for another one may still take effect: git came back in between.
+    pub(super) fn is_outrun(&self, wanted: &str) -> bool {
+        let in_flight = self.status().operation.is_some_and(|operation| {
+            operation.version_id != wanted
+                && (operation.called_at.is_some() || !self.permit)
+                && operation.result != Some(OperationResult::Refused)
+                && elapsed(&operation.started_at, self.now) <= self.deadline()
+        });
+        in_flight && self.is_observable() && self.live().as_deref() == Some(wanted)
     }
 
     /// Whether the list shows that our call took effect.
@@ -300,22 +331,29 @@ impl Facts {
     }
 
     fn operation(&self, wanted: &str) -> Operation {
-        let status = self.status();
-        let Some(operation) = status.operation.filter(|operation| operation.version_id == wanted) else {
+        let Some(operation) = self.status().operation else {
             return Operation::None;
         };
         let call =
             if operation.operation == crd::Operation::Rollback { Call::Rollback } else { Call::Deploy };
-        let grace = self.rules.visibility_grace;
+        if operation.version_id != wanted {
+            return if self.is_outrun(wanted) { Operation::Called(call) } else { Operation::None };
+        }
+        let over = |since: &Time| elapsed(since, self.now) > self.rules.visibility_grace;
         match (&operation.called_at, operation.result) {
             (None, _) if self.permit => Operation::Fresh(call),
-            (None, _) if elapsed(&operation.started_at, self.now) > grace => Operation::Unsure,
+            (None, _) if over(&operation.started_at) => Operation::Unsure,
             (None, _) => Operation::Called(call),
             (Some(_), Some(OperationResult::Refused)) if call == Call::Rollback => Operation::Vain,
             (Some(_), Some(OperationResult::Refused)) => Operation::None,
-            _ if elapsed(&operation.started_at, self.now) > self.deadline() => Operation::Overdue,
-            (Some(at), _) if call == Call::Rollback && elapsed(at, self.now) > grace => Operation::Vain,
-            (Some(at), Some(OperationResult::Unknown)) if elapsed(at, self.now) > grace => Operation::Unsure,
+            // only a deploy that was accepted can be late: until then there is something left to try
+            (Some(at), _) if call == Call::Rollback && over(at) => Operation::Vain,
+            (Some(at), Some(OperationResult::Unknown)) if over(at) => Operation::Unsure,
+            (Some(at), Some(OperationResult::Accepted))
+                if call == Call::Deploy && elapsed(at, self.now) > self.deadline() =>
+            {
+                Operation::Overdue
+            }
             _ => Operation::Called(call),
         }
     }
@@ -421,7 +459,9 @@ impl Facts {
         let mut busy = self.busy_elsewhere.clone();
         busy.extend(wanted.map(str::to_owned));
         busy.extend(self.live());
-        busy.extend(self.status().operation.map(|operation| operation.version_id));
+        let status = self.status();
+        busy.extend(status.operation.map(|operation| operation.version_id));
+        busy.extend(status.active.map(|active| active.version_id));
         match deployments {
             Some(deployments) => {
                 for environment in ["test", "prod"] {
@@ -432,7 +472,7 @@ impl Facts {
                     busy.insert(deployed.resolve(inventory)?.id.as_str().to_owned());
                 }
             }
-            None if !self.elsewhere_known || self.status().active.is_none() => return None,
+            None if !self.elsewhere_known || self.live().is_none() => return None,
             None => {}
         }
         let free = |entry: &crd::Retiring| {

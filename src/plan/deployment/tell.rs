@@ -115,14 +115,17 @@ impl Facts {
         }
         let reached_at =
             status.target.take().filter(|old| old.version_id == wanted.id).and_then(|old| old.reached_at);
-        status.operation = status.operation.take().filter(|operation| operation.version_id == wanted.id);
+        // a call for another version is forgotten when it can make no difference any more
+        let under_way = !self.is_observable() || self.is_outrun(&wanted.id);
+        status.operation =
+            status.operation.take().filter(|operation| operation.version_id == wanted.id || under_way);
         let Wanted { id, number, cause } = wanted;
         status.target = Some(Target { version_id: id, version_number: number, cause, reached_at });
     }
 
     fn drifted(&self, status: &ChatbotDeploymentStatus) -> Option<(&'static str, Reason, String)> {
         match &self.look {
-            Look::Shown { deployments: Some(_), .. } => {
+            Look::Shown { deployments: Some(_), .. } if self.is_observable() => {
                 let wanted = self.wanted().ok();
                 let seen = self.see();
                 Some(match (seen.drift, wanted) {
@@ -132,11 +135,15 @@ impl Facts {
                     (_, Some(wanted)) => ("True", Reason::OutOfSync, self.by_hand(&wanted)),
                 })
             }
-            Look::Shown { deployments: None, .. } => Some((
+            Look::Shown { deployments, .. } => Some((
                 "Unknown",
                 Reason::NotObservable,
-                "The API key may not read the deployment status; grant it chatbots.deployments.status to see changes by hand."
-                    .to_owned(),
+                if deployments.is_none() {
+                    "The API key may not read the deployment status; grant it chatbots.deployments.status to see changes by hand."
+                } else {
+                    "The deployment status and the list have no version number in common, so that changes by hand cannot be seen."
+                }
+                .to_owned(),
             )),
             _ => status.common.conditions.iter().find(|c| c.type_ == ConditionType::Drifted.as_str()).and_then(carried),
         }
@@ -209,26 +216,29 @@ fn intended(facts: &Facts, call: Call) -> Told<ChatbotDeploymentStatus> {
 }
 
 fn called(facts: &Facts, call: Call, result: &Result<(), Failure>) -> Told<ChatbotDeploymentStatus> {
-    let operation = if call == Call::Rollback { Operation::Rollback } else { Operation::Deploy };
-    let id = facts.status().operation.map(|operation| operation.version_id);
-    let entry = record(operation, id.as_deref(), result, facts.now);
+    let announced = facts.status().operation;
     let mut told = match result {
         Err(failure) if !failure.may_have_happened => not_called(facts, call, failure),
         _ => {
             let mut status = facts.saying(&doing(facts, call));
-            status.common.retry = None;
+            // a call without a usable answer may be repeated, but not without end in one pace
+            let old = status.common.retry.take();
+            let failed = result.as_ref().err();
+            status.common.retry =
+                failed.map(|failure| back_off(old.as_ref(), failure, facts.now, facts.jitter));
             Told::new(status, facts.watch())
         }
     };
     // a throttled call was none: it is still to be made
-    if told.status.operation.as_ref().is_some_and(|operation| operation.called_at.is_none())
-        && !result.as_ref().is_err_and(Failure::is_unmade)
-    {
+    if let Some(operation) = announced.filter(|_| !result.as_ref().is_err_and(Failure::is_unmade)) {
+        let entry = record(operation.operation, Some(&operation.version_id), result, facts.now);
         told.status.common.record(entry);
-        if let Some(operation) = &mut told.status.operation {
-            operation.called_at = Some(whole(facts.now));
-            operation.result = Some(ended(result));
-        }
+        // though git may name another version by now
+        told.status.operation = Some(RunningOperation {
+            called_at: Some(whole(facts.now)),
+            result: Some(ended(result)),
+            ..operation
+        });
     }
     told
 }
@@ -255,6 +265,10 @@ fn failed(facts: &Facts) -> Told<ChatbotDeploymentStatus> {
     };
     let mut status = facts.saying(&overdue(facts));
     status.operation = None;
+    if !facts.is_observable() {
+        // the call may still take effect: what was confirmed before it is not certain any more
+        status.active = None;
+    }
     status.failed = Some(FailedRollout {
         generation: facts.object.metadata.generation.unwrap_or_default(),
         version_id: wanted.id.clone(),
@@ -277,7 +291,9 @@ fn retired(facts: &Facts, id: &str, result: &Result<(), Failure>) -> Told<Chatbo
 }
 
 fn unguarded(facts: &Facts) -> Told<ChatbotDeploymentStatus> {
-    let mut told = Told { finalizer: Some(false), ..Told::new(facts.status(), Pace::Again) };
+    let leaving = facts.object.metadata.deletion_timestamp.is_some();
+    let pace = if leaving { Pace::Idle } else { Pace::Again };
+    let mut told = Told { finalizer: Some(false), ..Told::new(facts.status(), pace) };
     for entry in facts.still_retiring() {
         let note = format!(
             "Version {} of the deleted ChatbotVersion {} is left in the service: it is live, or nobody could authenticate.",
@@ -298,7 +314,10 @@ fn resting(facts: &Facts, rest: Rest) -> Told<ChatbotDeploymentStatus> {
             let pace = rest_of_backoff(&facts.status().common, facts.now);
             Told::new(facts.status(), pace)
         }
-        Rest::Gone => Told::new(facts.status(), Pace::Idle),
+        Rest::Gone => {
+            let message = "Nothing is left to be done here; another finalizer holds the object.";
+            Told::new(facts.saying(&Words::new(Reason::Deleting, message)), Pace::Idle)
+        }
         Rest::Blocked(blocked) => obstructed(facts, blocked),
         Rest::Progressing(call) => Told::new(facts.saying(&doing(facts, call)), facts.watch()),
         Rest::Tolerated => tolerated(facts),

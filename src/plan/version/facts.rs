@@ -115,13 +115,14 @@ impl Facts {
         if !ours.is_empty() {
             return ours;
         }
-        let sent = marker.append_to(self.object.spec.description.as_deref());
-        let known = self.intent().map(|intent| intent.known_ids.as_slice()).unwrap_or_default();
         let name = self.object.version_name();
-        inventory
-            .unreadable(name, &sent)
-            .filter(|version| !known.iter().any(|id| id == version.id.as_str()))
-            .collect()
+        let Some(intent) = self.intent() else {
+            let sent = marker.append_to(self.object.spec.description.as_deref());
+            return inventory.unreadable(name, &sent).collect();
+        };
+        // what came after the intent and bears the name may be its child, whatever became of its description
+        let known = |version: &Version| intent.known_ids.iter().any(|id| id == version.id.as_str());
+        inventory.named(name).filter(|version| version.marker().is_none() && !known(version)).collect()
     }
 
     /// The one version that is this object's though status does not say so yet.
@@ -174,12 +175,24 @@ impl Facts {
         let readable = all.iter().any(|version| version.marker().is_some());
         let free = all.iter().filter(|version| !self.claimed.contains(version.id.as_str())).count();
         match (free, record) {
+            // the service said yes: there is one, and another create would make a second
+            (0, Record::Searched) if self.was_accepted() => Sight::Many,
             (0, _) => Sight::Nobody,
             // without a marker it only counts if it came after an intent whose create may be out
             (_, Record::Nothing | Record::Fresh) if !readable => Sight::Unclear,
             (1, _) => Sight::One,
             _ => Sight::Many,
         }
+    }
+
+    /// The create of the open intent was answered with yes, though not with an id.
+    fn was_accepted(&self) -> bool {
+        let since = self.intent().map(|intent| &intent.started_at);
+        self.status().common.last_operations.iter().any(|record| {
+            record.operation == Operation::Create
+                && record.result == OperationResult::Accepted
+                && since.is_some_and(|since| record.at.0 >= since.0)
+        })
     }
 
     fn sight_of_adoption(&self, inventory: &Inventory, id: &str) -> Sight {

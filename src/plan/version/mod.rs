@@ -221,6 +221,7 @@ fn next_of_life(seen: &Seen) -> Step {
         (Sight::Absent, _) => Step::Rest(Rest::Lost),
 
         (Sight::One, _) => Step::Adopt,
+        (Sight::Many, Record::Searched) if seen.recreate => Step::Intend,
         (Sight::Many, _) => Step::Rest(Rest::Ambiguous),
         (Sight::AdoptMissing, _) => Step::Rest(Rest::AdoptMissing),
         (Sight::AdoptForeign, _) => Step::Rest(Rest::Conflict),
@@ -248,9 +249,10 @@ fn next_of_deletion(seen: &Seen, deletion: Deletion) -> Step {
 
         // not recorded: ours if it is there, and nothing was created if not
         (_, Sight::One) => Step::Adopt,
+        (Nothing, Sight::Blocked(blocked)) if blocked.is_transient() => wait,
         (Nothing | Fresh, _) => Step::Release(Release::NeverCreated),
 
-        (_, Sight::Blocked(blocked)) if blocked.is_credentials() && deletion.overdue => {
+        (_, Sight::Blocked(blocked)) if !blocked.is_transient() && deletion.overdue => {
             Step::Release(Release::LeftBehind)
         }
         (_, Sight::Blocked(_) | Sight::NotAsked) => wait,

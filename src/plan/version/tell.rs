@@ -67,6 +67,11 @@ impl Facts {
         self.object.version_id().unwrap_or("unknown")
     }
 
+    /// Nothing that the key lists is known to be ours: it may be of another account, and proves nothing.
+    fn is_foreign(&self) -> bool {
+        matches!(self.look, Look::Shown { trusted: false, .. })
+    }
+
     fn secret(&self) -> String {
         self.object.spec.credentials_ref.clone().unwrap_or_default().name().to_owned()
     }
@@ -185,7 +190,12 @@ fn lost_answer(facts: &Facts, failure: &Failure, list: Option<&Inventory>) -> To
     let entry = record(Operation::Create, None, &Err::<(), _>(failure.clone()), facts.now);
     let mut told = match list.and_then(|list| facts.found(list)) {
         Some(version) if version.marker().is_some() => recovered(facts, version),
-        _ => searching(facts),
+        _ => {
+            let mut told = searching(facts);
+            // should it be absent in the end, the next attempt comes later each time
+            retry(&mut told.status.common, failure, None, facts);
+            told
+        }
     };
     told.status.common.record(entry);
     told
@@ -301,7 +311,9 @@ fn deleted(facts: &Facts, result: &Result<(), Failure>) -> Told<ChatbotVersionSt
             Told::new(status, pace)
         }
     };
-    told.status.common.record(entry);
+    if !result.as_ref().is_err_and(Failure::is_unmade) {
+        told.status.common.record(entry);
+    }
     told
 }
 
@@ -352,18 +364,13 @@ fn resting(facts: &Facts, rest: Rest) -> Told<ChatbotVersionStatus> {
         Rest::Blocked(blocked) => obstructed(facts, blocked),
         Rest::Deleting => deleting(facts),
         Rest::Lost => {
-            let status = facts.saying(&troubled(facts, rest));
-            let known =
-                facts.status().common.conditions.iter().any(|c| c.reason == Reason::VersionLost.as_str());
-            let told = Told::new(status, facts.at_rest());
-            if known {
+            let told = Told::new(facts.saying(&troubled(facts, rest)), facts.at_rest());
+            let reason = Reason::VersionLost.as_str();
+            if facts.is_foreign() || facts.status().common.conditions.iter().any(|c| c.reason == reason) {
                 return told;
             }
-            told.event(
-                true,
-                EventReason::VersionLost,
-                format!("Version {} is no longer in the service.", facts.id()),
-            )
+            let note = format!("Version {} is no longer in the service.", facts.id());
+            told.event(true, EventReason::VersionLost, note)
         }
         Rest::Searching | Rest::Young | Rest::Queued => {
             Told::new(facts.saying(&troubled(facts, rest)), Pace::After(watch(facts)))
@@ -379,14 +386,7 @@ fn troubled(facts: &Facts, rest: Rest) -> Words {
     let (name, id) = (facts.name(), facts.id());
     let adopt = annotated(&facts.object.metadata, annotation::ADOPT_ID).unwrap_or_default();
     match rest {
-        Rest::Lost => Words::new(
-            Reason::VersionLost,
-            format!(
-                "Version {id} is no longer in the service. A snapshot is not taken again by itself: annotate the object \
-                 with {}=<any token> to create a new one, or delete the object.",
-                annotation::RECREATE
-            ),
-        ),
+        Rest::Lost => lost(facts),
         Rest::Young => Words::new(
             Reason::WaitingForVisibility,
             format!("Version {id} was created; the service does not list it yet."),
@@ -414,6 +414,24 @@ fn troubled(facts: &Facts, rest: Rest) -> Words {
     }
 }
 
+fn lost(facts: &Facts) -> Words {
+    let id = facts.id();
+    let message = if facts.is_foreign() {
+        format!(
+            "The key in Secret {} lists neither version {id} nor any other that is known to be ours; check that it \
+             belongs to the account of the chatbot.",
+            facts.secret()
+        )
+    } else {
+        format!(
+            "Version {id} is no longer in the service. A snapshot is not taken again by itself: annotate the object \
+             with {}=<any token> to create a new one, or delete the object.",
+            annotation::RECREATE
+        )
+    };
+    Words::new(Reason::VersionLost, message)
+}
+
 fn conflict(facts: &Facts, adopt: &str) -> String {
     match &facts.older_claim {
         Some(other) => format!(
@@ -434,12 +452,12 @@ fn ambiguous(facts: &Facts) -> String {
         }
         _ => Vec::new(),
     };
-    format!(
-        "Any of these versions could be this object's: {}. Annotate it with {}=<id>, or with {}=<any token> to create a new one.",
-        ids.join(", "),
-        annotation::ADOPT_ID,
-        annotation::RECREATE
-    )
+    let which = match ids.as_slice() {
+        [] => "The service accepted the create, but lists no version that could be its".to_owned(),
+        ids => format!("Any of these versions could be this object's: {}", ids.join(", ")),
+    };
+    let (adopt, recreate) = (annotation::ADOPT_ID, annotation::RECREATE);
+    format!("{which}. Annotate it with {adopt}=<id>, or with {recreate}=<any token> to create a new one.")
 }
 
 fn ready(facts: &Facts) -> Told<ChatbotVersionStatus> {
