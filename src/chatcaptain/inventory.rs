@@ -56,11 +56,6 @@ impl Inventory {
         self.by_marker.get(marker.as_str()).into_iter().flatten().map(|&index| &self.versions[index])
     }
 
-    /// The versions with this name.
-    pub fn named<'a, 'b>(&'a self, name: &'b str) -> impl Iterator<Item = &'a Version> + use<'a, 'b> {
-        self.versions.iter().filter(move |version| version.name.as_deref() == Some(name))
-    }
-
     /// The versions with this name whose description does not tell whose they are, though it could be the
     /// start of `sent`, which is what would have been sent for ours.
     pub fn unreadable<'a, 'b>(

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, process::Output};
 
 use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion};
-use simulator::{Key, Permission, Settings, UnknownChatbots};
+use simulator::{FailuresAs, Key, Operation, Permission, Settings, UnknownChatbots};
 
 use crate::harness::{Operator, PATIENCE, World, binary, condition, deployment, poll};
 
@@ -144,10 +144,14 @@ fn a_missing_permission_is_named() {
 
 #[test]
 fn an_unknown_chatbot_is_named() {
-    let settings = Settings { unknown_chatbots: UnknownChatbots::Refuse, ..Settings::default() };
-    let world = World::new(settings);
-    world.apply_version("a", &[]);
-    version_is_told(&world, "ChatbotNotFound", &[&world.bot, "check spec.chatbotId"]);
+    // a refusal may come as an empty list beside an error, which must not be taken for an answer
+    for failures_as in [FailuresAs::Http, FailuresAs::Ok] {
+        let unknown_chatbots = UnknownChatbots::Refuse;
+        let world = World::new(Settings { unknown_chatbots, failures_as, ..Settings::default() });
+        world.apply_version("a", &[]);
+        version_is_told(&world, "ChatbotNotFound", &[&world.bot, "check spec.chatbotId"]);
+        assert_eq!(world.service.counters().of(Operation::Create).calls, 0);
+    }
 }
 
 #[test]

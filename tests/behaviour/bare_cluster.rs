@@ -28,7 +28,7 @@ fn waits_for(world: &World, what: &str) {
 #[test]
 fn what_is_not_installed_is_said_and_waited_for() {
     let cluster = Cluster::empty();
-    let shipped = Cluster::shipped();
+    let shipped = Cluster::shipped("deploy");
     let install = |kinds: &[&str]| {
         let wanted = |text: &&String| kinds.iter().any(|kind| text.contains(&format!("\nkind: {kind}\n")));
         let some: Vec<&str> = shipped.iter().filter(wanted).map(String::as_str).collect();

@@ -1,37 +1,47 @@
 //! The operator is killed again and again while it has much to do.
 
-use std::{thread::sleep, time::Duration};
+use std::{ops::Range, thread::sleep, time::Duration};
 
 use chatcaptain_operator::crd::ChatbotVersion;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use simulator::Settings;
 
-use crate::harness::{World, is_ready, version};
+use crate::harness::{World, is_ready, poll, version};
 
 const VERSIONS: usize = 200;
 const KILLS: usize = 12;
 
+/// Each operator does some of the work, or dies before it has begun.
+fn kill_at_random_instants(world: &World, mut random: StdRng) {
+    for _ in 0..KILLS {
+        let enough = world.creates() + random.random_range(0..30);
+        world.start();
+        // there may be nothing to do before git is applied further
+        poll(Duration::from_secs(3), || (world.creates() >= enough).then_some(()));
+        sleep(Duration::from_millis(random.random_range(0..100)));
+        world.kill();
+        println!("killed after {} creates", world.creates());
+    }
+}
+
 #[test]
 fn two_hundred_versions_survive_kills_at_random_instants() {
-    let seed: u64 = rand::random();
-    println!("seed {seed}");
-    let mut random = StdRng::seed_from_u64(seed);
     // what is created is not listed yet when the next operator looks
-    let settings = Settings { latency_ms: 20, list_delay_ms: 800, ..Settings::default() };
-    let flags = [("interval", "1h"), ("visibility-grace", "1s")];
+    let settings = Settings { latency_ms: 20, list_delay_ms: 2500, ..Settings::default() };
+    let flags = [("interval", "1h"), ("visibility-grace", "3s")];
     let world = World::asleep(settings, &flags);
     let name = |number| format!("v{number:03}");
-    let git: String = (0..VERSIONS).map(|number| version(&world.bot, &name(number), &[])).collect();
+    let git = |numbers: Range<usize>| -> String {
+        numbers.map(|number| version(&world.bot, &name(number), &[])).collect()
+    };
+    let seed = std::env::var("SEED").map_or_else(|_| rand::random(), |seed| seed.parse().unwrap());
+    println!("seed {seed}; the same again: SEED={seed}");
 
+    world.apply(&git(0..VERSIONS / 2));
     std::thread::scope(|scope| {
-        // git is applied while the operator dies
-        let apply = scope.spawn(|| world.apply(&git));
-        for _ in 0..KILLS {
-            world.start();
-            // from before it watches until it has done some work
-            sleep(Duration::from_millis(random.random_range(50..1200)));
-            world.kill();
-        }
+        // the rest comes while the operator dies
+        let apply = scope.spawn(|| world.apply(&git(VERSIONS / 2..VERSIONS)));
+        kill_at_random_instants(&world, StdRng::seed_from_u64(seed));
         apply.join().unwrap();
     });
     world.start();

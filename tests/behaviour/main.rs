@@ -18,5 +18,6 @@ mod kills;
 mod rebuild;
 mod replicas;
 mod rest;
+mod rights;
 mod secrecy;
 mod waking;

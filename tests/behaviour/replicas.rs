@@ -8,8 +8,9 @@ use simulator::{Fault, FaultKind, FaultOperation, Operation, Settings};
 use crate::harness::{Flags, Operator, PATIENCE, World, poll};
 
 /// The lease as it is shipped: the operator's role knows no other, so this module is its only user.
-const LEASE: Flags =
-    &[("leader-elect", "true"), ("lease-namespace", "chatcaptain-system"), ("lease-duration", "3s")];
+const LEASE: Flags = &[("leader-elect", "true"), ("lease-namespace", "chatcaptain-system")];
+/// So that nobody waits long for one that is lost.
+const SHORT: &[&str] = &["--lease-duration=3s"];
 
 fn leads(operator: &Operator) -> bool {
     operator.metric("chatcaptain_leader", &[]) == 1
@@ -20,6 +21,11 @@ fn leads_within(operator: &Operator, limit: Duration) -> Duration {
     let led = poll(limit, || leads(operator).then_some(()));
     assert!(led.is_some(), "it does not lead:\n{}", operator.log());
     started.elapsed()
+}
+
+fn ends_well(operator: &mut Operator) {
+    let status = operator.ended(PATIENCE).expect("it ends");
+    assert!(status.success(), "{status}:\n{}", operator.log());
 }
 
 #[test]
@@ -37,27 +43,29 @@ fn one_of_two_replicas_leads_and_the_other_takes_over() {
     // told to go: hands over at once
     first.signal("TERM");
     let took = leads_within(&second, Duration::from_secs(3));
-    let status = first.ended(PATIENCE).unwrap();
-    assert!(status.success(), "{status}:\n{}", first.log());
+    ends_well(&mut first);
     println!("handed over within {took:?}");
     world.apply_version("b", &[]);
     world.ready_version("b");
+    second.signal("TERM");
+    ends_well(&mut second);
 
     // lost: its lease runs out
-    second.kill();
-    let third = world.replica(&[], &[]);
+    let mut lost = world.replica(SHORT, &[]);
+    leads_within(&lost, PATIENCE);
+    lost.kill();
+    let mut third = world.replica(SHORT, &[]);
     leads_within(&third, PATIENCE);
     world.apply_version("c", &[]);
     world.ready_version("c");
 
     // frozen, as by a machine that stalls: whoever wakes up too late must not go on
     third.signal("STOP");
-    let fourth = world.replica(&[], &[]);
+    let fourth = world.replica(SHORT, &[]);
     leads_within(&fourth, PATIENCE);
     world.apply_version("d", &[]);
     world.ready_version("d");
     third.signal("CONT");
-    let mut third = third;
     let status = third.ended(PATIENCE).expect("it ends");
     assert!(!status.success());
     assert!(third.log().contains("the lease was lost"), "{}", third.log());

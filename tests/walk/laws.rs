@@ -3,7 +3,7 @@
 use std::hash::{DefaultHasher, Hash};
 
 use chatcaptain_operator::{
-    crd::{CommonStatus, annotation},
+    crd::{CommonStatus, FINALIZER, annotation},
     plan::annotated,
 };
 use jiff::Timestamp;
@@ -22,6 +22,26 @@ pub fn at(seconds: i64) -> Timestamp {
 /// Seconds since `time`, as far as they make a difference.
 pub fn age(time: &Time, now: i64) -> i64 {
     (now - time.0.as_second()).clamp(-OLD, OLD)
+}
+
+/// Somebody else's finalizer.
+pub const OTHER: &str = "example.com/other";
+
+/// Whether our finalizer is there.
+pub fn is_guarded(meta: &ObjectMeta) -> bool {
+    meta.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER)
+}
+
+/// Our finalizer is set or removed.
+pub fn guard(meta: &mut ObjectMeta, set: bool) {
+    let list = meta.finalizers.get_or_insert_default();
+    list.retain(|finalizer| finalizer != FINALIZER);
+    list.extend(set.then(|| FINALIZER.to_owned()));
+}
+
+/// What is being deleted and held by no finalizer goes.
+pub fn is_free_to_go(meta: &ObjectMeta) -> bool {
+    meta.deletion_timestamp.is_some() && meta.finalizers.iter().flatten().next().is_none()
 }
 
 /// Whether a condition is True.

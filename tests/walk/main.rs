@@ -4,9 +4,11 @@
 //! Two layers for both kinds. First every value of `Seen` by itself. Then real facts about real objects, each
 //! step carried out on the model the way the controller does it, and every state that can be reached.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, missing_docs)]
+#![allow(clippy::pedantic, clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod budget;
+mod deployment;
+mod ends;
 mod explore;
 mod laws;
 mod service;
@@ -22,6 +24,17 @@ fn every_version_seen() {
 #[test]
 fn every_version_state() {
     println!("ChatbotVersion: {}", explore_all(&version::starts(more())));
+}
+
+#[test]
+fn every_deployment_seen() {
+    println!("ChatbotDeployment: {} values of Seen", deployment::every_seen());
+}
+
+#[test]
+#[ignore = "takes many minutes: cargo test --test walk -- --ignored"]
+fn every_deployment_state() {
+    println!("ChatbotDeployment: {}", explore_all(&deployment::starts(more())));
 }
 
 /// `WALK_MORE=1` walks further: that much more trouble in each run. It takes long.

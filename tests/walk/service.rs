@@ -197,10 +197,14 @@ impl Service {
         self.live[environment as usize]
     }
 
-    /// Whether a version runs anywhere, or is about to.
+    /// Whether a version runs anywhere.
     pub fn is_live(&self, id: &str) -> bool {
-        let coming = self.coming.iter().map(|(.., id)| id);
-        self.live.iter().flatten().chain(coming).any(|&live| id_of(live).as_str() == id)
+        self.live.iter().flatten().any(|&live| id_of(live).as_str() == id)
+    }
+
+    /// Whether a version is about to run anywhere.
+    pub fn is_coming(&self, id: &str) -> bool {
+        self.coming.iter().any(|(.., coming)| id_of(*coming).as_str() == id)
     }
 
     /// What it shows now.

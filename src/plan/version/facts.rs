@@ -116,13 +116,12 @@ impl Facts {
             return ours;
         }
         let name = self.object.version_name();
-        let Some(intent) = self.intent() else {
-            let sent = marker.append_to(self.object.spec.description.as_deref());
-            return inventory.unreadable(name, &sent).collect();
-        };
-        // what came after the intent and bears the name may be its child, whatever became of its description
-        let known = |version: &Version| intent.known_ids.iter().any(|id| id == version.id.as_str());
-        inventory.named(name).filter(|version| version.marker().is_none() && !known(version)).collect()
+        let sent = marker.append_to(self.object.spec.description.as_deref());
+        let known = self.intent().map(|intent| intent.known_ids.as_slice()).unwrap_or_default();
+        inventory
+            .unreadable(name, &sent)
+            .filter(|version| !known.iter().any(|id| id == version.id.as_str()))
+            .collect()
     }
 
     /// The one version that is this object's though status does not say so yet.

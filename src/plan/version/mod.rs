@@ -221,7 +221,6 @@ fn next_of_life(seen: &Seen) -> Step {
         (Sight::Absent, _) => Step::Rest(Rest::Lost),
 
         (Sight::One, _) => Step::Adopt,
-        (Sight::Many, Record::Searched) if seen.recreate => Step::Intend,
         (Sight::Many, _) => Step::Rest(Rest::Ambiguous),
         (Sight::AdoptMissing, _) => Step::Rest(Rest::AdoptMissing),
         (Sight::AdoptForeign, _) => Step::Rest(Rest::Conflict),

@@ -452,12 +452,19 @@ fn ambiguous(facts: &Facts) -> String {
         }
         _ => Vec::new(),
     };
-    let which = match ids.as_slice() {
-        [] => "The service accepted the create, but lists no version that could be its".to_owned(),
-        ids => format!("Any of these versions could be this object's: {}", ids.join(", ")),
-    };
     let (adopt, recreate) = (annotation::ADOPT_ID, annotation::RECREATE);
-    format!("{which}. Annotate it with {adopt}=<id>, or with {recreate}=<any token> to create a new one.")
+    match ids.as_slice() {
+        [] => format!(
+            "The service accepted the create, but lists no version that could be its; annotate the object with \
+             {adopt}=<id>, or delete it with {}=<anything> and apply it anew.",
+            annotation::FORCE_ORPHAN
+        ),
+        ids => format!(
+            "Any of these versions could be this object's: {}. Annotate it with {adopt}=<id>, or with \
+             {recreate}=<any token> to create a new one.",
+            ids.join(", ")
+        ),
+    }
 }
 
 fn ready(facts: &Facts) -> Told<ChatbotVersionStatus> {

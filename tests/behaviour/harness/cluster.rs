@@ -82,8 +82,12 @@ impl Cluster {
 
     /// The kubeconfig of the operator: its own service account, with the rights that `deploy/` gives.
     pub fn operator_kubeconfig(&self) -> PathBuf {
-        let make = || self.plane.get().kubeconfig_for(NAMESPACE, SERVICE_ACCOUNT);
-        self.operator.get_or_init(|| make().expect("a kubeconfig")).clone()
+        self.operator.get_or_init(|| self.kubeconfig_of(SERVICE_ACCOUNT)).clone()
+    }
+
+    /// The kubeconfig of a service account in the operator's namespace.
+    pub fn kubeconfig_of(&self, service_account: &str) -> PathBuf {
+        self.plane.get().kubeconfig_for(NAMESPACE, service_account).expect("a kubeconfig")
     }
 
     /// Makes a namespace.
@@ -105,9 +109,9 @@ impl Cluster {
         self.wait_for(api.patch(name, &params, &secret)).expect("a Secret");
     }
 
-    /// What `deploy/` holds, kinds apart.
-    pub fn shipped() -> Vec<String> {
-        let render = ["kustomize", &format!("{ROOT}/deploy")];
+    /// The manifests of a directory that is shipped, one by one.
+    pub fn shipped(directory: &str) -> Vec<String> {
+        let render = ["kustomize", &format!("{ROOT}/{directory}")];
         let all = Self::shared().kubectl_ok(&render, "");
         all.split("\n---\n").map(str::to_owned).collect()
     }

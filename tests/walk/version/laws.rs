@@ -8,10 +8,10 @@ use chatcaptain_operator::{
     },
 };
 
-use super::world::{Place, VersionWorld, is_guarded};
+use super::world::{Place, VersionWorld};
 use crate::{
     explore::{Broken, law},
-    laws::{at, consistent, is_true, reason},
+    laws::{at, consistent, is_guarded, is_true, reason},
     service::{Descriptions, Maker, id_of},
 };
 
@@ -156,10 +156,7 @@ impl VersionWorld {
         let left = self.service.there().any(|kept| kept.maker == Maker::Operator);
         let meant = !matches!(self.released, Some(Release::Proven | Release::NeverCreated) | None);
         let again = self.allowed > 1;
-        law!(
-            !left || meant || again || self.can_be_mistaken(),
-            "a version is left behind silently"
-        );
+        law!(!left || meant || again || self.can_be_mistaken(), "a version is left behind silently");
         Ok(())
     }
 

@@ -14,11 +14,11 @@ use chatcaptain_operator::{
     },
 };
 
-use super::world::{Before, RULES, VersionWorld, is_guarded};
+use super::world::{Before, RULES, VersionWorld};
 use crate::{
     budget::Trouble,
     explore::{Broken, Choices},
-    laws::{age, at, is_true},
+    laws::{age, at, is_guarded, is_true},
     service::{LATE, Shot, id_of},
 };
 
@@ -188,7 +188,7 @@ fn needs_look(facts: &Facts) -> bool {
 fn sleep(pace: Pace) -> i64 {
     match pace {
         Pace::Again => 0,
-        Pace::After(pause) => i64::try_from(pause.as_secs_f64().ceil() as u64).unwrap().max(1),
+        Pace::After(pause) => (pause + std::time::Duration::from_millis(999)).as_secs().max(1).cast_signed(),
         Pace::Idle => 3600,
     }
 }

@@ -1,9 +1,9 @@
 //! The two calls, each with every way it can end, and the crash within.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use chatcaptain_operator::{
-    chatcaptain::{Call, Class, Failure, Refusal},
+    chatcaptain::Call,
     crd::LiveEnvironment,
     plan::version::{Facts, Outcome},
 };
@@ -14,35 +14,13 @@ use super::{
 };
 use crate::{
     budget::Trouble,
+    ends::End,
     explore::{Broken, Choices, law},
     service::{LATE, Maker, id_of},
 };
 
 /// A slow call takes longer than the visibility grace.
 const SLOW: i64 = LATE + 1;
-
-/// How a call ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    /// It took effect, and the answer names it.
-    Done,
-    /// It took effect, and the answer says nothing.
-    DoneSilently,
-    /// As `Done`, slowly.
-    DoneSlowly,
-    /// It took effect, slowly, and the answer is lost.
-    LostAfter,
-    /// The answer is lost, and it takes effect only then.
-    LostDuring,
-    /// It is lost before it took effect.
-    LostBefore,
-    /// A gateway asks to slow down after the service did its work.
-    ThrottledAfter,
-    Throttled,
-    Unsent,
-    Refused,
-    Forbidden,
-}
 
 /// What comes between a call and its record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,28 +33,6 @@ enum Between {
     Deleted,
 }
 
-impl End {
-    fn takes_effect(self) -> bool {
-        use End::{Done, DoneSilently, DoneSlowly, LostAfter, LostDuring, ThrottledAfter};
-        matches!(self, Done | DoneSilently | DoneSlowly | LostAfter | LostDuring | ThrottledAfter)
-    }
-
-    fn failure(self, call: Call) -> Option<Failure> {
-        let throttled = Class::Throttled { retry_after: Some(Duration::from_secs(3)) };
-        let class = match self {
-            Self::Done | Self::DoneSilently | Self::DoneSlowly => return None,
-            Self::LostAfter | Self::LostDuring | Self::LostBefore => Class::Unknown,
-            Self::ThrottledAfter | Self::Throttled => throttled,
-            Self::Unsent => Class::Unsent,
-            Self::Refused => Class::Refused(Refusal::Invalid),
-            Self::Forbidden => Class::Forbidden { whole_key: false },
-        };
-        let mut failure = Failure::new(call, class, "trouble");
-        failure.may_have_happened |= self == Self::ThrottledAfter;
-        Some(failure)
-    }
-}
-
 impl VersionWorld {
     /// A create: `None` if the process dies before its record.
     pub fn create(&mut self, facts: &Facts, choices: &mut Choices) -> Result<Option<Outcome>, Broken> {
@@ -84,7 +40,7 @@ impl VersionWorld {
         let end = self.end(choices);
         let permit = self.permit.take();
         let mut id = None;
-        if matches!(end, End::DoneSlowly | End::LostAfter) {
+        if end.is_slow() {
             self.now += SLOW;
         }
         if end.takes_effect() {
@@ -123,7 +79,7 @@ impl VersionWorld {
         law!(!self.older, "a version of an older object is deleted");
         self.check_owner(&id)?;
         let end = self.end(choices);
-        if matches!(end, End::DoneSlowly | End::LostAfter) {
+        if end.is_slow() {
             self.now += SLOW;
         }
         if end.takes_effect() {
@@ -153,16 +109,7 @@ impl VersionWorld {
             ends.extend([End::Throttled, End::Unsent, End::Refused, End::Forbidden]);
         }
         let end = choices.pick(&ends);
-        match end {
-            End::LostAfter | End::LostDuring | End::LostBefore | End::ThrottledAfter => {
-                self.budget.spend(Trouble::Loss)
-            }
-            End::Throttled | End::Unsent | End::Refused | End::Forbidden => {
-                self.budget.spend(Trouble::Refusal)
-            }
-            End::DoneSilently | End::DoneSlowly => self.budget.spend(Trouble::Awkwardness),
-            End::Done => {}
-        }
+        end.trouble().inspect(|trouble| self.budget.spend(*trouble));
         end
     }
 

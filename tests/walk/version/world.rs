@@ -9,7 +9,7 @@ use std::{
 use chatcaptain_operator::{
     crd::{
         Active, ChatbotDeployment, ChatbotVersion, ChatbotVersionStatus, DeletionPolicy, Environment,
-        FINALIZER, LiveEnvironment, Retiring, annotation,
+        LiveEnvironment, Retiring, annotation,
     },
     plan::{Rules, annotated, version::Release},
 };
@@ -19,7 +19,7 @@ use serde_json::json;
 use crate::{
     budget::Budget,
     explore::{Broken, Choices, World},
-    laws::{age, at, hash_common, is_true, reason},
+    laws::{OTHER, age, at, guard, hash_common, is_free_to_go, is_true, reason},
     service::{Descriptions, LATE, Maker, Manner, Service, Shot, id_of},
 };
 
@@ -187,20 +187,13 @@ impl VersionWorld {
 
     /// The finalizer is set or removed; what is being deleted and held by none goes.
     pub fn guard(&mut self, set: bool) {
-        self.edit(|object| {
-            let list = object.metadata.finalizers.get_or_insert_default();
-            list.retain(|finalizer| finalizer != FINALIZER);
-            list.extend(set.then(|| FINALIZER.to_owned()));
-        });
+        self.edit(|object| guard(&mut object.metadata, set));
         self.collect();
     }
 
     /// What is being deleted and held by no finalizer goes.
     pub fn collect(&mut self) {
-        self.object.take_if(|object| {
-            let meta = &object.metadata;
-            meta.deletion_timestamp.is_some() && meta.finalizers.iter().flatten().next().is_none()
-        });
+        self.object.take_if(|object| is_free_to_go(&object.metadata));
     }
 
     /// Versions that the operator made for this object and that took effect.
@@ -262,14 +255,6 @@ fn newborn(setup: Setup) -> ChatbotVersion {
     object.spec.environment = (setup.place != Place::Dev).then_some(Environment::Test);
     object.metadata.finalizers = setup.shared.then(|| vec![OTHER.to_owned()]);
     object
-}
-
-/// Somebody else's finalizer.
-const OTHER: &str = "example.com/other";
-
-/// Whether the finalizer is there.
-pub fn is_guarded(meta: &ObjectMeta) -> bool {
-    meta.finalizers.iter().flatten().any(|f| f == FINALIZER)
 }
 
 fn hash_status(status: &ChatbotVersionStatus, meta: &ObjectMeta, now: i64, hasher: &mut DefaultHasher) {

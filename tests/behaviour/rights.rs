@@ -1,0 +1,47 @@
+//! The rights that `deploy/namespaced` gives are enough for its namespace, and reach no other.
+
+use chatcaptain_operator::crd::ChatbotVersion;
+use simulator::Settings;
+
+use crate::harness::{Cluster, World};
+
+/// A service account of its own: that of the other tests has the rights of `deploy/`.
+const ACCOUNT: &str = "one-namespace";
+
+#[test]
+fn the_rights_of_one_namespace_are_enough() {
+    let cluster = Cluster::shared();
+    let account = ["create", "serviceaccount", ACCOUNT, "--namespace=chatcaptain-system"];
+    cluster.kubectl_ok(&account, "");
+    let kubeconfig = cluster.kubeconfig_of(ACCOUNT);
+    let world = World::on(cluster, kubeconfig, Settings::default(), &[]);
+
+    let shipped = Cluster::shipped("deploy/namespaced");
+    let ours = |text: &&String| text.contains("kind: RoleBinding") && text.contains("namespace: chatbots");
+    let binding = shipped.iter().find(ours).expect("a RoleBinding for chatbots");
+    let binding = binding.replace("namespace: chatbots", &format!("namespace: {}", world.namespace));
+    let (role, subjects) = binding.split_once("subjects:").unwrap();
+    let subjects = subjects.replace("name: chatcaptain-operator", &format!("name: {ACCOUNT}"));
+    world.apply(&format!("{role}subjects:{subjects}"));
+
+    world.start();
+    world.apply_version("a", &[]);
+    world.apply_version("b", &[]);
+    world.ready_version("b");
+    world.point("test", "a", &[]);
+    world.ready_deployment("test");
+    world.event("test", "Deployed");
+    // the namespace itself is read for its policy
+    let retain = ["annotate", "namespace", &world.namespace, "chatcaptain.dev/deletion-policy=Retain"];
+    world.kubectl(&retain, "");
+    world.delete("chatbotversion", "b");
+    world.gone::<ChatbotVersion>("b");
+    assert_eq!(world.effects(), ["create a dev", "create b dev", "deploy a test"]);
+
+    let user = format!("--as=system:serviceaccount:chatcaptain-system:{ACCOUNT}");
+    for namespace in ["default", "chatcaptain-system"] {
+        let may = ["auth", "can-i", "get", "secrets", "--namespace", namespace, &user];
+        let answer = world.cluster.kubectl(&may, "");
+        assert!(!answer.status.success(), "it may read the Secrets of {namespace}");
+    }
+}

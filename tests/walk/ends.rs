@@ -1,0 +1,71 @@
+//! How a call that changes the service can end.
+
+use std::time::Duration;
+
+use chatcaptain_operator::chatcaptain::{Call, Class, Failure, Refusal};
+
+use crate::budget::Trouble;
+
+/// How a call ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It took effect, and the answer says so.
+    Done,
+    /// It took effect, and the answer says little.
+    DoneSilently,
+    /// As `Done`, slowly.
+    DoneSlowly,
+    /// It took effect, slowly, and the answer is lost.
+    LostAfter,
+    /// The answer is lost, and it takes effect only then.
+    LostDuring,
+    /// It is lost before it took effect.
+    LostBefore,
+    /// A gateway asks to slow down after the service did its work.
+    ThrottledAfter,
+    Throttled,
+    Unsent,
+    Refused,
+    Forbidden,
+}
+
+impl End {
+    /// It changes the service.
+    pub fn takes_effect(self) -> bool {
+        use End::{Done, DoneSilently, DoneSlowly, LostAfter, LostDuring, ThrottledAfter};
+        matches!(self, Done | DoneSilently | DoneSlowly | LostAfter | LostDuring | ThrottledAfter)
+    }
+
+    /// It takes longer than the visibility grace.
+    pub fn is_slow(self) -> bool {
+        matches!(self, Self::DoneSlowly | Self::LostAfter)
+    }
+
+    /// The trouble that it is.
+    pub fn trouble(self) -> Option<Trouble> {
+        match self {
+            Self::Done => None,
+            Self::DoneSilently | Self::DoneSlowly => Some(Trouble::Awkwardness),
+            Self::LostAfter | Self::LostDuring | Self::LostBefore | Self::ThrottledAfter => {
+                Some(Trouble::Loss)
+            }
+            Self::Throttled | Self::Unsent | Self::Refused | Self::Forbidden => Some(Trouble::Refusal),
+        }
+    }
+
+    /// As the remote layer classes it.
+    pub fn failure(self, call: Call) -> Option<Failure> {
+        let throttled = Class::Throttled { retry_after: Some(Duration::from_secs(3)) };
+        let class = match self {
+            Self::Done | Self::DoneSilently | Self::DoneSlowly => return None,
+            Self::LostAfter | Self::LostDuring | Self::LostBefore => Class::Unknown,
+            Self::ThrottledAfter | Self::Throttled => throttled,
+            Self::Unsent => Class::Unsent,
+            Self::Refused => Class::Refused(Refusal::Invalid),
+            Self::Forbidden => Class::Forbidden { whole_key: false },
+        };
+        let mut failure = Failure::new(call, class, "trouble");
+        failure.may_have_happened |= self == Self::ThrottledAfter;
+        Some(failure)
+    }
+}
