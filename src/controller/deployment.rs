@@ -94,6 +94,7 @@ impl Kind for ChatbotDeployment {
 
     fn rebase(facts: &mut Facts, object: Arc<Self>) {
         facts.object = object;
+        facts.now = Context::now();
     }
 
     fn is_call(step: Step) -> bool {

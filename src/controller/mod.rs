@@ -64,7 +64,7 @@ pub trait Kind:
     /// What to say of it. Pure.
     fn tell(facts: &Self::Facts, step: Self::Step, outcome: &Self::Outcome) -> Told<Self::Status>;
 
-    /// The same facts about a newer copy of the object.
+    /// The same facts, but as of now and about a newer copy of the object.
     fn rebase(facts: &mut Self::Facts, object: Arc<Self>);
     /// The step changed the service, so that what came of it must be put on record.
     fn is_call(step: Self::Step) -> bool;

@@ -58,6 +58,10 @@ pub async fn tell_and_publish<K: Kind>(
     context: &Context,
 ) -> Result<(Arc<K>, Pace), Error> {
     let announced = object.status().and_then(K::announced);
+    if K::is_call(step) {
+        // it may have taken long, and graces count from its end
+        K::rebase(&mut facts, object.clone());
+    }
     for attempt in 1.. {
         let told = K::tell(&facts, step, &outcome);
         let error = match write(&object, &told, context).await {

@@ -90,6 +90,7 @@ impl Kind for ChatbotVersion {
 
     fn rebase(facts: &mut Facts, object: Arc<Self>) {
         facts.object = object;
+        facts.now = Context::now();
     }
 
     fn is_call(step: Step) -> bool {

@@ -209,7 +209,8 @@ impl Facts {
     fn is_young(&self, age: Duration) -> bool {
         let status = self.object.status.as_ref();
         status.into_iter().flat_map(|status| &status.common.last_operations).any(|record| {
-            let until_listed = elapsed(&record.at, self.now).saturating_sub(age);
+            // objects keep whole seconds: up to one second less has passed
+            let until_listed = elapsed(&record.at, self.now).saturating_sub(age + Duration::from_secs(1));
             record.operation == Operation::Create && until_listed <= self.rules.visibility_grace
         })
     }
