@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint crds drift install control-plane
+.PHONY: help demo test mutants bench lint crds drift install control-plane
 export KEEP PROFILE
 
 help: ## list the targets
@@ -17,6 +17,9 @@ control-plane:
 
 test: control-plane ## run all tests, on a real control plane
 	cargo test --locked --workspace
+
+mutants: ## break the plan in ten ways and show that the walk notices each
+	@bash tests/mutants.sh
 
 bench: control-plane ## measure the budgets
 	cargo bench --locked --bench operator

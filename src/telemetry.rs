@@ -236,8 +236,7 @@ impl Metrics {
     }
 
     /// The end of a create without a usable answer is known.
-    pub fn ambiguous_create(&self, recovered: bool) {
-        let resolution = if recovered { "recovered" } else { "absent" };
+    pub fn ambiguous_create(&self, resolution: &'static str) {
         self.ambiguous.get_or_create(&ResolutionLabel { resolution }).inc();
     }
 
@@ -247,8 +246,7 @@ impl Metrics {
     }
 
     /// Somebody deployed by hand.
-    pub fn drift(&self, enforced: bool) {
-        let action = if enforced { "enforced" } else { "warned" };
+    pub fn drift(&self, action: &'static str) {
         self.drift.get_or_create(&ActionLabel { action }).inc();
     }
 

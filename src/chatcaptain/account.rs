@@ -22,6 +22,8 @@ const FORGET_AFTER: Duration = Duration::from_hours(1);
 /// Pauses after a list or status that failed, per chatbot.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LAST_PAUSE: Duration = Duration::from_mins(1);
+/// How long a version that was called for counts as on its way.
+const ROLLOUT: Duration = Duration::from_mins(5);
 /// How long a refusal of a list or status is believed, per chatbot.
 const REFUSED_PAUSE: Duration = Duration::from_secs(30);
 
@@ -92,6 +94,8 @@ struct Bot {
     list: Cell<Inventory>,
     status: Cell<Deployments>,
     trusted: Mutex<bool>,
+    /// By environment: the version that was called for last and has not been seen there yet.
+    rollouts: Mutex<HashMap<Box<str>, (VersionId, Instant)>>,
 }
 
 impl Account {
@@ -153,7 +157,10 @@ impl Account {
         version: &VersionId,
         environment: &str,
     ) -> Result<(), Failure> {
-        self.writing(Call::Deploy, bot, self.service.deploy(&self.key, bot, version, environment)).await
+        let request = self.service.deploy(&self.key, bot, version, environment);
+        let result = self.writing(Call::Deploy, bot, request).await;
+        self.expect(bot, version, environment, &result);
+        result
     }
 
     /// Rolls back to a version.
@@ -164,9 +171,36 @@ impl Account {
         &self,
         bot: &ChatbotId,
         version: &VersionId,
+        environment: &str,
         body: &serde_json::Value,
     ) -> Result<(), Failure> {
-        self.writing(Call::Rollback, bot, self.service.rollback(&self.key, bot, version, body)).await
+        let request = self.service.rollback(&self.key, bot, version, body);
+        let result = self.writing(Call::Rollback, bot, request).await;
+        self.expect(bot, version, environment, &result);
+        result
+    }
+
+    /// Whether a version was called for lately and has not been seen where it should run: it may be live in a
+    /// moment. Only what this process has called for is known.
+    #[must_use]
+    pub fn is_on_its_way(&self, bot: &ChatbotId, version: &str) -> bool {
+        let known = self.bot(bot);
+        let rollouts = lock(&known.rollouts);
+        rollouts.values().any(|(id, at)| id.as_str() == version && at.elapsed() < ROLLOUT)
+    }
+
+    /// A version was seen where it should run.
+    pub fn arrived(&self, bot: &ChatbotId, version: &str, environment: &str) {
+        let known = self.bot(bot);
+        lock(&known.rollouts).retain(|place, (id, _)| &**place != environment || id.as_str() != version);
+    }
+
+    fn expect(&self, bot: &ChatbotId, version: &VersionId, environment: &str, result: &Result<(), Failure>) {
+        if result.as_ref().is_err_and(|failure| !failure.may_have_happened) {
+            return;
+        }
+        let known = self.bot(bot);
+        lock(&known.rollouts).insert(environment.into(), (version.clone(), Instant::now()));
     }
 
     fn bot(&self, bot: &ChatbotId) -> Arc<Bot> {

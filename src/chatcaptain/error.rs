@@ -148,7 +148,7 @@ pub fn classify(
     date: Option<&str>,
     body: &[u8],
 ) -> Failure {
-    let said = wire::message(body);
+    let said = wire::message(body).map(|said| without_ids(&said));
     let text = said.clone().unwrap_or_else(|| format!("HTTP {status} with a body that is no JSON"));
     let pause = retry_after.and_then(|value| parse_retry_after(value, date));
     let throttling = pause.is_some() || sounds_like_throttling(body);
@@ -200,6 +200,13 @@ fn sounds_like_throttling(body: &[u8]) -> bool {
         .any(|wording| text.contains(wording))
 }
 
+/// Without what differs from answer to answer, such as the id of a request or the time: each such answer would
+/// be a write of the status.
+pub fn without_ids(text: &str) -> String {
+    let words = text.split_whitespace().map(|word| if is_passing(word) { "…" } else { word });
+    words.collect::<Vec<_>>().join(" ")
+}
+
 /// One line of at most 200 characters: it becomes part of a condition.
 fn one_line(text: &str) -> String {
     let mut line: String = text
@@ -213,4 +220,10 @@ fn one_line(text: &str) -> String {
         line = line.chars().take(199).chain(['…']).collect();
     }
     line
+}
+
+/// A word with many digits: an id, a time, a number that grows.
+fn is_passing(word: &str) -> bool {
+    let digits = word.chars().filter(char::is_ascii_digit).count();
+    digits >= 5 || digits >= 2 && word.len() >= 16
 }

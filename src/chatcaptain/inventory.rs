@@ -2,6 +2,8 @@
 
 use std::{collections::HashMap, time::Instant};
 
+use jiff::Timestamp;
+
 use super::nouns::{Marker, Version, VersionId};
 
 /// The versions of one chatbot at one moment.
@@ -98,6 +100,13 @@ impl Inventory {
     #[must_use]
     pub fn tells_numbers(&self) -> bool {
         self.versions.iter().any(|version| version.number.is_some())
+    }
+
+    /// Whether a version was last deployed no later than `since`, in whole seconds: what an environment has run
+    /// from then on is not this version. Without any times of deployment nobody can tell.
+    #[must_use]
+    pub fn is_past(&self, version: &Version, since: Timestamp) -> bool {
+        self.tells_deployed() && version.deployed.is_none_or(|at| at.as_second() <= since.as_second())
     }
 
     /// Whether the list tells of any version when it was deployed.

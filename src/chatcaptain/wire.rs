@@ -10,7 +10,7 @@ use serde::{
 };
 
 use super::{
-    error::{Call, Class, Failure, Refusal},
+    error::{Call, Class, Failure, Refusal, without_ids},
     inventory::{Deployed, Deployments},
     nouns::{Version, VersionId},
 };
@@ -107,7 +107,7 @@ fn unreadable(call: Call, why: &str) -> Failure {
 }
 
 fn said(call: Call, error: &str) -> Failure {
-    Failure::new(call, Class::Refused(Refusal::Said), error)
+    Failure::new(call, Class::Refused(Refusal::Said), &without_ids(error))
 }
 
 /// Reads the list of versions.

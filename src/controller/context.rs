@@ -23,7 +23,7 @@ use super::{
     credentials::Credentials,
 };
 use crate::{
-    chatcaptain::{Account, Accounts, Call, ChatbotId, Class, Deployments, Failure, Inventory},
+    chatcaptain::{Account, Accounts, Call, ChatbotId, Class, Failure},
     crd::{ChatbotDeployment, ChatbotVersion, CredentialsRef, DeletionPolicy, LiveEnvironment, annotation},
     lease::Fence,
     plan::{Blocked, Look, Obstacle, Rules, annotated, is_older},
@@ -232,10 +232,7 @@ impl Context {
     /// Looks at a bot in the service; the list and the deployment status may be as old as asked.
     pub(super) async fn look(&self, place: &Place<'_>, list_since: Instant, status_since: Instant) -> Look {
         match self.try_look(place, list_since, status_since).await {
-            Ok((inventory, deployments, trusted)) => {
-                let age = inventory.at.elapsed();
-                Look::Shown { inventory, deployments, trusted, age }
-            }
+            Ok(look) => look,
             Err(obstacle) => Look::Blocked(obstacle),
         }
     }
@@ -245,7 +242,7 @@ impl Context {
         place: &Place<'_>,
         list_since: Instant,
         status_since: Instant,
-    ) -> Result<(Arc<Inventory>, Option<Arc<Deployments>>, bool), Obstacle> {
+    ) -> Result<Look, Obstacle> {
         let account = self.account(place.namespace, place.credentials, place.last_good).await?;
         let secret = place.credentials.cloned().unwrap_or_default().name().to_owned();
         let obstacle = |failure: &Failure| Obstacle::new(failure, &secret, place.chatbot);
@@ -267,7 +264,19 @@ impl Context {
                 _ => return Err(obstacle(&failure)),
             },
         };
-        Ok((inventory, deployments, account.is_trusted(&bot)))
+        for environment in LiveEnvironment::ALL.map(LiveEnvironment::as_str) {
+            let deployed = deployments.as_ref().and_then(|deployments| deployments.of(environment));
+            if let Some(version) = deployed.and_then(|deployed| deployed.resolve(&inventory)) {
+                account.arrived(&bot, version.id.as_str(), environment);
+            }
+        }
+        Ok(Look::Shown {
+            trusted: account.is_trusted(&bot),
+            coming: place.version_id.is_some_and(|id| account.is_on_its_way(&bot, id)),
+            age: inventory.at.elapsed(),
+            inventory,
+            deployments,
+        })
     }
 
     /// The object that decides each environment of a bot: the oldest that is not being deleted.

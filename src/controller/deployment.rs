@@ -2,6 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc, time::Instant};
 
+use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::{
@@ -49,13 +50,13 @@ impl Kind for ChatbotDeployment {
             leaving: leaving(object, context).await,
             reclaimed: reclaimed(object, context),
             busy_elsewhere: HashSet::new(),
-            elsewhere_known: false,
+            elsewhere_since: None,
             rules: context.rules.clone(),
             now: Context::now(),
             jitter: Context::jitter(),
             object: object.clone(),
         };
-        (facts.busy_elsewhere, facts.elsewhere_known) = elsewhere(object, context);
+        (facts.busy_elsewhere, facts.elsewhere_since) = elsewhere(object, context);
         if object.spec.suspend != Some(true) && facts.older_claim.is_none() {
             facts.look = look(&facts, context).await;
             let wanted = facts.wanted().ok();
@@ -220,22 +221,22 @@ fn holders(object: &ChatbotDeployment, id: &str, context: &Context) -> Vec<Arc<C
     found
 }
 
-/// What the bot's other environments run or are about to run, and whether all of them are known.
-fn elsewhere(object: &ChatbotDeployment, context: &Context) -> (HashSet<String>, bool) {
+/// What the bot's other environments run or are about to run, and since when, if all of them are known.
+fn elsewhere(object: &ChatbotDeployment, context: &Context) -> (HashSet<String>, Option<Timestamp>) {
     let mut busy = HashSet::new();
-    let mut known = true;
+    let mut since = Some(Timestamp::MAX);
     for environment in LiveEnvironment::ALL.into_iter().filter(|e| *e != object.spec.environment) {
         let slot = context.slot(&object.spec.chatbot_id, environment);
         let Some(status) = slot.as_ref().and_then(|slot| slot.status.as_ref()) else {
-            known = false;
+            since = None;
             continue;
         };
-        known &= status.active.is_some();
+        since = since.zip(status.active.as_ref()).map(|(since, active)| since.min(active.since.0));
         busy.extend(status.active.iter().map(|active| active.version_id.clone()));
         busy.extend(status.target.iter().map(|target| target.version_id.clone()));
         busy.extend(status.operation.iter().map(|operation| operation.version_id.clone()));
     }
-    (busy, known)
+    (busy, since)
 }
 
 /// Where this object is in the service.
@@ -285,7 +286,7 @@ async fn change(facts: &Facts, call: Call, context: &Context) -> Result<(), Fail
     let service_call = if call == Call::Rollback { ServiceCall::Rollback } else { ServiceCall::Deploy };
     let uid = object.uid().unwrap_or_default();
     let status = facts.status();
-    let announced = ChatbotDeployment::announced(&status).unwrap_or_default();
+    let announced = ChatbotDeployment::announced(status).unwrap_or_default();
     let id =
         version_id(service_call, status.operation.as_ref().map(|operation| operation.version_id.as_str()))?;
     let namespace = object.namespace().unwrap_or_default();
@@ -295,7 +296,7 @@ async fn change(facts: &Facts, call: Call, context: &Context) -> Result<(), Fail
     context.spend(&uid);
     let result = match call {
         Call::Deploy => account.deploy(&bot, &id, facts.environment()).await,
-        Call::Rollback => account.rollback(&bot, &id, &rollback_body(facts)).await,
+        Call::Rollback => account.rollback(&bot, &id, facts.environment(), &rollback_body(facts)).await,
     };
     if let Err(failure) = &result
         && failure.is_unmade()

@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use super::{Context, Kind};
 use crate::{
     crd::FINALIZER,
-    plan::{EventReason, Happened, Pace, Told},
+    plan::{Happened, Pace, Tally, Told},
 };
 
 /// The field manager of everything the operator writes.
@@ -190,8 +190,8 @@ fn done<K: Kind>(before: &K, after: &Arc<K>, step: K::Step, told: &Told<K::Statu
         context.permit(&uid, call);
     }
     log(before, step, told);
+    told.tallies.iter().for_each(|tally| count(*tally, context));
     for happened in &told.events {
-        count(happened, context);
         emit(after, happened, context);
     }
     for version_id in &told.orphans {
@@ -230,11 +230,12 @@ fn log<K: Kind>(before: &K, step: K::Step, told: &Told<K::Status>) {
     }
 }
 
-fn count(happened: &Happened, context: &Context) {
-    match happened.reason {
-        EventReason::CreateRecovered => context.metrics.ambiguous_create(true),
-        EventReason::DriftDetected => context.metrics.drift(happened.note.ends_with("reversed.")),
-        _ => {}
+fn count(tally: Tally, context: &Context) {
+    match tally {
+        Tally::CreateRecovered => context.metrics.ambiguous_create("recovered"),
+        Tally::CreateAbsent => context.metrics.ambiguous_create("absent"),
+        Tally::DriftEnforced => context.metrics.drift("enforced"),
+        Tally::DriftWarned => context.metrics.drift("warned"),
     }
 }
 

@@ -187,7 +187,7 @@ pub struct ChatbotDeploymentStatus {
     /// The change under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation: Option<RunningOperation>,
-    /// The generation whose version failed to become live.
+    /// What failed to become live for this generation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<FailedRollout>,
     /// The `rollback-to` command that holds.
@@ -274,9 +274,13 @@ pub struct RunningOperation {
     pub operation: Operation,
     /// The version that is to become live.
     pub version_id: String,
-    /// When it was decided; progressDeadline counts from here.
+    /// When it was decided.
     pub started_at: Time,
-    /// When the call was answered or given up; unset before.
+    /// When a deploy of this version was first called, if this one repeats it because no usable answer came;
+    /// progressDeadline counts from here then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_called_at: Option<Time>,
+    /// When the call was answered or given up; progressDeadline counts from here. Unset before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub called_at: Option<Time>,
     /// How the call ended.
@@ -287,14 +291,15 @@ pub struct RunningOperation {
     pub deployed_before: Option<MicroTime>,
 }
 
-/// A rollout that failed.
+/// Rollouts that failed.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct FailedRollout {
     /// The spec's generation.
     pub generation: i64,
-    /// The version that did not become live.
-    pub version_id: String,
+    /// The versions that did not become live, newest first.
+    #[schemars(length(max = 10))]
+    pub version_ids: Vec<String>,
 }
 
 /// A command from the `rollback-to` annotation.

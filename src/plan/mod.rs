@@ -4,6 +4,7 @@
 //! can walk every state.
 
 pub mod deployment;
+mod obstacle;
 pub mod status;
 pub mod version;
 
@@ -12,9 +13,11 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
+pub use obstacle::{Blocked, Obstacle};
+
 use crate::{
-    chatcaptain::{Call, Class, Deployments, Failure, Inventory},
-    crd::{DeletionPolicy, Reason, annotation, parse_duration},
+    chatcaptain::{Deployments, Inventory},
+    crd::{DeletionPolicy, annotation, parse_duration},
 };
 
 /// What the operator's flags decide.
@@ -42,122 +45,6 @@ impl Rules {
     }
 }
 
-/// Why the service told nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Blocked {
-    /// The Secret or the key in it is missing.
-    CredentialsMissing,
-    /// The service refuses the key.
-    KeyRefused,
-    /// The key lacks a permission.
-    PermissionDenied,
-    /// The service does not know the chatbot.
-    ChatbotNotFound,
-    /// Calls pause.
-    Throttled,
-    /// The service cannot be reached or fails.
-    Unavailable,
-}
-
-impl Blocked {
-    /// All of them.
-    pub const ALL: [Self; 6] = [
-        Self::CredentialsMissing,
-        Self::KeyRefused,
-        Self::PermissionDenied,
-        Self::ChatbotNotFound,
-        Self::Throttled,
-        Self::Unavailable,
-    ];
-
-    /// The condition's reason.
-    #[must_use]
-    pub fn reason(self) -> Reason {
-        match self {
-            Self::CredentialsMissing => Reason::CredentialsMissing,
-            Self::KeyRefused => Reason::KeyRefused,
-            Self::PermissionDenied => Reason::PermissionDenied,
-            Self::ChatbotNotFound => Reason::ChatbotNotFound,
-            Self::Throttled => Reason::Throttled,
-            Self::Unavailable => Reason::ServiceUnavailable,
-        }
-    }
-
-    /// It comes right without a human.
-    #[must_use]
-    pub fn is_transient(self) -> bool {
-        matches!(self, Self::Throttled | Self::Unavailable)
-    }
-
-    /// Nobody can authenticate: a deletion does not wait for this for ever.
-    #[must_use]
-    pub fn is_credentials(self) -> bool {
-        matches!(self, Self::CredentialsMissing | Self::KeyRefused | Self::PermissionDenied)
-    }
-
-    /// What a failed look at the service means.
-    #[must_use]
-    pub fn from_failure(failure: &Failure) -> Self {
-        match failure.class {
-            Class::Refused(_) => Self::ChatbotNotFound,
-            Class::Forbidden { whole_key: true } => Self::KeyRefused,
-            Class::Forbidden { whole_key: false } => Self::PermissionDenied,
-            Class::Throttled { .. } => Self::Throttled,
-            Class::Unsent | Class::Unknown => Self::Unavailable,
-        }
-    }
-}
-
-/// Why the service told nothing, in words, and when to ask again.
-#[derive(Clone, Debug)]
-pub struct Obstacle {
-    /// What stands in the way.
-    pub blocked: Blocked,
-    /// What it is and what to do next.
-    pub message: String,
-    /// How long the service asks to wait.
-    pub pause: Option<Duration>,
-}
-
-impl Obstacle {
-    /// What stands in the way after a failed call with the key from `secret`.
-    #[must_use]
-    pub fn new(failure: &Failure, secret: &str, chatbot: &str) -> Self {
-        let blocked = Blocked::from_failure(failure);
-        let said = &failure.message;
-        let message = match blocked {
-            Blocked::KeyRefused => {
-                format!("The service refuses the API key in Secret {secret} ({said}); put a valid key there.")
-            }
-            Blocked::PermissionDenied => permission_message(failure.call, secret, said),
-            Blocked::ChatbotNotFound => format!(
-                "The service refuses to list the versions of chatbot {chatbot} ({said}); \
-                 check spec.chatbotId and that the key in Secret {secret} belongs to its account."
-            ),
-            Blocked::Throttled => {
-                "The service asks to slow down; the object is looked at again when the pause is over."
-                    .to_owned()
-            }
-            Blocked::Unavailable | Blocked::CredentialsMissing => {
-                format!(
-                    "The service gives no usable answer ({said}); it is asked again, nothing needs to be done."
-                )
-            }
-        };
-        let pause = if let Class::Throttled { retry_after } = failure.class { retry_after } else { None };
-        Self { blocked, message, pause }
-    }
-}
-
-/// Names the permission that a key lacks and the next step.
-#[must_use]
-pub fn permission_message(call: Call, secret: &str, said: &str) -> String {
-    format!(
-        "The API key in Secret {secret} lacks the permission for {} ({said}); grant it.",
-        call.permission()
-    )
-}
-
 /// What the service told.
 #[derive(Clone)]
 pub enum Look {
@@ -173,9 +60,22 @@ pub enum Look {
         deployments: Option<Arc<Deployments>>,
         /// What this key does not list is gone.
         trusted: bool,
+        /// The version in question was called for and may be live in a moment.
+        coming: bool,
         /// How long ago the list was asked for.
         age: Duration,
     },
+}
+
+impl Look {
+    /// When to look again at an object that is as it should be: when this look is older than the interval.
+    #[must_use]
+    pub fn lasts(&self, interval: Duration, jitter: f64) -> Pace {
+        let age = if let Self::Shown { age, .. } = self { *age } else { Duration::ZERO };
+        let rest = interval.saturating_sub(age).max(Duration::from_secs(1));
+        // spread a little, so that not everything wakes in one instant
+        Pace::After(rest + rest.mul_f64(jitter / 50.0))
+    }
 }
 
 /// When to look at an object again.
@@ -250,6 +150,19 @@ event_reasons! {
     Orphaned,
 }
 
+/// What is counted, beside events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tally {
+    /// A create without a usable answer turned out to have made its version.
+    CreateRecovered,
+    /// It turned out to have made none: another may be sent.
+    CreateAbsent,
+    /// A change by hand is reversed.
+    DriftEnforced,
+    /// A change by hand is reported.
+    DriftWarned,
+}
+
 /// What a pass has to say.
 #[derive(Clone, Debug)]
 pub struct Told<S> {
@@ -261,6 +174,8 @@ pub struct Told<S> {
     pub pace: Pace,
     /// What to tell as events.
     pub events: Vec<Happened>,
+    /// What to count.
+    pub tallies: Vec<Tally>,
     /// Ids that may be left behind in the service.
     pub orphans: Vec<String>,
 }
@@ -269,13 +184,20 @@ impl<S> Told<S> {
     /// A status and when to look again.
     #[must_use]
     pub fn new(status: S, pace: Pace) -> Self {
-        Self { status, finalizer: None, pace, events: Vec::new(), orphans: Vec::new() }
+        Self { status, finalizer: None, pace, events: Vec::new(), tallies: Vec::new(), orphans: Vec::new() }
     }
 
     /// With one more event.
     #[must_use]
     pub fn event(mut self, warning: bool, reason: EventReason, note: impl Into<String>) -> Self {
         self.events.push(Happened { warning, reason, note: note.into() });
+        self
+    }
+
+    /// Counted once more.
+    #[must_use]
+    pub fn tally(mut self, tally: Tally) -> Self {
+        self.tallies.push(tally);
         self
     }
 }

@@ -81,11 +81,27 @@ pub fn is_ready(old: &CommonStatus, meta: &ObjectMeta) -> bool {
         && old.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
-/// Whether the last verdict on the object as it stands was Stalled: a slow retry does not change that.
-#[must_use]
-pub fn is_stalled(old: &CommonStatus, meta: &ObjectMeta) -> bool {
-    old.observed_generation == meta.generation
-        && old.conditions.iter().any(|c| c.type_ == "Stalled" && c.status == "True")
+/// Leaves `new` as `old` was if that was Stalled on the object as it stands: a slow retry does not change it.
+pub(super) fn keep_stalled(new: &mut CommonStatus, old: &CommonStatus, meta: &ObjectMeta) {
+    let stalled = old.conditions.iter().any(|c| c.type_ == "Stalled" && c.status == "True");
+    if stalled && old.retry.is_some() && old.observed_generation == meta.generation {
+        *new = keep(old, meta, true);
+    }
+}
+
+/// A suspended object keeps its last verdict, unless there is none yet or it was about something else than
+/// the spec names now.
+pub(super) fn suspended(old: &CommonStatus, meta: &ObjectMeta, moved: bool, now: Timestamp) -> CommonStatus {
+    let message = match (old.conditions.is_empty(), moved) {
+        (true, _) => "Suspended before anything was done; set spec.suspend to false.",
+        (false, true) => {
+            "Suspended before the version that the spec names was seen to; set spec.suspend to false."
+        }
+        (false, false) => return keep(old, meta, false),
+    };
+    let mut common = say(old, meta, &Words::new(Reason::Suspended, message), None, now);
+    common.last_handled_reconcile_at.clone_from(&old.last_handled_reconcile_at);
+    common
 }
 
 /// Whether a change must wait for the backoff; a new generation or a reconcile request ends it.

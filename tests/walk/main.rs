@@ -32,7 +32,6 @@ fn every_deployment_seen() {
 }
 
 #[test]
-#[ignore = "takes many minutes: cargo test --test walk -- --ignored"]
 fn every_deployment_state() {
     println!("ChatbotDeployment: {}", explore_all(&deployment::starts(more())));
 }

@@ -252,6 +252,7 @@ impl View {
                 .live
                 .map(|[test, prod]| Arc::new(Deployments { test: deployed(test), prod: deployed(prod) })),
             trusted,
+            coming: false,
             age: Duration::from_secs(age.unsigned_abs()),
         }
     }

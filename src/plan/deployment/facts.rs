@@ -1,6 +1,10 @@
 //! From everything that was looked at to the few things that matter.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -44,8 +48,8 @@ pub struct Facts {
     pub reclaimed: HashSet<String>,
     /// Ids that other environments of the bot run or are about to run.
     pub busy_elsewhere: HashSet<String>,
-    /// Every other environment of the bot is decided by an object that knows what runs there.
-    pub elsewhere_known: bool,
+    /// Since when all other environments of the bot run what they do, where objects decide them and know.
+    pub elsewhere_since: Option<Timestamp>,
     /// The flags.
     pub rules: Arc<Rules>,
     /// Whole seconds.
@@ -97,7 +101,7 @@ impl Facts {
             blocked: if let Look::Blocked(obstacle) = &self.look { Some(obstacle.blocked) } else { None },
             target: match &wanted {
                 Err(why) => Target::Unresolved(*why),
-                Ok(wanted) if wanted.cause == Cause::Git && self.has_failed() => Target::Failed,
+                Ok(wanted) if live == Live::Other && self.has_failed(&wanted.id) => Target::Failed,
                 Ok(wanted) => Target::Known(wanted.cause),
             },
             live,
@@ -115,8 +119,9 @@ impl Facts {
 
     /// The status as it stands; that of a newborn is empty.
     #[must_use]
-    pub fn status(&self) -> ChatbotDeploymentStatus {
-        self.object.status.clone().unwrap_or_default()
+    pub fn status(&self) -> &ChatbotDeploymentStatus {
+        static NEWBORN: LazyLock<ChatbotDeploymentStatus> = LazyLock::new(Default::default);
+        self.object.status.as_ref().unwrap_or(&NEWBORN)
     }
 
     /// `test` or `prod`.
@@ -141,8 +146,8 @@ impl Facts {
             return Ok(Wanted { number: self.number_of(&id), id, cause: Cause::Command });
         }
         let git = self.wanted_by_git()?;
-        if self.has_failed()
-            && self.object.spec.rollback.as_ref().and_then(|r| r.on_failure) == Some(OnFailure::Previous)
+        if self.has_failed(&git.id)
+            && self.object.spec.on_failure() == OnFailure::Previous
             && let Some(good) = self
                 .status()
                 .history
@@ -199,11 +204,21 @@ impl Facts {
         }
     }
 
+    /// The spec names another version than the one that the status is about.
+    pub(super) fn is_moved(&self) -> bool {
+        let Some(target) = self.status().target.as_ref().filter(|target| target.cause == Cause::Git) else {
+            return false;
+        };
+        match self.object.spec.version_source() {
+            Some(VersionSource::Number(number)) => target.version_number.as_deref() != Some(number),
+            _ => self.wanted_by_git().map(|wanted| wanted.id).as_ref() != Ok(&target.version_id),
+        }
+    }
+
     /// The version of a `rollback-to` that holds. It was resolved when it was given; a later generation ends it.
     fn command(&self) -> Option<Result<String, Unresolved>> {
         let value = annotated(&self.object.metadata, annotation::ROLLBACK_TO)?;
-        let status = self.status();
-        if let Some(command) = &status.command
+        if let Some(command) = &self.status().command
             && command.value == value
         {
             let holds = Some(command.generation) == self.object.metadata.generation;
@@ -214,7 +229,8 @@ impl Facts {
             self.commanded.as_ref().filter(|version| version.spec.chatbot_id == self.object.spec.chatbot_id);
         let id = match value {
             "previous" => {
-                status.previous.map(|previous| previous.version_id).filter(|id| self.may_be_there(id))
+                let previous = self.status().previous.as_ref().map(|previous| previous.version_id.clone());
+                previous.filter(|id| self.may_be_there(id))
             }
             id => named.and_then(|version| version.version_id()).map(str::to_owned).or_else(|| {
                 self.inventory()
@@ -225,11 +241,19 @@ impl Facts {
         Some(id.ok_or(Unresolved::Command))
     }
 
-    /// The wanted version of this generation did not become live, and nobody asked to try again.
-    pub(super) fn has_failed(&self) -> bool {
+    /// What did not become live for this generation, unless somebody asks to try again.
+    pub(super) fn failed(&self) -> &[String] {
         let status = self.status();
-        status.failed.is_some_and(|failed| Some(failed.generation) == self.object.metadata.generation)
-            && !requested(&self.object.metadata, status.common.last_handled_reconcile_at.as_deref())
+        let retried = requested(&self.object.metadata, status.common.last_handled_reconcile_at.as_deref());
+        let failed = status
+            .failed
+            .as_ref()
+            .filter(|failed| Some(failed.generation) == self.object.metadata.generation && !retried);
+        failed.map(|failed| failed.version_ids.as_slice()).unwrap_or_default()
+    }
+
+    fn has_failed(&self, id: &str) -> bool {
+        self.failed().iter().any(|failed| failed == id)
     }
 
     fn number_of(&self, id: &str) -> Option<String> {
@@ -264,7 +288,7 @@ impl Facts {
     #[must_use]
     pub fn live(&self) -> Option<String> {
         let Look::Shown { inventory, deployments, .. } = &self.look else {
-            return self.status().active.map(|active| active.version_id);
+            return self.status().active.as_ref().map(|active| active.version_id.clone());
         };
         let Some(deployments) = deployments else {
             return self.live_by_list(inventory);
@@ -276,14 +300,14 @@ impl Facts {
         // the list may tell no numbers; then what we know of ours decides
         let status = self.status();
         let known = [
-            status.target.map(|t| (t.version_id, t.version_number)),
-            status.active.map(|a| (a.version_id, a.version_number)),
+            status.target.as_ref().map(|t| (&t.version_id, &t.version_number)),
+            status.active.as_ref().map(|a| (&a.version_id, &a.version_number)),
         ];
         known
             .into_iter()
             .flatten()
             .find(|(_, number)| number.is_some() && number.as_deref() == deployed.number.as_deref())
-            .map(|(id, _)| id)
+            .map(|(id, _)| id.clone())
             .or_else(|| {
                 // one side tells no numbers, so they cannot be compared
                 (deployed.number.is_none() || !inventory.tells_numbers())
@@ -294,17 +318,17 @@ impl Facts {
 
     fn live_by_list(&self, inventory: &Inventory) -> Option<String> {
         let status = self.status();
-        match status.operation {
-            Some(operation) if self.shows(&operation, inventory) => Some(operation.version_id),
+        match &status.operation {
+            Some(operation) if self.shows(operation, inventory) => Some(operation.version_id.clone()),
             // since a version was last confirmed another call may have taken effect
             Some(_) => None,
-            None => status.active.map(|active| active.version_id),
+            None => status.active.as_ref().map(|active| active.version_id.clone()),
         }
     }
 
     /// The wanted version runs, but a call for another one may still take effect: git came back in between.
     pub(super) fn is_outrun(&self, wanted: &str) -> bool {
-        let in_flight = self.status().operation.is_some_and(|operation| {
+        let in_flight = self.status().operation.as_ref().is_some_and(|operation| {
             operation.version_id != wanted
                 && (operation.called_at.is_some() || !self.permit)
                 && operation.result != Some(OperationResult::Refused)
@@ -320,9 +344,14 @@ impl Facts {
         };
         let deployed = inventory.version(&operation.version_id).and_then(|version| version.deployed);
         if inventory.tells_deployed() {
-            return deployed.is_some_and(|at| {
-                at.as_microsecond() != operation.deployed_before.as_ref().map_or(0, |t| t.0.as_microsecond())
-            });
+            // a time that moved after a call without a usable answer may be another environment's
+            let ours = operation.result == Some(OperationResult::Accepted)
+                || !self.busy_elsewhere.contains(&operation.version_id);
+            return ours
+                && deployed.is_some_and(|at| {
+                    at.as_microsecond()
+                        != operation.deployed_before.as_ref().map_or(0, |t| t.0.as_microsecond())
+                });
         }
         // the service tells nothing at all of deployments: an accepted deploy is the last that can be known
         operation.operation == crd::Operation::Deploy
@@ -331,7 +360,7 @@ impl Facts {
     }
 
     fn operation(&self, wanted: &str) -> Operation {
-        let Some(operation) = self.status().operation else {
+        let Some(operation) = &self.status().operation else {
             return Operation::None;
         };
         let call =
@@ -340,14 +369,20 @@ impl Facts {
             return if self.is_outrun(wanted) { Operation::Called(call) } else { Operation::None };
         }
         let over = |since: &Time| elapsed(since, self.now) > self.rules.visibility_grace;
+        let repeated_too_long =
+            || operation.first_called_at.as_ref().is_some_and(|t| elapsed(t, self.now) > self.deadline());
         match (&operation.called_at, operation.result) {
             (None, _) if self.permit => Operation::Fresh(call),
             (None, _) if over(&operation.started_at) => Operation::Unsure,
             (None, _) => Operation::Called(call),
             (Some(_), Some(OperationResult::Refused)) if call == Call::Rollback => Operation::Vain,
             (Some(_), Some(OperationResult::Refused)) => Operation::None,
-            // only a deploy that was accepted can be late: until then there is something left to try
+            // before it counts as late, everything was tried: the deploy in place of a rollback, and a call
+            // without a usable answer once more
             (Some(at), _) if call == Call::Rollback && over(at) => Operation::Vain,
+            (Some(at), Some(OperationResult::Unknown)) if over(at) && repeated_too_long() => {
+                Operation::Overdue
+            }
             (Some(at), Some(OperationResult::Unknown)) if over(at) => Operation::Unsure,
             (Some(at), Some(OperationResult::Accepted))
                 if call == Call::Deploy && elapsed(at, self.now) > self.deadline() =>
@@ -396,7 +431,7 @@ impl Facts {
         if !reached || !self.is_observable() {
             return Drift::None;
         }
-        let exhausted = status.reversals.is_some_and(|reversals| {
+        let exhausted = status.reversals.as_ref().is_some_and(|reversals| {
             reversals.count >= REVERSALS && elapsed(&reversals.since, self.now) <= REVERSAL_WINDOW
         });
         match self.object.spec.drift.unwrap_or(DriftPolicy::Enforce) {
@@ -409,9 +444,9 @@ impl Facts {
     /// How often changes by hand were reversed within the window, this one included.
     pub(super) fn reversals(&self) -> crd::Reversals {
         let now = super::super::whole(self.now);
-        match self.status().reversals {
+        match &self.status().reversals {
             Some(old) if elapsed(&old.since, self.now) <= REVERSAL_WINDOW => {
-                crd::Reversals { count: old.count.saturating_add(1), since: old.since }
+                crd::Reversals { count: old.count.saturating_add(1), since: old.since.clone() }
             }
             _ => crd::Reversals { count: 1, since: now },
         }
@@ -445,7 +480,7 @@ impl Facts {
             Look::Shown { inventory, trusted, .. } => *trusted && inventory.version(id).is_none(),
             _ => false,
         };
-        let mut entries = self.status().retiring;
+        let mut entries = self.status().retiring.clone();
         entries.retain(|entry| !self.reclaimed.contains(&entry.version_id) && !gone(&entry.version_id));
         entries
     }
@@ -460,8 +495,11 @@ impl Facts {
         busy.extend(wanted.map(str::to_owned));
         busy.extend(self.live());
         let status = self.status();
-        busy.extend(status.operation.map(|operation| operation.version_id));
-        busy.extend(status.active.map(|active| active.version_id));
+        // without a deployment status: somebody may have deployed it by hand since
+        let since =
+            status.active.as_ref().zip(self.elsewhere_since).map(|(here, there)| here.since.0.min(there));
+        busy.extend(status.operation.as_ref().map(|operation| operation.version_id.clone()));
+        busy.extend(status.active.as_ref().map(|active| active.version_id.clone()));
         match deployments {
             Some(deployments) => {
                 for environment in ["test", "prod"] {
@@ -472,11 +510,15 @@ impl Facts {
                     busy.insert(deployed.resolve(inventory)?.id.as_str().to_owned());
                 }
             }
-            None if !self.elsewhere_known || self.live().is_none() => return None,
+            None if since.is_none() || self.live().is_none() => return None,
             None => {}
         }
         let free = |entry: &crd::Retiring| {
-            !busy.contains(&entry.version_id) && inventory.version(&entry.version_id).is_some()
+            let past = |version| since.is_some_and(|since| inventory.is_past(version, since));
+            !busy.contains(&entry.version_id)
+                && inventory
+                    .version(&entry.version_id)
+                    .is_some_and(|version| deployments.is_some() || past(version))
         };
         self.still_retiring().into_iter().find(free)
     }

@@ -2,28 +2,32 @@
 
 use std::time::Duration;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
 
 use super::{
     Call, Facts, Rest, Step, Wanted,
-    words::{arrival, conflict, doing, fought, gated, overdue, unresolved},
+    words::{arrival, conflict, doing, fought, gated, overdue, unresolved, waiting},
 };
 use crate::{
     chatcaptain::Failure,
     crd::{
         Active, Cause, ChatbotDeploymentStatus, Command, ConditionType, FailedRollout, HistoryEntry,
-        Operation, Reason, Retiring, RunningOperation, Target, annotation,
+        Operation, OperationResult, Reason, Retiring, RunningOperation, Target, annotation,
     },
     plan::{
-        EventReason, Look, Pace, Told, annotated, elapsed,
-        status::{Words, back_off, ended, is_ready, is_stalled, keep, record, rest_of_backoff, say},
-        version::{change_refused, pause},
+        EventReason, Look, Pace, Tally, Told, annotated, elapsed,
+        obstacle::{change_refused, pause},
+        status::{
+            Words, back_off, ended, is_ready, keep, keep_stalled, record, rest_of_backoff, say, suspended,
+        },
         whole,
     },
 };
 
 /// Versions that `history` remembers.
 const HISTORY: usize = 10;
+/// Versions that `failed` remembers.
+const FAILED: usize = 10;
 /// Versions that can wait in `retiring`.
 const RETIRING: usize = 50;
 
@@ -45,7 +49,7 @@ pub enum Outcome {
 pub fn tell(facts: &Facts, step: Step, outcome: &Outcome) -> Told<ChatbotDeploymentStatus> {
     let told = match (step, outcome) {
         (Step::Guard, _) => {
-            return Told { finalizer: Some(true), ..Told::new(facts.status(), Pace::Again) };
+            return Told { finalizer: Some(true), ..facts.silent() };
         }
         (Step::Unguard, _) => return unguarded(facts),
         (Step::Call(call), Outcome::Called(result)) => called(facts, call, result),
@@ -54,7 +58,7 @@ pub fn tell(facts: &Facts, step: Step, outcome: &Outcome) -> Told<ChatbotDeploym
         (Step::Fail, _) => failed(facts),
         (Step::Rest(rest), _) => resting(facts, rest),
         // a call without its outcome cannot be; looking again is safe
-        (Step::Call(_) | Step::Retire, _) => Told::new(facts.status(), Pace::Again),
+        (Step::Call(_) | Step::Retire, _) => facts.silent(),
     };
     retire(facts, told)
 }
@@ -62,8 +66,8 @@ pub fn tell(facts: &Facts, step: Step, outcome: &Outcome) -> Told<ChatbotDeploym
 /// Takes over the deletions that arrived, and drops those that are done with.
 fn retire(facts: &Facts, mut told: Told<ChatbotDeploymentStatus>) -> Told<ChatbotDeploymentStatus> {
     let mut entries = facts.still_retiring();
-    for dropped in facts.status().retiring {
-        if !entries.contains(&dropped) && !facts.reclaimed.contains(&dropped.version_id) {
+    for dropped in &facts.status().retiring {
+        if !entries.contains(dropped) && !facts.reclaimed.contains(&dropped.version_id) {
             let note = format!(
                 "Version {} of the deleted ChatbotVersion {} is gone.",
                 dropped.version_id, dropped.name
@@ -85,22 +89,27 @@ fn retire(facts: &Facts, mut told: Told<ChatbotDeploymentStatus>) -> Told<Chatbo
 }
 
 impl Facts {
+    /// Nothing to say; the next look will tell.
+    fn silent(&self) -> Told<ChatbotDeploymentStatus> {
+        Told::new(self.status().clone(), Pace::Again)
+    }
+
     /// The status as it stands, saying `words` of the object.
     fn saying(&self, words: &Words) -> ChatbotDeploymentStatus {
         let status = self.status();
         let deleting = self.object.metadata.deletion_timestamp.is_some() && words.reason != Reason::Deleting;
         let words = if deleting { &Words::new(Reason::Deleting, words.message.as_str()) } else { words };
-        let drifted = self.drifted(&status);
+        let drifted = self.drifted(status);
         let drifted = drifted.as_ref().map(|(status, reason, message)| (*status, *reason, message.as_str()));
         let common = say(&status.common, &self.object.metadata, words, drifted, self.now);
-        let mut status = ChatbotDeploymentStatus { common, ..status };
+        let mut status = ChatbotDeploymentStatus { common, ..status.clone() };
         self.sync(&mut status);
         status
     }
 
     /// What follows from the spec and the annotations alone.
     fn sync(&self, status: &mut ChatbotDeploymentStatus) {
-        if !self.has_failed() {
+        if self.failed().is_empty() {
             status.failed = None;
         }
         let value = annotated(&self.object.metadata, annotation::ROLLBACK_TO);
@@ -153,11 +162,8 @@ impl Facts {
         self.object.spec.credentials_ref.clone().unwrap_or_default().name().to_owned()
     }
 
-    /// The look's age runs out after the interval; then it is time for the next.
     fn at_rest(&self) -> Pace {
-        let age = if let Look::Shown { age, .. } = self.look { age } else { Duration::ZERO };
-        let rest = self.interval().saturating_sub(age).max(Duration::from_secs(1));
-        Pace::After(rest + rest.mul_f64(self.jitter / 50.0))
+        self.look.lasts(self.interval(), self.jitter)
     }
 
     /// Often at first, less often the longer a rollout takes.
@@ -165,6 +171,7 @@ impl Facts {
         let since = self
             .status()
             .operation
+            .as_ref()
             .map_or(Duration::ZERO, |operation| elapsed(&operation.started_at, self.now));
         let most =
             (self.rules.visibility_grace / 4).clamp(Duration::from_millis(250), Duration::from_secs(10));
@@ -181,17 +188,16 @@ fn carried(condition: &Condition) -> Option<(&'static str, Reason, String)> {
 
 fn intended(facts: &Facts, call: Call) -> Told<ChatbotDeploymentStatus> {
     let Ok(wanted) = facts.wanted() else {
-        return Told::new(facts.status(), Pace::Again);
+        return facts.silent();
     };
     let seen = facts.see();
     let mut status = facts.saying(&doing(facts, call));
-    if status.common.retry.is_some() && is_stalled(&facts.status().common, &facts.object.metadata) {
-        status.common = keep(&facts.status().common, &facts.object.metadata, true);
-    }
+    keep_stalled(&mut status.common, &facts.status().common, &facts.object.metadata);
     status.operation = Some(RunningOperation {
         operation: if call == Call::Rollback { Operation::Rollback } else { Operation::Deploy },
         version_id: wanted.id.clone(),
         started_at: whole(facts.now),
+        first_called_at: repeats(facts, &wanted.id, call),
         called_at: None,
         result: None,
         deployed_before: facts.listed(&wanted.id).and_then(|version| version.deployed).map(MicroTime),
@@ -211,12 +217,13 @@ fn intended(facts: &Facts, call: Call) -> Told<ChatbotDeploymentStatus> {
             EventReason::DriftDetected,
             format!("{} It is reversed.", facts.by_hand(&wanted)),
         );
+        told = told.tally(Tally::DriftEnforced);
     }
     told
 }
 
 fn called(facts: &Facts, call: Call, result: &Result<(), Failure>) -> Told<ChatbotDeploymentStatus> {
-    let announced = facts.status().operation;
+    let announced = facts.status().operation.clone();
     let mut told = match result {
         Err(failure) if !failure.may_have_happened => not_called(facts, call, failure),
         _ => {
@@ -259,9 +266,18 @@ fn not_called(facts: &Facts, call: Call, failure: &Failure) -> Told<ChatbotDeplo
     Told::new(status, pace)
 }
 
+/// Since when a deploy without a usable answer is repeated, if this one repeats it.
+fn repeats(facts: &Facts, wanted: &str, call: Call) -> Option<Time> {
+    let last = facts.status().operation.as_ref()?;
+    let same = call == Call::Deploy && last.operation == Operation::Deploy && last.version_id == wanted;
+    let unknown = last.result == Some(OperationResult::Unknown);
+    let first = last.first_called_at.as_ref().or(last.called_at.as_ref());
+    first.filter(|_| same && unknown).cloned()
+}
+
 fn failed(facts: &Facts) -> Told<ChatbotDeploymentStatus> {
     let Ok(wanted) = facts.wanted() else {
-        return Told::new(facts.status(), Pace::Again);
+        return facts.silent();
     };
     let mut status = facts.saying(&overdue(facts));
     status.operation = None;
@@ -269,9 +285,10 @@ fn failed(facts: &Facts) -> Told<ChatbotDeploymentStatus> {
         // the call may still take effect: what was confirmed before it is not certain any more
         status.active = None;
     }
+    let earlier = facts.failed().iter().filter(|id| **id != wanted.id).cloned();
     status.failed = Some(FailedRollout {
         generation: facts.object.metadata.generation.unwrap_or_default(),
-        version_id: wanted.id.clone(),
+        version_ids: [wanted.id.clone()].into_iter().chain(earlier).take(FAILED).collect(),
     });
     let note = format!("{} did not become live in {} in time.", facts.named(&wanted.id), facts.environment());
     Told::new(status, Pace::Again).event(true, EventReason::RolloutFailed, note)
@@ -279,9 +296,11 @@ fn failed(facts: &Facts) -> Told<ChatbotDeploymentStatus> {
 
 fn retired(facts: &Facts, id: &str, result: &Result<(), Failure>) -> Told<ChatbotDeploymentStatus> {
     // what is said of the environment stays; the deletion of an old version does not change it
-    let mut status = facts.status();
+    let mut status = facts.status().clone();
     facts.sync(&mut status);
-    status.common.record(record(Operation::Delete, Some(id), result, facts.now));
+    if !result.as_ref().is_err_and(Failure::is_unmade) {
+        status.common.record(record(Operation::Delete, Some(id), result, facts.now));
+    }
     let Err(failure) = result else {
         return Told::new(status, Pace::Again);
     };
@@ -293,7 +312,7 @@ fn retired(facts: &Facts, id: &str, result: &Result<(), Failure>) -> Told<Chatbo
 fn unguarded(facts: &Facts) -> Told<ChatbotDeploymentStatus> {
     let leaving = facts.object.metadata.deletion_timestamp.is_some();
     let pace = if leaving { Pace::Idle } else { Pace::Again };
-    let mut told = Told { finalizer: Some(false), ..Told::new(facts.status(), pace) };
+    let mut told = Told { finalizer: Some(false), ..Told::new(facts.status().clone(), pace) };
     for entry in facts.still_retiring() {
         let note = format!(
             "Version {} of the deleted ChatbotVersion {} is left in the service: it is live, or nobody could authenticate.",
@@ -309,11 +328,12 @@ fn resting(facts: &Facts, rest: Rest) -> Told<ChatbotDeploymentStatus> {
     match rest {
         Rest::Ready => arrived(facts, Reason::Available),
         Rest::RolledBack => arrived(facts, Reason::RolledBack),
-        Rest::Suspended => suspended(facts),
-        Rest::Held => {
-            let pace = rest_of_backoff(&facts.status().common, facts.now);
-            Told::new(facts.status(), pace)
+        Rest::Suspended => {
+            let common =
+                suspended(&facts.status().common, &facts.object.metadata, facts.is_moved(), facts.now);
+            Told::new(ChatbotDeploymentStatus { common, ..facts.status().clone() }, Pace::Idle)
         }
+        Rest::Held => held(facts),
         Rest::Gone => {
             let message = "Nothing is left to be done here; another finalizer holds the object.";
             Told::new(facts.saying(&Words::new(Reason::Deleting, message)), Pace::Idle)
@@ -340,10 +360,19 @@ fn resting(facts: &Facts, rest: Rest) -> Told<ChatbotDeploymentStatus> {
     }
 }
 
+fn held(facts: &Facts) -> Told<ChatbotDeploymentStatus> {
+    let pace = rest_of_backoff(&facts.status().common, facts.now);
+    // what failed may have been the deletion of an old version, while the environment was as wanted
+    if is_ready(&facts.status().common, &facts.object.metadata) {
+        return Told::new(facts.saying(&waiting(facts)), pace);
+    }
+    Told::new(facts.status().clone(), pace)
+}
+
 /// The environment runs what it should: history moves on if it did not before.
 fn arrived(facts: &Facts, reason: Reason) -> Told<ChatbotDeploymentStatus> {
     let Ok(wanted) = facts.wanted() else {
-        return Told::new(facts.status(), Pace::Again);
+        return facts.silent();
     };
     let old = facts.status();
     let name = facts.named(&wanted.id);
@@ -389,35 +418,27 @@ fn moved(facts: &Facts, status: &mut ChatbotDeploymentStatus, id: &str, by: Opti
 
 fn tolerated(facts: &Facts) -> Told<ChatbotDeploymentStatus> {
     let Ok(wanted) = facts.wanted() else {
-        return Told::new(facts.status(), Pace::Again);
+        return facts.silent();
     };
     let old = facts.status();
     let message = format!("{} It is left as it is because spec.drift is Warn.", facts.by_hand(&wanted));
     let mut status = facts.saying(&Words::new(Reason::DriftTolerated, message.as_str()));
     let live = facts.live();
-    if live.is_none() || old.active.map(|active| active.version_id) == live {
+    if live.is_none() || old.active.as_ref().map(|active| &active.version_id) == live.as_ref() {
         return Told::new(status, facts.at_rest());
     }
     moved(facts, &mut status, &live.unwrap_or_default(), None);
-    Told::new(status, facts.at_rest()).event(true, EventReason::DriftDetected, message)
-}
-
-fn suspended(facts: &Facts) -> Told<ChatbotDeploymentStatus> {
-    let mut status = facts.status();
-    if status.common.conditions.is_empty() {
-        let message = "Suspended before anything was done; set spec.suspend to false.";
-        return Told::new(facts.saying(&Words::new(Reason::Suspended, message)), Pace::Idle);
-    }
-    status.common = keep(&status.common, &facts.object.metadata, false);
-    Told::new(status, Pace::Idle)
+    Told::new(status, facts.at_rest())
+        .event(true, EventReason::DriftDetected, message)
+        .tally(Tally::DriftWarned)
 }
 
 fn obstructed(facts: &Facts, blocked: crate::plan::Blocked) -> Told<ChatbotDeploymentStatus> {
     let Look::Blocked(obstacle) = &facts.look else {
-        return Told::new(facts.status(), Pace::Again);
+        return facts.silent();
     };
     let pace = pause(obstacle, facts.interval(), facts.jitter);
-    let mut status = facts.status();
+    let mut status = facts.status().clone();
     // what was well stays well while the service cannot be asked: nothing is known to have changed
     if blocked.is_transient() && is_ready(&status.common, &facts.object.metadata) {
         status.common = keep(&status.common, &facts.object.metadata, true);

@@ -22,13 +22,12 @@ impl Facts {
         let listed = self.listed(id).and_then(|version| version.number.as_deref().map(str::to_owned));
         let number = listed
             .or_else(|| {
-                status
-                    .target
-                    .filter(|target| target.version_id == id)
-                    .and_then(|target| target.version_number)
+                let target = status.target.as_ref().filter(|target| target.version_id == id);
+                target.and_then(|target| target.version_number.clone())
             })
             .or_else(|| {
-                status.history.into_iter().find(|e| e.version_id == id).and_then(|e| e.version_number)
+                let ran = status.history.iter().find(|entry| entry.version_id == id);
+                ran.and_then(|entry| entry.version_number.clone())
             });
         number.map_or_else(|| format!("version {id}"), |number| format!("version {number} ({id})"))
     }
@@ -44,6 +43,16 @@ pub(super) fn doing(facts: &Facts, call: Call) -> Words {
         Call::Deploy => Words::new(Reason::Deploying, format!("Deploying {target} to {environment}.")),
         Call::Rollback => Words::new(Reason::RollingBack, format!("Rolling {environment} back to {target}.")),
     }
+}
+
+/// A change is to be made when the backoff is over.
+pub(super) fn waiting(facts: &Facts) -> Words {
+    let message = format!(
+        "{} is to run in {}; the next call comes after the pause that followed the last failure.",
+        facts.target_name(),
+        facts.environment()
+    );
+    Words::new(Reason::Retrying, message)
 }
 
 /// The environment runs what it should.

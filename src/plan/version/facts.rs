@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    sync::Arc,
+    sync::{Arc, LazyLock},
     time::Duration,
 };
 
@@ -70,8 +70,9 @@ impl Facts {
 
     /// The status as it stands; that of a newborn is empty.
     #[must_use]
-    pub fn status(&self) -> ChatbotVersionStatus {
-        self.object.status.clone().unwrap_or_default()
+    pub fn status(&self) -> &ChatbotVersionStatus {
+        static NEWBORN: LazyLock<ChatbotVersionStatus> = LazyLock::new(Default::default);
+        self.object.status.as_ref().unwrap_or(&NEWBORN)
     }
 
     /// The line that marks this object's version.
@@ -136,7 +137,7 @@ impl Facts {
         self.object.status.as_ref()?.intent.as_ref()
     }
 
-    fn record(&self) -> Record {
+    pub(super) fn record(&self) -> Record {
         if self.object.version_id().is_some() && self.intent().is_none() {
             return Record::Known;
         }
@@ -263,6 +264,10 @@ impl Facts {
                 live.push(environment);
             }
         }
+        if live.is_empty() && matches!(self.look, Look::Shown { coming: true, .. }) {
+            // whoever called for it may be gone, and what is called for runs in a moment
+            return Liveness::Offered;
+        }
         if live.is_empty() {
             return if live_in.is_some() || self.is_nowhere() {
                 Liveness::Idle
@@ -282,20 +287,22 @@ impl Facts {
         }
     }
 
-    /// Without a deployment status: never deployed, or each environment is known to run another version.
+    /// Without a deployment status: never deployed, or not since each environment runs another version.
     fn is_nowhere(&self) -> bool {
         let Look::Shown { inventory, .. } = &self.look else {
             return false;
         };
-        let never =
-            self.listed().is_some_and(|version| version.deployed.is_none()) && inventory.tells_deployed();
-        let elsewhere = LiveEnvironment::ALL.iter().all(|environment| {
-            self.slots
-                .get(environment)
-                .and_then(|slot| slot.status.as_ref())
-                .is_some_and(|status| status.active.is_some())
-        });
-        never || elsewhere
+        let Some(version) = self.listed() else {
+            return false;
+        };
+        let never = version.deployed.is_none() && inventory.tells_deployed();
+        never
+            || LiveEnvironment::ALL.iter().all(|environment| {
+                let status = self.slots.get(environment).and_then(|slot| slot.status.as_ref());
+                let active = status.and_then(|status| status.active.as_ref());
+                // somebody may have deployed it by hand since
+                active.is_some_and(|active| inventory.is_past(version, active.since.0))
+            })
     }
 
     /// The environments that run the known version; `None` if the key may not read it.

@@ -5,7 +5,6 @@ mod tell;
 
 pub use facts::Facts;
 pub use tell::{Outcome, tell};
-pub(super) use tell::{change_refused, pause};
 
 /// What matters of it all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

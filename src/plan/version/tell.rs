@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Facts, Release, Rest, Step};
+use super::{Facts, Record, Release, Rest, Step};
 use crate::{
     chatcaptain::{Class, Failure, Inventory, Version, VersionId},
     crd::{
@@ -10,8 +10,9 @@ use crate::{
         OperationResult, Reason, annotation,
     },
     plan::{
-        Blocked, EventReason, Look, Obstacle, Pace, Told, annotated, permission_message,
-        status::{Words, back_off, is_ready, is_stalled, keep, record, rest_of_backoff, say},
+        Blocked, EventReason, Look, Pace, Tally, Told, annotated,
+        obstacle::{change_refused, pause},
+        status::{Words, back_off, is_ready, keep, keep_stalled, record, rest_of_backoff, say, suspended},
         whole,
     },
 };
@@ -37,18 +38,23 @@ pub fn tell(facts: &Facts, step: Step, outcome: &Outcome) -> Told<ChatbotVersion
     match (step, outcome) {
         (Step::Create, Outcome::Created(result, list)) => created(facts, result, list.as_deref()),
         (Step::Delete, Outcome::Deleted(result)) => deleted(facts, result),
-        (Step::Guard, _) => Told { finalizer: Some(true), ..Told::new(facts.status(), Pace::Again) },
+        (Step::Guard, _) => Told { finalizer: Some(true), ..facts.silent() },
         (Step::Release(why), _) => released(facts, why),
         (Step::Intend, _) => intended(facts),
         (Step::Search, _) => searching(facts),
         (Step::Adopt, _) => adopted(facts),
         (Step::Rest(rest), _) => resting(facts, rest),
         // a call without its outcome cannot be; looking again is safe
-        (Step::Create | Step::Delete, _) => Told::new(facts.status(), Pace::Again),
+        (Step::Create | Step::Delete, _) => facts.silent(),
     }
 }
 
 impl Facts {
+    /// Nothing to say; the next look will tell.
+    fn silent(&self) -> Told<ChatbotVersionStatus> {
+        Told::new(self.status().clone(), Pace::Again)
+    }
+
     /// The status as it stands, saying `words` of the object.
     fn saying(&self, words: &Words) -> ChatbotVersionStatus {
         let status = self.status();
@@ -56,7 +62,7 @@ impl Facts {
         let deleting = self.object.metadata.deletion_timestamp.is_some() && words.reason != Reason::Deleting;
         let words = if deleting { &Words::new(Reason::Deleting, words.message.as_str()) } else { words };
         let common = say(&status.common, &self.object.metadata, words, None, self.now);
-        ChatbotVersionStatus { common, ..status }
+        ChatbotVersionStatus { common, ..status.clone() }
     }
 
     fn name(&self) -> &str {
@@ -76,14 +82,8 @@ impl Facts {
         self.object.spec.credentials_ref.clone().unwrap_or_default().name().to_owned()
     }
 
-    /// The look's age runs out after the interval; then it is time for the next.
     fn at_rest(&self) -> Pace {
-        let Look::Shown { age, .. } = &self.look else {
-            return Pace::After(self.interval());
-        };
-        let rest = self.interval().saturating_sub(*age).max(Duration::from_secs(1));
-        // spread a little, so that not everything wakes in one instant
-        Pace::After(rest + rest.mul_f64(self.jitter / 50.0))
+        self.look.lasts(self.interval(), self.jitter)
     }
 }
 
@@ -107,9 +107,7 @@ fn available(version: &Version) -> Words {
 fn intended(facts: &Facts) -> Told<ChatbotVersionStatus> {
     let words = Words::new(Reason::Creating, format!("Version {:?} is about to be created.", facts.name()));
     let mut status = facts.saying(&words);
-    if status.common.retry.is_some() && is_stalled(&facts.status().common, &facts.object.metadata) {
-        status.common = keep(&facts.status().common, &facts.object.metadata, true);
-    }
+    keep_stalled(&mut status.common, &facts.status().common, &facts.object.metadata);
     let known = match &facts.look {
         Look::Shown { inventory, .. } => inventory.versions(),
         _ => &[],
@@ -128,7 +126,8 @@ fn intended(facts: &Facts) -> Told<ChatbotVersionStatus> {
     });
     status.version_id = None;
     status.last_handled_recreate = annotated(&facts.object.metadata, annotation::RECREATE).map(str::to_owned);
-    Told::new(status, Pace::Again)
+    let told = Told::new(status, Pace::Again);
+    if facts.record() == Record::Searched { told.tally(Tally::CreateAbsent) } else { told }
 }
 
 /// The end of a create is unknown: from now on the list is watched.
@@ -224,58 +223,26 @@ fn retry(common: &mut CommonStatus, failure: &Failure, asked: Option<Duration>, 
     rest_of_backoff(common, facts.now)
 }
 
-/// What a refused change means, and how long the service asks to wait.
-pub(crate) fn change_refused(failure: &Failure, secret: &str) -> (Words, Option<Duration>) {
-    let said = &failure.message;
-    let words = match failure.class {
-        Class::Refused(_) => Words::new(
-            Reason::Refused,
-            format!(
-                "The service refused to {} ({said}); correct the cause, it is tried again slowly.",
-                failure.call.as_str()
-            ),
-        ),
-        Class::Forbidden { whole_key: true } => {
-            let obstacle = Obstacle::new(failure, secret, "");
-            Words::new(Reason::KeyRefused, obstacle.message)
-        }
-        Class::Forbidden { whole_key: false } => {
-            Words::new(Reason::PermissionDenied, permission_message(failure.call, secret, said))
-        }
-        Class::Throttled { .. } => Words::new(Reason::Throttled, Obstacle::new(failure, secret, "").message),
-        Class::Unsent | Class::Unknown => Words::new(
-            Reason::Retrying,
-            format!(
-                "The call to {} failed ({said}); it is tried again, nothing needs to be done.",
-                failure.call.as_str()
-            ),
-        ),
-    };
-    let pause = if let Class::Throttled { retry_after } = failure.class { retry_after } else { None };
-    (words, pause)
-}
-
 fn recovered(facts: &Facts, version: &Version) -> Told<ChatbotVersionStatus> {
     let mut status = facts.saying(&available(version));
     describe(&mut status, version, None);
     status.intent = None;
     status.common.retry = None;
-    Told::new(status, Pace::Again).event(
-        false,
-        EventReason::CreateRecovered,
-        format!(
-            "The create without a usable answer had made version {}; it is recorded.",
-            version.id.as_str()
-        ),
-    )
+    let note = format!(
+        "The create without a usable answer had made version {}; it is recorded.",
+        version.id.as_str()
+    );
+    Told::new(status, Pace::Again)
+        .event(false, EventReason::CreateRecovered, note)
+        .tally(Tally::CreateRecovered)
 }
 
 fn adopted(facts: &Facts) -> Told<ChatbotVersionStatus> {
     let Look::Shown { inventory, .. } = &facts.look else {
-        return Told::new(facts.status(), Pace::Again);
+        return facts.silent();
     };
     let Some(version) = facts.found(inventory) else {
-        return Told::new(facts.status(), Pace::Again);
+        return facts.silent();
     };
     if facts.intent().is_some() {
         return recovered(facts, version);
@@ -306,7 +273,16 @@ fn deleted(facts: &Facts, result: &Result<(), Failure>) -> Told<ChatbotVersionSt
         }
         Err(failure) => {
             let (words, pause) = change_refused(failure, &facts.secret());
-            let mut status = facts.saying(&Words::new(Reason::Deleting, words.message));
+            let message = match failure.class {
+                Class::Refused(_) | Class::Forbidden { .. } => format!(
+                    "{} To let the object go and leave version {} in the service, annotate it with {}=<anything>.",
+                    words.message,
+                    facts.id(),
+                    annotation::FORCE_ORPHAN
+                ),
+                Class::Throttled { .. } | Class::Unsent | Class::Unknown => words.message,
+            };
+            let mut status = facts.saying(&Words::new(Reason::Deleting, message));
             let pace = retry(&mut status.common, failure, pause, facts);
             Told::new(status, pace)
         }
@@ -318,7 +294,7 @@ fn deleted(facts: &Facts, result: &Result<(), Failure>) -> Told<ChatbotVersionSt
 }
 
 fn released(facts: &Facts, why: Release) -> Told<ChatbotVersionStatus> {
-    let told = Told { finalizer: Some(false), ..Told::new(facts.status(), Pace::Idle) };
+    let told = Told { finalizer: Some(false), ..Told::new(facts.status().clone(), Pace::Idle) };
     let id = facts.id().to_owned();
     let mut told = match why {
         Release::HandedOver => told.event(
@@ -356,10 +332,13 @@ fn resting(facts: &Facts, rest: Rest) -> Told<ChatbotVersionStatus> {
             let message = "Nothing is left to be done here; another finalizer holds the object.";
             Told::new(facts.saying(&Words::new(Reason::Deleting, message)), Pace::Idle)
         }
-        Rest::Suspended => suspended(facts),
+        Rest::Suspended => {
+            let common = suspended(&facts.status().common, &facts.object.metadata, false, facts.now);
+            Told::new(ChatbotVersionStatus { common, ..facts.status().clone() }, Pace::Idle)
+        }
         Rest::Held => {
             let pace = rest_of_backoff(&facts.status().common, facts.now);
-            Told::new(facts.status(), pace)
+            Told::new(facts.status().clone(), pace)
         }
         Rest::Blocked(blocked) => obstructed(facts, blocked),
         Rest::Deleting => deleting(facts),
@@ -469,7 +448,7 @@ fn ambiguous(facts: &Facts) -> String {
 
 fn ready(facts: &Facts) -> Told<ChatbotVersionStatus> {
     let Some(version) = facts.listed() else {
-        return Told::new(facts.status(), Pace::Again);
+        return facts.silent();
     };
     let mut status = facts.saying(&available(version));
     status.common.retry = None;
@@ -477,39 +456,18 @@ fn ready(facts: &Facts) -> Told<ChatbotVersionStatus> {
     Told::new(status, facts.at_rest())
 }
 
-fn suspended(facts: &Facts) -> Told<ChatbotVersionStatus> {
-    let mut status = facts.status();
-    if status.common.conditions.is_empty() {
-        let message = "Suspended before anything was done; set spec.suspend to false.";
-        return Told::new(facts.saying(&Words::new(Reason::Suspended, message)), Pace::Idle);
-    }
-    status.common = keep(&status.common, &facts.object.metadata, false);
-    Told::new(status, Pace::Idle)
-}
-
 fn obstructed(facts: &Facts, blocked: Blocked) -> Told<ChatbotVersionStatus> {
     let Look::Blocked(obstacle) = &facts.look else {
-        return Told::new(facts.status(), Pace::Again);
+        return facts.silent();
     };
     let pace = pause(obstacle, facts.interval(), facts.jitter);
-    let mut status = facts.status();
+    let mut status = facts.status().clone();
     // what was well stays well while the service cannot be asked: nothing is known to have changed
     if blocked.is_transient() && is_ready(&status.common, &facts.object.metadata) {
         status.common = keep(&status.common, &facts.object.metadata, true);
         return Told::new(status, pace);
     }
     Told::new(facts.saying(&Words::new(blocked.reason(), obstacle.message.as_str())), pace)
-}
-
-/// When to look again although the service told nothing.
-pub(crate) fn pause(obstacle: &Obstacle, interval: Duration, jitter: f64) -> Pace {
-    let base = match obstacle.blocked {
-        Blocked::Throttled => obstacle.pause.unwrap_or(Duration::from_secs(5)),
-        Blocked::Unavailable => Duration::from_secs(5),
-        // the Secret's change wakes its objects; this is for what changes in the service
-        _ => interval.min(Duration::from_mins(1)),
-    };
-    Pace::After(base + base.mul_f64(jitter / 4.0))
 }
 
 fn deleting(facts: &Facts) -> Told<ChatbotVersionStatus> {

@@ -49,9 +49,9 @@ impl DeploymentWorld {
     }
 
     fn is_held(&self, facts: &Facts) -> bool {
-        let (status, meta) = (facts.status().common, &facts.object.metadata);
+        let (status, meta) = (&facts.status().common, &facts.object.metadata);
         let handled = status.last_handled_reconcile_at.as_deref();
-        let later = status.retry.is_some_and(|retry| retry.not_before.0 > at(self.now));
+        let later = status.retry.as_ref().is_some_and(|retry| retry.not_before.0 > at(self.now));
         later && status.observed_generation == meta.generation && !requested(meta, handled)
     }
 
@@ -104,7 +104,7 @@ impl DeploymentWorld {
             law!(!is_guarded(&object.metadata), "it is being deleted for ever");
             return self.check_left();
         }
-        self.check_verdict(&status)?;
+        self.check_verdict(status)?;
         let runs = matches!(reason(&status.common), "Available" | "RolledBack");
         for entry in status.retiring.iter().filter(|_| runs && self.knows_what_runs()) {
             law!(self.service.is_live(&entry.version_id), "{} is never deleted", entry.version_id);
@@ -114,21 +114,26 @@ impl DeploymentWorld {
 
     /// The one thing to be said of it.
     fn check_verdict(&self, status: &ChatbotDeploymentStatus) -> Result<(), Broken> {
-        let (wanted, live) = (id_at(self.wanted()), self.service.runs(HERE).map(id_of));
+        let command = status.command.as_ref();
+        let command = command.filter(|c| Some(c.generation) == status.common.observed_generation);
+        let wanted = command.map_or_else(|| id_at(self.wanted()), |command| command.version_id.clone());
+        let live = self.service.runs(HERE).map(id_of);
         let live = live.as_ref().map_or("nothing", |id| id.as_str());
         let held = self.holders[self.wanted()] == Holder::There || self.setup.by_id;
         let broken = self.setup.manner.broken.map(|id| id_of(id).as_str().to_owned());
         let is_broken = broken.as_deref() == Some(wanted.as_str());
-        let commanded =
-            status.command.as_ref().is_some_and(|c| Some(c.generation) == status.common.observed_generation);
         let right = match reason(&status.common) {
             "Available" => live == wanted,
             "WaitingForVersion" => !held,
             "VersionNotFound" => self.service.find(&wanted).is_none() || self.is_commanded(),
             "RolledBack" => {
-                commanded || is_broken && self.setup.on_failure == OnFailure::Previous && live != wanted
+                command.is_some() && live == wanted
+                    || is_broken && self.setup.on_failure == OnFailure::Previous && live != wanted
             }
-            "ProgressDeadlineExceeded" => (broken.is_some() || self.meddled) && live != wanted,
+            // where nothing tells what runs, lost answers are all there is
+            "ProgressDeadlineExceeded" => {
+                (broken.is_some() || self.meddled) && live != wanted || !self.tells_anything()
+            }
             "DriftTolerated" => self.setup.drift == DriftPolicy::Warn && live != wanted,
             "DriftRepeated" => live != wanted && status.reversals.is_some(),
             _ => false,
@@ -164,6 +169,11 @@ impl DeploymentWorld {
         self.setup.manner.readable && self.setup.manner.numbered
     }
 
+    /// Whether anything tells what runs.
+    fn tells_anything(&self) -> bool {
+        self.sees_what_runs() || self.setup.manner.dated
+    }
+
     /// Whether it is known of every environment what it runs.
     fn knows_what_runs(&self) -> bool {
         self.sees_what_runs() || !self.setup.manner.readable && self.setup.elsewhere_known
@@ -177,7 +187,9 @@ fn check_record(step: Step, outcome: &Outcome, status: &ChatbotDeploymentStatus)
             !result.as_ref().is_err_and(Failure::is_unmade),
             if call == Call::Rollback { Operation::Rollback } else { Operation::Deploy },
         ),
-        (Step::Retire, Outcome::Retired(..)) => (true, Operation::Delete),
+        (Step::Retire, Outcome::Retired(_, result)) => {
+            (!result.as_ref().is_err_and(Failure::is_unmade), Operation::Delete)
+        }
         _ => return Ok(()),
     };
     let last = status.common.last_operations.first().map(|last| last.operation);

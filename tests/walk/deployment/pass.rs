@@ -34,6 +34,7 @@ impl DeploymentWorld {
     pub fn pass(&mut self, choices: &mut Choices) -> Result<bool, Broken> {
         let Some(object) = self.object.clone() else {
             self.now += 3600;
+            self.service.pass_time(self.now);
             return Ok(true);
         };
         self.now += self.sleep;
@@ -75,7 +76,7 @@ impl DeploymentWorld {
             leaving: self.leaving(),
             reclaimed: self.reclaimed(),
             busy_elsewhere: HashSet::new(),
-            elsewhere_known: self.setup.elsewhere_known,
+            elsewhere_since: self.setup.elsewhere_known.then(|| at(self.now)),
             rules: RULES.clone(),
             now: at(self.now),
             jitter: 0.0,
@@ -103,7 +104,7 @@ impl DeploymentWorld {
         let fresh = Shot { view: self.service.view(self.now), at: self.now, look: self.looks };
         let shot = self.shot.take().filter(|shot| self.will_do(facts, shot)).unwrap_or(fresh);
         let status = facts.status();
-        self.trusted |= status.active.is_some_and(|active| shot.view.shows(&active.version_id));
+        self.trusted |= status.active.as_ref().is_some_and(|active| shot.view.shows(&active.version_id));
         let look = shot.view.look(self.now - shot.at, self.trusted);
         self.shot = Some(shot);
         look
@@ -116,7 +117,7 @@ impl DeploymentWorld {
             &facts.object.metadata,
             status.common.last_handled_reconcile_at.as_deref(),
         );
-        let moving = status.operation.is_some_and(|operation| operation.called_at.is_some());
+        let moving = status.operation.as_ref().is_some_and(|operation| operation.called_at.is_some());
         let id = facts.reference.as_ref().and_then(|version| version.version_id());
         let missing = id.is_some_and(|id| !shot.view.shows(id));
         let hurried = requested || moving || missing || !status.retiring.is_empty();
@@ -126,10 +127,10 @@ impl DeploymentWorld {
     /// Versions that run here, or are about to or noted, and whose objects are being deleted.
     fn leaving(&self) -> Vec<Leaving> {
         let status = self.status();
-        let active = status.active.map(|active| active.version_id);
-        let coming = status.operation.map(|operation| operation.version_id);
-        let noted = status.retiring.into_iter().map(|entry| entry.version_id);
-        let ids: HashSet<String> = active.into_iter().chain(coming).chain(noted).collect();
+        let active = status.active.as_ref().map(|active| &active.version_id);
+        let coming = status.operation.as_ref().map(|operation| &operation.version_id);
+        let noted = status.retiring.iter().map(|entry| &entry.version_id);
+        let ids: HashSet<&String> = active.into_iter().chain(coming).chain(noted).collect();
         (0..2)
             .filter(|index| self.holders[*index] == Holder::Leaving && ids.contains(&id_at(*index)))
             .map(|index| Leaving { version_id: id_at(index), name: NAMES[index].to_owned() })
@@ -138,7 +139,7 @@ impl DeploymentWorld {
 
     /// Versions that were to be deleted and are somebody's again.
     fn reclaimed(&self) -> HashSet<String> {
-        let noted = self.status().retiring.into_iter().map(|entry| entry.version_id);
+        let noted = self.status().retiring.iter().map(|entry| entry.version_id.clone());
         noted
             .filter(|id| (0..2).any(|index| id_at(index) == *id && self.holders[index] == Holder::There))
             .collect()

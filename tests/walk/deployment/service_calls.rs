@@ -36,7 +36,12 @@ impl DeploymentWorld {
         call: Call,
         choices: &mut Choices,
     ) -> Result<Option<Outcome>, Broken> {
-        let id = facts.status().operation.map(|operation| operation.version_id).unwrap_or_default();
+        let id = facts
+            .status()
+            .operation
+            .as_ref()
+            .map(|operation| operation.version_id.clone())
+            .unwrap_or_default();
         let service_call = if call == Call::Rollback { ServiceCall::Rollback } else { ServiceCall::Deploy };
         let end = self.end(choices);
         let permit = self.permit.take();
@@ -132,15 +137,17 @@ impl DeploymentWorld {
     pub fn can_go(&self, index: usize) -> bool {
         let (id, status) = (id_at(index), self.status());
         let noted = status.retiring.iter().any(|entry| entry.version_id == id);
-        self.holders[index] == Holder::Leaving && (noted || !self.is_offered(index))
+        // a process that has called for a version remembers that for a while; only a crash in between forgets it
+        let coming = self.service.is_coming(&id);
+        self.holders[index] == Holder::Leaving && (noted || !self.is_offered(index) && !coming)
     }
 
     /// It runs here or is about to, and the deployment is there to take its deletion over.
     fn is_offered(&self, index: usize) -> bool {
         let (id, status) = (id_at(index), self.status());
         let deleting = self.object.as_ref().is_none_or(|o| o.metadata.deletion_timestamp.is_some());
-        let coming = status.operation.is_some_and(|operation| operation.version_id == id);
-        let active = status.active.is_some_and(|active| active.version_id == id);
+        let coming = status.operation.as_ref().is_some_and(|operation| operation.version_id == id);
+        let active = status.active.as_ref().is_some_and(|active| active.version_id == id);
         let runs = if self.setup.manner.readable { self.service.is_live(&id) } else { active };
         !deleting && (coming || runs)
     }

@@ -2,7 +2,7 @@
 
 use std::{
     hash::{DefaultHasher, Hash},
-    sync::Arc,
+    sync::{Arc, LazyLock},
 };
 
 use chatcaptain_operator::crd::{
@@ -22,6 +22,18 @@ use crate::{
 
 /// The two versions: their objects' names and, one more than the index, their ids.
 pub const NAMES: [&str; 2] = ["a", "b"];
+/// Their objects.
+static VERSIONS: LazyLock<[ChatbotVersion; 2]> = LazyLock::new(|| {
+    [0, 1].map(|index| {
+        serde_json::from_value(json!({
+            "apiVersion": "chatcaptain.dev/v1alpha1", "kind": "ChatbotVersion",
+            "metadata": {"name": NAMES[index], "namespace": "ns", "uid": NAMES[index]},
+            "spec": {"chatbotId": "bot"},
+            "status": {"versionId": id_at(index), "versionNumber": format!("1.{}", index + 1)},
+        }))
+        .unwrap()
+    })
+});
 /// The environment that the deployment decides.
 pub const HERE: LiveEnvironment = LiveEnvironment::Prod;
 /// Seconds of `spec.progressDeadline`.
@@ -220,22 +232,19 @@ impl DeploymentWorld {
         if self.holders[index] == Holder::Gone {
             return None;
         }
-        let number = self.setup.manner.numbered.then(|| format!("1.{}", index + 1));
-        let mut version: ChatbotVersion = serde_json::from_value(json!({
-            "apiVersion": "chatcaptain.dev/v1alpha1", "kind": "ChatbotVersion",
-            "metadata": {"name": NAMES[index], "namespace": "ns", "uid": NAMES[index]},
-            "spec": {"chatbotId": "bot"},
-            "status": {"versionId": id_at(index), "versionNumber": number},
-        }))
-        .unwrap();
+        let mut version = VERSIONS[index].clone();
+        if !self.setup.manner.numbered {
+            version.status.as_mut().unwrap().version_number = None;
+        }
         let leaving = self.holders[index] == Holder::Leaving;
         version.metadata.deletion_timestamp = leaving.then(|| Time(at(0)));
         Some(Arc::new(version))
     }
 
     /// The status as it stands.
-    pub fn status(&self) -> ChatbotDeploymentStatus {
-        self.object.as_ref().and_then(|object| object.status.clone()).unwrap_or_default()
+    pub fn status(&self) -> &ChatbotDeploymentStatus {
+        static NONE: LazyLock<ChatbotDeploymentStatus> = LazyLock::new(Default::default);
+        self.object.as_ref().and_then(|object| object.status.as_ref()).unwrap_or(&NONE)
     }
 
     /// The finalizer is set or removed; what is being deleted and held by none goes.
@@ -291,9 +300,10 @@ impl DeploymentWorld {
             let shows = deployed != operation.deployed_before.as_ref().map(|before| before.0);
             (operation.operation, &operation.version_id, started, called, shows).hash(hasher);
             operation.result.map(|result| result as u8).hash(hasher);
+            operation.first_called_at.as_ref().map(|first| age(first, now).min(DEADLINE + 1)).hash(hasher);
         }
         let failed = status.failed.as_ref();
-        failed.map(|failed| (Some(failed.generation) == meta.generation, &failed.version_id)).hash(hasher);
+        failed.map(|failed| (Some(failed.generation) == meta.generation, &failed.version_ids)).hash(hasher);
         let command = status.command.as_ref();
         command
             .map(|command| (Some(command.generation) == meta.generation, &command.version_id))
@@ -365,7 +375,7 @@ impl World for DeploymentWorld {
             is_true(&status.common, "Ready"),
             reason(&status.common),
             id_at(self.wanted()),
-            status.operation.map(|o| (o.operation, o.version_id, o.called_at.is_some(), o.result)),
+            status.operation.as_ref().map(|o| (o.operation, &o.version_id, o.called_at.is_some(), o.result)),
             status.retiring.iter().map(|entry| entry.version_id.as_str()).collect::<Vec<_>>(),
             self.holders,
             self.sleep,

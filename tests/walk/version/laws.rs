@@ -52,9 +52,9 @@ impl VersionWorld {
     }
 
     fn is_held(&self, facts: &Facts) -> bool {
-        let (status, meta) = (facts.status().common, &facts.object.metadata);
+        let (status, meta) = (&facts.status().common, &facts.object.metadata);
         let handled = status.last_handled_reconcile_at.as_deref();
-        let later = status.retry.is_some_and(|retry| retry.not_before.0 > at(self.now));
+        let later = status.retry.as_ref().is_some_and(|retry| retry.not_before.0 > at(self.now));
         later && status.observed_generation == meta.generation && !requested(meta, handled)
     }
 

@@ -108,7 +108,7 @@ impl VersionWorld {
         self.looks += 1;
         let fresh = Shot { view: self.service.view(self.now), at: self.now, look: self.looks };
         let shot = self.shot.take().filter(|shot| self.will_do(facts, shot)).unwrap_or(fresh);
-        let ours = facts.status().version_id.is_some_and(|id| shot.view.shows(&id));
+        let ours = facts.status().version_id.as_ref().is_some_and(|id| shot.view.shows(id));
         self.trusted |= ours || shot.view.inventory(0).is_familiar(&RULES.owner_id);
         let look = shot.view.look(self.now - shot.at, self.trusted);
         self.shot = Some(shot);
