@@ -1,13 +1,13 @@
 //! What the cluster holds of one kind, and who is found by what.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     hash::{DefaultHasher, Hash, Hasher},
     sync::{Arc, PoisonError, RwLock},
 };
 
 use kube::{
-    ResourceExt,
+    Resource, ResourceExt,
     core::DeserializeGuard,
     runtime::{
         reflector::{ObjectRef, Store},
@@ -16,6 +16,7 @@ use kube::{
 };
 
 use super::Kind;
+use crate::crd;
 
 /// Something an object is found by. Hashed to stay small; whoever looks up checks what was found.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -60,6 +61,16 @@ impl Key {
     }
 }
 
+/// Leaves out of an object what no pass needs: of ten thousand, every line counts.
+pub fn slim<K: Kind>(object: &mut Guarded<K>) {
+    let meta = object.meta_mut();
+    meta.managed_fields = None;
+    meta.labels = None;
+    if let Some(annotations) = &mut meta.annotations {
+        annotations.retain(|name, _| name.starts_with(crd::GROUP));
+    }
+}
+
 /// A cached object, or the reason why it cannot be read.
 pub type Guarded<K> = DeserializeGuard<K>;
 /// Names a cached object.
@@ -73,8 +84,8 @@ pub struct Cache<K: Kind> {
 
 #[derive(Default)]
 struct Index {
-    by_key: HashMap<Key, HashSet<Name>>,
-    by_name: HashMap<Name, Vec<Key>>,
+    by_key: HashMap<Key, Vec<Name>>,
+    by_name: HashMap<Name, Box<[Key]>>,
 }
 
 type Name = Arc<(String, String)>;
@@ -139,22 +150,24 @@ fn name_of<K: Kind>(object: &Guarded<K>) -> Name {
 
 impl Index {
     fn set(&mut self, name: Name, keys: Vec<Key>) {
-        if self.by_name.get(&name).is_some_and(|old| *old == keys) {
+        if self.by_name.get(&name).is_some_and(|old| **old == *keys) {
             return;
         }
-        for key in self.by_name.remove(&name).into_iter().flatten() {
-            if let Some(names) = self.by_key.get_mut(&key) {
-                names.remove(&name);
+        let (name, old) = self.by_name.remove_entry(&name).unwrap_or((name, Box::default()));
+        for key in old.iter().filter(|key| !keys.contains(key)) {
+            if let Some(names) = self.by_key.get_mut(key) {
+                names.retain(|other| !Arc::ptr_eq(other, &name));
                 if names.is_empty() {
-                    self.by_key.remove(&key);
+                    self.by_key.remove(key);
                 }
             }
         }
-        for key in &keys {
-            self.by_key.entry(*key).or_default().insert(name.clone());
+        for key in keys.iter().filter(|key| !old.contains(key)) {
+            // most keys have one object, and there are as many of them as objects
+            self.by_key.entry(*key).or_insert_with(|| Vec::with_capacity(1)).push(name.clone());
         }
         if !keys.is_empty() {
-            self.by_name.insert(name, keys);
+            self.by_name.insert(name, keys.into());
         }
     }
 }

@@ -17,10 +17,10 @@ use super::{
 use crate::{
     chatcaptain::{Account, Call, ChatbotId, Class, Failure, Inventory, VersionId},
     crd::{
-        ChatbotVersion, ChatbotVersionStatus, CommonStatus, DeletionPolicy, FINALIZER, Operation, annotation,
+        ChatbotVersion, ChatbotVersionStatus, CommonStatus, DeletionPolicy, FINALIZER, Reason, annotation,
     },
     plan::{
-        Look, Told, annotated, elapsed, is_older, requested,
+        Look, Told, annotated, is_older, requested,
         version::{Facts, Outcome, Step, next, tell},
     },
 };
@@ -168,16 +168,13 @@ async fn look(facts: &Facts, permit: Option<Instant>, context: &Context) -> Look
     let deleting = object.metadata.deletion_timestamp.is_some();
     let usual = since(facts.interval());
     let asked = requested(&object.metadata, status.common.last_handled_reconcile_at.as_deref());
-    let young = status.common.last_operations.first().is_some_and(|last| {
-        last.operation == Operation::Create && elapsed(&last.at, facts.now) <= facts.rules.visibility_grace
-    });
-    let recorded = status.version_id.is_some() && status.intent.is_none();
-    let ready = status.common.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True");
+    // what is not listed yet shows only in a newer list
+    let unlisted = Reason::WaitingForVisibility.as_str();
+    let unlisted = status.common.conditions.iter().any(|condition| condition.reason == unlisted);
     let list_since = match permit {
         // a look that is newer than the intent, and that every create decided meanwhile can share
         Some(written) => written,
-        None if deleting || asked || status.intent.is_some() => Instant::now(),
-        None if recorded && young && !ready => Instant::now(),
+        None if deleting || asked || unlisted || status.intent.is_some() => Instant::now(),
         None => usual,
     };
     let namespace = object.namespace().unwrap_or_default();

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Context, Kind,
-    cache::{Cache, Guarded, Key, Ref},
+    cache::{Cache, Guarded, Key, Ref, slim},
     detached,
     publish::MANAGER,
 };
@@ -113,7 +113,7 @@ fn controller<K: Kind>(
     let mut filling = true;
     let objects = watcher(scoped::<Guarded<K>>(&context.client, namespace), watched(scope))
         .default_backoff()
-        .modify(|object| object.managed_fields_mut().clear())
+        .modify(slim)
         .reflect(writer)
         .inspect_ok(move |event| {
             follow(event, cache(&follower), &follower);

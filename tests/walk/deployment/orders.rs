@@ -8,6 +8,7 @@ use crate::{
     budget::Trouble,
     explore::{Broken, Choices},
     laws::at,
+    service::LATE,
 };
 
 /// One thing that can happen.
@@ -15,6 +16,8 @@ use crate::{
 enum Event {
     /// The next pass.
     Pass,
+    /// The next pass comes late: the machine is busy.
+    Late,
     /// The process dies between two passes.
     Crash,
     /// The object of a version, which is being deleted, has its turn.
@@ -22,6 +25,9 @@ enum Event {
     /// Somebody interferes.
     Order(Order),
 }
+
+/// Seconds for which the machine is busy: longer than the visibility grace.
+const BUSY: i64 = 2 * LATE;
 
 /// What somebody can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +65,11 @@ impl DeploymentWorld {
     pub fn happen(&mut self, choices: &mut Choices) -> Result<bool, Broken> {
         match choices.pick(&self.events()) {
             Event::Pass => return self.pass(choices),
+            Event::Late => {
+                self.budget.spend(Trouble::Awkwardness);
+                self.sleep += BUSY;
+                return Ok(false);
+            }
             Event::Crash => {
                 self.budget.spend(Trouble::Crash);
                 self.forget();
@@ -87,6 +98,9 @@ impl DeploymentWorld {
             // whoever else is involved does its part before the next pass
             events.reverse();
             return events;
+        }
+        if self.budget.allows(Trouble::Awkwardness) && self.object.is_some() {
+            events.push(Event::Late);
         }
         if self.budget.allows(Trouble::Crash) && (self.permit.is_some() || self.trusted) {
             events.push(Event::Crash);

@@ -8,7 +8,7 @@ use crate::{
     budget::Trouble,
     explore::{Broken, Choices},
     laws::at,
-    service::{Descriptions, Maker, id_of},
+    service::{Descriptions, LATE, Maker, id_of},
 };
 
 /// One thing that can happen.
@@ -16,6 +16,8 @@ use crate::{
 enum Event {
     /// The next pass.
     Pass,
+    /// The next pass comes late: the machine is busy.
+    Late,
     /// The process dies between two passes.
     Crash,
     /// The deployment that decides the environment looks.
@@ -25,6 +27,9 @@ enum Event {
     /// Somebody interferes.
     Order(Order),
 }
+
+/// Seconds for which the machine is busy: longer than the visibility grace.
+const BUSY: i64 = 2 * LATE;
 
 /// What somebody can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +65,11 @@ impl VersionWorld {
         let events = self.events();
         match choices.pick(&events) {
             Event::Pass => return self.pass(choices),
+            Event::Late => {
+                self.budget.spend(Trouble::Awkwardness);
+                self.sleep += BUSY;
+                return Ok(false);
+            }
             Event::Crash => {
                 self.budget.spend(Trouble::Crash);
                 self.forget();
@@ -85,6 +95,9 @@ impl VersionWorld {
 
     fn events(&self) -> Vec<Event> {
         let mut events = vec![Event::Pass];
+        if self.budget.allows(Trouble::Awkwardness) && self.object.is_some() {
+            events.push(Event::Late);
+        }
         if self.budget.allows(Trouble::Crash) && (self.permit.is_some() || self.trusted) {
             events.push(Event::Crash);
         }

@@ -7,7 +7,7 @@ use std::{
 
 use chatcaptain_operator::{
     chatcaptain::Inventory,
-    crd::{ChatbotVersion, ChatbotVersionStatus, DeletionPolicy, LiveEnvironment, Operation, annotation},
+    crd::{ChatbotVersion, ChatbotVersionStatus, DeletionPolicy, LiveEnvironment, annotation},
     plan::{
         Blocked, Look, Obstacle, Pace, Told, annotated,
         version::{Facts, Outcome, Step, next, tell},
@@ -18,8 +18,8 @@ use super::world::{Before, RULES, VersionWorld};
 use crate::{
     budget::Trouble,
     explore::{Broken, Choices},
-    laws::{age, at, is_guarded, is_true},
-    service::{LATE, Shot, id_of},
+    laws::{at, is_guarded, reason},
+    service::{Shot, id_of},
 };
 
 /// One of each kind: a human must act, nobody can authenticate, it passes by itself.
@@ -119,17 +119,11 @@ impl VersionWorld {
     fn will_do(&self, facts: &Facts, shot: &Shot) -> bool {
         let object = &facts.object;
         let status = facts.status();
-        let young = status
-            .common
-            .last_operations
-            .first()
-            .is_some_and(|last| last.operation == Operation::Create && age(&last.at, self.now) <= LATE);
-        let recorded = status.version_id.is_some() && status.intent.is_none();
         match self.permit {
             Some(intended) => shot.look > intended,
             None if object.metadata.deletion_timestamp.is_some() || facts.is_requested() => false,
             None if status.intent.is_some() => false,
-            None if recorded && young && !is_true(&status.common, "Ready") => false,
+            None if reason(&status.common) == "WaitingForVisibility" => false,
             None => self.now - shot.at <= 60,
         }
     }
