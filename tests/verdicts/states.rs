@@ -1,0 +1,204 @@
+//! One state of an object, and how it comes about from a status that the plan tells.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chatcaptain_operator::{
+    chatcaptain::{Call, Class, Failure, Inventory, Refusal, Version, VersionId},
+    crd::{CommonStatus, Reason, Verdict},
+    plan::{
+        Look, Obstacle, Rules,
+        status::{Words, say, unreadable},
+    },
+};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use serde_json::{Value, json};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// The time of every scene.
+pub const NOW: i64 = 1_000_000;
+
+/// Names the variants of an enum, and no longer compiles once there is another.
+macro_rules! variants {
+    ($name:ident, $all:ident, $enum:ident { $($variant:ident),+ $(,)? }) => {
+        const $all: &[&str] = &[$(stringify!($variant)),+];
+
+        fn $name(value: &$enum) -> &'static str {
+            match value { $($enum::$variant { .. } => stringify!($variant),)+ }
+        }
+    };
+}
+pub(crate) use variants;
+
+/// One way for an object to be.
+#[derive(Clone)]
+pub struct State {
+    /// How it came about, for whoever reads a failure.
+    pub story: String,
+    /// What happened to the object since its status was written.
+    pub since: Since,
+    /// The object.
+    pub object: Value,
+}
+
+/// What happened since the status was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Since {
+    Nothing,
+    Changed,
+    Deleted,
+}
+
+impl State {
+    /// The reason that its `Ready` gives; a newborn has none.
+    pub fn reason(&self) -> Option<Reason> {
+        let conditions = self.object["status"]["conditions"].as_array()?;
+        let ready = conditions.iter().find(|condition| condition["type"] == "Ready")?;
+        Reason::ALL.iter().copied().find(|reason| ready["reason"] == reason.as_str())
+    }
+
+    /// What every tool is to take it for: what its reason says, if that is said of the object as it is.
+    pub fn verdict(&self) -> &'static str {
+        let meta = &self.object["metadata"];
+        let is_current = self.object["status"]["observedGeneration"] == meta["generation"];
+        if !is_current || meta["deletionTimestamp"].is_string() {
+            return "going on";
+        }
+        match self.reason().expect("it was looked at").verdict() {
+            Verdict::Ready => "done",
+            Verdict::Reconciling | Verdict::Waiting => "going on",
+            Verdict::Stalled => "failed",
+        }
+    }
+
+    /// Everything that a tool could look at.
+    pub fn shape(&self) -> String {
+        let conditions = self.object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let condition = |c: &Value| format!("{}={} {}", c["type"], c["status"], c["reason"]);
+        let (meta, spec) = (&self.object["metadata"], &self.object["spec"]);
+        let is_current = self.object["status"]["observedGeneration"] == meta["generation"];
+        format!(
+            "{} {:?} current={is_current} suspended={} deleting={} {:?}",
+            self.object["kind"],
+            conditions.iter().map(condition).collect::<Vec<_>>(),
+            spec["suspend"],
+            meta["deletionTimestamp"].is_string(),
+            self.since
+        )
+    }
+}
+
+/// Each of them as it was told, and after git or a deletion came over it.
+pub fn and_since(told: Vec<State>) -> Vec<State> {
+    let mut states = BTreeMap::new();
+    for state in told {
+        for since in [Since::Nothing, Since::Changed, Since::Deleted] {
+            let mut state = State { since, ..state.clone() };
+            let meta = &mut state.object["metadata"];
+            if since != Since::Nothing {
+                meta["generation"] = json!(meta["generation"].as_i64().unwrap() + 1);
+            }
+            if since == Since::Deleted {
+                meta["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+            }
+            states.entry(state.shape()).or_insert(state);
+        }
+    }
+    states.into_values().collect()
+}
+
+/// What was said of an object before: nothing, and one of each verdict.
+pub fn befores(meta: &ObjectMeta) -> Vec<CommonStatus> {
+    let newborn = CommonStatus { observed_generation: Some(-1), ..CommonStatus::default() };
+    let mut befores = vec![newborn.clone()];
+    for reason in [Reason::Available, Reason::Retrying, Reason::KeyRefused] {
+        befores.push(say(&newborn, meta, &Words::new(reason, ""), None, at(NOW)));
+    }
+    befores
+}
+
+/// The status of an object that cannot be read any more: what was known besides stays.
+pub fn after_unreadable(object: &Value) -> Value {
+    let mut object = object.clone();
+    let meta: ObjectMeta = serde_json::from_value(object["metadata"].clone()).unwrap();
+    let said = serde_json::to_value(unreadable(&meta, "spec: no such field", at(NOW))).unwrap();
+    object["status"].as_object_mut().unwrap().extend(said.as_object().unwrap().clone());
+    object
+}
+
+/// Fails with the variants for which there is no scene.
+pub fn assert_all_seen(what: &str, all: &[&'static str], seen: &BTreeSet<&'static str>) {
+    let missing: Vec<_> = all.iter().filter(|name| !seen.contains(*name)).collect();
+    assert!(missing.is_empty(), "there is no scene for {what} {missing:?}");
+}
+
+pub fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(seconds).unwrap()
+}
+
+/// Some seconds ago, as objects keep it.
+pub fn ago(seconds: i64) -> Time {
+    Time(at(NOW - seconds))
+}
+
+pub fn rules() -> Arc<Rules> {
+    Arc::new(Rules {
+        owner_id: "default".to_owned(),
+        interval: Duration::from_mins(5),
+        min_interval: Duration::from_secs(10),
+        visibility_grace: Duration::from_secs(30),
+        deletion_policy: chatcaptain_operator::crd::DeletionPolicy::Delete,
+        deletion_timeout: Duration::from_mins(15),
+    })
+}
+
+/// The service shows these versions; the number of `v1` is 1.1 and so on.
+pub fn shown(versions: Vec<Version>, live: Option<[Option<&str>; 2]>) -> Look {
+    use chatcaptain_operator::chatcaptain::{Deployed, Deployments};
+    let deployed = |number: Option<&str>| number.map(|number| Deployed { id: None, number: Some(number.into()) });
+    Look::Shown {
+        inventory: Arc::new(Inventory::new(versions, Instant::now())),
+        deployments: live
+            .map(|[test, prod]| Arc::new(Deployments { test: deployed(test), prod: deployed(prod) })),
+        trusted: true,
+        age: Duration::ZERO,
+    }
+}
+
+/// A version in the service.
+pub fn version(id: &str, name: &str, description: &str) -> Version {
+    Version {
+        id: VersionId::parse(id).unwrap(),
+        name: Some(name.into()),
+        description: Some(description.into()),
+        number: Some(id.replace('v', "1.").into()),
+        created: None,
+        deployed: None,
+    }
+}
+
+/// Every way in which the service tells nothing.
+pub fn blocked() -> Vec<Look> {
+    let look = |blocked| {
+        let message = "The service tells nothing; see why.".to_owned();
+        Look::Blocked(Obstacle { blocked, message, pause: None })
+    };
+    chatcaptain_operator::plan::Blocked::ALL.map(look).into()
+}
+
+/// Every way in which a call can fail.
+pub fn failures(call: Call) -> Vec<Failure> {
+    let classes = [
+        Class::Refused(Refusal::Invalid),
+        Class::Forbidden { whole_key: true },
+        Class::Forbidden { whole_key: false },
+        Class::Throttled { retry_after: Some(Duration::from_secs(3)) },
+        Class::Throttled { retry_after: None },
+        Class::Unsent,
+        Class::Unknown,
+    ];
+    classes.map(|class| Failure::new(call, class, "trouble")).into()
+}
