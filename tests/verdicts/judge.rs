@@ -21,7 +21,7 @@ pub struct Said {
     pub means: String,
 }
 
-/// Runs the program if it must be built first, whoever waits is told so.
+/// The program. If it must be built first, whoever waits is told so.
 fn program() -> &'static PathBuf {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
@@ -33,7 +33,7 @@ fn program() -> &'static PathBuf {
             ("verdicts.go", include_str!("judge/verdicts.go")),
             ("argocd.go", include_str!("judge/argocd.go")),
         ];
-        let takes = "6 min on two idle cores";
+        let takes = "5 min on two idle cores";
         control_plane::go_program("judge", &files, takes).unwrap_or_else(|error| panic!("no judge: {error}"))
     })
 }
