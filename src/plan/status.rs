@@ -62,8 +62,9 @@ pub fn say(
 #[must_use]
 pub fn unreadable(meta: &ObjectMeta, error: &str, now: Timestamp) -> CommonStatus {
     let reason = if meta.deletion_timestamp.is_some() { Reason::Deleting } else { Reason::InvalidSpec };
-    let message =
-        format!("The object cannot be read: {error}. Correct it, or upgrade the CRDs and the operator together.");
+    let message = format!(
+        "The object cannot be read: {error}. Correct it, or upgrade the CRDs and the operator together."
+    );
     CommonStatus {
         observed_generation: meta.generation,
         conditions: conditions(&[], reason, &message, None, meta.generation, &Time(now)),

@@ -53,7 +53,8 @@ impl<'a> Git<'a> {
     fn pruned(&self, before: &Self) -> Vec<Item> {
         let kept = |item: &Item| self.items.iter().any(|i| (i.kind, &i.name) == (item.kind, &item.name));
         let mut pruned: Vec<Item> = before.items.iter().filter(|item| !kept(item)).cloned().collect();
-        let waves: Vec<i64> = pruned.iter().map(|item| item.wave).collect::<BTreeSet<_>>().into_iter().collect();
+        let waves: Vec<i64> =
+            pruned.iter().map(|item| item.wave).collect::<BTreeSet<_>>().into_iter().collect();
         for item in &mut pruned {
             let place = waves.iter().position(|wave| *wave == item.wave).unwrap();
             item.wave = waves[waves.len() - 1 - place];
@@ -153,9 +154,7 @@ fn an_app_of_apps_with_gates_ends_in_whatever_order_its_apps_come() {
 #[test]
 fn a_rollout_that_fails_ends_the_sync_and_git_that_goes_back_ends_the_failure() {
     let settings = Settings { failing_rollouts: vec!["bad".to_owned()], ..Settings::default() };
-    for (on_failure, reason) in
-        [("Never", "ProgressDeadlineExceeded"), ("Previous", "RolledBack")]
-    {
+    for (on_failure, reason) in [("Never", "ProgressDeadlineExceeded"), ("Previous", "RolledBack")] {
         let world = World::new(settings.clone());
         let rollback = format!("rollback: {{onFailure: {on_failure}}}");
         let more = ["progressDeadline: 3s", rollback.as_str()];

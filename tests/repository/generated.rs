@@ -23,8 +23,7 @@ pub fn hold(path: &str, generated: &str) {
 pub fn hold_section(name: &str, generated: &str) {
     let mut text = read("README.md");
     let (start, end) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->"));
-    let from =
-        text.find(&start).unwrap_or_else(|| panic!("README.md has no table of {name}")) + start.len();
+    let from = text.find(&start).unwrap_or_else(|| panic!("README.md has no table of {name}")) + start.len();
     let to = from + text[from..].find(&end).unwrap_or_else(|| panic!("the table of {name} does not end"));
     text.replace_range(from..to, generated);
     hold("README.md", &text);

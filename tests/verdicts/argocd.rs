@@ -1,4 +1,4 @@
-//! Argo CD's actions, run by its own code, and its own word that what the operator does makes nothing OutOfSync.
+//! Argo CD's actions, run by its own code, and its own word that what the operator does makes nothing `OutOfSync`.
 
 use serde_json::{Value, json};
 

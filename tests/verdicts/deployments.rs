@@ -16,18 +16,37 @@ use chatcaptain_operator::{
 use serde_json::{Value, json};
 
 use crate::states::{
-    NOW, Since, State, after_unreadable, ago, and_since, assert_all_seen, at, befores, blocked, failures, rules,
-    shown, variants, version,
+    NOW, State, ago, and_since, assert_all_seen, at, befores, blocked, failures, rules, shown, variants,
+    version,
 };
 
 variants!(step, STEPS, Step { Guard, Unguard, Intend, Call, Fail, Retire, Rest });
-variants!(rest, RESTS, Rest {
-    Ready, Suspended, Held, Invalid, Conflict, Blocked, Unresolved, Gated, Progressing, Failed, RolledBack,
-    Tolerated, Fought, Deleting, Gone,
-});
-variants!(barrier, BLOCKED, Blocked {
-    CredentialsMissing, KeyRefused, PermissionDenied, ChatbotNotFound, Throttled, Unavailable,
-});
+variants!(
+    rest,
+    RESTS,
+    Rest {
+        Ready,
+        Suspended,
+        Held,
+        Invalid,
+        Conflict,
+        Blocked,
+        Unresolved,
+        Gated,
+        Progressing,
+        Failed,
+        RolledBack,
+        Tolerated,
+        Fought,
+        Deleting,
+        Gone,
+    }
+);
+variants!(
+    barrier,
+    BLOCKED,
+    Blocked { CredentialsMissing, KeyRefused, PermissionDenied, ChatbotNotFound, Throttled, Unavailable }
+);
 variants!(unknown, UNRESOLVED, Unresolved { Waiting, Mismatch, NotFound, Ambiguous, Command });
 variants!(operation, OPERATIONS, Operation { None, Fresh, Unsure, Called, Vain, Overdue });
 variants!(drift, DRIFTS, Drift { None, Enforce, Exhausted, Warn });
@@ -39,7 +58,7 @@ pub fn states() -> Vec<State> {
     for before in befores(&newborn().metadata) {
         let mut object = newborn();
         object.status.as_mut().unwrap().common = before;
-        told.push(state("as it is".to_owned(), &object));
+        told.push(State::new("as it is".to_owned(), &object));
         for facts in scenes(&object) {
             let what = facts.see();
             let now = next(&what);
@@ -55,7 +74,7 @@ pub fn states() -> Vec<State> {
                     seen[5].insert(unknown(why));
                 }
             }
-            told.extend(tellings(facts, now));
+            told.extend(tellings(&facts, now));
         }
     }
     assert_all_seen("a step", STEPS, &seen[0]);
@@ -68,21 +87,20 @@ pub fn states() -> Vec<State> {
 }
 
 /// What is told of a scene, however its call ends; and then, if the object is suspended or cannot be read any more.
-fn tellings(facts: Facts, step: Step) -> Vec<State> {
+fn tellings(facts: &Facts, step: Step) -> Vec<State> {
     let mut told = Vec::new();
     for outcome in outcomes(step) {
         let mut object = (*facts.object).clone();
-        object.status = Some(tell(&facts, step, &outcome).status);
-        told.push(state(format!("{step:?}"), &object));
-        let unreadable = after_unreadable(&serde_json::to_value(&object).unwrap());
-        told.push(State { story: format!("{step:?}, then unreadable"), since: Since::Nothing, object: unreadable });
+        object.status = Some(tell(facts, step, &outcome).status);
+        told.push(State::new(format!("{step:?}"), &object));
+        told.extend(told.last().map(State::unreadable));
         if object.metadata.deletion_timestamp.is_none() {
             object.spec.suspend = Some(true);
             object.metadata.generation = object.metadata.generation.map(|generation| generation + 1);
             let suspended = Facts { object: Arc::new(object.clone()), look: Look::NotAsked, ..facts.clone() };
             let step = next(&suspended.see());
             object.status = Some(tell(&suspended, step, &Outcome::Nothing).status);
-            told.push(state(format!("{step:?}, then suspended"), &object));
+            told.push(State::new(format!("{step:?}, then suspended"), &object));
         }
     }
     told
@@ -101,10 +119,6 @@ fn outcomes(step: Step) -> Vec<Outcome> {
         }
         _ => vec![Outcome::Nothing],
     }
-}
-
-fn state(story: String, object: &ChatbotDeployment) -> State {
-    State { story, since: Since::Nothing, object: serde_json::to_value(object).unwrap() }
 }
 
 fn newborn() -> ChatbotDeployment {

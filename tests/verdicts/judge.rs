@@ -39,7 +39,7 @@ fn program() -> &'static PathBuf {
 }
 
 /// Asks one question about objects.
-fn ask<T: DeserializeOwned>(question: &str, objects: &[Value], more: Value) -> T {
+fn ask<T: DeserializeOwned>(question: &str, objects: &[Value], more: &Value) -> T {
     let config = include_str!("../../deploy/argocd/argocd-cm.yaml");
     let config: Value = serde_saphyr::from_str(config).unwrap();
     let mut request = json!({"argocd": config, "objects": objects});
@@ -60,29 +60,29 @@ fn ask<T: DeserializeOwned>(question: &str, objects: &[Value], more: Value) -> T
 
 /// What every tool takes each object for, by the tool's name.
 pub fn verdicts(objects: &[Value]) -> Vec<BTreeMap<String, Said>> {
-    ask("verdicts", objects, json!({"seconds": 10}))
+    ask("verdicts", objects, &json!({"seconds": 5}))
 }
 
 /// Argo CD's health of each object.
 pub fn health(objects: &[Value]) -> Vec<Said> {
-    ask("health", objects, json!({}))
+    ask("health", objects, &json!({}))
 }
 
 /// The actions that Argo CD shows for an object, and whether they can be chosen.
 pub fn actions(object: &Value) -> BTreeMap<String, bool> {
-    let mut offered: Vec<_> = ask("actions", std::slice::from_ref(object), json!({}));
+    let mut offered: Vec<_> = ask("actions", std::slice::from_ref(object), &json!({}));
     offered.remove(0)
 }
 
 /// The object after an action of Argo CD, or why it refuses.
 pub fn act(object: &Value, action: &str, parameters: &Value) -> Value {
     let more = json!({"action": action, "parameters": parameters});
-    let mut changed: Vec<_> = ask("act", std::slice::from_ref(object), more);
+    let mut changed: Vec<_> = ask("act", std::slice::from_ref(object), &more);
     changed.remove(0)
 }
 
 /// Whether Argo CD takes what is in the cluster for other than what git holds.
 pub fn is_out_of_sync(live: &Value, git: &Value) -> bool {
-    let differs: Vec<bool> = ask("diff", std::slice::from_ref(live), json!({"git": [git]}));
+    let differs: Vec<bool> = ask("diff", std::slice::from_ref(live), &json!({"git": [git]}));
     differs[0]
 }

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chatcaptain_operator::crd::{Reason, Verdict};
+use chatcaptain_operator::crd::Reason;
 use serde_json::json;
 
 use crate::{
     deployments,
     generated::{hold_section, table},
     judge::{Said, verdicts},
-    states::{Since, State},
+    states::{Since, State, word},
     versions,
 };
 
@@ -19,7 +19,8 @@ const TOOLS: [&str; 5] = ["kstatus", "Flux", "Helm", "kubectl wait", "Argo CD"];
 #[test]
 fn every_tool_takes_every_state_for_the_same() {
     let states: Vec<State> = [versions::states(), deployments::states()].concat();
-    let said = verdicts(&states.iter().enumerate().map(|(number, state)| alone(number, state)).collect::<Vec<_>>());
+    let said =
+        verdicts(&states.iter().enumerate().map(|(number, state)| alone(number, state)).collect::<Vec<_>>());
     let mut wrong = Vec::new();
     for (state, said) in states.iter().zip(&said) {
         let differs = |tool: &&str| said[*tool].means != state.verdict();
@@ -51,44 +52,36 @@ fn assert_every_reason(states: &[State]) {
     assert!(missing.is_empty(), "no state gives {missing:?}");
 }
 
-/// One line for each way in which a state is described, with the number of states that it stands for.
+/// One line for each way in which the README speaks of states, with the number of those that it stands for.
 fn matrix(states: &[State], said: &[BTreeMap<String, Said>]) -> String {
-    let mut lines: BTreeMap<(Since, usize, String), (usize, BTreeMap<&str, BTreeSet<&str>>)> = BTreeMap::new();
-    for (state, said) in states.iter().zip(said) {
-        let (order, label) = label(state);
-        let (count, words) = lines.entry((state.since, order, label)).or_default();
-        *count += 1;
-        for tool in TOOLS {
-            words.entry(tool).or_default().insert(&said[tool].says);
-        }
-        words.entry("means").or_default().insert(state.verdict());
+    let mut lines: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+    for (number, state) in states.iter().enumerate() {
+        let (place, label) = label(state);
+        lines.entry((state.since(), place, label)).or_default().push(number);
     }
-    let rows = lines.iter().map(|((.., label), (count, words))| {
-        let cell = |name: &str| words[name].iter().copied().collect::<Vec<_>>().join(", ");
-        let [a, b, c, d, e] = TOOLS.map(cell);
-        [label.clone(), count.to_string(), cell("means"), a, b, c, d, e]
+    let rows = lines.iter().map(|((.., label), numbers)| -> [String; 8] {
+        let all = |says: &dyn Fn(usize) -> String| {
+            let says: BTreeSet<_> = numbers.iter().map(|number| says(*number)).collect();
+            says.into_iter().collect::<Vec<_>>().join(", ")
+        };
+        let mut row = vec![label.clone(), numbers.len().to_string()];
+        row.push(all(&|number| states[number].verdict().to_owned()));
+        row.extend(TOOLS.map(|tool| all(&|number| said[number][tool].says.clone())));
+        row.try_into().unwrap()
     });
-    let head = ["object", "states", "verdict", TOOLS[0], TOOLS[1], TOOLS[2], TOOLS[3], TOOLS[4]];
-    format!("{} states, five tools, one verdict.\n\n{}", states.len(), table(head, rows))
+    let head = ["Ready says", "states", "verdict", TOOLS[0], TOOLS[1], TOOLS[2], TOOLS[3], TOOLS[4]];
+    let table = table(head, rows);
+    format!("{} states, {} tools, one verdict:\n\n{table}", states.len(), TOOLS.len())
 }
 
 /// How the README speaks of a state, and its place among the others.
 fn label(state: &State) -> (usize, String) {
-    let Some(reason) = state.reason() else {
-        return (0, "not looked at yet".to_owned());
-    };
-    let place = 1 + Reason::ALL.iter().position(|other| *other == reason).unwrap();
-    let was = |what: &str| {
-        let before = match reason.verdict() {
-            Verdict::Ready => "done",
-            Verdict::Reconciling | Verdict::Waiting => "going on",
-            Verdict::Stalled => "failed",
-        };
-        format!("{before}, then {what}")
-    };
-    match state.since {
-        Since::Nothing => (place, format!("`{}`", reason.as_str())),
-        Since::Changed => (0, was("changed in git")),
-        Since::Deleted => (0, was("deleted")),
+    let place = |reason| 1 + Reason::ALL.iter().position(|other| *other == reason).unwrap();
+    match (state.since(), state.reason()) {
+        (Since::Nothing, Some(reason)) => (place(reason), format!("`{}`", reason.as_str())),
+        (Since::Deleted, Some(reason)) => (0, format!("{}, then deleted", word(reason))),
+        (Since::Deleted, None) => (0, "not looked at yet, then deleted".to_owned()),
+        (_, Some(reason)) => (0, format!("{}, then changed in git", word(reason))),
+        (_, None) => (0, "not looked at yet".to_owned()),
     }
 }

@@ -1,22 +1,23 @@
 //! One state of an object, and how it comes about from a status that the plan tells.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use chatcaptain_operator::{
-    chatcaptain::{Call, Class, Failure, Inventory, Refusal, Version, VersionId},
-    crd::{CommonStatus, Reason, Verdict},
+    chatcaptain::{Call, Class, Deployed, Deployments, Failure, Inventory, Refusal, Version, VersionId},
+    crd::{CommonStatus, DeletionPolicy, Reason, Verdict},
     plan::{
-        Look, Obstacle, Rules,
+        Blocked, Look, Obstacle, Rules,
         status::{Words, say, unreadable},
     },
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use serde::Serialize;
 use serde_json::{Value, json};
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
 
 /// The time of every scene.
 pub const NOW: i64 = 1_000_000;
@@ -38,13 +39,11 @@ pub(crate) use variants;
 pub struct State {
     /// How it came about, for whoever reads a failure.
     pub story: String,
-    /// What happened to the object since its status was written.
-    pub since: Since,
     /// The object.
     pub object: Value,
 }
 
-/// What happened since the status was written.
+/// What came over an object that its status does not know of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Since {
     Nothing,
@@ -53,6 +52,31 @@ pub enum Since {
 }
 
 impl State {
+    /// A scene as it was told.
+    pub fn new(story: String, object: &impl Serialize) -> Self {
+        Self { story, object: serde_json::to_value(object).unwrap() }
+    }
+
+    /// The same once git changed it, or somebody deleted it.
+    fn after(&self, since: Since) -> Self {
+        let mut state = self.clone();
+        let meta = &mut state.object["metadata"];
+        meta["generation"] = json!(meta["generation"].as_i64().unwrap() + 1);
+        if since == Since::Deleted {
+            meta["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        }
+        state
+    }
+
+    /// The same once it cannot be read any more: what was known besides stays.
+    pub fn unreadable(&self) -> Self {
+        let mut object = self.object.clone();
+        let meta: ObjectMeta = serde_json::from_value(object["metadata"].clone()).unwrap();
+        let said = serde_json::to_value(unreadable(&meta, "spec: no such field", at(NOW))).unwrap();
+        object["status"].as_object_mut().unwrap().extend(said.as_object().unwrap().clone());
+        Self { story: format!("{}, then unreadable", self.story), object }
+    }
+
     /// The reason that its `Ready` gives; a newborn has none.
     pub fn reason(&self) -> Option<Reason> {
         let conditions = self.object["status"]["conditions"].as_array()?;
@@ -60,17 +84,23 @@ impl State {
         Reason::ALL.iter().copied().find(|reason| ready["reason"] == reason.as_str())
     }
 
+    /// What came over it since its status was written.
+    pub fn since(&self) -> Since {
+        let meta = &self.object["metadata"];
+        if meta["deletionTimestamp"].is_string() && self.reason() != Some(Reason::Deleting) {
+            Since::Deleted
+        } else if self.object["status"]["observedGeneration"] == meta["generation"] {
+            Since::Nothing
+        } else {
+            Since::Changed
+        }
+    }
+
     /// What every tool is to take it for: what its reason says, if that is said of the object as it is.
     pub fn verdict(&self) -> &'static str {
-        let meta = &self.object["metadata"];
-        let is_current = self.object["status"]["observedGeneration"] == meta["generation"];
-        if !is_current || meta["deletionTimestamp"].is_string() {
-            return "going on";
-        }
-        match self.reason().expect("it was looked at").verdict() {
-            Verdict::Ready => "done",
-            Verdict::Reconciling | Verdict::Waiting => "going on",
-            Verdict::Stalled => "failed",
+        match (self.since(), self.reason()) {
+            (Since::Nothing, Some(reason)) => word(reason),
+            _ => "going on",
         }
     }
 
@@ -78,33 +108,34 @@ impl State {
     pub fn shape(&self) -> String {
         let conditions = self.object["status"]["conditions"].as_array().cloned().unwrap_or_default();
         let condition = |c: &Value| format!("{}={} {}", c["type"], c["status"], c["reason"]);
-        let (meta, spec) = (&self.object["metadata"], &self.object["spec"]);
-        let is_current = self.object["status"]["observedGeneration"] == meta["generation"];
         format!(
-            "{} {:?} current={is_current} suspended={} deleting={} {:?}",
+            "{} {:?} suspended={} deleting={} {:?}",
             self.object["kind"],
             conditions.iter().map(condition).collect::<Vec<_>>(),
-            spec["suspend"],
-            meta["deletionTimestamp"].is_string(),
-            self.since
+            self.object["spec"]["suspend"],
+            self.object["metadata"]["deletionTimestamp"].is_string(),
+            self.since()
         )
     }
 }
 
-/// Each of them as it was told, and after git or a deletion came over it.
+/// What a reason makes of an object, in the words of the matrix.
+pub fn word(reason: Reason) -> &'static str {
+    match reason.verdict() {
+        Verdict::Ready => "done",
+        Verdict::Reconciling | Verdict::Waiting => "going on",
+        Verdict::Stalled => "failed",
+    }
+}
+
+/// Each of them as it was told, and after git or a deletion came over it; of those that look alike one.
 pub fn and_since(told: Vec<State>) -> Vec<State> {
     let mut states = BTreeMap::new();
     for state in told {
-        for since in [Since::Nothing, Since::Changed, Since::Deleted] {
-            let mut state = State { since, ..state.clone() };
-            let meta = &mut state.object["metadata"];
-            if since != Since::Nothing {
-                meta["generation"] = json!(meta["generation"].as_i64().unwrap() + 1);
-            }
-            if since == Since::Deleted {
-                meta["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
-            }
-            states.entry(state.shape()).or_insert(state);
+        let leaving = state.object["metadata"]["deletionTimestamp"].is_string();
+        let later = [Since::Changed, Since::Deleted].into_iter().filter(|_| !leaving);
+        for later in later.map(|since| state.after(since)).chain([state.clone()]) {
+            states.entry(later.shape()).or_insert(later);
         }
     }
     states.into_values().collect()
@@ -118,15 +149,6 @@ pub fn befores(meta: &ObjectMeta) -> Vec<CommonStatus> {
         befores.push(say(&newborn, meta, &Words::new(reason, ""), None, at(NOW)));
     }
     befores
-}
-
-/// The status of an object that cannot be read any more: what was known besides stays.
-pub fn after_unreadable(object: &Value) -> Value {
-    let mut object = object.clone();
-    let meta: ObjectMeta = serde_json::from_value(object["metadata"].clone()).unwrap();
-    let said = serde_json::to_value(unreadable(&meta, "spec: no such field", at(NOW))).unwrap();
-    object["status"].as_object_mut().unwrap().extend(said.as_object().unwrap().clone());
-    object
 }
 
 /// Fails with the variants for which there is no scene.
@@ -150,15 +172,15 @@ pub fn rules() -> Arc<Rules> {
         interval: Duration::from_mins(5),
         min_interval: Duration::from_secs(10),
         visibility_grace: Duration::from_secs(30),
-        deletion_policy: chatcaptain_operator::crd::DeletionPolicy::Delete,
+        deletion_policy: DeletionPolicy::Delete,
         deletion_timeout: Duration::from_mins(15),
     })
 }
 
 /// The service shows these versions; the number of `v1` is 1.1 and so on.
 pub fn shown(versions: Vec<Version>, live: Option<[Option<&str>; 2]>) -> Look {
-    use chatcaptain_operator::chatcaptain::{Deployed, Deployments};
-    let deployed = |number: Option<&str>| number.map(|number| Deployed { id: None, number: Some(number.into()) });
+    let deployed =
+        |number: Option<&str>| number.map(|number| Deployed { id: None, number: Some(number.into()) });
     Look::Shown {
         inventory: Arc::new(Inventory::new(versions, Instant::now())),
         deployments: live
@@ -186,7 +208,7 @@ pub fn blocked() -> Vec<Look> {
         let message = "The service tells nothing; see why.".to_owned();
         Look::Blocked(Obstacle { blocked, message, pause: None })
     };
-    chatcaptain_operator::plan::Blocked::ALL.map(look).into()
+    Blocked::ALL.map(look).into()
 }
 
 /// Every way in which a call can fail.

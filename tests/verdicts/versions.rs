@@ -21,21 +21,40 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
 use crate::states::{
-    NOW, Since, State, after_unreadable, ago, and_since, assert_all_seen, at, befores, blocked, failures, rules,
-    shown, variants, version,
+    NOW, State, ago, and_since, assert_all_seen, at, befores, blocked, failures, rules, shown, variants,
+    version,
 };
 
 variants!(step, STEPS, Step { Guard, Intend, Search, Create, Adopt, Delete, Release, Rest });
-variants!(rest, RESTS, Rest {
-    Ready, Suspended, Held, Blocked, Queued, Searching, Young, Lost, Ambiguous, AdoptMissing, Conflict, Deleting,
-    Gone,
-});
-variants!(release, RELEASES, Release {
-    Proven, NeverCreated, Retained, HandedOver, NotOurs, Forced, LeftLive, LeftBehind,
-});
-variants!(barrier, BLOCKED, Blocked {
-    CredentialsMissing, KeyRefused, PermissionDenied, ChatbotNotFound, Throttled, Unavailable,
-});
+variants!(
+    rest,
+    RESTS,
+    Rest {
+        Ready,
+        Suspended,
+        Held,
+        Blocked,
+        Queued,
+        Searching,
+        Young,
+        Lost,
+        Ambiguous,
+        AdoptMissing,
+        Conflict,
+        Deleting,
+        Gone,
+    }
+);
+variants!(
+    release,
+    RELEASES,
+    Release { Proven, NeverCreated, Retained, HandedOver, NotOurs, Forced, LeftLive, LeftBehind }
+);
+variants!(
+    barrier,
+    BLOCKED,
+    Blocked { CredentialsMissing, KeyRefused, PermissionDenied, ChatbotNotFound, Throttled, Unavailable }
+);
 
 const OURS: &str = "[chatcaptain.dev default/ns/support]";
 const FOREIGN: &str = "[chatcaptain.dev default/ns/other]";
@@ -48,7 +67,7 @@ pub fn states() -> Vec<State> {
     for before in befores(&newborn().metadata) {
         let mut object = newborn();
         object.status.as_mut().unwrap().common = before;
-        told.push(state("as it is".to_owned(), &object));
+        told.push(State::new("as it is".to_owned(), &object));
         for facts in scenes(&object) {
             let now = next(&facts.see());
             steps.insert(step(&now));
@@ -64,7 +83,7 @@ pub fn states() -> Vec<State> {
                 }
                 _ => {}
             }
-            told.extend(tellings(facts, now));
+            told.extend(tellings(&facts, now));
         }
     }
     assert_all_seen("a step", STEPS, &steps);
@@ -75,21 +94,20 @@ pub fn states() -> Vec<State> {
 }
 
 /// What is told of a scene, however its call ends; and then, if the object is suspended or cannot be read any more.
-fn tellings(facts: Facts, step: Step) -> Vec<State> {
+fn tellings(facts: &Facts, step: Step) -> Vec<State> {
     let mut told = Vec::new();
-    for outcome in outcomes(step, &facts) {
+    for outcome in outcomes(step, facts) {
         let mut object = (*facts.object).clone();
-        object.status = Some(tell(&facts, step, &outcome).status);
-        told.push(state(format!("{step:?}"), &object));
-        let unreadable = after_unreadable(&serde_json::to_value(&object).unwrap());
-        told.push(State { story: format!("{step:?}, then unreadable"), since: Since::Nothing, object: unreadable });
+        object.status = Some(tell(facts, step, &outcome).status);
+        told.push(State::new(format!("{step:?}"), &object));
+        told.extend(told.last().map(State::unreadable));
         if object.metadata.deletion_timestamp.is_none() {
             object.spec.suspend = Some(true);
             object.metadata.generation = object.metadata.generation.map(|generation| generation + 1);
             let suspended = Facts { object: Arc::new(object.clone()), look: Look::NotAsked, ..facts.clone() };
             let step = next(&suspended.see());
             object.status = Some(tell(&suspended, step, &Outcome::Nothing).status);
-            told.push(state(format!("{step:?}, then suspended"), &object));
+            told.push(State::new(format!("{step:?}, then suspended"), &object));
         }
     }
     told
@@ -124,10 +142,6 @@ fn outcomes(step: Step, facts: &Facts) -> Vec<Outcome> {
         }
         _ => vec![Outcome::Nothing],
     }
-}
-
-fn state(story: String, object: &ChatbotVersion) -> State {
-    State { story, since: Since::Nothing, object: serde_json::to_value(object).unwrap() }
 }
 
 fn newborn() -> ChatbotVersion {
