@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, thread};
 
 use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion};
 use kube::ResourceExt;
-use serde_json::Value;
+use serde_json::{Value, json};
 use simulator::{Environment, Settings};
 
 use crate::{
@@ -71,8 +71,12 @@ impl<'a> Git<'a> {
                 items.iter().filter(|item| item.wave == wave).cloned().collect()
             };
             let (applied, pruned) = (of_wave(&self.items), of_wave(&pruned));
-            applied.iter().for_each(|item| self.world.apply(&item.text));
-            pruned.iter().for_each(|item| self.world.delete(item.kind, &item.name));
+            for item in &applied {
+                self.world.apply(&item.text);
+            }
+            for item in &pruned {
+                self.world.delete(item.kind, &item.name);
+            }
             self.world.eventually(&format!("wave {wave} ends"), || self.end_of(&applied, &pruned))?;
         }
         Ok(())
@@ -170,4 +174,38 @@ fn a_rollout_that_fails_ends_the_sync_and_git_that_goes_back_ends_the_failure() 
         assert_eq!(world.live(Environment::Test).as_deref(), Some("good"));
         assert_eq!(world.live(Environment::Prod).as_deref(), Some("good"));
     }
+}
+
+/// What Argo CD sends of an object that an action has changed.
+fn merge_patch(from: &Value, to: &Value) -> Value {
+    let (Some(old), Some(new)) = (from.as_object(), to.as_object()) else {
+        return to.clone();
+    };
+    let gone = old.keys().filter(|key| !new.contains_key(*key)).map(|key| (key.clone(), Value::Null));
+    let changed = new.iter().filter(|(key, value)| old.get(*key) != Some(value));
+    let changed = changed.map(|(key, value)| (key.clone(), merge_patch(&from[key], value)));
+    gone.chain(changed).collect()
+}
+
+#[test]
+fn a_rollback_by_an_action_is_not_undone_by_self_heal() {
+    let world = World::new(Settings::default());
+    let commit = |name: &str| Git::empty(&world).version(0, "a").version(0, "b").runs(1, "test", name, &[]);
+    commit("a").sync(&Git::empty(&world)).unwrap();
+    let git = commit("b");
+    git.sync(&commit("a")).unwrap();
+    let act = |action: &str| {
+        let object = git.object(&git.items[2]);
+        let patch = merge_patch(&object, &judge::act(&object, action, &json!({}))).to_string();
+        world.kubectl(&["patch", "chatbotdeployment", "test", "--type=merge", "--patch", &patch], "");
+    };
+    act("rollback-to-previous");
+    world.told::<ChatbotDeployment>("test", "RolledBack");
+    assert_eq!(world.live(Environment::Test).as_deref(), Some("a"));
+    // self-heal applies what git holds again, and the sync says what is so
+    assert_eq!(git.sync(&git), Err("RolledBack".to_owned()));
+    assert_eq!(world.live(Environment::Test).as_deref(), Some("a"));
+    act("undo-rollback");
+    git.sync(&git).unwrap();
+    assert_eq!(world.live(Environment::Test).as_deref(), Some("b"));
 }
