@@ -1,89 +1,72 @@
 //! Every state of a `ChatbotDeployment`: a scene for each step and rest of the plan, and what is told of it.
 
-use std::{
-    collections::{BTreeSet, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashSet, sync::Arc};
 
 use chatcaptain_operator::{
     chatcaptain::Call as ServiceCall,
     crd::{ChatbotDeployment, ChatbotVersion, FINALIZER, annotation},
     plan::{
         Blocked, Look,
-        deployment::{Call, Drift, Facts, Leaving, Operation, Outcome, Rest, Step, Unresolved, next, tell},
+        deployment::{
+            Call, Drift, Facts, Leaving, Operation, Outcome, Rest, Retiring, Seen, Step, Target, Unresolved,
+            next, tell,
+        },
     },
 };
 use serde_json::{Value, json};
 
 use crate::states::{
-    NOW, State, ago, and_since, assert_all_seen, at, befores, blocked, failures, rules, shown, variants,
-    version,
+    Coverage, NOW, State, ago, and_since, at, befores, blocked, failures, rules, shown, variants, version,
 };
 
-variants!(step, STEPS, Step { Guard, Unguard, Intend, Call, Fail, Retire, Rest });
-variants!(
-    rest,
-    RESTS,
-    Rest {
-        Ready,
-        Suspended,
-        Held,
-        Invalid,
-        Conflict,
-        Blocked,
-        Unresolved,
-        Gated,
-        Progressing,
-        Failed,
-        RolledBack,
-        Tolerated,
-        Fought,
-        Deleting,
-        Gone,
-    }
-);
-variants!(
-    barrier,
-    BLOCKED,
-    Blocked { CredentialsMissing, KeyRefused, PermissionDenied, ChatbotNotFound, Throttled, Unavailable }
-);
-variants!(unknown, UNRESOLVED, Unresolved { Waiting, Mismatch, NotFound, Ambiguous, Command });
-variants!(operation, OPERATIONS, Operation { None, Fresh, Unsure, Called, Vain, Overdue });
-variants!(drift, DRIFTS, Drift { None, Enforce, Exhausted, Warn });
+variants!(Step: Guard Unguard Intend Call Fail Retire Rest);
+variants!(Rest: Ready Suspended Held Invalid Conflict Blocked Unresolved Gated Progressing Failed RolledBack Tolerated
+    Fought Deleting Gone);
+variants!(Unresolved: Waiting Mismatch NotFound Ambiguous Command);
+variants!(Target: Known Failed Unresolved);
+variants!(Operation: None Fresh Unsure Called Vain Overdue);
+variants!(Drift: None Enforce Exhausted Warn);
+variants!(Retiring: None Arriving Live Due Sent);
 
 /// Every state, and proof that there is a scene for each value of the plan's enums.
 pub fn states() -> Vec<State> {
     let mut told = Vec::new();
-    let mut seen = [const { BTreeSet::new() }; 6];
+    let mut seen = Coverage::default();
     for before in befores(&newborn().metadata) {
         let mut object = newborn();
         object.status.as_mut().unwrap().common = before;
         told.push(State::new("as it is".to_owned(), &object));
         for facts in scenes(&object) {
-            let what = facts.see();
-            let now = next(&what);
-            seen[0].insert(step(&now));
-            seen[1].insert(operation(&what.operation));
-            seen[2].insert(drift(&what.drift));
-            if let Step::Rest(how) = &now {
-                seen[3].insert(rest(how));
-                if let Rest::Blocked(why) = how {
-                    seen[4].insert(barrier(why));
-                }
-                if let Rest::Unresolved(why) = how {
-                    seen[5].insert(unknown(why));
-                }
-            }
-            told.extend(tellings(&facts, now));
+            let step = next(&facts.see());
+            note(&mut seen, &facts.see(), step);
+            told.extend(tellings(&facts, step));
         }
     }
-    assert_all_seen("a step", STEPS, &seen[0]);
-    assert_all_seen("an operation", OPERATIONS, &seen[1]);
-    assert_all_seen("drift", DRIFTS, &seen[2]);
-    assert_all_seen("a rest", RESTS, &seen[3]);
-    assert_all_seen("an obstacle", BLOCKED, &seen[4]);
-    assert_all_seen("an unknown version", UNRESOLVED, &seen[5]);
+    seen.assert_all::<Step>();
+    seen.assert_all::<Rest>();
+    seen.assert_all::<Unresolved>();
+    seen.assert_all::<Target>();
+    seen.assert_all::<Operation>();
+    seen.assert_all::<Drift>();
+    seen.assert_all::<Retiring>();
+    seen.assert_all::<Blocked>();
     and_since(told)
+}
+
+fn note(seen: &mut Coverage, what: &Seen, step: Step) {
+    seen.note(&what.target);
+    seen.note(&what.operation);
+    seen.note(&what.drift);
+    seen.note(&what.retiring);
+    seen.note(&step);
+    if let Step::Rest(rest) = step {
+        seen.note(&rest);
+        match rest {
+            Rest::Blocked(why) => seen.note(&why),
+            Rest::Unresolved(why) => seen.note(&why),
+            _ => {}
+        }
+    }
 }
 
 /// What is told of a scene, however its call ends; and then, if the object is suspended or cannot be read any more.

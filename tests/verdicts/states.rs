@@ -1,6 +1,7 @@
 //! One state of an object, and how it comes about from a status that the plan tells.
 
 use std::{
+    any::type_name,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
@@ -22,17 +23,47 @@ use serde_json::{Value, json};
 /// The time of every scene.
 pub const NOW: i64 = 1_000_000;
 
+/// An enum of the plan, whose every variant must be seen in a scene.
+pub trait Variants {
+    /// Their names.
+    const ALL: &[&str];
+    /// The name of this one.
+    fn name(&self) -> &'static str;
+}
+
 /// Names the variants of an enum, and no longer compiles once there is another.
 macro_rules! variants {
-    ($name:ident, $all:ident, $enum:ident { $($variant:ident),+ $(,)? }) => {
-        const $all: &[&str] = &[$(stringify!($variant)),+];
+    ($enum:ident: $($variant:ident)+) => {
+        impl crate::states::Variants for $enum {
+            const ALL: &[&str] = &[$(stringify!($variant)),+];
 
-        fn $name(value: &$enum) -> &'static str {
-            match value { $($enum::$variant { .. } => stringify!($variant),)+ }
+            fn name(&self) -> &'static str {
+                match self { $($enum::$variant { .. } => stringify!($variant),)+ }
+            }
         }
     };
 }
 pub(crate) use variants;
+
+variants!(Blocked: CredentialsMissing KeyRefused PermissionDenied ChatbotNotFound Throttled Unavailable);
+
+/// The variants that were seen.
+#[derive(Default)]
+pub struct Coverage(BTreeSet<(&'static str, &'static str)>);
+
+impl Coverage {
+    /// A scene shows this one.
+    pub fn note<T: Variants>(&mut self, value: &T) {
+        self.0.insert((type_name::<T>(), value.name()));
+    }
+
+    /// Fails with the variants for which there is no scene.
+    pub fn assert_all<T: Variants>(&self) {
+        let seen = |name: &&&str| self.0.contains(&(type_name::<T>(), **name));
+        let missing: Vec<_> = T::ALL.iter().filter(|name| !seen(name)).collect();
+        assert!(missing.is_empty(), "there is no scene for {} {missing:?}", type_name::<T>());
+    }
+}
 
 /// One way for an object to be.
 #[derive(Clone)]
@@ -149,12 +180,6 @@ pub fn befores(meta: &ObjectMeta) -> Vec<CommonStatus> {
         befores.push(say(&newborn, meta, &Words::new(reason, ""), None, at(NOW)));
     }
     befores
-}
-
-/// Fails with the variants for which there is no scene.
-pub fn assert_all_seen(what: &str, all: &[&'static str], seen: &BTreeSet<&'static str>) {
-    let missing: Vec<_> = all.iter().filter(|name| !seen.contains(*name)).collect();
-    assert!(missing.is_empty(), "there is no scene for {what} {missing:?}");
 }
 
 pub fn at(seconds: i64) -> Timestamp {

@@ -1,7 +1,7 @@
 //! Every state of a `ChatbotVersion`: a scene for each step, rest and release of the plan, and what is told of it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -14,47 +14,22 @@ use chatcaptain_operator::{
     },
     plan::{
         Blocked, Look,
-        version::{Facts, Outcome, Release, Rest, Step, next, tell},
+        version::{Facts, Liveness, Outcome, Record, Release, Rest, Seen, Sight, Step, next, tell},
     },
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
 use crate::states::{
-    NOW, State, ago, and_since, assert_all_seen, at, befores, blocked, failures, rules, shown, variants,
-    version,
+    Coverage, NOW, State, ago, and_since, at, befores, blocked, failures, rules, shown, variants, version,
 };
 
-variants!(step, STEPS, Step { Guard, Intend, Search, Create, Adopt, Delete, Release, Rest });
-variants!(
-    rest,
-    RESTS,
-    Rest {
-        Ready,
-        Suspended,
-        Held,
-        Blocked,
-        Queued,
-        Searching,
-        Young,
-        Lost,
-        Ambiguous,
-        AdoptMissing,
-        Conflict,
-        Deleting,
-        Gone,
-    }
-);
-variants!(
-    release,
-    RELEASES,
-    Release { Proven, NeverCreated, Retained, HandedOver, NotOurs, Forced, LeftLive, LeftBehind }
-);
-variants!(
-    barrier,
-    BLOCKED,
-    Blocked { CredentialsMissing, KeyRefused, PermissionDenied, ChatbotNotFound, Throttled, Unavailable }
-);
+variants!(Step: Guard Intend Search Create Adopt Delete Release Rest);
+variants!(Rest: Ready Suspended Held Blocked Queued Searching Young Lost Ambiguous AdoptMissing Conflict Deleting Gone);
+variants!(Release: Proven NeverCreated Retained HandedOver NotOurs Forced LeftLive LeftBehind);
+variants!(Record: Nothing Fresh Open Searching Searched Known);
+variants!(Sight: NotAsked Blocked Present Young Absent Nobody One Many Unclear AdoptMissing AdoptForeign);
+variants!(Liveness: Idle Offered Taken Alone Unknowable);
 
 const OURS: &str = "[chatcaptain.dev default/ns/support]";
 const FOREIGN: &str = "[chatcaptain.dev default/ns/other]";
@@ -62,35 +37,42 @@ const FOREIGN: &str = "[chatcaptain.dev default/ns/other]";
 /// Every state, and proof that there is a scene for each value of the plan's enums.
 pub fn states() -> Vec<State> {
     let mut told = Vec::new();
-    let (mut steps, mut rests, mut releases, mut barriers) =
-        (BTreeSet::new(), BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    let mut seen = Coverage::default();
     for before in befores(&newborn().metadata) {
         let mut object = newborn();
         object.status.as_mut().unwrap().common = before;
         told.push(State::new("as it is".to_owned(), &object));
         for facts in scenes(&object) {
-            let now = next(&facts.see());
-            steps.insert(step(&now));
-            match &now {
-                Step::Rest(how) => {
-                    rests.insert(rest(how));
-                    if let Rest::Blocked(why) = how {
-                        barriers.insert(barrier(why));
-                    }
-                }
-                Step::Release(why) => {
-                    releases.insert(release(why));
-                }
-                _ => {}
-            }
-            told.extend(tellings(&facts, now));
+            let step = next(&facts.see());
+            note(&mut seen, &facts.see(), step);
+            told.extend(tellings(&facts, step));
         }
     }
-    assert_all_seen("a step", STEPS, &steps);
-    assert_all_seen("a rest", RESTS, &rests);
-    assert_all_seen("a release", RELEASES, &releases);
-    assert_all_seen("an obstacle", BLOCKED, &barriers);
+    seen.assert_all::<Step>();
+    seen.assert_all::<Rest>();
+    seen.assert_all::<Release>();
+    seen.assert_all::<Record>();
+    seen.assert_all::<Sight>();
+    seen.assert_all::<Liveness>();
+    seen.assert_all::<Blocked>();
     and_since(told)
+}
+
+fn note(seen: &mut Coverage, what: &Seen, step: Step) {
+    seen.note(&what.record);
+    seen.note(&what.sight);
+    seen.note(&step);
+    if let Some(deletion) = &what.deleting {
+        seen.note(&deletion.live);
+    }
+    match step {
+        Step::Rest(rest) => seen.note(&rest),
+        Step::Release(why) => seen.note(&why),
+        _ => {}
+    }
+    if let Step::Rest(Rest::Blocked(why)) = step {
+        seen.note(&why);
+    }
 }
 
 /// What is told of a scene, however its call ends; and then, if the object is suspended or cannot be read any more.
