@@ -15,6 +15,7 @@ demo: ## show the main job on a real control plane; KEEP=1 leaves it running
 control-plane:
 	@cargo run --quiet --locked --package control-plane -- get >/dev/null
 
+# one quick question: it is built to answer it
 judge: control-plane
 	@cargo test --quiet --locked --test verdicts what_can_be_done_is_offered >/dev/null
 

@@ -41,8 +41,10 @@ var meanings = map[string]string{
 	status.FailedStatus.String():      failed,
 }
 
-// tools that look at one object in a cluster.
-var tools = map[string]func(*cluster, *unstructured.Unstructured, time.Duration) (verdict, error){
+// tool looks at one object in a cluster, and waits for so long.
+type tool func(*cluster, *unstructured.Unstructured, time.Duration) (verdict, error)
+
+var tools = map[string]tool{
 	"kstatus":      kstatus,
 	"kubectl wait": kubectlWait,
 	"Helm":         helmWait,
@@ -64,7 +66,7 @@ func verdicts(asked *request) (any, error) {
 		waiting.Go(func() {
 			said[i] = map[string]verdict{"Argo CD": byArgoCD[i]}
 			for name, ask := range tools {
-				answer, err := ask(cluster, object, asked.patience())
+				answer, err := patiently(ask, cluster, object, asked.patience())
 				if err != nil {
 					errs[i] = fmt.Errorf("%s, object %d: %w", name, i, err)
 				}
@@ -74,6 +76,17 @@ func verdicts(asked *request) (any, error) {
 	}
 	waiting.Wait()
 	return said, errors.Join(errs...)
+}
+
+// patiently asks again with more time where a busy machine left a tool without any status.
+func patiently(ask tool, c *cluster, object *unstructured.Unstructured, patience time.Duration) (verdict, error) {
+	for {
+		answer, err := ask(c, object, patience)
+		if err == nil || patience > time.Minute {
+			return answer, err
+		}
+		patience *= 4
+	}
 }
 
 func kstatus(_ *cluster, object *unstructured.Unstructured, _ time.Duration) (verdict, error) {
