@@ -130,7 +130,7 @@ fn a_version_that_runs_is_pruned_in_an_early_wave() {
 }
 
 #[test]
-fn an_app_of_apps_with_gates_ends_in_whatever_order_its_apps_come() {
+fn an_app_of_apps_with_gates_ends() {
     let world = World::new(Settings { rollout_ms: 500, ..Settings::default() });
     let apps = |name: &str| {
         let prod = Git::empty(&world).runs(0, "prod", name, &[AFTER_TEST]);
