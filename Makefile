@@ -1,8 +1,8 @@
-# Needs make, bash, cargo and curl; and go, where neither a control plane nor its archive is at hand.
+# Needs make, bash, cargo and curl; and go, for tests and where neither a control plane nor its archive is at hand.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test mutants bench lint crds drift install control-plane
+.PHONY: help demo test mutants bench lint crds drift install control-plane judge
 export KEEP PROFILE
 
 help: ## list the targets
@@ -11,11 +11,15 @@ help: ## list the targets
 demo: ## show the main job on a real control plane; KEEP=1 leaves it running
 	@bash tests/demo.sh
 
-# tests would get it as well; this way whoever waits minutes is told why
+# tests would get them as well; this way whoever waits minutes is told why
 control-plane:
 	@cargo run --quiet --locked --package control-plane -- get >/dev/null
 
-test: control-plane ## run all tests, on a real control plane
+# one quick question: it is built to answer it
+judge: control-plane
+	@cargo test --quiet --locked --test verdicts what_can_be_done_is_offered >/dev/null
+
+test: judge ## run all tests, on a real control plane
 	cargo test --locked --workspace
 
 mutants: ## break the plan in ten ways and show that the walk notices each

@@ -29,8 +29,8 @@ use super::{
     publish::MANAGER,
 };
 use crate::{
-    crd::{ChatbotDeployment, ChatbotVersion, Reason, conditions},
-    plan::whole,
+    crd::{ChatbotDeployment, ChatbotVersion},
+    plan::{status::unreadable, whole},
 };
 
 /// Which objects are looked at.
@@ -154,23 +154,14 @@ async fn one<K: Kind>(
 /// Says on the object itself that it cannot be read; the others go on.
 async fn report_unreadable<K: Kind>(object: &Guarded<K>, error: &str, context: &Context) {
     let meta = object.meta();
-    let message = format!(
-        "The object cannot be read: {error}. Correct it, or upgrade the CRDs and the operator together."
-    );
-    let conditions =
-        conditions(&[], Reason::InvalidSpec, &message, None, meta.generation, &whole(Context::now()));
-    let patch = json!({
-        "apiVersion": K::api_version(&()),
-        "kind": K::kind(&()),
-        "metadata": {"name": meta.name, "resourceVersion": meta.resource_version},
-        "status": {"observedGeneration": meta.generation, "conditions": conditions},
-    });
+    let status = unreadable(meta, error, whole(Context::now()).0);
+    let patch = json!({"metadata": {"resourceVersion": meta.resource_version}, "status": status});
     let api: Api<PartialObjectMeta<K>> =
         Api::namespaced(context.client.clone(), meta.namespace.as_deref().unwrap_or_default());
     let name = meta.name.as_deref().unwrap_or_default();
-    // a manager of its own: applied by the first, this would take away the ids that it has recorded
-    let params = PatchParams::apply(&format!("{MANAGER}-unreadable")).force();
-    if let Err(error) = api.patch_status(name, &params, &Patch::Apply(&patch)).await {
+    // no apply: that would leave other conditions beside these, and take away the ids that are recorded
+    let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+    if let Err(error) = api.patch_status(name, &params, &Patch::Merge(&patch)).await {
         tracing::debug!(%error, "not written");
     }
 }

@@ -123,6 +123,8 @@ reasons! {
     VersionLost = Stalled,
     /// More than one version could be meant; a human must say which.
     AmbiguousVersion = Stalled,
+    /// The deployment named by promoteAfter does not go to this version, and progressDeadline is over.
+    PromotionBlocked = Stalled,
     /// Another, older object has the same claim.
     Conflict = Stalled,
     /// The ChatbotVersion belongs to another chatbot.

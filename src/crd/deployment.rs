@@ -220,6 +220,9 @@ pub struct Target {
     pub version_number: Option<String>,
     /// Who says so.
     pub cause: Cause,
+    /// Since when it is the target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
     /// When it was first seen running since it is the target; a later departure is drift.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reached_at: Option<Time>,

@@ -58,6 +58,20 @@ pub fn say(
     }
 }
 
+/// What is said of an object that cannot be read: its conditions and no more, whatever else its status holds.
+#[must_use]
+pub fn unreadable(meta: &ObjectMeta, error: &str, now: Timestamp) -> CommonStatus {
+    let reason = if meta.deletion_timestamp.is_some() { Reason::Deleting } else { Reason::InvalidSpec };
+    let message = format!(
+        "The object cannot be read: {error}. Correct it, or upgrade the CRDs and the operator together."
+    );
+    CommonStatus {
+        observed_generation: meta.generation,
+        conditions: conditions(&[], reason, &message, None, meta.generation, &Time(now)),
+        ..CommonStatus::default()
+    }
+}
+
 /// The verdict as it was, for this generation: while an object is suspended, backing off, or at rest with
 /// the service out of reach, nothing new is known of it.
 #[must_use]

@@ -14,10 +14,15 @@ mod drift;
 mod environments;
 mod going_back;
 mod harness;
+#[allow(dead_code, reason = "only health is asked for here")]
+#[path = "../verdicts/judge.rs"]
+mod judge;
 mod kills;
 mod rebuild;
 mod replicas;
 mod rest;
 mod rights;
+mod samples;
 mod secrecy;
 mod waking;
+mod waves;

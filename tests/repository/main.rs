@@ -4,32 +4,16 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod argocd;
 mod crds;
+mod generated;
 mod layers;
 mod readme;
 mod role;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn read(path: impl AsRef<Path>) -> String {
-    let path = root().join(path);
-    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
-
-/// Holds a generated file equal to what the code generates, or rewrites it with `BLESS=1`.
-fn hold(path: &str, generated: &str) {
-    if std::env::var_os("BLESS").is_some() {
-        std::fs::write(root().join(path), generated).unwrap();
-    }
-    assert!(
-        read(path) == generated,
-        "{path} is not what the code generates; run: BLESS=1 cargo test --test repository"
-    );
-}
+use generated::{hold, read, root};
 
 /// Every Rust file below `folder`.
 fn rust_files(folder: &str) -> Vec<PathBuf> {

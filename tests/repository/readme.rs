@@ -11,11 +11,10 @@ use chatcaptain_operator::{
 use clap::CommandFactory;
 use serde_json::Value;
 
-use crate::{hold, read};
+use crate::generated::{hold_section, table};
 
 #[test]
 fn the_tables_are_what_the_code_says() {
-    let mut text = read("README.md");
     let tables = [
         ("fields", fields()),
         ("conditions", conditions()),
@@ -26,22 +25,8 @@ fn the_tables_are_what_the_code_says() {
         ("flags", flags()),
     ];
     for (name, table) in tables {
-        let (start, end) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->"));
-        let from =
-            text.find(&start).unwrap_or_else(|| panic!("README.md has no table of {name}")) + start.len();
-        let to = from + text[from..].find(&end).unwrap_or_else(|| panic!("the table of {name} does not end"));
-        text.replace_range(from..to, &table);
+        hold_section(name, &table);
     }
-    hold("README.md", &text);
-}
-
-fn table<const N: usize>(head: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
-    let mut text = format!("| {} |\n|{}\n", head.join(" | "), "---|".repeat(N));
-    for row in rows {
-        let cells: Vec<String> = row.iter().map(|cell| cell.replace('|', "\\|").replace('\n', " ")).collect();
-        writeln!(text, "| {} |", cells.join(" | ")).unwrap();
-    }
-    text
 }
 
 fn fields() -> String {

@@ -9,13 +9,13 @@ use std::{
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{Call, Deletion, Drift, Live, Operation, Retiring, Seen, Target, Unresolved};
+use super::{Call, Deletion, Drift, Gate, Live, Operation, Retiring, Seen, Target, Unresolved};
 use crate::{
     chatcaptain::{Inventory, Version},
     crd::{
         self, Cause, ChatbotDeployment, ChatbotDeploymentStatus, ChatbotVersion, DriftPolicy, FINALIZER,
-        OnFailure, OperationResult, RollbackMethod, RunningOperation, VersionSource, annotation,
-        parse_duration,
+        OnFailure, OperationResult, PromoteAfter, RollbackMethod, RunningOperation, VersionSource,
+        annotation, parse_duration,
     },
     plan::{Look, Rules, annotated, elapsed, requested, status::is_held},
 };
@@ -107,7 +107,7 @@ impl Facts {
             live,
             operation: id.map_or(Operation::None, |id| self.operation(id)),
             back: id.is_some_and(|id| self.is_back(id)),
-            gate: id.is_none_or(|id| self.gate_is_open(id)),
+            gate: id.map_or(Gate::Open, |id| self.gate(id)),
             drift: if live == Live::Wanted {
                 Drift::None
             } else {
@@ -405,23 +405,32 @@ impl Facts {
             && self.status().history.iter().any(|entry| entry.version_id == wanted)
     }
 
-    fn gate_is_open(&self, wanted: &str) -> bool {
+    fn gate(&self, wanted: &str) -> Gate {
         let Some(after) = &self.object.spec.promote_after else {
-            return true;
+            return Gate::Open;
         };
-        let Some(status) = self.gate.as_ref().and_then(|gate| gate.status.as_ref()) else {
-            return false;
-        };
-        let soak = after.soak.as_deref().and_then(|text| parse_duration(text).ok()).unwrap_or_default();
-        let ready = status.common.conditions.iter().find(|c| c.type_ == "Ready" && c.status == "True");
-        let active = status.active.as_ref().filter(|active| active.version_id == wanted);
-        match (ready, active) {
-            (Some(ready), Some(active)) => {
-                elapsed(&ready.last_transition_time, self.now) >= soak
-                    && elapsed(&active.since, self.now) >= soak
-            }
-            _ => false,
+        let first = self.gate.as_ref().and_then(|gate| gate.status.as_ref());
+        let since = self.status().target.as_ref().filter(|target| target.version_id == wanted);
+        let since = since.and_then(|target| target.since.as_ref());
+        if first.is_some_and(|first| self.has_soaked(first, after, wanted)) {
+            Gate::Open
+        } else if first.is_none_or(|first| !goes_to(first, wanted))
+            && since.is_some_and(|since| elapsed(since, self.now) > self.deadline())
+        {
+            Gate::Shut
+        } else {
+            Gate::Closed
         }
+    }
+
+    /// The deployment that comes first has been Ready on the same version for long enough.
+    fn has_soaked(&self, first: &ChatbotDeploymentStatus, after: &PromoteAfter, wanted: &str) -> bool {
+        let soak = after.soak.as_deref().and_then(|text| parse_duration(text).ok()).unwrap_or_default();
+        let ready = first.common.conditions.iter().find(|c| c.type_ == "Ready" && c.status == "True");
+        let active = first.active.as_ref().filter(|active| active.version_id == wanted);
+        ready.zip(active).is_some_and(|(ready, active)| {
+            elapsed(&ready.last_transition_time, self.now) >= soak && elapsed(&active.since, self.now) >= soak
+        })
     }
 
     fn drift(&self, wanted: &str) -> Drift {
@@ -536,4 +545,10 @@ impl Facts {
     pub fn interval(&self) -> Duration {
         self.rules.interval(self.object.spec.interval.as_deref())
     }
+}
+
+/// Whether a deployment runs a version or is on its way there.
+pub(super) fn goes_to(status: &ChatbotDeploymentStatus, id: &str) -> bool {
+    let stalled = status.common.conditions.iter().any(|c| c.type_ == "Stalled" && c.status == "True");
+    !stalled && status.target.as_ref().is_some_and(|target| target.version_id == id)
 }

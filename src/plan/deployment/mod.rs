@@ -35,8 +35,8 @@ pub struct Seen {
     pub operation: Operation,
     /// The version ran here before, and going back is by rollback.
     pub back: bool,
-    /// The gate is open.
-    pub gate: bool,
+    /// Whether another deployment comes first.
+    pub gate: Gate,
     /// Somebody moved the environment by hand.
     pub drift: Drift,
     /// Versions to delete once they are free.
@@ -102,6 +102,17 @@ pub enum Call {
     Deploy,
     /// Roll back.
     Rollback,
+}
+
+/// Whether another deployment comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Gate {
+    /// It has run the version for long enough, or there is no gate.
+    Open,
+    /// It may come to that.
+    Closed,
+    /// It does not go there: nothing will happen by itself.
+    Shut,
 }
 
 /// What is known of changes by hand.
@@ -179,6 +190,8 @@ pub enum Rest {
     Unresolved(Unresolved),
     /// The gate is closed.
     Gated,
+    /// The gate is shut.
+    Shut,
     /// A call was made and may still show.
     Progressing(Call),
     /// The wanted version did not become live.
@@ -249,7 +262,8 @@ fn next_of_change(seen: &Seen) -> Step {
         (Operation::None, Drift::Warn) => Step::Rest(Rest::Tolerated),
         (Operation::None, Drift::Exhausted) => Step::Rest(Rest::Fought),
         (Operation::None, Drift::Enforce) => Step::Intend(Call::Deploy),
-        (Operation::None, Drift::None) if !seen.gate => Step::Rest(Rest::Gated),
+        (Operation::None, Drift::None) if seen.gate == Gate::Closed => Step::Rest(Rest::Gated),
+        (Operation::None, Drift::None) if seen.gate == Gate::Shut => Step::Rest(Rest::Shut),
         (Operation::None, Drift::None) if seen.back => Step::Intend(Call::Rollback),
         (Operation::None, Drift::None) => Step::Intend(Call::Deploy),
     }

@@ -122,14 +122,15 @@ impl Facts {
                 version_id: wanted.id.clone(),
             });
         }
-        let reached_at =
-            status.target.take().filter(|old| old.version_id == wanted.id).and_then(|old| old.reached_at);
+        let old = status.target.take().filter(|old| old.version_id == wanted.id);
+        let since = old.as_ref().and_then(|old| old.since.clone()).or_else(|| Some(whole(self.now)));
+        let reached_at = old.and_then(|old| old.reached_at);
         // a call for another version is forgotten when it can make no difference any more
         let under_way = !self.is_observable() || self.is_outrun(&wanted.id);
         status.operation =
             status.operation.take().filter(|operation| operation.version_id == wanted.id || under_way);
         let Wanted { id, number, cause } = wanted;
-        status.target = Some(Target { version_id: id, version_number: number, cause, reached_at });
+        status.target = Some(Target { version_id: id, version_number: number, cause, since, reached_at });
     }
 
     fn drifted(&self, status: &ChatbotDeploymentStatus) -> Option<(&'static str, Reason, String)> {
@@ -344,7 +345,8 @@ fn resting(facts: &Facts, rest: Rest) -> Told<ChatbotDeploymentStatus> {
         Rest::Fought => Told::new(facts.saying(&fought(facts)), facts.at_rest()),
         Rest::Failed => Told::new(facts.saying(&overdue(facts)), facts.at_rest()),
         Rest::Unresolved(why) => Told::new(facts.saying(&unresolved(facts, why)), facts.at_rest()),
-        Rest::Gated => Told::new(facts.saying(&gated(facts)), GATE),
+        Rest::Gated => Told::new(facts.saying(&gated(facts, Reason::WaitingForPromotion)), GATE),
+        Rest::Shut => Told::new(facts.saying(&gated(facts, Reason::PromotionBlocked)), facts.at_rest()),
         Rest::Deleting => {
             let words = Words::new(
                 Reason::Deleting,

@@ -1,6 +1,6 @@
 //! What a `ChatbotDeployment` says of itself: what is so, and the next step.
 
-use super::{Call, Facts, Unresolved, Wanted};
+use super::{Call, Facts, Unresolved, Wanted, facts::goes_to};
 use crate::{
     crd::{Cause, Reason, annotation},
     plan::status::Words,
@@ -104,20 +104,30 @@ pub(super) fn conflict(facts: &Facts) -> Words {
     Words::new(Reason::Conflict, message)
 }
 
-pub(super) fn gated(facts: &Facts) -> Words {
+/// Another deployment comes first.
+pub(super) fn gated(facts: &Facts, reason: Reason) -> Words {
     let after = facts.object.spec.promote_after.as_ref();
-    let gate = after.map_or("", |after| after.deployment_ref.name.as_str());
-    let message = match &facts.gate {
+    let name = after.map_or("", |after| after.deployment_ref.name.as_str());
+    let target = facts.target_name();
+    let first = facts.gate.as_ref().map(|gate| gate.status.as_ref());
+    let wanted = facts.wanted().ok();
+    let goes = |id: &str| first.flatten().is_some_and(|first| goes_to(first, id));
+    let message = match first {
         None => format!(
-            "ChatbotDeployment {gate}, which spec.promoteAfter waits for, does not exist; create it or correct \
+            "ChatbotDeployment {name}, which spec.promoteAfter waits for, does not exist; create it or correct \
              the name."
         ),
+        Some(_) if wanted.is_some_and(|wanted| goes(&wanted.id)) => format!(
+            "Waiting until ChatbotDeployment {name} is Ready on {target} for as long as spec.promoteAfter.soak \
+             asks."
+        ),
         Some(_) => format!(
-            "Waiting until ChatbotDeployment {gate} is Ready on {} for as long as spec.promoteAfter.soak asks.",
-            facts.target_name()
+            "ChatbotDeployment {name}, which spec.promoteAfter waits for, does not go to {target}, or is \
+             stalled; see what it says, and have git give it this version first, in the same or an earlier \
+             sync wave."
         ),
     };
-    Words::new(Reason::WaitingForPromotion, message)
+    Words::new(reason, message)
 }
 
 pub(super) fn unresolved(facts: &Facts, why: Unresolved) -> Words {

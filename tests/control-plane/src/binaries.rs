@@ -80,7 +80,7 @@ pub(crate) struct Search {
 }
 
 impl Search {
-    fn from_env() -> Self {
+    pub(crate) fn from_env() -> Self {
         let var = |name| env::var_os(name).filter(|value| !value.is_empty());
         // whoever uses the programs may do so from another directory
         let path = |name| std::path::absolute(var(name)?).ok();
@@ -154,7 +154,7 @@ impl Search {
 }
 
 /// Two processes must not fill the cache at once. The lock ends with the process that holds it.
-fn lock(cache: &Path) -> Result<File, Error> {
+pub(crate) fn lock(cache: &Path) -> Result<File, Error> {
     let what = format!("cannot lock the cache {}", cache.display());
     fs::create_dir_all(cache).context(&what)?;
     let file = File::create(cache.join(".lock")).context(&what)?;

@@ -1,14 +1,18 @@
-//! A build with Go from published modules: works wherever the Go module proxy can be reached.
+//! Builds with Go from published modules: they work wherever the Go module proxy can be reached.
+//!
+//! The control plane is built this way where there is no archive of it, and so is whatever other Go program a test
+//! needs. What is built stays in the cache.
 
 use std::{
     fs,
-    path::Path,
+    hash::{DefaultHasher, Hash, Hasher},
+    path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
 };
 
 use crate::{
-    binaries::{Binaries, install, workspace},
+    binaries::{Binaries, Search, install, lock, workspace},
     command::{log_tail, output, poll, progress},
     error::{Context, Error},
     guard::Guard,
@@ -50,11 +54,48 @@ pub(crate) fn get(cache: &Path, go: &Path) -> Result<Binaries, Error> {
     fs::write(temp.join("go.sum"), include_str!("../go/go.sum")).context(&what)?;
     fs::create_dir(temp.join("bin")).context(&what)?;
     let started = Instant::now();
-    for (name, package) in PROGRAMS {
-        build(&mut guard, &temp, go, (name, package), started)?;
+    for program in PROGRAMS {
+        build(&mut guard, &temp, go, program, "6 min", started)?;
     }
     progress(format_args!("built in {}", minutes(started.elapsed())));
     install(&temp.join("bin"), &cache.join(DIR))
+}
+
+/// A program that is built once from its source files, `go.mod` and `go.sum` among them; `takes` says how long that
+/// takes when nothing of it is there yet.
+///
+/// It is kept beside the control plane, named by a hash of the files: whoever changes one gets another program.
+///
+/// # Errors
+///
+/// When there is no directory to keep it in, no Go, or the build fails.
+pub fn go_program(name: &str, files: &[(&str, &str)], takes: &str) -> Result<PathBuf, Error> {
+    let Search { cache: Some(cache), go, .. } = Search::from_env() else {
+        return Err(Error::new(format!("no directory for the {name}: set HOME or CONTROL_PLANE_CACHE")));
+    };
+    let mut hasher = DefaultHasher::new();
+    files.hash(&mut hasher);
+    let dir = format!("{name}-{:016x}", hasher.finish());
+    let program = cache.join(&dir).join(name);
+    if program.exists() {
+        return Ok(program);
+    }
+    let _lock = lock(&cache)?;
+    // whoever held the lock may have built it
+    if !program.exists() {
+        let needs = format_args!("the {name} is built with Go {NEEDS} on PATH");
+        let version = output(Command::new(&go).arg("version")).context(needs)?;
+        progress(format_args!("building the {name} with {}: about {takes}, only this once", version.trim()));
+        let temp = workspace(&cache, &dir)?;
+        let mut guard = Guard::new(Some(temp.clone()))?;
+        let what = format!("cannot write to {}", temp.display());
+        for (file, text) in files {
+            fs::write(temp.join(file), text).context(&what)?;
+        }
+        build(&mut guard, &temp, &go, (name, "."), takes, Instant::now())?;
+        fs::rename(temp.join("bin"), cache.join(&dir)).context(&what)?;
+    }
+    Ok(program)
 }
 
 fn build(
@@ -62,6 +103,7 @@ fn build(
     temp: &Path,
     go: &Path,
     (name, package): (&str, &str),
+    takes: &str,
     started: Instant,
 ) -> Result<(), Error> {
     let log = temp.join("log");
@@ -83,7 +125,7 @@ fn build(
             break status;
         }
         let so_far = minutes(started.elapsed());
-        progress(format_args!("still building {name}, {so_far} so far, about 6 min in all"));
+        progress(format_args!("still building {name}, {so_far} so far, about {takes} in all"));
     };
     if !status.success() {
         let why = log_tail(&log);

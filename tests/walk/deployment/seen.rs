@@ -5,7 +5,8 @@ use chatcaptain_operator::{
     plan::{
         Blocked,
         deployment::{
-            Call, Deletion, Drift, Live, Operation, Rest, Retiring, Seen, Step, Target, Unresolved, next,
+            Call, Deletion, Drift, Gate, Live, Operation, Rest, Retiring, Seen, Step, Target, Unresolved,
+            next,
         },
     },
 };
@@ -68,7 +69,7 @@ fn every_flag(
     let mut count = 0;
     for drift in DRIFTS {
         for retiring in RETIRINGS {
-            for flags in 0..=u8::MAX {
+            for flags in 0..3 << 7 {
                 let flag = |bit: u8| flags & (1 << bit) != 0;
                 let seen = Seen {
                     valid: flag(0),
@@ -77,8 +78,8 @@ fn every_flag(
                     conflict: flag(3),
                     held: flag(4),
                     back: flag(5),
-                    gate: flag(6),
-                    live: if flag(7) { Live::Wanted } else { Live::Other },
+                    live: if flag(6) { Live::Wanted } else { Live::Other },
+                    gate: [Gate::Open, Gate::Closed, Gate::Shut][flags >> 7],
                     deleting,
                     blocked,
                     target,
@@ -169,7 +170,7 @@ fn holds_of_intent(seen: &Seen, call: Call) -> Result<(), Broken> {
     match (seen.operation, seen.drift) {
         // nothing is under way: this is a decision
         (Operation::None, Drift::None) => {
-            law!(seen.gate, "the gate is closed");
+            law!(seen.gate == Gate::Open, "the gate is closed");
             law!((call == Call::Rollback) == seen.back, "not by the way that leads there");
         }
         (Operation::None, Drift::Enforce) => law!(call == Call::Deploy, "drift is reversed by a deploy"),

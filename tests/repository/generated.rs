@@ -1,0 +1,40 @@
+//! Files and sections that are generated: held equal to what the code generates, or rewritten with `BLESS=1`.
+
+use std::{fmt::Write, path::Path};
+
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+pub fn read(path: impl AsRef<Path>) -> String {
+    let path = root().join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Holds a generated file.
+pub fn hold(path: &str, generated: &str) {
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(root().join(path), generated).unwrap();
+    }
+    assert!(read(path) == generated, "{path} is not what the code generates; run this test with BLESS=1");
+}
+
+/// Holds the part of the README between the markers of this name.
+pub fn hold_section(name: &str, generated: &str) {
+    let mut text = read("README.md");
+    let (start, end) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->"));
+    let from = text.find(&start).unwrap_or_else(|| panic!("README.md has no table of {name}")) + start.len();
+    let to = from + text[from..].find(&end).unwrap_or_else(|| panic!("the table of {name} does not end"));
+    text.replace_range(from..to, generated);
+    hold("README.md", &text);
+}
+
+/// A table in Markdown.
+pub fn table<const N: usize>(head: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+    let mut text = format!("| {} |\n|{}\n", head.join(" | "), "---|".repeat(N));
+    for row in rows {
+        let cells: Vec<String> = row.iter().map(|cell| cell.replace('|', "\\|").replace('\n', " ")).collect();
+        writeln!(text, "| {} |", cells.join(" | ")).unwrap();
+    }
+    text
+}

@@ -1,0 +1,88 @@
+//! Asks the tools that users put in front of the operator, by the tools' own code: the Go program in `judge/`, which
+//! is built once. It must not judge anything itself.
+
+use std::{
+    collections::BTreeMap,
+    io::Write,
+    path::PathBuf,
+    process::{Command, Stdio},
+    sync::OnceLock,
+};
+
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+/// What one tool says of an object.
+#[derive(Deserialize, Clone, Debug)]
+pub struct Said {
+    /// In its own words.
+    pub says: String,
+    /// `done`, `going on` or `failed`.
+    pub means: String,
+}
+
+/// The program. If it must be built first, whoever waits is told so.
+fn program() -> &'static PathBuf {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let files = [
+            ("go.mod", include_str!("judge/go.mod")),
+            ("go.sum", include_str!("judge/go.sum")),
+            ("main.go", include_str!("judge/main.go")),
+            ("cluster.go", include_str!("judge/cluster.go")),
+            ("verdicts.go", include_str!("judge/verdicts.go")),
+            ("argocd.go", include_str!("judge/argocd.go")),
+        ];
+        let takes = "5 min on two idle cores";
+        control_plane::go_program("judge", &files, takes).unwrap_or_else(|error| panic!("no judge: {error}"))
+    })
+}
+
+/// Asks one question about objects.
+fn ask<T: DeserializeOwned>(question: &str, objects: &[Value], more: &Value) -> T {
+    let config = include_str!("../../deploy/argocd/argocd-cm.yaml");
+    let config: Value = serde_saphyr::from_str(config).unwrap();
+    let mut request = json!({"argocd": config, "objects": objects});
+    request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let mut child = Command::new(program())
+        .arg(question)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // it reads all before it writes anything
+    child.stdin.take().unwrap().write_all(request.to_string().as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{question}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// What every tool takes each object for, by the tool's name.
+pub fn verdicts(objects: &[Value]) -> Vec<BTreeMap<String, Said>> {
+    ask("verdicts", objects, &json!({"seconds": 5}))
+}
+
+/// Argo CD's health of each object.
+pub fn health(objects: &[Value]) -> Vec<Said> {
+    ask("health", objects, &json!({}))
+}
+
+/// The actions that Argo CD shows for an object, and whether they can be chosen.
+pub fn actions(object: &Value) -> BTreeMap<String, bool> {
+    let mut offered: Vec<_> = ask("actions", std::slice::from_ref(object), &json!({}));
+    offered.remove(0)
+}
+
+/// The object after an action of Argo CD, or why it refuses.
+pub fn act(object: &Value, action: &str, parameters: &Value) -> Value {
+    let more = json!({"action": action, "parameters": parameters});
+    let mut changed: Vec<_> = ask("act", std::slice::from_ref(object), &more);
+    changed.remove(0)
+}
+
+/// Whether Argo CD takes what is in the cluster for other than what git holds.
+pub fn is_out_of_sync(live: &Value, git: &Value) -> bool {
+    let differs: Vec<bool> = ask("diff", std::slice::from_ref(live), &json!({"git": [git]}));
+    differs[0]
+}

@@ -1,0 +1,252 @@
+//! One state of an object, and how it comes about from a status that the plan tells.
+
+use std::{
+    any::type_name,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use chatcaptain_operator::{
+    chatcaptain::{Call, Class, Deployed, Deployments, Failure, Inventory, Refusal, Version, VersionId},
+    crd::{CommonStatus, DeletionPolicy, Reason, Verdict},
+    plan::{
+        Blocked, Look, Obstacle, Rules,
+        status::{Words, say, unreadable},
+    },
+};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+/// The time of every scene.
+pub const NOW: i64 = 1_000_000;
+
+/// An enum of the plan, whose every variant must be seen in a scene.
+pub trait Variants {
+    /// Their names.
+    const ALL: &[&str];
+    /// The name of this one.
+    fn name(&self) -> &'static str;
+}
+
+/// Names the variants of an enum, and no longer compiles once there is another.
+macro_rules! variants {
+    ($enum:ident: $($variant:ident)+) => {
+        impl crate::states::Variants for $enum {
+            const ALL: &[&str] = &[$(stringify!($variant)),+];
+
+            fn name(&self) -> &'static str {
+                match self { $($enum::$variant { .. } => stringify!($variant),)+ }
+            }
+        }
+    };
+}
+pub(crate) use variants;
+
+variants!(Blocked: CredentialsMissing KeyRefused PermissionDenied ChatbotNotFound Throttled Unavailable);
+
+/// The variants that were seen.
+#[derive(Default)]
+pub struct Coverage(BTreeSet<(&'static str, &'static str)>);
+
+impl Coverage {
+    /// A scene shows this one.
+    pub fn note<T: Variants>(&mut self, value: &T) {
+        self.0.insert((type_name::<T>(), value.name()));
+    }
+
+    /// Fails with the variants for which there is no scene.
+    pub fn assert_all<T: Variants>(&self) {
+        let seen = |name: &&&str| self.0.contains(&(type_name::<T>(), **name));
+        let missing: Vec<_> = T::ALL.iter().filter(|name| !seen(name)).collect();
+        assert!(missing.is_empty(), "there is no scene for {} {missing:?}", type_name::<T>());
+    }
+}
+
+/// One way for an object to be.
+#[derive(Clone)]
+pub struct State {
+    /// How it came about, for whoever reads a failure.
+    pub story: String,
+    /// The object.
+    pub object: Value,
+}
+
+/// What came over an object that its status does not know of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Since {
+    Nothing,
+    Changed,
+    Deleted,
+}
+
+impl State {
+    /// A scene as it was told.
+    pub fn new(story: String, object: &impl Serialize) -> Self {
+        Self { story, object: serde_json::to_value(object).unwrap() }
+    }
+
+    /// The same once git changed it, or somebody deleted it.
+    fn after(&self, since: Since) -> Self {
+        let mut state = self.clone();
+        let meta = &mut state.object["metadata"];
+        meta["generation"] = json!(meta["generation"].as_i64().unwrap() + 1);
+        if since == Since::Deleted {
+            meta["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        }
+        state
+    }
+
+    /// The same once it cannot be read any more: what was known besides stays.
+    pub fn unreadable(&self) -> Self {
+        let mut object = self.object.clone();
+        let meta: ObjectMeta = serde_json::from_value(object["metadata"].clone()).unwrap();
+        let said = serde_json::to_value(unreadable(&meta, "spec: no such field", at(NOW))).unwrap();
+        object["status"].as_object_mut().unwrap().extend(said.as_object().unwrap().clone());
+        Self { story: format!("{}, then unreadable", self.story), object }
+    }
+
+    /// The reason that its `Ready` gives; a newborn has none.
+    pub fn reason(&self) -> Option<Reason> {
+        let conditions = self.object["status"]["conditions"].as_array()?;
+        let ready = conditions.iter().find(|condition| condition["type"] == "Ready")?;
+        Reason::ALL.iter().copied().find(|reason| ready["reason"] == reason.as_str())
+    }
+
+    /// What came over it since its status was written.
+    pub fn since(&self) -> Since {
+        let meta = &self.object["metadata"];
+        if meta["deletionTimestamp"].is_string() && self.reason() != Some(Reason::Deleting) {
+            Since::Deleted
+        } else if self.object["status"]["observedGeneration"] == meta["generation"] {
+            Since::Nothing
+        } else {
+            Since::Changed
+        }
+    }
+
+    /// What every tool is to take it for: what its reason says, if that is said of the object as it is.
+    pub fn verdict(&self) -> &'static str {
+        match (self.since(), self.reason()) {
+            (Since::Nothing, Some(reason)) => word(reason),
+            _ => "going on",
+        }
+    }
+
+    /// Everything that a tool could look at.
+    pub fn shape(&self) -> String {
+        let conditions = self.object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let condition = |c: &Value| format!("{}={} {}", c["type"], c["status"], c["reason"]);
+        format!(
+            "{} {:?} suspended={} deleting={} {:?}",
+            self.object["kind"],
+            conditions.iter().map(condition).collect::<Vec<_>>(),
+            self.object["spec"]["suspend"],
+            self.object["metadata"]["deletionTimestamp"].is_string(),
+            self.since()
+        )
+    }
+}
+
+/// What a reason makes of an object, in the words of the matrix.
+pub fn word(reason: Reason) -> &'static str {
+    match reason.verdict() {
+        Verdict::Ready => "done",
+        Verdict::Reconciling | Verdict::Waiting => "going on",
+        Verdict::Stalled => "failed",
+    }
+}
+
+/// Each of them as it was told, and after git or a deletion came over it; of those that look alike one.
+pub fn and_since(told: Vec<State>) -> Vec<State> {
+    let mut states = BTreeMap::new();
+    for state in told {
+        let leaving = state.object["metadata"]["deletionTimestamp"].is_string();
+        let later = [Since::Changed, Since::Deleted].into_iter().filter(|_| !leaving);
+        for later in later.map(|since| state.after(since)).chain([state.clone()]) {
+            states.entry(later.shape()).or_insert(later);
+        }
+    }
+    states.into_values().collect()
+}
+
+/// What was said of an object before: nothing, and one of each verdict.
+pub fn befores(meta: &ObjectMeta) -> Vec<CommonStatus> {
+    let newborn = CommonStatus { observed_generation: Some(-1), ..CommonStatus::default() };
+    let mut befores = vec![newborn.clone()];
+    for reason in [Reason::Available, Reason::Retrying, Reason::KeyRefused] {
+        befores.push(say(&newborn, meta, &Words::new(reason, ""), None, at(NOW)));
+    }
+    befores
+}
+
+pub fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(seconds).unwrap()
+}
+
+/// Some seconds ago, as objects keep it.
+pub fn ago(seconds: i64) -> Time {
+    Time(at(NOW - seconds))
+}
+
+pub fn rules() -> Arc<Rules> {
+    Arc::new(Rules {
+        owner_id: "default".to_owned(),
+        interval: Duration::from_mins(5),
+        min_interval: Duration::from_secs(10),
+        visibility_grace: Duration::from_secs(30),
+        deletion_policy: DeletionPolicy::Delete,
+        deletion_timeout: Duration::from_mins(15),
+    })
+}
+
+/// The service shows these versions; the number of `v1` is 1.1 and so on.
+pub fn shown(versions: Vec<Version>, live: Option<[Option<&str>; 2]>) -> Look {
+    let deployed =
+        |number: Option<&str>| number.map(|number| Deployed { id: None, number: Some(number.into()) });
+    Look::Shown {
+        inventory: Arc::new(Inventory::new(versions, Instant::now())),
+        deployments: live
+            .map(|[test, prod]| Arc::new(Deployments { test: deployed(test), prod: deployed(prod) })),
+        trusted: true,
+        coming: false,
+        age: Duration::ZERO,
+    }
+}
+
+/// A version in the service.
+pub fn version(id: &str, name: &str, description: &str) -> Version {
+    Version {
+        id: VersionId::parse(id).unwrap(),
+        name: Some(name.into()),
+        description: Some(description.into()),
+        number: Some(id.replace('v', "1.").into()),
+        created: None,
+        deployed: None,
+    }
+}
+
+/// Every way in which the service tells nothing.
+pub fn blocked() -> Vec<Look> {
+    let look = |blocked| {
+        let message = "The service tells nothing; see why.".to_owned();
+        Look::Blocked(Obstacle { blocked, message, pause: None })
+    };
+    Blocked::ALL.map(look).into()
+}
+
+/// Every way in which a call can fail.
+pub fn failures(call: Call) -> Vec<Failure> {
+    let classes = [
+        Class::Refused(Refusal::Invalid),
+        Class::Forbidden { whole_key: true },
+        Class::Forbidden { whole_key: false },
+        Class::Throttled { retry_after: Some(Duration::from_secs(3)) },
+        Class::Throttled { retry_after: None },
+        Class::Unsent,
+        Class::Unknown,
+    ];
+    classes.map(|class| Failure::new(call, class, "trouble")).into()
+}
