@@ -92,6 +92,8 @@ struct Bot {
     list: Cell<Inventory>,
     status: Cell<Deployments>,
     trusted: Mutex<bool>,
+    /// Of each bot one call at a time waits for the key's budget: so they share it, however busy one of them is.
+    queue: AsyncMutex<()>,
 }
 
 impl Account {
@@ -101,7 +103,7 @@ impl Account {
     /// The failure of the call, or of an earlier one that is not repeated yet.
     pub async fn inventory(&self, bot: &ChatbotId, since: Instant) -> Result<Arc<Inventory>, Failure> {
         let known = self.bot(bot);
-        let fetch = || self.through(Call::List, self.service.list(&self.key, bot));
+        let fetch = || self.through(Call::List, &known, self.service.list(&self.key, bot));
         known.list.get(since, fetch).await.map(|(list, _)| list)
     }
 
@@ -111,7 +113,7 @@ impl Account {
     /// As `inventory`.
     pub async fn deployments(&self, bot: &ChatbotId, since: Instant) -> Result<Arc<Deployments>, Failure> {
         let known = self.bot(bot);
-        let fetch = || self.through(Call::Status, self.service.status(&self.key, bot));
+        let fetch = || self.through(Call::Status, &known, self.service.status(&self.key, bot));
         known.status.get(since, fetch).await.map(|(status, _)| status)
     }
 
@@ -184,8 +186,8 @@ impl Account {
         bot: &ChatbotId,
         request: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
-        let result = self.through(call, request).await;
         let known = self.bot(bot);
+        let result = self.through(call, &known, request).await;
         known.list.outdate();
         known.status.outdate();
         result
@@ -195,9 +197,10 @@ impl Account {
     async fn through<T>(
         &self,
         call: Call,
+        bot: &Bot,
         request: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
-        self.gate.enter(call).await?;
+        self.gate.enter(call, &bot.queue).await?;
         let started = Instant::now();
         let result = request.await;
         let outcome = result.as_ref().map_or_else(|failure| failure.class.as_str(), |_| "ok");

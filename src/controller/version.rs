@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::{
     Context, Kind,
-    cache::Key,
+    cache::{Key, Ref},
     context::{Place, since},
 };
 use crate::{
@@ -127,6 +127,10 @@ impl Kind for ChatbotVersion {
             keys.push(Key::creating(bot, self.version_name()));
         }
         keys
+    }
+
+    fn wake(reference: Ref<Self>, context: &Context) {
+        context.wake_version(reference);
     }
 
     fn wake_others(&self, context: &Context) {

@@ -139,11 +139,13 @@ impl World {
 
 impl FaultKind {
     /// The effect comes after the call's own end.
+    #[must_use]
     pub const fn is_late(self) -> bool {
         matches!(self, Self::LateEffect | Self::HangLate)
     }
 
     /// The client waits `hangMs` for what comes.
+    #[must_use]
     pub const fn hangs(self) -> bool {
         matches!(self, Self::Hang | Self::HangLate)
     }
