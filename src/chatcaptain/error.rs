@@ -212,5 +212,5 @@ fn one_line(text: &str) -> String {
     if line.chars().count() > 200 {
         line = line.chars().take(199).chain(['…']).collect();
     }
-    line
+    if line.is_empty() { "no reason given".to_owned() } else { line }
 }
