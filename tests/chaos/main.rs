@@ -13,6 +13,7 @@ mod leaders;
 mod limits;
 mod outage;
 mod relay;
+mod soak;
 
 /// The long form, as `make chaos` runs it: figures over a minute and more, and a soak of that many seconds.
 fn is_long() -> bool {
