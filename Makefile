@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint crds drift install control-plane
+.PHONY: help demo test chaos bench lint crds drift install control-plane
 export KEEP PROFILE
 
 help: ## list the targets
@@ -17,6 +17,11 @@ control-plane:
 
 test: control-plane ## run all tests, on a real control plane
 	cargo test --locked --workspace
+
+# SEED=<printed seed> makes the storm's decisions again
+chaos: control-plane ## everything that goes wrong in the field, for a quarter of an hour and more
+	CHAOS_SECONDS=$${CHAOS_SECONDS:-600} CHAOS_CREATES=$${CHAOS_CREATES:-10000} \
+	    cargo test --locked --test chaos --test hostile -- --nocapture
 
 bench: control-plane ## measure the budgets
 	cargo bench --locked --bench operator

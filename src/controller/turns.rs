@@ -110,7 +110,10 @@ mod tests {
         let woken = Arc::new(AtomicUsize::new(0));
         let take = |uid: &'static str| {
             let woken = woken.clone();
-            turns.take("busy", uid, move || drop(woken.fetch_add(1, Ordering::SeqCst)))
+            let wake = move || {
+                woken.fetch_add(1, Ordering::SeqCst);
+            };
+            turns.take("busy", uid, wake)
         };
         let mut taken = Vec::new();
         for uid in ["a", "b", "c"] {

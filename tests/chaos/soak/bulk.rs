@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    thread::sleep,
     time::{Duration, Instant},
 };
 
@@ -48,7 +49,7 @@ fn apply(world: &World, all: usize) {
 fn storm(world: &World, random: &mut StdRng, all: usize) -> (usize, usize) {
     let (mut faults, mut kills) = (0, 0);
     let limit = Instant::now() + Duration::from_secs(10 + all as u64 / 5);
-    while (world.creates() as usize) < all * 9 / 10 && Instant::now() < limit {
+    while world.creates() < all as u64 * 9 / 10 && Instant::now() < limit {
         faults += weather::change(&world.service, random);
         if random.random_bool(0.3) {
             world.kill();
@@ -73,6 +74,8 @@ fn creates_under_faults() {
     });
     weather::clear(&world.service);
     let rested = poll(Duration::from_mins(8), || {
+        // a list of thousands is work for everybody
+        sleep(Duration::from_millis(all as u64 / 5));
         let objects: Vec<ChatbotVersion> = world.cluster.list(&world.namespace);
         let waiting = objects.iter().filter(|object| !is_ready(*object));
         (waiting.count() == 0 && objects.len() == all).then_some(objects)

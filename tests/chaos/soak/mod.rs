@@ -225,7 +225,7 @@ impl Storm {
     /// A key is refused for a while, or another good one takes its place.
     fn change_keys(&mut self) {
         self.counts.keys += 1;
-        if self.random.random_bool(0.5) {
+        if self.random.random_bool(0.3) {
             let number = self.random.random_range(0..2);
             self.world.cluster.set_secret(&self.world.namespace, &secret(number), "apiKey", "no-such-key");
         } else {
