@@ -115,8 +115,7 @@ async fn reconcile<K: Kind>(object: Arc<K>, context: Arc<Context>) -> Action {
     let chatbot = object.chatbot().to_owned();
     let wake = move || K::wake(reference, &waker);
     let Some(_turn) = context.turns.take(&chatbot, &uid, wake).await else {
-        // others get their turn first, and the end of another pass brings this one
-        return pace::action(Pace::Idle);
+        return pace::after_others();
     };
     let mut object = object;
     for _ in 0..PASSES {

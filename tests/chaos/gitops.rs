@@ -1,9 +1,9 @@
 //! What tools do to objects besides applying them: replace, prune, uninstall.
 
 use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion};
-use simulator::{Environment, Operation, Settings};
+use simulator::{Environment, Fault, FaultKind, FaultOperation, Operation, Settings};
 
-use crate::harness::{World, version};
+use crate::harness::{World, is_ready, version};
 
 /// `a` runs in test.
 fn running(flags: &[(&str, &str)]) -> (World, String) {
@@ -67,6 +67,34 @@ fn version_and_deployment_pruned_together_both_go() {
             (world.metric("chatcaptain_orphans_total", &[]) == 1).then_some(())
         });
     }
+}
+
+/// A version is pruned while it is live, its environment moves on, and it comes back to git while the service still
+/// deletes it: the new object must not end up with a version that is no more.
+#[test]
+#[ignore = "the plan adopts a version whose deletion, sent by the ChatbotDeployment, may still take effect"]
+fn a_version_that_comes_back_while_it_is_being_deleted() {
+    let (world, _) = running(&[("visibility-grace", "4s")]);
+    world.apply_version("b", &[]);
+    world.ready_version("b");
+    let mut late = Fault::new(FaultOperation::Delete, FaultKind::LateEffect).times(1);
+    late.late_ms = 2_500;
+    world.service.settings(|settings| settings.faults = vec![late]);
+    world.delete("chatbotversion", "a");
+    world.gone::<ChatbotVersion>("a");
+    world.point("test", "b", &[]);
+    world.eventually("the deletion is under way", || {
+        (world.service.counters().of(Operation::Delete).calls == 1).then_some(())
+    });
+    world.apply_version("a", &[]);
+    world.eventually("the deletion took effect", || {
+        (world.service.counters().of(Operation::Delete).took_effect == 1).then_some(())
+    });
+    world.eventually("it has a version that exists", || {
+        let version = world.version("a");
+        let there = world.state()?.versions.into_iter().any(|v| Some(v.id.as_str()) == version.version_id());
+        (is_ready(&version) && there).then_some(())
+    });
 }
 
 /// Row 20. Objects are deleted while no operator is there: they wait, and are dealt with by the next.

@@ -51,10 +51,13 @@ fn storm(world: &World, random: &mut StdRng, all: usize) -> (usize, usize) {
     let limit = Instant::now() + Duration::from_secs(10 + all as u64 / 5);
     while world.creates() < all as u64 * 9 / 10 && Instant::now() < limit {
         faults += weather::change(&world.service, random);
-        if random.random_bool(0.3) {
+        if random.random_bool(0.1) {
             world.kill();
             world.start();
             kills += 1;
+            // with thousands of objects it takes a while until it has read them all
+            let before = world.creates();
+            poll(Duration::from_mins(1), || (world.creates() > before).then_some(()));
         }
         let enough = world.creates() + random.random_range(1..50);
         poll(Duration::from_secs(2), || (world.creates() >= enough).then_some(()));
