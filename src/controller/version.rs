@@ -77,6 +77,11 @@ impl Kind for ChatbotVersion {
     }
 
     async fn act(step: Step, facts: &Facts, context: &Context) -> Outcome {
+        let open = facts.object.status.as_ref().is_some_and(|status| status.intent.is_some());
+        if step == Step::Intend && open {
+            // the version of the attempt before did not show within the grace
+            context.metrics.ambiguous_create(false);
+        }
         match step {
             Step::Create => create(facts, context).await,
             Step::Delete => Outcome::Deleted(delete(facts, context).await),

@@ -93,6 +93,17 @@ fn too_late() -> World {
     world
 }
 
+/// Row 3, the other way round. The connection was cut before the effect: after the grace it is tried again, once.
+#[test]
+fn an_attempt_that_made_nothing_is_counted_and_tried_again() {
+    let world = World::new(Settings { faults: vec![on_create(FaultKind::Cut)], ..Settings::default() });
+    world.apply_version("a", &[]);
+    world.ready_version("a");
+    assert_eq!((create_calls(&world), world.creates()), (2, 1));
+    let resolved = |how| world.metric("chatcaptain_ambiguous_creates_total", &[how]);
+    assert_eq!([resolved(r#""absent""#), resolved(r#""recovered""#)], [1, 0]);
+}
+
 /// Row 4. What never reaches the service is tried again, and nothing comes of it but one version.
 #[test]
 fn a_service_out_of_reach_is_told_and_waited_for() {
