@@ -65,6 +65,17 @@ fn storm(world: &World, random: &mut StdRng, all: usize) -> (usize, usize) {
     (faults, kills)
 }
 
+/// The ids in the service, by chatbot and name.
+fn made(world: &World) -> BTreeMap<(String, String), Vec<String>> {
+    let mut made: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
+    for state in world.service.state() {
+        for version in state.versions {
+            made.entry((state.chatbot.clone(), version.name)).or_default().push(version.id);
+        }
+    }
+    made
+}
+
 #[test]
 fn creates_under_faults() {
     let (seed, all) = (seed(), creates());
@@ -87,12 +98,7 @@ fn creates_under_faults() {
     });
     let objects = rested.unwrap_or_else(|| panic!("seed {seed}: not all are Ready"));
 
-    let mut made: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
-    for state in world.service.state() {
-        for version in state.versions {
-            made.entry((state.chatbot.clone(), version.name)).or_default().push(version.id);
-        }
-    }
+    let made = made(&world);
     let duplicates: usize = made.values().map(|ids| ids.len() - 1).sum();
     let is_lost = |object: &&ChatbotVersion| {
         let ids = made.get(&(object.spec.chatbot_id.clone(), object.name_any()));
