@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test mutants bench lint crds drift install control-plane judge
+.PHONY: help demo test mutants chaos bench lint crds drift install control-plane judge
 export KEEP PROFILE
 
 help: ## list the targets
@@ -24,6 +24,11 @@ test: judge ## run all tests, on a real control plane
 
 mutants: ## break the plan in ten ways and show that the walk notices each
 	@bash tests/mutants.sh
+
+# SEED=<printed seed> makes the storm's decisions again
+chaos: control-plane ## everything that goes wrong in the field, for a quarter of an hour and more
+	CHAOS_SECONDS=$${CHAOS_SECONDS:-600} CHAOS_CREATES=$${CHAOS_CREATES:-10000} \
+	    cargo test --locked --test chaos --test hostile -- --nocapture
 
 bench: control-plane ## measure the budgets
 	cargo bench --locked --bench operator

@@ -96,6 +96,10 @@ struct Bot {
     trusted: Mutex<bool>,
     /// By environment: the version that was called for last and has not been seen there yet.
     rollouts: Mutex<HashMap<Box<str>, (VersionId, Instant)>>,
+    /// Deletes and when they ended; `None` while they are under way.
+    deletions: Mutex<HashMap<VersionId, Option<Instant>>>,
+    /// Of each bot one call at a time waits for the key's budget: so they share it, however busy one of them is.
+    queue: AsyncMutex<()>,
 }
 
 impl Account {
@@ -105,7 +109,7 @@ impl Account {
     /// The failure of the call, or of an earlier one that is not repeated yet.
     pub async fn inventory(&self, bot: &ChatbotId, since: Instant) -> Result<Arc<Inventory>, Failure> {
         let known = self.bot(bot);
-        let fetch = || self.through(Call::List, self.service.list(&self.key, bot));
+        let fetch = || self.through(Call::List, &known, self.service.list(&self.key, bot));
         known.list.get(since, fetch).await.map(|(list, _)| list)
     }
 
@@ -115,7 +119,7 @@ impl Account {
     /// As `inventory`.
     pub async fn deployments(&self, bot: &ChatbotId, since: Instant) -> Result<Arc<Deployments>, Failure> {
         let known = self.bot(bot);
-        let fetch = || self.through(Call::Status, self.service.status(&self.key, bot));
+        let fetch = || self.through(Call::Status, &known, self.service.status(&self.key, bot));
         known.status.get(since, fetch).await.map(|(status, _)| status)
     }
 
@@ -144,7 +148,26 @@ impl Account {
     /// # Errors
     /// The class of the failure.
     pub async fn delete(&self, bot: &ChatbotId, version: &VersionId) -> Result<(), Failure> {
-        self.writing(Call::Delete, bot, self.service.delete(&self.key, bot, version)).await
+        let known = self.bot(bot);
+        let deletions = || lock(&known.deletions);
+        deletions().retain(|_, ended| ended.is_none_or(|at| at.elapsed() < FORGET_AFTER));
+        deletions().insert(version.clone(), None);
+        let result = self.writing(Call::Delete, bot, self.service.delete(&self.key, bot, version)).await;
+        if result.as_ref().is_err_and(|failure| !failure.may_have_happened) {
+            deletions().remove(version);
+        } else {
+            deletions().insert(version.clone(), Some(Instant::now()));
+        }
+        result
+    }
+
+    /// Whether a delete of a version is under way, or ended within `grace` and may still take effect. Only what
+    /// this process has called for is known.
+    #[must_use]
+    pub fn is_going(&self, bot: &ChatbotId, version: &VersionId, grace: Duration) -> bool {
+        let known = self.bot(bot);
+        let deletions = lock(&known.deletions);
+        deletions.get(version).is_some_and(|ended| ended.is_none_or(|at| at.elapsed() <= grace))
     }
 
     /// Deploys a version.
@@ -218,8 +241,8 @@ impl Account {
         bot: &ChatbotId,
         request: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
-        let result = self.through(call, request).await;
         let known = self.bot(bot);
+        let result = self.through(call, &known, request).await;
         known.list.outdate();
         known.status.outdate();
         result
@@ -229,9 +252,10 @@ impl Account {
     async fn through<T>(
         &self,
         call: Call,
+        bot: &Bot,
         request: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
-        self.gate.enter(call).await?;
+        self.gate.enter(call, &bot.queue).await?;
         let started = Instant::now();
         let result = request.await;
         let outcome = result.as_ref().map_or_else(|failure| failure.class.as_str(), |_| "ok");

@@ -17,6 +17,8 @@ use super::{
 
 /// Largest answer that is read, in bytes: about 50,000 versions.
 const LARGEST_ANSWER: usize = 32 << 20;
+/// As much of an answer that is no success as is read, in bytes: it is only words.
+const LARGEST_ERROR: usize = 64 << 10;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a create sends.
@@ -180,6 +182,10 @@ async fn answer(call: Call, key: &ApiKey, mut response: Response) -> Result<Vec<
     let (retry_after, date) = (header(RETRY_AFTER), header(DATE));
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| transport(call, &error))? {
+        if !status.is_success() && body.len() + chunk.len() > LARGEST_ERROR {
+            body.extend_from_slice(&chunk[..LARGEST_ERROR - body.len()]);
+            break;
+        }
         if body.len() + chunk.len() > LARGEST_ANSWER {
             return Err(Failure::new(call, Class::Unknown, "the answer is larger than 32 MiB"));
         }

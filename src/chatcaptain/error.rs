@@ -219,7 +219,7 @@ fn one_line(text: &str) -> String {
     if line.chars().count() > 200 {
         line = line.chars().take(199).chain(['…']).collect();
     }
-    line
+    if line.is_empty() { "no reason given".to_owned() } else { line }
 }
 
 /// A word with many digits: an id, a time, a number that grows.

@@ -9,6 +9,7 @@ use std::{
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use rand::RngExt;
+use tokio::sync::Mutex as AsyncMutex;
 
 use super::error::{Call, Class, Failure};
 
@@ -101,13 +102,16 @@ impl Gate {
         Self { bucket: RateLimiter::direct(quota), state: Mutex::default(), observer }
     }
 
-    /// Waits for a turn.
+    /// Waits for a turn; of those who share a `queue` one at a time.
     ///
     /// # Errors
     /// The failure that stands in the way, without a call: the throttle or the refusal that still holds.
-    pub async fn enter(&self, call: Call) -> Result<(), Failure> {
+    pub async fn enter(&self, call: Call, queue: &AsyncMutex<()>) -> Result<(), Failure> {
         self.lock().check(call, Instant::now())?;
-        self.bucket.until_ready().await;
+        {
+            let _first = queue.lock().await;
+            self.bucket.until_ready().await;
+        }
         // while we queued somebody else may have been told to slow down
         self.admit(call)
     }

@@ -31,10 +31,20 @@ impl ApiKey {
 
     /// An answer without the key, should the service have echoed it.
     pub(super) fn redact(&self, body: Vec<u8>) -> Vec<u8> {
-        match std::str::from_utf8(&body) {
-            Ok(text) if !text.contains(self.expose()) => body,
-            _ => String::from_utf8_lossy(&body).replace(self.expose(), "<key>").into_bytes(),
+        let key = self.expose().as_bytes();
+        let holds = |text: &[u8]| text.windows(key.len()).position(|part| part == key);
+        let mut rest = body.as_slice();
+        let mut clean = Vec::new();
+        while let Some(at) = holds(rest) {
+            clean.extend_from_slice(&rest[..at]);
+            clean.extend_from_slice(b"<key>");
+            rest = &rest[at + key.len()..];
         }
+        if clean.is_empty() {
+            return body;
+        }
+        clean.extend_from_slice(rest);
+        clean
     }
 }
 

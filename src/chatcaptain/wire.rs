@@ -1,19 +1,91 @@
 //! The JSON of the service, read leniently: unknown fields are ignored, every field but an id may be
 //! missing, null or of another scalar type.
+//!
+//! Whatever comes, no more is kept than what is looked for: an answer must not grow in memory.
 
-use std::fmt;
+use std::{fmt, marker::PhantomData};
 
 use jiff::Timestamp;
 use serde::{
     Deserialize, Deserializer,
-    de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
+    de::{self, DeserializeOwned, IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
 };
 
 use super::{
     error::{Call, Class, Failure, Refusal, without_ids},
     inventory::{Deployed, Deployments},
-    nouns::{Version, VersionId},
+    nouns::{BadId, Version, VersionId},
 };
+
+/// What is kept of a value of any type: the text of a scalar, the `id` of an object.
+#[derive(Default)]
+struct Any {
+    text: Option<Box<str>>,
+    id: Option<Box<str>>,
+    /// It is `true`, or a list or object that is not empty.
+    filled: bool,
+}
+
+impl<'de> Deserialize<'de> for Any {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Anything)
+    }
+}
+
+struct Anything;
+
+impl<'de> Visitor<'de> for Anything {
+    type Value = Any;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("anything")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Any, E> {
+        Ok(Any { text: Some(text.into()), ..Any::default() })
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Any, E> {
+        self.visit_str(&number.to_string())
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Any, E> {
+        self.visit_str(&number.to_string())
+    }
+
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<Any, E> {
+        // {:?} keeps the ".0" of a version number that came as a JSON number
+        self.visit_str(&format!("{number:?}"))
+    }
+
+    fn visit_bool<E>(self, filled: bool) -> Result<Any, E> {
+        Ok(Any { filled, ..Any::default() })
+    }
+
+    fn visit_unit<E>(self) -> Result<Any, E> {
+        Ok(Any::default())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Any, A::Error> {
+        let mut filled = false;
+        while list.next_element::<IgnoredAny>()?.is_some() {
+            filled = true;
+        }
+        Ok(Any { filled, ..Any::default() })
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Any, A::Error> {
+        let (mut id, mut filled) = (None, false);
+        while let Some(key) = map.next_key::<Any>()? {
+            filled = true;
+            match key.text.as_deref() {
+                Some("id") => id = map.next_value::<Any>()?.text,
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(Any { text: None, id, filled })
+    }
+}
 
 /// Any scalar as text; null, lists and objects as nothing.
 #[derive(Default)]
@@ -21,41 +93,30 @@ struct Lenient(Option<Box<str>>);
 
 impl<'de> Deserialize<'de> for Lenient {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct AnyScalar;
-        impl<'de> Visitor<'de> for AnyScalar {
-            type Value = Lenient;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("anything")
-            }
-            fn visit_str<E>(self, text: &str) -> Result<Lenient, E> {
-                Ok(Lenient(Some(text.into())))
-            }
-            fn visit_u64<E>(self, number: u64) -> Result<Lenient, E> {
-                Ok(Lenient(Some(number.to_string().into())))
-            }
-            fn visit_i64<E>(self, number: i64) -> Result<Lenient, E> {
-                Ok(Lenient(Some(number.to_string().into())))
-            }
-            fn visit_f64<E>(self, number: f64) -> Result<Lenient, E> {
-                // {:?} keeps the ".0" of a version number that came as a JSON number
-                Ok(Lenient(Some(format!("{number:?}").into())))
-            }
-            fn visit_bool<E>(self, _: bool) -> Result<Lenient, E> {
-                Ok(Lenient(None))
-            }
-            fn visit_unit<E>(self) -> Result<Lenient, E> {
-                Ok(Lenient(None))
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Lenient, A::Error> {
-                while list.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Lenient(None))
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Lenient, A::Error> {
-                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(Lenient(None))
-            }
-        }
-        deserializer.deserialize_any(AnyScalar)
+        Any::deserialize(deserializer).map(|any| Self(any.text))
+    }
+}
+
+/// What an `error` says. One that is no text is an error all the same: to take it for none would make a refused
+/// look at what is live say that nothing is.
+#[derive(Default)]
+struct Complaint(Option<Box<str>>);
+
+impl<'de> Deserialize<'de> for Complaint {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let any = Any::deserialize(deserializer)?;
+        let text = any.text.filter(|text| !text.trim().is_empty());
+        Ok(Self(text.or_else(|| any.filled.then(|| "the service gave an error without words".into()))))
+    }
+}
+
+/// The id of an object; of anything else nothing.
+#[derive(Default)]
+struct Nested(Option<Box<str>>);
+
+impl<'de> Deserialize<'de> for Nested {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Any::deserialize(deserializer).map(|any| Self(any.id))
     }
 }
 
@@ -78,11 +139,73 @@ impl Lenient {
     }
 }
 
+/// A JSON object and nothing else: derived code alone would take a list for one, by the order of its fields.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = Object<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+        deserializer.deserialize_map(Fields(PhantomData))
+    }
+}
+
+fn read<T: DeserializeOwned>(call: Call, body: &[u8]) -> Result<T, Failure> {
+    let object: Object<T> = serde_json::from_slice(body).map_err(|e| unreadable(call, &e.to_string()))?;
+    Ok(object.0)
+}
+
+/// Most versions of one chatbot. More in one answer would take more memory than the answer itself.
+const MOST_VERSIONS: usize = 100_000;
+
+/// The versions, or why the list cannot be used.
+struct Versions(Result<Vec<Version>, String>);
+
+impl<'de> Deserialize<'de> for Versions {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct List;
+        impl<'de> Visitor<'de> for List {
+            type Value = Versions;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of versions")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Versions, A::Error> {
+                let mut versions = Vec::new();
+                while let Some(Object(wire)) = list.next_element::<Object<WireVersion>>()? {
+                    let bad = match wire.version() {
+                        Ok(_) if versions.len() == MOST_VERSIONS => {
+                            format!("it lists more than {MOST_VERSIONS} versions")
+                        }
+                        Ok(version) => {
+                            versions.push(version);
+                            continue;
+                        }
+                        Err(bad) => bad.to_string(),
+                    };
+                    // to its end: what comes after it may say more
+                    while list.next_element::<IgnoredAny>()?.is_some() {}
+                    return Ok(Versions(Err(bad)));
+                }
+                Ok(Versions(Ok(versions)))
+            }
+        }
+        deserializer.deserialize_seq(List)
+    }
+}
+
 #[derive(Deserialize)]
 struct ListAnswer {
-    versions: Option<Vec<WireVersion>>,
+    versions: Option<Versions>,
     #[serde(default)]
-    error: Lenient,
+    error: Complaint,
 }
 
 #[derive(Deserialize)]
@@ -102,6 +225,19 @@ struct WireVersion {
     deployed: Lenient,
 }
 
+impl WireVersion {
+    fn version(self) -> Result<Version, BadId> {
+        Ok(Version {
+            id: VersionId::parse(self.id.0.as_deref().unwrap_or_default())?,
+            name: self.name.0,
+            description: self.description.0,
+            number: self.version_number.filled().filter(|number| number.len() <= 64),
+            created: self.created.time(),
+            deployed: self.deployed.time(),
+        })
+    }
+}
+
 fn unreadable(call: Call, why: &str) -> Failure {
     Failure::new(call, Class::Unknown, &format!("the answer cannot be read: {why}"))
 }
@@ -116,36 +252,21 @@ fn said(call: Call, error: &str) -> Failure {
 /// *refused* where the service says `error`; *unknown* where the answer is no list, or where an entry has no
 /// usable id: a list that hides one version cannot prove that another is missing.
 pub fn list(body: &[u8]) -> Result<Vec<Version>, Failure> {
-    let answer: ListAnswer =
-        serde_json::from_slice(body).map_err(|e| unreadable(Call::List, &e.to_string()))?;
+    let answer: ListAnswer = read(Call::List, body)?;
     // first: a list beside an error, above all an empty one, proves nothing
-    if let Some(error) = answer.error.filled() {
+    if let Some(error) = answer.error.0 {
         return Err(said(Call::List, &error));
     }
     let versions = answer.versions.ok_or_else(|| unreadable(Call::List, "it has no versions"))?;
-    versions
-        .into_iter()
-        .map(|wire| {
-            let id = VersionId::parse(wire.id.0.as_deref().unwrap_or_default())
-                .map_err(|bad| unreadable(Call::List, &bad.to_string()))?;
-            Ok(Version {
-                id,
-                name: wire.name.0,
-                description: wire.description.0,
-                number: wire.version_number.filled().filter(|number| number.len() <= 64),
-                created: wire.created.time(),
-                deployed: wire.deployed.time(),
-            })
-        })
-        .collect()
+    versions.0.map_err(|bad| unreadable(Call::List, &bad))
 }
 
 #[derive(Deserialize)]
 struct StatusAnswer {
-    test: Option<WireDeployed>,
-    prod: Option<WireDeployed>,
+    test: Option<Object<WireDeployed>>,
+    prod: Option<Object<WireDeployed>>,
     #[serde(default)]
-    error: Lenient,
+    error: Complaint,
 }
 
 #[derive(Deserialize)]
@@ -161,13 +282,12 @@ struct WireDeployed {
 /// # Errors
 /// *refused* where the service says `error`, *unknown* where the answer cannot be read.
 pub fn status(body: &[u8]) -> Result<Deployments, Failure> {
-    let answer: StatusAnswer =
-        serde_json::from_slice(body).map_err(|e| unreadable(Call::Status, &e.to_string()))?;
-    if let Some(error) = answer.error.filled() {
+    let answer: StatusAnswer = read(Call::Status, body)?;
+    if let Some(error) = answer.error.0 {
         return Err(said(Call::Status, &error));
     }
-    let deployed = |wire: Option<WireDeployed>| {
-        wire.map(|wire| Deployed { id: wire.id.filled(), number: wire.version.filled() })
+    let deployed = |wire: Option<Object<WireDeployed>>| {
+        wire.map(|Object(wire)| Deployed { id: wire.id.filled(), number: wire.version.filled() })
             .filter(|deployed| deployed.id.is_some() || deployed.number.is_some())
     };
     Ok(Deployments { test: deployed(answer.test), prod: deployed(answer.prod) })
@@ -178,10 +298,10 @@ pub fn status(body: &[u8]) -> Result<Deployments, Failure> {
 struct WriteAnswer {
     id: Lenient,
     version_id: Lenient,
-    version: Option<serde_json::Value>,
+    version: Nested,
     deleted: Option<bool>,
     rolled_back: Option<bool>,
-    error: Lenient,
+    error: Complaint,
 }
 
 /// Reads the answer of a successful write; of a create, the new version's id where the answer tells it.
@@ -192,9 +312,8 @@ pub fn write(call: Call, body: &[u8]) -> Result<Option<VersionId>, Failure> {
     if body.trim_ascii().is_empty() {
         return Ok(None);
     }
-    let answer: WriteAnswer = serde_json::from_slice(body).map_err(|e| unreadable(call, &e.to_string()))?;
-    let nested = answer.version.as_ref().and_then(|v| v.get("id")).and_then(|id| id.as_str());
-    let id = [nested, answer.version_id.0.as_deref(), answer.id.0.as_deref()]
+    let answer: WriteAnswer = read(call, body)?;
+    let id = [answer.version.0.as_deref(), answer.version_id.0.as_deref(), answer.id.0.as_deref()]
         .into_iter()
         .flatten()
         .find_map(|text| VersionId::parse(text).ok());
@@ -204,7 +323,7 @@ pub fn write(call: Call, body: &[u8]) -> Result<Option<VersionId>, Failure> {
         Call::Create => id.is_none() && answer.error.0.is_some(),
         Call::Deploy | Call::List | Call::Status => false,
     };
-    match (refused, answer.error.filled()) {
+    match (refused, answer.error.0) {
         (_, Some(error)) if call != Call::Create || id.is_none() => Err(said(call, &error)),
         (true, _) => Err(said(call, "the service answered that it was not done and gave no reason")),
         _ => Ok(id.filter(|_| call == Call::Create)),

@@ -11,16 +11,14 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, ResourceExt, runtime::events::Recorder};
 use rand::RngExt;
-use tokio::{
-    sync::{Semaphore, SemaphorePermit, watch},
-    time::timeout,
-};
+use tokio::{sync::watch, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Kind,
     cache::{Cache, Key, Ref},
     credentials::Credentials,
+    turns::Turns,
 };
 use crate::{
     chatcaptain::{Account, Accounts, Call, ChatbotId, Class, Failure},
@@ -63,7 +61,7 @@ pub struct Context {
     pub(super) deployments: Cache<ChatbotDeployment>,
     /// Passes and events under way.
     pub tasks: TaskTracker,
-    turns: Semaphore,
+    pub(super) turns: Turns,
     stop: CancellationToken,
     /// Caches that are not full yet; none are counted before the watches begin.
     empty_caches: watch::Sender<Option<usize>>,
@@ -89,7 +87,7 @@ impl Context {
             versions: Cache::default(),
             deployments: Cache::default(),
             tasks: TaskTracker::new(),
-            turns: Semaphore::new(concurrency),
+            turns: Turns::new(concurrency),
             stop,
             empty_caches: watch::channel(None).0,
             permits: Mutex::default(),
@@ -124,11 +122,6 @@ impl Context {
 
     pub(super) fn are_caches_full(&self) -> bool {
         *self.empty_caches.borrow() == Some(0)
-    }
-
-    /// Waits for one of the turns that all kinds share.
-    pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
-        self.turns.acquire().await.ok()
     }
 
     /// No pass starts any more.
@@ -187,6 +180,16 @@ impl Context {
     ) {
         lock(&self.wake_versions).push(versions);
         lock(&self.wake_deployments).push(deployments);
+    }
+
+    /// Has this version looked at now.
+    pub(super) fn wake_version(&self, reference: Ref<ChatbotVersion>) {
+        send(&self.wake_versions, &[reference]);
+    }
+
+    /// Has this deployment looked at now.
+    pub(super) fn wake_deployment(&self, reference: Ref<ChatbotDeployment>) {
+        send(&self.wake_deployments, &[reference]);
     }
 
     /// Has the versions with this key looked at now.

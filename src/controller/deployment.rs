@@ -7,7 +7,7 @@ use kube::ResourceExt;
 
 use super::{
     Context, Kind,
-    cache::Key,
+    cache::{Key, Ref},
     context::{Place, since},
 };
 use crate::{
@@ -143,6 +143,10 @@ impl Kind for ChatbotDeployment {
             keys.push(Key::reference("ChatbotDeployment", &namespace, &after.deployment_ref.name));
         }
         keys
+    }
+
+    fn wake(reference: Ref<Self>, context: &Context) {
+        context.wake_deployment(reference);
     }
 
     fn wake_others(&self, context: &Context) {

@@ -7,6 +7,7 @@ mod credentials;
 mod deployment;
 mod pace;
 mod publish;
+mod turns;
 mod version;
 mod watch;
 
@@ -24,7 +25,7 @@ use crate::{
     crd::CommonStatus,
     plan::{Pace, Told},
 };
-use cache::Key;
+use cache::{Key, Ref};
 
 /// Passes over one object in a row before others get their turn.
 const PASSES: usize = 16;
@@ -82,6 +83,8 @@ pub trait Kind:
     fn keys(&self) -> Vec<Key>;
     /// Wakes the objects that depend on this one.
     fn wake_others(&self, context: &Context);
+    /// Wakes one object.
+    fn wake(reference: Ref<Self>, context: &Context);
 }
 
 /// One pass: the same five lines for every kind.
@@ -96,6 +99,10 @@ async fn pass<K: Kind>(object: Arc<K>, context: &Context) -> Result<(Arc<K>, Pac
     publish::tell_and_publish(object, facts, step, outcome, context).await
 }
 
+fn reference_to<K: Kind>(object: &K) -> Ref<K> {
+    Ref::<K>::new(&object.name_any()).within(&object.namespace().unwrap_or_default())
+}
+
 /// Passes over one object until it rests.
 async fn reconcile<K: Kind>(object: Arc<K>, context: Arc<Context>) -> Action {
     context.ready().await;
@@ -104,7 +111,12 @@ async fn reconcile<K: Kind>(object: Arc<K>, context: Arc<Context>) -> Action {
         // our own last write is on its way here; a decision on the copy before it could only be wrong
         return pace::soon();
     }
-    let _turn = context.turn().await;
+    let (waker, reference) = (context.clone(), reference_to(object.as_ref()));
+    let chatbot = object.chatbot().to_owned();
+    let wake = move || K::wake(reference, &waker);
+    let Some(_turn) = context.turns.take(&chatbot, &uid, wake).await else {
+        return pace::after_others();
+    };
     let mut object = object;
     for _ in 0..PASSES {
         if context.is_stopping() {

@@ -19,6 +19,12 @@ pub fn action(pace: Pace) -> Action {
     }
 }
 
+/// When the chatbot's other objects have had their turn. Its end wakes this one; this is for the wake that was spent
+/// on an object that is no more.
+pub fn after_others() -> Action {
+    Action::requeue(Duration::from_secs(15))
+}
+
 /// In a moment, after whatever is already waiting.
 pub fn soon() -> Action {
     Action::requeue(Duration::from_secs(1))

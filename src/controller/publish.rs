@@ -64,6 +64,10 @@ pub async fn tell_and_publish<K: Kind>(
     }
     for attempt in 1.. {
         let told = K::tell(&facts, step, &outcome);
+        for version_id in &told.orphans {
+            // before the object goes: whoever dies right after has left no other trace of it
+            tracing::warn!(version_id, "let go without proof: this version may be left in the service");
+        }
         let error = match write(&object, &told, context).await {
             Ok(written) => {
                 done(object.as_ref(), &written, step, &told, context);
@@ -194,9 +198,8 @@ fn done<K: Kind>(before: &K, after: &Arc<K>, step: K::Step, told: &Told<K::Statu
     for happened in &told.events {
         emit(after, happened, context);
     }
-    for version_id in &told.orphans {
+    for _ in &told.orphans {
         context.metrics.orphan();
-        tracing::warn!(version_id, "let go without proof: this version may be left in the service");
     }
     let ready = |status: Option<&K::Status>| {
         let conditions = status.map(|status| K::common(status).conditions.as_slice()).unwrap_or_default();

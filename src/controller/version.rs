@@ -11,16 +11,17 @@ use tokio::time::timeout;
 
 use super::{
     Context, Kind,
-    cache::Key,
+    cache::{Key, Ref},
     context::{Place, since},
 };
 use crate::{
     chatcaptain::{Account, Call, ChatbotId, Class, Failure, Inventory, VersionId},
     crd::{
-        ChatbotVersion, ChatbotVersionStatus, CommonStatus, DeletionPolicy, FINALIZER, Reason, annotation,
+        ChatbotVersion, ChatbotVersionStatus, CommonStatus, DeletionPolicy, FINALIZER, Operation,
+        OperationResult, Reason, annotation,
     },
     plan::{
-        Look, Told, annotated, is_older, requested,
+        Look, Told, annotated, elapsed, is_older, requested,
         version::{Facts, Outcome, Step, next, tell},
     },
 };
@@ -51,6 +52,7 @@ impl Kind for ChatbotVersion {
             look: Look::NotAsked,
             permit: permit.is_some(),
             claimed: HashSet::new(),
+            going: HashSet::new(),
             rival: false,
             slots: context.slots(&object.spec.chatbot_id),
             older_claim,
@@ -67,6 +69,7 @@ impl Kind for ChatbotVersion {
         }
         if let Look::Shown { inventory, .. } = &facts.look {
             facts.claimed = claimed(&facts, inventory, context);
+            facts.going = going(&facts, inventory, context).await;
             facts.rival = !inventory.is_described() && is_rivalled(object, context);
         }
         facts
@@ -129,6 +132,10 @@ impl Kind for ChatbotVersion {
         keys
     }
 
+    fn wake(reference: Ref<Self>, context: &Context) {
+        context.wake_version(reference);
+    }
+
     fn wake_others(&self, context: &Context) {
         let (namespace, bot) = (self.namespace().unwrap_or_default(), &self.spec.chatbot_id);
         context.wake_deployments(Key::reference("ChatbotVersion", &namespace, &self.name_any()));
@@ -168,9 +175,9 @@ async fn look(facts: &Facts, permit: Option<Instant>, context: &Context) -> Look
     let deleting = object.metadata.deletion_timestamp.is_some();
     let usual = since(facts.interval());
     let asked = requested(&object.metadata, status.common.last_handled_reconcile_at.as_deref());
-    // what is not listed yet shows only in a newer list
-    let unlisted = Reason::WaitingForVisibility.as_str();
-    let unlisted = status.common.conditions.iter().any(|condition| condition.reason == unlisted);
+    // what is about to come or go shows only in a newer list
+    let passing = [Reason::WaitingForVisibility, Reason::WaitingForDeletion].map(Reason::as_str);
+    let unlisted = status.common.conditions.iter().any(|c| passing.contains(&c.reason.as_str()));
     let list_since = match permit {
         // a look that is newer than the intent, and that every create decided meanwhile can share
         Some(written) => written,
@@ -189,13 +196,41 @@ async fn look(facts: &Facts, permit: Option<Instant>, context: &Context) -> Look
     context.look(&place, list_since, status_since).await
 }
 
+/// The versions that could be the object's while it does not know which is.
+fn candidates<'a>(facts: &Facts, inventory: &'a Inventory) -> Vec<&'a VersionId> {
+    if facts.object.version_id().is_some() && facts.status().intent.is_none() {
+        return Vec::new();
+    }
+    facts.candidates(inventory).into_iter().map(|version| &version.id).collect()
+}
+
 /// The candidates that other objects hold.
 fn claimed(facts: &Facts, inventory: &Inventory, context: &Context) -> HashSet<String> {
-    if facts.object.version_id().is_some() && facts.status().intent.is_none() {
+    let candidates = candidates(facts, inventory).into_iter().map(VersionId::as_str);
+    candidates.filter(|id| !context.holders(&facts.object, id).is_empty()).map(str::to_owned).collect()
+}
+
+/// The candidates whose deletion a deployment, or this process, called for within the grace.
+async fn going(facts: &Facts, inventory: &Inventory, context: &Context) -> HashSet<String> {
+    let candidates = candidates(facts, inventory);
+    if candidates.is_empty() {
         return HashSet::new();
     }
-    let candidates = facts.candidates(inventory).into_iter().map(|version| version.id.as_str());
-    candidates.filter(|id| !context.holders(&facts.object, id).is_empty()).map(str::to_owned).collect()
+    let Ok((account, bot)) = target(facts, context, Call::List, true).await else {
+        return HashSet::new();
+    };
+    let grace = facts.rules.visibility_grace;
+    let retired = |id: &VersionId| {
+        let statuses = facts.slots.values().filter_map(|slot| slot.status.as_ref());
+        statuses.flat_map(|status| &status.common.last_operations).any(|last| {
+            last.operation == Operation::Delete
+                && last.version_id.as_deref() == Some(id.as_str())
+                && last.result != OperationResult::Refused
+                && elapsed(&last.at, facts.now) <= grace
+        })
+    };
+    let going = candidates.into_iter().filter(|id| account.is_going(&bot, id, grace) || retired(id));
+    going.map(|id| id.as_str().to_owned()).collect()
 }
 
 /// An older object has a create under way for a version of the same name.

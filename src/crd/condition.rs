@@ -89,6 +89,8 @@ reasons! {
     CreateUnconfirmed = Reconciling,
     /// Created; the service does not list it yet.
     WaitingForVisibility = Reconciling,
+    /// A version of this object that exists already is being deleted; what becomes of it is waited for.
+    WaitingForDeletion = Reconciling,
     /// Being deployed.
     Deploying = Reconciling,
     /// Going back to a version that ran here before.

@@ -142,6 +142,8 @@ event_reasons! {
     DriftDetected,
     /// A version is no longer in the service.
     VersionLost,
+    /// A second version with the object's marker is in the service; it is left alone, on record.
+    DuplicateFound,
     /// The deletion of a live version was handed over to the ChatbotDeployment that runs it.
     HandedOver,
     /// A version whose deletion was handed over is gone.

@@ -13,6 +13,7 @@ mod deletion;
 mod drift;
 mod environments;
 mod going_back;
+#[allow(dead_code, reason = "tests/chaos uses the rest")]
 mod harness;
 #[allow(dead_code, reason = "only health is asked for here")]
 #[path = "../verdicts/judge.rs"]

@@ -25,10 +25,10 @@ use crate::states::{
 };
 
 variants!(Step: Guard Intend Search Create Adopt Delete Release Rest);
-variants!(Rest: Ready Suspended Held Blocked Queued Searching Young Lost Ambiguous AdoptMissing Conflict Deleting Gone);
+variants!(Rest: Ready Suspended Held Blocked Queued Going Searching Young Lost Ambiguous AdoptMissing Conflict Deleting Gone);
 variants!(Release: Proven NeverCreated Retained HandedOver NotOurs Forced LeftLive LeftBehind);
 variants!(Record: Nothing Fresh Open Searching Searched Known);
-variants!(Sight: NotAsked Blocked Present Young Absent Nobody One Many Unclear AdoptMissing AdoptForeign);
+variants!(Sight: NotAsked Blocked Present Young Absent Nobody One Going Many Unclear AdoptMissing AdoptForeign);
 variants!(Liveness: Idle Offered Taken Alone Unknowable);
 
 const OURS: &str = "[chatcaptain.dev default/ns/support]";
@@ -147,6 +147,7 @@ fn scene(object: &ChatbotVersion, look: Look, change: impl FnOnce(&mut ChatbotVe
         look,
         permit: false,
         claimed: HashSet::new(),
+        going: HashSet::new(),
         older_claim: None,
         rival: false,
         slots: BTreeMap::new(),
@@ -226,6 +227,7 @@ fn beginnings(object: &ChatbotVersion) -> Vec<Facts> {
                 Some(Retry { failures: 1, not_before: Time(at(NOW + 10)) });
         }),
         Facts { rival: true, ..scene(object, none(), same) },
+        Facts { going: ["v1".to_owned()].into(), ..scene(object, ours(), same) },
         scene(object, none(), intent(None)),
         Facts { permit: true, ..scene(object, none(), intent(None)) },
         scene(object, none(), intent(Some(0))),

@@ -29,6 +29,8 @@ pub struct Facts {
     pub permit: bool,
     /// The ids among the candidates that other objects hold.
     pub claimed: HashSet<String>,
+    /// The ids among the candidates whose deletion was called for within the grace.
+    pub going: HashSet<String>,
     /// An older object that holds the same id, as `namespace/name`.
     pub older_claim: Option<String>,
     /// An older object wants a version of the same name and its create is not settled.
@@ -125,6 +127,15 @@ impl Facts {
             .collect()
     }
 
+    /// A second version with this object's marker: its create took effect after everybody had given up on it.
+    pub(super) fn duplicate(&self) -> Option<&Version> {
+        let Look::Shown { inventory, .. } = &self.look else {
+            return None;
+        };
+        let id = self.object.version_id()?;
+        inventory.marked(&self.marker()).find(|version| version.id.as_str() != id)
+    }
+
     /// The one version that is this object's though status does not say so yet.
     #[must_use]
     pub fn found<'a>(&self, inventory: &'a Inventory) -> Option<&'a Version> {
@@ -172,6 +183,9 @@ impl Facts {
             return self.sight_of_adoption(inventory, id);
         }
         let all = self.candidates(inventory);
+        if all.iter().any(|version| self.going.contains(version.id.as_str())) {
+            return Sight::Going;
+        }
         let readable = all.iter().any(|version| version.marker().is_some());
         let free = all.iter().filter(|version| !self.claimed.contains(version.id.as_str())).count();
         match (free, record) {

@@ -63,6 +63,8 @@ pub enum Sight {
     Nobody,
     /// One version that is ours.
     One,
+    /// A version that is ours and may be gone in a moment: its deletion was called for.
+    Going,
     /// More than one.
     Many,
     /// Versions of that name that were there before and do not tell whose they are.
@@ -168,6 +170,8 @@ pub enum Rest {
     Blocked(super::Blocked),
     /// Waiting for an older object of the same name.
     Queued,
+    /// Waiting for what becomes of a version whose deletion was called for.
+    Going,
     /// The list is being watched.
     Searching,
     /// The new version is not listed yet.
@@ -220,6 +224,7 @@ fn next_of_life(seen: &Seen) -> Step {
         (Sight::Absent, _) => Step::Rest(Rest::Lost),
 
         (Sight::One, _) => Step::Adopt,
+        (Sight::Going, _) => Step::Rest(Rest::Going),
         (Sight::Many, _) => Step::Rest(Rest::Ambiguous),
         (Sight::AdoptMissing, _) => Step::Rest(Rest::AdoptMissing),
         (Sight::AdoptForeign, _) => Step::Rest(Rest::Conflict),
@@ -247,6 +252,7 @@ fn next_of_deletion(seen: &Seen, deletion: Deletion) -> Step {
 
         // not recorded: ours if it is there, and nothing was created if not
         (_, Sight::One) => Step::Adopt,
+        (_, Sight::Going) => wait,
         (Nothing, Sight::Blocked(blocked)) if blocked.is_transient() => wait,
         (Nothing | Fresh, _) => Step::Release(Release::NeverCreated),
 

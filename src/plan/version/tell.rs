@@ -351,7 +351,7 @@ fn resting(facts: &Facts, rest: Rest) -> Told<ChatbotVersionStatus> {
             let note = format!("Version {} is no longer in the service.", facts.id());
             told.event(true, EventReason::VersionLost, note)
         }
-        Rest::Searching | Rest::Young | Rest::Queued => {
+        Rest::Searching | Rest::Young | Rest::Queued | Rest::Going => {
             Told::new(facts.saying(&troubled(facts, rest)), Pace::After(watch(facts)))
         }
         Rest::Ambiguous | Rest::AdoptMissing | Rest::Conflict => {
@@ -373,6 +373,10 @@ fn troubled(facts: &Facts, rest: Rest) -> Words {
         Rest::Queued => Words::new(
             Reason::Creating,
             format!("An older ChatbotVersion that is also named {name:?} is being created first."),
+        ),
+        Rest::Going => Words::new(
+            Reason::WaitingForDeletion,
+            format!("A version {name:?} of this object is being deleted; what becomes of it is waited for."),
         ),
         Rest::Searching => Words::new(
             Reason::CreateUnconfirmed,
@@ -450,10 +454,30 @@ fn ready(facts: &Facts) -> Told<ChatbotVersionStatus> {
     let Some(version) = facts.listed() else {
         return facts.silent();
     };
-    let mut status = facts.saying(&available(version));
+    let Some(duplicate) = facts.duplicate().map(|duplicate| duplicate.id.as_str()) else {
+        return Told::new(well(facts, version, &available(version)), facts.at_rest());
+    };
+    let mut words = available(version);
+    let note = format!(
+        "So does version {duplicate}, whose create took effect long after it had failed; nothing refers to it: \
+         delete it in the service."
+    );
+    words.message = format!("{} {note}", words.message);
+    let told = Told::new(well(facts, version, &words), facts.at_rest());
+    if facts.status().common.conditions.iter().any(|condition| condition.message.contains(duplicate)) {
+        return told;
+    }
+    let mut told = told.event(true, EventReason::DuplicateFound, words.message);
+    told.orphans.push(duplicate.to_owned());
+    told
+}
+
+/// The version is there.
+fn well(facts: &Facts, version: &Version, words: &Words) -> ChatbotVersionStatus {
+    let mut status = facts.saying(words);
     status.common.retry = None;
     describe(&mut status, version, facts.live_in());
-    Told::new(status, facts.at_rest())
+    status
 }
 
 fn obstructed(facts: &Facts, blocked: Blocked) -> Told<ChatbotVersionStatus> {

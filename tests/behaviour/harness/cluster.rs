@@ -48,6 +48,14 @@ impl Cluster {
         SHARED.clone()
     }
 
+    /// One of its own with everything from `deploy/` in it, whose API server may be stopped.
+    pub fn installed() -> Arc<Self> {
+        let cluster = Self::empty();
+        cluster.kubectl_ok(&["apply", "-k", &format!("{ROOT}/deploy")], "");
+        cluster.wait_for_crds();
+        cluster
+    }
+
     /// An empty one of its own.
     pub fn empty() -> Arc<Self> {
         let options = Options { audit: true, ..Options::default() };
@@ -148,6 +156,16 @@ impl Cluster {
         let mut writes = self.plane.get().audit().expect("the audit log");
         writes.retain(|write| write.user == operator && write.namespace == namespace);
         writes
+    }
+
+    /// The cluster itself, to be stopped and started again.
+    pub fn plane(&self) -> &ControlPlane {
+        self.plane.get()
+    }
+
+    /// The administrator's client; for use on this cluster's runtime.
+    pub fn client(&self) -> Client {
+        self.client.clone()
     }
 
     /// The runtime that keeps this cluster's connections.

@@ -77,6 +77,11 @@ impl Operator {
         status
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it has written.
     pub fn log(&self) -> String {
         let bytes = fs::read(&self.log).unwrap_or_default();

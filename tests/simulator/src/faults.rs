@@ -27,10 +27,10 @@ pub struct Fault {
     /// The only chatbot it strikes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chatbot: Option<String>,
-    /// How long `hang` holds the answer back.
+    /// How long `hang` holds the answer back, and `hangLate` the end of the connection.
     #[serde(default = "one_second")]
     pub hang_ms: u64,
-    /// How long after the cut the effect of `lateEffect` happens.
+    /// How long after the call the effect of `lateEffect` and `hangLate` happens.
     #[serde(default = "one_second")]
     pub late_ms: u64,
 }
@@ -111,6 +111,9 @@ pub enum FaultKind {
     Hang,
     /// The connection ends at once, the effect happens `lateMs` later.
     LateEffect,
+    /// No answer comes and the connection ends after `hangMs`; the effect happens `lateMs` after the call,
+    /// whether the client still waits or not.
+    HangLate,
     /// The service says no, in the form of `failuresAs`, and nothing happens.
     Refused,
 }
@@ -131,6 +134,20 @@ impl World {
             *times -= 1;
         }
         Some(fault.clone())
+    }
+}
+
+impl FaultKind {
+    /// The effect comes after the call's own end.
+    #[must_use]
+    pub const fn is_late(self) -> bool {
+        matches!(self, Self::LateEffect | Self::HangLate)
+    }
+
+    /// The client waits `hangMs` for what comes.
+    #[must_use]
+    pub const fn hangs(self) -> bool {
+        matches!(self, Self::Hang | Self::HangLate)
     }
 }
 
@@ -158,7 +175,7 @@ pub fn before(kind: FaultKind, settings: &Settings, operation: Operation) -> Opt
         }
         FaultKind::Error500 => Some(Reply::Answer(internal_error())),
         FaultKind::Html502 => Some(html(502, BAD_GATEWAY)),
-        FaultKind::Cut | FaultKind::LateEffect => Some(Reply::Cut),
+        FaultKind::Cut | FaultKind::LateEffect | FaultKind::HangLate => Some(Reply::Cut),
         FaultKind::Error500After
         | FaultKind::Html502After
         | FaultKind::Html504After
@@ -181,6 +198,7 @@ pub fn after(kind: FaultKind, answer: Answer) -> Reply {
         | FaultKind::Html502
         | FaultKind::Cut
         | FaultKind::LateEffect
+        | FaultKind::HangLate
         | FaultKind::Refused => Reply::Answer(answer),
     }
 }

@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 
 use crate::admission::Buckets;
 use crate::answers::{Refusal, Reply};
-use crate::faults::{self, FaultKind};
+use crate::faults;
 use crate::model::{Bot, Moment};
 use crate::record::{CallEntry, CallNumber, Operation, Record};
 use crate::settings::{Settings, UnknownChatbots};
@@ -106,14 +106,16 @@ impl Service {
         };
         let fault = world.draw_fault(call.operation, &call.chatbot);
         let kind = fault.as_ref().map(|fault| fault.kind);
+        let hold = fault.as_ref().filter(|fault| fault.kind.hangs()).map_or(0, |fault| fault.hang_ms);
+        let hold = Duration::from_millis(hold);
         let before = |kind| faults::before(kind, &world.settings, call.operation);
         if let Some(reply) = kind.and_then(before) {
             let number = world.keep(call, &reply, false, now);
-            if let Some(fault) = fault.filter(|fault| fault.kind == FaultKind::LateEffect) {
+            if let Some(fault) = fault.filter(|fault| fault.kind.is_late()) {
                 let era = world.era;
                 self.perform_later(call.clone(), account, number, era, fault.late_ms);
             }
-            return (reply, Duration::ZERO);
+            return (reply, hold);
         }
         let (answer, took_effect) = world.perform(call, &account, now);
         let reply = match kind {
@@ -121,9 +123,7 @@ impl Service {
             None => Reply::Answer(answer),
         };
         world.keep(call, &reply, took_effect, now);
-        let hold = fault.filter(|fault| fault.kind == FaultKind::Hang);
-        let hold = hold.map_or(0, |fault| fault.hang_ms);
-        (reply, Duration::from_millis(hold))
+        (reply, hold)
     }
 
     fn perform_later(

@@ -45,7 +45,7 @@ pub const ACCEPTED: &[(&str, &str)] = &[
         "faults",
         "[{operation: list | create | delete | deploy | rollback | status | any, \
          kind: error500 | error500After | html502 | html502After | html504After | cut | cutAfter | \
-         garbage | hang | lateEffect | refused, probability: 0 to 1, times: count or absent, \
+         garbage | hang | lateEffect | hangLate | refused, probability: 0 to 1, times: count or absent, \
          chatbot: id or absent, hangMs: milliseconds, lateMs: milliseconds}]",
     ),
     ("seed", "whole number"),

@@ -71,6 +71,7 @@ impl VersionWorld {
             look: Look::NotAsked,
             permit: self.permit.is_some(),
             claimed: HashSet::new(),
+            going: HashSet::new(),
             older_claim: self.older.then(|| "ns/older".to_owned()),
             rival: false,
             slots: deployment

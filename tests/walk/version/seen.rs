@@ -51,6 +51,7 @@ fn sights() -> Vec<Sight> {
         Sight::Absent,
         Sight::Nobody,
         Sight::One,
+        Sight::Going,
         Sight::Many,
         Sight::Unclear,
         Sight::AdoptMissing,

@@ -98,6 +98,21 @@ fn a_late_effect_happens_after_the_cut() {
 }
 
 #[test]
+fn an_effect_may_come_after_a_client_that_waited_has_given_up() {
+    let fault = json!({"operation": "create", "kind": "hangLate", "times": 1, "hangMs": 100, "lateMs": 300});
+    let service = Service::with(json!({"faults": [fault]}));
+    let start = Instant::now();
+    let bytes = service.bytes("POST", "/v1/chatbots/bot/versions", Some(create_body()));
+    assert!(start.elapsed() >= Duration::from_millis(100));
+    let early = service.effects().is_empty();
+    assert!(early || start.elapsed() >= Duration::from_millis(300));
+    assert!(bytes.is_empty());
+    eventually("the effect", || service.effects() == ["create"]);
+    assert!(start.elapsed() >= Duration::from_millis(300));
+    assert_eq!(service.simulator.counters().create.took_effect, 1);
+}
+
+#[test]
 fn a_late_effect_does_not_survive_a_reset() {
     let fault = json!({"operation": "create", "kind": "lateEffect", "times": 1, "lateMs": 100});
     let service = Service::with(json!({"faults": [fault]}));

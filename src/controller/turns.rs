@@ -1,0 +1,133 @@
+//! Whose turn it is: so many passes at a time, and never all of them for one chatbot.
+//!
+//! A pass may wait long for the key's budget. Were all turns held by one chatbot that is busy, the others would
+//! wait behind every one of its objects.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// Has an object looked at.
+type Wake = Box<dyn FnOnce() + Send>;
+
+/// All turns.
+pub struct Turns {
+    free: Semaphore,
+    /// How many of them one chatbot may have.
+    share: usize,
+    bots: Mutex<HashMap<String, Bot>>,
+}
+
+#[derive(Default)]
+struct Bot {
+    taken: usize,
+    waiting: VecDeque<(String, Wake)>,
+    /// The uids among them.
+    known: HashSet<String>,
+}
+
+/// A turn and the chatbot's share in it.
+pub type Turn<'a> = (Share<'a>, Option<SemaphorePermit<'a>>);
+
+/// Dropping it wakes whoever is next of its chatbot.
+pub struct Share<'a> {
+    turns: &'a Turns,
+    bot: &'a str,
+}
+
+impl Turns {
+    pub fn new(at_once: usize) -> Self {
+        let share = at_once.saturating_sub((at_once / 4).max(1)).max(1);
+        Self { free: Semaphore::new(at_once), share, bots: Mutex::default() }
+    }
+
+    /// Waits for a turn. `None`: the chatbot has its share already, and `wake` is called when it is time.
+    pub async fn take<'a>(
+        &'a self,
+        bot: &'a str,
+        uid: &str,
+        wake: impl FnOnce() + Send + 'static,
+    ) -> Option<Turn<'a>> {
+        {
+            let mut bots = self.lock();
+            let entry = bots.entry(bot.to_owned()).or_default();
+            if entry.taken >= self.share {
+                if entry.known.insert(uid.to_owned()) {
+                    entry.waiting.push_back((uid.to_owned(), Box::new(wake)));
+                }
+                return None;
+            }
+            entry.taken += 1;
+        }
+        // from here on it is given back, even if nobody waits for it any more
+        let share = Share { turns: self, bot };
+        Some((share, self.free.acquire().await.ok()))
+    }
+
+    /// Ends one turn of a chatbot; who is next.
+    fn end(&self, bot: &str) -> Option<Wake> {
+        let mut bots = self.lock();
+        let entry = bots.get_mut(bot)?;
+        entry.taken -= 1;
+        let Some((uid, wake)) = entry.waiting.pop_front() else {
+            if entry.taken == 0 {
+                bots.remove(bot);
+            }
+            return None;
+        };
+        entry.known.remove(&uid);
+        Some(wake)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Bot>> {
+        self.bots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Share<'_> {
+    fn drop(&mut self) {
+        if let Some(wake) = self.turns.end(self.bot) {
+            wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn one_chatbot_leaves_room_for_the_others_and_its_objects_follow_one_by_one() {
+        let turns = Turns::new(4);
+        let woken = Arc::new(AtomicUsize::new(0));
+        let take = |uid: &'static str| {
+            let woken = woken.clone();
+            let wake = move || {
+                woken.fetch_add(1, Ordering::SeqCst);
+            };
+            turns.take("busy", uid, wake)
+        };
+        let mut taken = Vec::new();
+        for uid in ["a", "b", "c"] {
+            taken.push(take(uid).await.expect("within its share"));
+        }
+        for uid in ["d", "d", "e"] {
+            assert!(take(uid).await.is_none(), "{uid}");
+        }
+        let other = turns.take("other", "x", || panic!("it does not wait")).await;
+        assert!(other.is_some());
+        taken.clear();
+        // d and e, each once
+        assert_eq!(woken.load(Ordering::SeqCst), 2);
+        drop(other);
+        assert!(turns.lock().is_empty(), "nothing is kept of those who are done");
+    }
+}

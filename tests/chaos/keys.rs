@@ -1,0 +1,107 @@
+//! Keys that are refused, changed, of another account, or badly written down.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use chatcaptain_operator::crd::ChatbotVersion;
+use simulator::{Key, Operation, Settings};
+
+use crate::{
+    harness::{World, condition, is_ready, poll, version},
+    is_long,
+};
+
+const OBJECTS: usize = 100;
+
+fn with_reason(world: &World, reason: &str) -> usize {
+    let all = world.cluster.list::<ChatbotVersion>(&world.namespace);
+    all.iter().filter(|v| condition(*v, "Ready").is_some_and(|c| c.reason == reason)).count()
+}
+
+/// Row 12. A refused key costs one probe per pause, however many objects use it; a new key heals all at once.
+#[test]
+fn a_refused_key_costs_next_to_nothing_and_heals_at_once() {
+    let flags = [("interval", "2s"), ("min-interval", "1s"), ("api-rate", "10"), ("api-burst", "20")];
+    for refused_key in [401, 403] {
+        let world = World::asleep(Settings { refused_key, ..Settings::default() }, &flags);
+        world.set_key("no-such-key");
+        let git: String = (0..OBJECTS).map(|n| version(&world.bot, &format!("v{n:03}"), &[])).collect();
+        world.apply(&git);
+        let window = Duration::from_secs(if is_long() { 60 } else { 10 });
+        let end = Instant::now() + window;
+        world.start();
+        let reason = if refused_key == 401 { "KeyRefused" } else { "PermissionDenied" };
+        world.eventually("all say so", || (with_reason(&world, reason) == OBJECTS).then_some(()));
+        poll(window * 2, || (Instant::now() >= end).then_some(()));
+        let calls = world.service.counters().total_calls();
+        let said = world.told::<ChatbotVersion>("v000", reason);
+        assert!(said.contains("Secret chatcaptain"), "{said}");
+
+        let created = heals(&world, "CCSB-a-good-one");
+        assert_eq!(world.creates(), OBJECTS as u64);
+        // and once more, with nothing to create
+        world.set_key("no-such-key");
+        world.eventually("all say so", || (with_reason(&world, reason) == OBJECTS).then_some(()));
+        let healed = heals(&world, "CCSB-another-good-one");
+        println!(
+            "{refused_key} for {window:?} with {OBJECTS} objects: {calls} calls; after the Secret's change all \
+             Ready in {healed:?}, in {created:?} where each was still to be created at 10 calls per second"
+        );
+        assert!(calls <= 3, "{calls} calls");
+        assert!(healed < Duration::from_secs(10), "{healed:?}");
+        assert_eq!(world.creates(), OBJECTS as u64);
+    }
+}
+
+/// How long it takes from a good key in the Secret until all are Ready.
+fn heals(world: &World, key: &str) -> Duration {
+    let started = Instant::now();
+    world.set_key(key);
+    world.eventually("all are Ready", || {
+        let all = world.cluster.list::<ChatbotVersion>(&world.namespace);
+        (all.iter().filter(|version| is_ready(*version)).count() == OBJECTS).then_some(())
+    });
+    started.elapsed()
+}
+
+/// Row 12. What an editor leaves at the end of a line is no part of the key.
+#[test]
+fn white_space_around_a_key_is_no_part_of_it() {
+    let world = World::asleep(Settings::default(), &[]);
+    world.set_key("  CCSB-behaviour-test\n");
+    world.start();
+    world.apply_version("a", &[]);
+    world.ready_version("a");
+}
+
+/// Reserve. The new key is of another account, which lists nothing: nobody concludes that all is gone.
+#[test]
+fn a_key_of_another_account_proves_nothing() {
+    let account = |name: &str| Key { account: name.to_owned(), permissions: None };
+    let keys = BTreeMap::from([
+        ("CCSB-behaviour-test".to_owned(), account("ours")),
+        ("CCSB-theirs".to_owned(), account("theirs")),
+    ]);
+    let world = World::new(Settings { keys: Some(keys), ..Settings::default() });
+    for name in ["a", "b"] {
+        world.apply_version(name, &[]);
+        world.ready_version(name);
+    }
+    world.set_key("CCSB-theirs");
+    let message = world.told::<ChatbotVersion>("a", "VersionLost");
+    assert!(message.contains("Secret chatcaptain") && message.contains("account"), "{message}");
+    // not even the deletion of an object takes an empty list for proof
+    world.delete("chatbotversion", "b");
+    let lists = || world.service.counters().of(Operation::List).calls;
+    let before = lists();
+    world.eventually("some more looks", || (lists() > before + 3).then_some(()));
+    assert!(world.get::<ChatbotVersion>("b").is_some());
+    assert_eq!((world.creates(), world.service.counters().of(Operation::Delete).calls), (2, 0));
+
+    world.set_key("CCSB-behaviour-test");
+    world.ready_version("a");
+    world.gone::<ChatbotVersion>("b");
+    assert_eq!(world.effects(), ["create a dev", "create b dev", "delete b"]);
+}

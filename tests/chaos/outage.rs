@@ -1,0 +1,77 @@
+//! The API server dies and comes back: nothing twice, no crash, and a record that waits for it.
+
+use std::{
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use chatcaptain_operator::crd::ChatbotVersion;
+use simulator::{Fault, FaultKind, FaultOperation, Operation, Settings};
+
+use crate::{
+    harness::{Cluster, World, is_ready, version},
+    is_long,
+};
+
+const VERSIONS: usize = 60;
+
+/// A cluster of its own for each: the others need theirs.
+fn world(settings: Settings, flags: &[(&str, &str)]) -> World {
+    let cluster = Cluster::installed();
+    let kubeconfig = cluster.operator_kubeconfig();
+    let world = World::on(cluster, kubeconfig, settings, flags);
+    world.start();
+    world
+}
+
+/// Row 5. The answer of a create comes while nobody can take its record.
+#[test]
+fn the_record_of_a_create_waits_for_the_api_server() {
+    let mut hang = Fault::new(FaultOperation::Create, FaultKind::Hang).times(1);
+    hang.hang_ms = 1_500;
+    let world = world(Settings { faults: vec![hang], ..Settings::default() }, &[]);
+    world.apply_version("a", &[]);
+    world.eventually("the create is under way", || (world.creates() == 1).then_some(()));
+    world.cluster.plane().stop_apiserver();
+    world.eventually("the record was tried", || {
+        world.log().contains("the record of a call is tried again").then_some(())
+    });
+    world.cluster.plane().start_apiserver().unwrap();
+    world.ready_version("a");
+    assert_eq!(world.service.counters().of(Operation::Create).calls, 1);
+    let recovered = world.events("a").iter().any(|(reason, _)| reason == "CreateRecovered");
+    assert!(!recovered, "the answer itself was recorded");
+}
+
+/// Row 5 to its end. The API server is away in the middle of many creates.
+#[test]
+fn an_api_server_that_is_away_in_the_middle_of_creates() {
+    let outage = Duration::from_secs(if is_long() { 30 } else { 8 });
+    let settings = Settings { latency_ms: 150, ..Settings::default() };
+    let world = world(settings, &[("concurrency", "8")]);
+    let git: String = (0..VERSIONS).map(|n| version(&world.bot, &format!("v{n:02}"), &[])).collect();
+    let pid = world.operator().as_ref().unwrap().pid();
+    world.apply(&git);
+    world.eventually("some are created", || (world.creates() >= 10).then_some(()));
+    world.cluster.plane().stop_apiserver();
+    let before = world.creates();
+    sleep(outage);
+    let meanwhile = world.creates() - before;
+    assert!(world.creates() < VERSIONS as u64, "the outage came too late to matter");
+    world.cluster.plane().start_apiserver().unwrap();
+    let back = Instant::now();
+    world.eventually("all are Ready", || {
+        let all = world.cluster.list::<ChatbotVersion>(&world.namespace);
+        (all.iter().filter(|version| is_ready(*version)).count() == VERSIONS).then_some(())
+    });
+    println!(
+        "API server away for {outage:?}: {meanwhile} of {VERSIONS} creates took effect meanwhile, \
+         all Ready {:?} after its return",
+        back.elapsed()
+    );
+    assert_eq!(world.creates(), VERSIONS as u64);
+    assert_eq!(world.service.counters().of(Operation::Create).calls, VERSIONS as u64);
+    let operator = world.operator();
+    let operator = operator.as_ref().unwrap();
+    assert_eq!((operator.pid(), operator.page("/livez").0), (pid, 200), "it is the same process");
+}

@@ -1,0 +1,120 @@
+//! Many creates under faults, with kills: took effect, duplicates, lost.
+
+use std::{
+    collections::BTreeMap,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use chatcaptain_operator::crd::ChatbotVersion;
+use futures::{StreamExt, stream};
+use kube::{Api, ResourceExt, api::PostParams};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use serde_json::json;
+use simulator::{Operation, Settings};
+
+use super::{FLAGS, seed, weather};
+use crate::harness::{World, is_ready, poll};
+
+fn creates() -> usize {
+    std::env::var("CHAOS_CREATES").map_or(150, |text| text.parse().unwrap())
+}
+
+fn name(number: usize) -> String {
+    format!("v{number:05}")
+}
+
+/// Some bots, so that their lists stay short.
+fn bot(world: &World, number: usize, all: usize) -> String {
+    format!("{}-{}", world.bot, number % all.div_ceil(200))
+}
+
+fn apply(world: &World, all: usize) {
+    let api: Api<ChatbotVersion> = Api::namespaced(world.cluster.client(), &world.namespace);
+    let create = |number| {
+        let (api, bot) = (api.clone(), bot(world, number, all));
+        async move {
+            let manifest = json!({
+                "apiVersion": "chatcaptain.dev/v1alpha1", "kind": "ChatbotVersion",
+                "metadata": {"name": name(number)}, "spec": {"chatbotId": bot},
+            });
+            let version = serde_json::from_value(manifest).unwrap();
+            api.create(&PostParams::default(), &version).await.unwrap();
+        }
+    };
+    world.cluster.runtime().block_on(stream::iter(0..all).for_each_concurrent(8, create));
+}
+
+/// Until so many have taken effect the weather changes, and the operator dies now and then.
+fn storm(world: &World, random: &mut StdRng, all: usize) -> (usize, usize) {
+    let (mut faults, mut kills) = (0, 0);
+    let limit = Instant::now() + Duration::from_secs(10 + all as u64 / 5);
+    while world.creates() < all as u64 * 9 / 10 && Instant::now() < limit {
+        faults += weather::change(&world.service, random);
+        if random.random_bool(0.1) {
+            world.kill();
+            world.start();
+            kills += 1;
+            // with thousands of objects it takes a while until it has read them all
+            let before = world.creates();
+            poll(Duration::from_mins(1), || (world.creates() > before).then_some(()));
+        }
+        let enough = world.creates() + random.random_range(1..50);
+        poll(Duration::from_secs(2), || (world.creates() >= enough).then_some(()));
+    }
+    (faults, kills)
+}
+
+/// The ids in the service, by chatbot and name.
+fn made(world: &World) -> BTreeMap<(String, String), Vec<String>> {
+    let mut made: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
+    for state in world.service.state() {
+        for version in state.versions {
+            made.entry((state.chatbot.clone(), version.name)).or_default().push(version.id);
+        }
+    }
+    made
+}
+
+#[test]
+fn creates_under_faults() {
+    let (seed, all) = (seed(), creates());
+    let mut random = StdRng::seed_from_u64(seed);
+    // most of a pass is waiting for an answer that does not come
+    let flags = [FLAGS, &[("concurrency", "64")]].concat();
+    let world = World::with(Settings::default(), &flags);
+    let started = Instant::now();
+    let (faults, kills) = std::thread::scope(|scope| {
+        scope.spawn(|| apply(&world, all));
+        storm(&world, &mut random, all)
+    });
+    weather::clear(&world.service);
+    let rested = poll(Duration::from_mins(8), || {
+        // a list of thousands is work for everybody
+        sleep(Duration::from_millis(all as u64 / 5));
+        let objects: Vec<ChatbotVersion> = world.cluster.list(&world.namespace);
+        let waiting = objects.iter().filter(|object| !is_ready(*object));
+        (waiting.count() == 0 && objects.len() == all).then_some(objects)
+    });
+    let objects = rested.unwrap_or_else(|| panic!("seed {seed}: not all are Ready"));
+
+    let made = made(&world);
+    let duplicates: usize = made.values().map(|ids| ids.len() - 1).sum();
+    let is_lost = |object: &&ChatbotVersion| {
+        let ids = made.get(&(object.spec.chatbot_id.clone(), object.name_any()));
+        !ids.is_some_and(|ids| ids.iter().any(|id| Some(id.as_str()) == object.version_id()))
+    };
+    let lost = objects.iter().filter(is_lost).count();
+    let counters = world.service.counters();
+    let create = counters.of(Operation::Create);
+    println!(
+        "seed {seed}: {} creates in {:?} under {faults} faults and {kills} kills: {} calls, took effect {}, \
+         duplicates {duplicates}, lost {lost}",
+        all,
+        started.elapsed(),
+        create.calls,
+        create.took_effect,
+    );
+    assert_eq!((create.took_effect, duplicates, lost), (all as u64, 0, 0), "seed {seed}");
+    assert!(create.calls > create.took_effect, "no fault struck");
+}

@@ -1,0 +1,108 @@
+//! What git says, and the tool that brings it to the cluster again and again.
+
+use std::{collections::BTreeMap, fmt::Debug};
+
+use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion};
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, ListParams, Patch, PatchParams},
+};
+use serde_json::{Value, json};
+
+use crate::harness::{Object, World};
+
+/// A version in git's history.
+#[derive(Clone, Debug)]
+pub struct Version {
+    pub bot: String,
+    pub secret: String,
+    /// It is in git now.
+    pub present: bool,
+    /// An edit that changes nothing in the service.
+    pub interval: u32,
+    /// How often its object was created.
+    pub born: usize,
+}
+
+/// A deployment in git.
+#[derive(Clone, Debug)]
+pub struct Deployment {
+    pub bot: String,
+    pub secret: String,
+    pub environment: &'static str,
+    /// The version that it wants.
+    pub version: String,
+    /// It is in git now.
+    pub present: bool,
+}
+
+/// All of it, by name.
+#[derive(Clone, Debug, Default)]
+pub struct Git {
+    pub versions: BTreeMap<String, Version>,
+    pub deployments: BTreeMap<String, Deployment>,
+}
+
+impl Git {
+    /// Makes the cluster as git says, as far as it lets it now: what is being deleted is waited for.
+    pub fn sync(&mut self, world: &World) -> kube::Result<()> {
+        let versions = self.versions.iter_mut();
+        let versions = versions.map(|(name, v)| (name.clone(), v.present.then(|| v.spec()), &mut v.born));
+        bring::<ChatbotVersion>(world, versions.collect())?;
+        let mut births = vec![0; self.deployments.len()];
+        let deployments = self.deployments.iter().zip(&mut births);
+        let deployments = deployments.map(|((name, d), n)| (name.clone(), d.present.then(|| d.spec()), n));
+        bring::<ChatbotDeployment>(world, deployments.collect())
+    }
+
+    /// Versions that no deployment wants, but for the first of each bot, which stays.
+    pub fn free(&self) -> Vec<String> {
+        let wanted = |name: &String| self.deployments.values().any(|d| d.version == *name);
+        let free = self.versions.keys().filter(|name| !name.ends_with("-0") && !wanted(name));
+        free.cloned().collect()
+    }
+}
+
+impl Version {
+    fn spec(&self) -> Value {
+        json!({
+            "chatbotId": self.bot, "interval": format!("{}s", self.interval),
+            "credentialsRef": {"name": self.secret},
+        })
+    }
+}
+
+impl Deployment {
+    fn spec(&self) -> Value {
+        json!({
+            "chatbotId": self.bot, "environment": self.environment, "versionRef": {"name": self.version},
+            // the storm may last longer than anybody's patience with one rollout
+            "progressDeadline": "2h", "credentialsRef": {"name": self.secret},
+        })
+    }
+}
+
+/// One kind: name, the spec where git has it, and the count of its births.
+fn bring<K: Object>(world: &World, wanted: Vec<(String, Option<Value>, &mut usize)>) -> kube::Result<()> {
+    let api: Api<K> = Api::namespaced(world.cluster.client(), &world.namespace);
+    world.cluster.runtime().block_on(async {
+        let found = api.list(&ListParams::default()).await?.items;
+        for (name, spec, born) in wanted {
+            let now = found.iter().find(|object| object.name_any() == name);
+            match (spec, now) {
+                (_, Some(now)) if now.meta().deletion_timestamp.is_some() => {}
+                (None, Some(_)) => drop(api.delete(&name, &DeleteParams::background()).await?),
+                (Some(spec), now) => {
+                    let object = json!({
+                        "apiVersion": K::api_version(&()), "kind": K::kind(&()), "metadata": {"name": name},
+                        "spec": spec,
+                    });
+                    *born += usize::from(now.is_none());
+                    api.patch(&name, &PatchParams::apply("git").force(), &Patch::Apply(&object)).await?;
+                }
+                (None, None) => {}
+            }
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,322 @@
+//! Everything at once, from a seed; then all is over, and a checker looks at what is left.
+
+mod bulk;
+mod checker;
+mod doctored;
+mod git;
+mod weather;
+
+use std::{
+    fs,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
+use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
+use serde_json::json;
+use simulator::{DeleteLive, Environment, Settings};
+
+use crate::harness::{Cluster, Flags, World, poll};
+use checker::Evidence;
+use git::{Deployment, Git, Version};
+
+const FLAGS: Flags = &[
+    ("interval", "2s"),
+    ("visibility-grace", weather::GRACE),
+    ("api-timeout", weather::API_TIMEOUT),
+    ("deletion-timeout", "1h"),
+];
+const BOTS: usize = 3;
+const VERSIONS: usize = 6;
+/// More of them would be taken for somebody who fights.
+const HANDS: usize = 3;
+/// How long it may take until everything is at rest again.
+const REST: Duration = Duration::from_mins(4);
+
+fn seed() -> u64 {
+    let seed = std::env::var("SEED").map_or_else(|_| rand::random(), |seed| seed.parse().unwrap());
+    println!("seed {seed}; the same again: SEED={seed}");
+    seed
+}
+
+/// How long the storm lasts.
+fn length() -> Duration {
+    let seconds = std::env::var("CHAOS_SECONDS").map_or(20, |text| text.parse().unwrap());
+    Duration::from_secs(seconds)
+}
+
+/// The service lets a live version be deleted: that none is must be the operator's own doing.
+fn settings() -> Settings {
+    Settings { delete_live: DeleteLive::Accepted, ..Settings::default() }
+}
+
+/// Two keys; a few versions and both environments of each bot.
+fn first_commit(world: &World) -> Git {
+    let mut git = Git::default();
+    for number in 0..BOTS {
+        let bot = format!("{}-{number}", world.bot);
+        let secret = secret(number % 2);
+        for count in 0..VERSIONS {
+            let version =
+                Version { bot: bot.clone(), secret: secret.clone(), present: true, interval: 2, born: 0 };
+            git.versions.insert(format!("v{number}-{count}"), version);
+        }
+        for environment in ["test", "prod"] {
+            let (bot, secret, version) = (bot.clone(), secret.clone(), format!("v{number}-0"));
+            let deployment = Deployment { bot, secret, environment, version, present: true };
+            git.deployments.insert(format!("{environment}-{number}"), deployment);
+        }
+    }
+    git
+}
+
+fn secret(number: usize) -> String {
+    format!("key-{number}")
+}
+
+struct Storm {
+    world: World,
+    git: Git,
+    random: StdRng,
+    counts: Counts,
+    keys: u32,
+    worst: Usage,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    faults: usize,
+    throttles: usize,
+    kills: usize,
+    edits: usize,
+    deletions: usize,
+    moves: usize,
+    hands: usize,
+    keys: usize,
+    outages: usize,
+}
+
+/// What the operator's process takes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Usage {
+    resident_mib: u64,
+    descriptors: usize,
+}
+
+impl Usage {
+    fn of(world: &World) -> Self {
+        let pid = world.operator().as_ref().expect("an operator that runs").pid();
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or("VmRSS: 0");
+        let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+        let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
+        Self { resident_mib: kib >> 10, descriptors }
+    }
+
+    fn at_most(self, other: Self) -> Self {
+        Self {
+            resident_mib: self.resident_mib.max(other.resident_mib),
+            descriptors: self.descriptors.max(other.descriptors),
+        }
+    }
+}
+
+impl Storm {
+    fn new(seed: u64) -> Self {
+        let cluster = Cluster::installed();
+        let kubeconfig = cluster.operator_kubeconfig();
+        let world = World::on(cluster, kubeconfig, settings(), FLAGS);
+        let git = first_commit(&world);
+        let random = StdRng::seed_from_u64(seed);
+        let mut storm =
+            Self { world, git, random, counts: Counts::default(), keys: 0, worst: Usage::default() };
+        storm.good_keys();
+        storm.world.start();
+        storm
+    }
+
+    /// Both Secrets hold keys that nobody has seen before.
+    fn good_keys(&mut self) {
+        for number in 0..2 {
+            self.keys += 1;
+            let key = format!("CCSB-soak-{}", self.keys);
+            self.world.cluster.set_secret(&self.world.namespace, &secret(number), "apiKey", &key);
+        }
+    }
+
+    /// One thing that happens.
+    fn happen(&mut self, is_calm: bool) {
+        match self.random.random_range(0..100) {
+            0..25 => self.counts.faults += weather::change(&self.world.service, &mut self.random),
+            25..30 => {
+                self.counts.throttles += 1;
+                weather::throttle(&self.world.service, &mut self.random);
+            }
+            30..40 if !is_calm => {
+                self.counts.kills += 1;
+                self.world.kill();
+                self.world.start();
+            }
+            40..60 => self.prune_or_restore(),
+            60..80 => self.point_elsewhere(),
+            80..88 => self.edit(),
+            88..92 => self.deploy_by_hand(),
+            92..97 => self.change_keys(),
+            97..98 if !is_calm => self.outage(),
+            _ => {}
+        }
+    }
+
+    fn prune_or_restore(&mut self) {
+        self.counts.deletions += 1;
+        let name = self.git.free().choose(&mut self.random).unwrap().clone();
+        let version = self.git.versions.get_mut(&name).unwrap();
+        version.present = !version.present;
+    }
+
+    /// The environment gets another version, and the old one may go in the same commit.
+    fn point_elsewhere(&mut self) {
+        self.counts.moves += 1;
+        let names: Vec<String> = self.git.deployments.keys().cloned().collect();
+        let name = names.choose(&mut self.random).unwrap();
+        let old = self.git.deployments[name].version.clone();
+        let bot = &self.git.deployments[name].bot;
+        let there = self.git.versions.iter().filter(|(_, v)| v.present && v.bot == *bot);
+        let there: Vec<String> = there.map(|(name, _)| name.clone()).collect();
+        let new = there.choose(&mut self.random).unwrap().clone();
+        self.git.deployments.get_mut(name).unwrap().version = new;
+        if self.random.random_bool(0.3) && self.git.free().contains(&old) {
+            self.git.versions.get_mut(&old).unwrap().present = false;
+        }
+        if self.random.random_bool(0.2) {
+            self.replace_deployment(name);
+        }
+    }
+
+    /// Deleted and created again: what is live stays live meanwhile.
+    fn replace_deployment(&mut self, name: &str) {
+        self.git.deployments.get_mut(name).unwrap().present = false;
+        let _ = self.git.sync(&self.world);
+        self.git.deployments.get_mut(name).unwrap().present = true;
+    }
+
+    fn edit(&mut self) {
+        self.counts.edits += 1;
+        let names: Vec<String> = self.git.versions.keys().cloned().collect();
+        let name = names.choose(&mut self.random).unwrap();
+        self.git.versions.get_mut(name).unwrap().interval = self.random.random_range(2..9);
+    }
+
+    fn deploy_by_hand(&mut self) {
+        if self.counts.hands == HANDS {
+            return;
+        }
+        self.counts.hands += 1;
+        // one that is never pruned
+        let bot = format!("{}-{}", self.world.bot, self.random.random_range(0..BOTS));
+        let number = bot.rsplit('-').next().unwrap().to_owned();
+        let _ = self.world.service.hand_deploy(&bot, &format!("v{number}-0"), Environment::Test);
+    }
+
+    /// A key is refused for a while, or another good one takes its place.
+    fn change_keys(&mut self) {
+        self.counts.keys += 1;
+        if self.random.random_bool(0.3) {
+            let number = self.random.random_range(0..2);
+            self.world.cluster.set_secret(&self.world.namespace, &secret(number), "apiKey", "no-such-key");
+        } else {
+            self.good_keys();
+        }
+    }
+
+    fn outage(&mut self) {
+        self.counts.outages += 1;
+        self.world.cluster.plane().stop_apiserver();
+        sleep(Duration::from_millis(self.random.random_range(500..4_000)));
+        self.world.cluster.plane().start_apiserver().unwrap();
+    }
+
+    /// Things happen until the time is over; in the last third the operator is left alive, so that what it takes
+    /// can be seen to grow.
+    fn rage(&mut self, length: Duration) {
+        let started = Instant::now();
+        // whatever the dice say, each storm has one
+        let mut outage = Some(length / 3);
+        while started.elapsed() < length {
+            if outage.is_some_and(|at| started.elapsed() > at) {
+                outage = None;
+                self.outage();
+            }
+            self.happen(started.elapsed() > length * 2 / 3);
+            // a connection from before an outage may be met: the next time
+            let _ = self.git.sync(&self.world);
+            self.worst = self.worst.at_most(Usage::of(&self.world));
+            sleep(Duration::from_millis(self.random.random_range(50..500)));
+        }
+    }
+
+    /// Every fault is over, the keys are good, and somebody asks for everything to be looked at.
+    fn end(&mut self) {
+        weather::clear(&self.world.service);
+        self.good_keys();
+        let started = Instant::now();
+        let mut complaints = Vec::new();
+        let rested = poll(REST, || {
+            let _ = self.git.sync(&self.world);
+            ask_for_a_look(&self.world);
+            sleep(Duration::from_millis(500));
+            complaints = Evidence::gather(&self.git, &self.world).complaints();
+            complaints.is_empty().then_some(())
+        });
+        assert!(rested.is_some(), "{complaints:#?}\n{}", tail(&self.world.log()));
+        println!("at rest {:?} after the storm", started.elapsed());
+    }
+}
+
+fn tail(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(150)..].join("\n")
+}
+
+/// Past any backoff; one token for each object, however often it is set.
+fn ask_for_a_look(world: &World) {
+    use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion};
+    let patch = Patch::Merge(json!({"metadata": {"annotations": {
+        "chatcaptain.dev/reconcile-requested-at": "the-storm-is-over",
+    }}}));
+    let versions: Vec<ChatbotVersion> = world.cluster.list(&world.namespace);
+    let deployments: Vec<ChatbotDeployment> = world.cluster.list(&world.namespace);
+    let client = world.cluster.client();
+    let params = PatchParams::default();
+    world.cluster.runtime().block_on(async {
+        let api: Api<ChatbotVersion> = Api::namespaced(client.clone(), &world.namespace);
+        for name in versions.iter().filter_map(|object| object.metadata.name.as_deref()) {
+            let _ = api.patch(name, &params, &patch).await;
+        }
+        let api: Api<ChatbotDeployment> = Api::namespaced(client, &world.namespace);
+        for name in deployments.iter().filter_map(|object| object.metadata.name.as_deref()) {
+            let _ = api.patch(name, &params, &patch).await;
+        }
+    });
+}
+
+#[test]
+fn nothing_twice_nothing_lost_nothing_live_deleted() {
+    let (seed, length) = (seed(), length());
+    let mut storm = Storm::new(seed);
+    storm.end();
+    let before = Usage::of(&storm.world);
+    storm.rage(length);
+    storm.end();
+    let after = Usage::of(&storm.world);
+    let effects = storm.world.service.log().len();
+    println!("seed {seed}, {length:?}: {:?}, {effects} changes in the service", storm.counts);
+    println!("before {before:?}, worst {:?}, after {after:?}", storm.worst);
+    assert!(after.descriptors <= before.descriptors + 20, "{after:?}");
+    assert!(storm.worst.descriptors <= 200, "{:?}", storm.worst);
+    assert!(after.resident_mib <= before.resident_mib + 40, "{after:?}");
+}
