@@ -22,6 +22,8 @@ const FORGET_AFTER: Duration = Duration::from_hours(1);
 /// Pauses after a list or status that failed, per chatbot.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LAST_PAUSE: Duration = Duration::from_mins(1);
+/// The environment of a create that deploys nothing.
+const NOWHERE: &str = "dev";
 /// How long a version that was called for counts as on its way.
 const ROLLOUT: Duration = Duration::from_mins(5);
 /// How long a refusal of a list or status is believed, per chatbot.
@@ -140,7 +142,15 @@ impl Account {
     /// # Errors
     /// The class of the failure.
     pub async fn create(&self, bot: &ChatbotId, new: &NewVersion) -> Result<Option<VersionId>, Failure> {
-        self.writing(Call::Create, bot, self.service.create(&self.key, bot, new)).await
+        let known = self.bot(bot);
+        let result = self.through(Call::Create, &known, self.service.create(&self.key, bot, new)).await;
+        // it only adds to the list, and whoever waits for that asks for a newer one: a hundred creates
+        // do not make everybody else look a hundred times
+        if new.environment != NOWHERE {
+            known.list.outdate();
+            known.status.outdate();
+        }
+        result
     }
 
     /// Deletes a version.
@@ -234,7 +244,7 @@ impl Account {
         bots.entry(bot.clone()).or_default().clone()
     }
 
-    /// A write: whatever came of it, what was known before is out of date.
+    /// A write that changes or removes: whatever came of it, what was known before is out of date.
     async fn writing<T>(
         &self,
         call: Call,

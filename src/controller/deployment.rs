@@ -252,6 +252,7 @@ fn place<'a>(facts: &'a Facts, namespace: &'a str) -> Place<'a> {
         credentials: object.spec.credentials_ref.as_ref(),
         chatbot: &object.spec.chatbot_id,
         version_id: active.map(|active| active.version_id.as_str()),
+        live: true,
         last_good: object.metadata.deletion_timestamp.is_some(),
     }
 }

@@ -190,6 +190,8 @@ async fn look(facts: &Facts, permit: Option<Instant>, context: &Context) -> Look
         credentials: object.spec.credentials_ref.as_ref(),
         chatbot: &object.spec.chatbot_id,
         version_id: status.version_id.as_deref(),
+        // what does not exist yet runs nowhere
+        live: status.version_id.is_some(),
         last_good: deleting,
     };
     let status_since = if deleting || asked { Instant::now() } else { usual };
