@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::sync::{Mutex as AsyncMutex, watch};
 
 use super::{
     client::{NewVersion, Service},
@@ -277,13 +277,11 @@ impl Account {
 
 /// One thing that is fetched for many.
 struct Cell<T> {
-    state: AsyncMutex<State<T>>,
+    /// What the last call brought, and when that was started.
+    value: watch::Sender<Option<(Arc<T>, Instant)>>,
+    /// Held by whoever makes the call.
+    flight: AsyncMutex<Option<Failed>>,
     outdated: Mutex<Option<Instant>>,
-}
-
-struct State<T> {
-    value: Option<(Arc<T>, Instant)>,
-    failed: Option<Failed>,
 }
 
 struct Failed {
@@ -294,7 +292,7 @@ struct Failed {
 
 impl<T> Default for Cell<T> {
     fn default() -> Self {
-        Self { state: AsyncMutex::new(State { value: None, failed: None }), outdated: Mutex::default() }
+        Self { value: watch::channel(None).0, flight: AsyncMutex::default(), outdated: Mutex::default() }
     }
 }
 
@@ -303,41 +301,42 @@ impl<T> Cell<T> {
         *lock(&self.outdated) = Some(Instant::now());
     }
 
-    /// The value as of `since`, and when it was asked for. Whoever comes while a call is under way waits for
-    /// the lock and takes what that call brought, if it was started late enough.
+    /// The value as of `since`, and when it was asked for. Whoever comes while a call is under way takes what
+    /// that brings, if it was started late enough, or else what the next one does.
     async fn get<F: Future<Output = Result<T, Failure>>>(
         &self,
         since: Instant,
         fetch: impl FnOnce() -> F,
     ) -> Result<(Arc<T>, Instant), Failure> {
-        let mut state = self.state.lock().await;
         let outdated = *lock(&self.outdated);
         let since = outdated.map_or(since, |outdated| outdated.max(since));
-        if let Some((value, at)) = &state.value
-            && *at >= since
-        {
-            return Ok((value.clone(), *at));
+        let fresh = |value: &Option<(Arc<T>, Instant)>| value.clone().filter(|(_, at)| *at >= since);
+        let mut values = self.value.subscribe();
+        let turn = tokio::select! {
+            biased;
+            // without a turn of its own: those in front may have to wait for a newer one
+            _ = values.wait_for(|value| fresh(value).is_some()) => None,
+            turn = self.flight.lock() => Some(turn),
+        };
+        if let Some(value) = fresh(&self.value.borrow()) {
+            return Ok(value);
         }
-        if let Some(failed) = &state.failed
-            && failed.until > Instant::now()
-        {
+        let mut failed = if let Some(turn) = turn { turn } else { self.flight.lock().await };
+        if let Some(failed) = failed.as_ref().filter(|failed| failed.until > Instant::now()) {
             return Err(failed.failure.clone());
         }
         let at = Instant::now();
         match fetch().await {
             Ok(value) => {
                 let value = Arc::new(value);
-                *state = State { value: Some((value.clone(), at)), failed: None };
+                *failed = None;
+                self.value.send_replace(Some((value.clone(), at)));
                 Ok((value, at))
             }
             Err(failure) => {
-                let times = state.failed.as_ref().map_or(0, |failed| failed.times);
-                let pause = pause_after(failure.class, times);
-                state.failed = Some(Failed {
-                    failure: failure.clone(),
-                    until: Instant::now() + pause,
-                    times: times + 1,
-                });
+                let times = failed.as_ref().map_or(0, |failed| failed.times);
+                let until = Instant::now() + pause_after(failure.class, times);
+                *failed = Some(Failed { failure: failure.clone(), until, times: times + 1 });
                 Err(failure)
             }
         }

@@ -3,7 +3,7 @@
 use super::{Call, Facts, Unresolved, Wanted, facts::goes_to};
 use crate::{
     crd::{Cause, Reason, annotation},
-    plan::status::Words,
+    plan::{annotated, status::Words},
 };
 
 impl Facts {
@@ -162,11 +162,22 @@ pub(super) fn unresolved(facts: &Facts, why: Unresolved) -> Words {
             Reason::AmbiguousVersion,
             format!("More than one version has the number {number}; use spec.versionId or spec.versionRef."),
         ),
-        Unresolved::Command => {
-            let command = annotation::ROLLBACK_TO;
-            let choice = "previous, the name of a ChatbotVersion of this chatbot, or a version id";
-            (Reason::VersionNotFound, format!("The annotation {command} names no version: use {choice}."))
-        }
+        Unresolved::Command => (Reason::VersionNotFound, misnamed(facts)),
     };
     Words::new(reason, message)
+}
+
+/// What is wrong with `rollback-to`.
+fn misnamed(facts: &Facts) -> String {
+    let command = annotation::ROLLBACK_TO;
+    match annotated(&facts.object.metadata, command) {
+        Some("previous") => format!(
+            "The annotation {command} says previous, but no version ran before this one, or it is no longer in the \
+             service; name another or take the annotation away."
+        ),
+        _ => format!(
+            "The annotation {command} names no version: use previous, the name of a ChatbotVersion of this chatbot, or a \
+             version id."
+        ),
+    }
 }
