@@ -1,5 +1,8 @@
 //! Git moves forward and back; the environment follows, whatever the service makes of a rollback.
 
+use std::time::Instant;
+
+use chatcaptain_operator::crd::ChatbotDeployment;
 use simulator::{
     DeployAnswer, DeploymentsStatus, Environment, FailuresAs, FieldShown, RollbackActs, RollbackBody,
     Settings,
@@ -95,6 +98,40 @@ fn git_back_is_a_rollback_and_leads_there_in_any_case() {
         let history: Vec<_> = status.history.iter().map(|h| &h.version_id).collect();
         assert_eq!(history.len(), 3, "{history:?}");
         assert_eq!(history[0], history[2]);
+    });
+}
+
+/// The annotation goes the same ways, holds over a restart, and ends when git moves.
+#[test]
+fn a_command_goes_back_the_same_ways_and_holds_until_git_moves() {
+    side_by_side(6, &rollbacks(), |service| {
+        let world = World::new(service.settings.clone());
+        for wanted in ["a", "b"] {
+            world.apply_version(wanted, &[]);
+            world.point("test", wanted, service.spec);
+            runs(&world, wanted);
+        }
+        let given = Instant::now();
+        world.kubectl(&["annotate", "cbd", "test", "chatcaptain.dev/rollback-to=previous"], "");
+        let live = || (world.live(Environment::Test).as_deref() == Some("a")).then_some(());
+        world.eventually("a is live", live);
+        println!("{:?}: live {:?} after the command", service.back, given.elapsed());
+        let message = world.told::<ChatbotDeployment>("test", "RolledBack");
+        assert!(message.contains("rollback-to"), "{message}");
+        let expected: Vec<&str> =
+            ["deploy a test", "deploy b test"].iter().chain(service.back).copied().collect();
+        assert_eq!(world.moves(), expected, "{:#?}", service.settings);
+
+        world.kill();
+        world.start();
+        world.eventually("the next operator has looked", || {
+            (world.metric("chatcaptain_reconcile_total", &[r#"kind="ChatbotDeployment""#]) > 0).then_some(())
+        });
+        world.told::<ChatbotDeployment>("test", "RolledBack");
+        assert_eq!(world.moves(), expected, "it holds over a restart");
+
+        world.point("test", "b", &[service.spec, &["progressDeadline: 4m"]].concat());
+        runs(&world, "b");
     });
 }
 

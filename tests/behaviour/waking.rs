@@ -1,9 +1,11 @@
 //! Related objects wake each other at once: nothing here waits for an interval, which is an hour.
 
-use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion};
-use simulator::{Environment, Settings};
+use std::time::Instant;
 
-use crate::harness::{World, condition, deployment};
+use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion};
+use simulator::{Environment, Operation, Settings};
+
+use crate::harness::{World, condition, deployment, is_ready};
 
 fn world(settings: Settings) -> World {
     World::with(settings, &[("interval", "1h")])
@@ -58,4 +60,41 @@ fn the_older_of_two_deployments_decides_until_it_goes() {
     world.ready_deployment("younger");
     assert_eq!(world.moves(), ["deploy a test", "deploy b test"]);
     assert_eq!(world.live(Environment::Test).as_deref(), Some("b"));
+}
+
+#[test]
+fn a_request_is_answered_at_once_and_a_suspended_object_costs_no_call() {
+    let world = world(Settings::default());
+    world.apply_version("a", &[]);
+    world.ready_version("a");
+    let looks = || world.service.counters().of(Operation::List).calls;
+    let handled = |token: &str| {
+        let status = world.version("a").status?;
+        (status.common.last_handled_reconcile_at.as_deref() == Some(token)).then_some(())
+    };
+    let request = |token: &str| {
+        let annotation = format!("chatcaptain.dev/reconcile-requested-at={token}");
+        world.kubectl(&["annotate", "--overwrite", "cbv", "a", &annotation], "");
+    };
+    let before = looks();
+    request("one");
+    let asked = Instant::now();
+    world.eventually("the request is acknowledged", || handled("one"));
+    println!("acknowledged {:?} after kubectl returned", asked.elapsed());
+    assert!(looks() > before, "it was looked at anew");
+
+    world.apply_version("a", &["suspend: true"]);
+    world.eventually("it has seen that it is suspended", || {
+        let version = world.version("a");
+        (version.status?.common.observed_generation == version.metadata.generation).then_some(())
+    });
+    let before = looks();
+    request("two");
+    world.apply_version("a", &["suspend: true", "interval: 1s"]);
+    world.eventually("it has seen that as well", || {
+        let version = world.version("a");
+        (version.status?.common.observed_generation == version.metadata.generation).then_some(())
+    });
+    assert_eq!(looks(), before, "nothing is asked for a suspended object");
+    assert!(is_ready(&world.version("a")), "its verdict stays");
 }
