@@ -149,6 +149,9 @@ impl Account {
         if new.environment != NOWHERE {
             known.list.outdate();
             known.status.outdate();
+            if let Ok(Some(id)) = &result {
+                self.expect(bot, id, new.environment);
+            }
         }
         result
     }
@@ -161,13 +164,14 @@ impl Account {
         let known = self.bot(bot);
         let deletions = || lock(&known.deletions);
         deletions().retain(|_, ended| ended.is_none_or(|at| at.elapsed() < FORGET_AFTER));
-        deletions().insert(version.clone(), None);
+        let former = deletions().insert(version.clone(), None);
         let result = self.writing(Call::Delete, bot, self.service.delete(&self.key, bot, version)).await;
-        if result.as_ref().is_err_and(|failure| !failure.may_have_happened) {
-            deletions().remove(version);
-        } else {
-            deletions().insert(version.clone(), Some(Instant::now()));
-        }
+        match former {
+            // an earlier one may still take effect
+            Some(former) if is_unmade(&result) => deletions().insert(version.clone(), former),
+            None if is_unmade(&result) => deletions().remove(version),
+            _ => deletions().insert(version.clone(), Some(Instant::now())),
+        };
         result
     }
 
@@ -191,9 +195,7 @@ impl Account {
         environment: &str,
     ) -> Result<(), Failure> {
         let request = self.service.deploy(&self.key, bot, version, environment);
-        let result = self.writing(Call::Deploy, bot, request).await;
-        self.expect(bot, version, environment, &result);
-        result
+        self.expecting(bot, version, environment, self.writing(Call::Deploy, bot, request)).await
     }
 
     /// Rolls back to a version.
@@ -208,9 +210,7 @@ impl Account {
         body: &serde_json::Value,
     ) -> Result<(), Failure> {
         let request = self.service.rollback(&self.key, bot, version, body);
-        let result = self.writing(Call::Rollback, bot, request).await;
-        self.expect(bot, version, environment, &result);
-        result
+        self.expecting(bot, version, environment, self.writing(Call::Rollback, bot, request)).await
     }
 
     /// Whether a version was called for lately and has not been seen where it should run: it may be live in a
@@ -222,18 +222,41 @@ impl Account {
         rollouts.values().any(|(id, at)| id.as_str() == version && at.elapsed() < ROLLOUT)
     }
 
-    /// A version was seen where it should run.
-    pub fn arrived(&self, bot: &ChatbotId, version: &str, environment: &str) {
+    /// Takes note of what runs where: what has arrived is on its way no more.
+    pub fn arrived(&self, bot: &ChatbotId, runs: impl Fn(&str, &str) -> bool) {
         let known = self.bot(bot);
-        lock(&known.rollouts).retain(|place, (id, _)| &**place != environment || id.as_str() != version);
+        lock(&known.rollouts).retain(|environment, (id, _)| !runs(environment, id.as_str()));
     }
 
-    fn expect(&self, bot: &ChatbotId, version: &VersionId, environment: &str, result: &Result<(), Failure>) {
-        if result.as_ref().is_err_and(|failure| !failure.may_have_happened) {
-            return;
-        }
+    /// From before the call until it is proven that it did nothing, the version may be live in a moment.
+    async fn expecting(
+        &self,
+        bot: &ChatbotId,
+        version: &VersionId,
+        environment: &str,
+        call: impl Future<Output = Result<(), Failure>>,
+    ) -> Result<(), Failure> {
+        let former = self.expect(bot, version, environment);
+        let result = call.await;
         let known = self.bot(bot);
-        lock(&known.rollouts).insert(environment.into(), (version.clone(), Instant::now()));
+        let mut rollouts = lock(&known.rollouts);
+        match former {
+            Some(former) if is_unmade(&result) => rollouts.insert(environment.into(), former),
+            None if is_unmade(&result) => rollouts.remove(environment),
+            _ => rollouts.insert(environment.into(), (version.clone(), Instant::now())),
+        };
+        drop(rollouts);
+        result
+    }
+
+    fn expect(
+        &self,
+        bot: &ChatbotId,
+        version: &VersionId,
+        environment: &str,
+    ) -> Option<(VersionId, Instant)> {
+        let known = self.bot(bot);
+        lock(&known.rollouts).insert(environment.into(), (version.clone(), Instant::now()))
     }
 
     fn bot(&self, bot: &ChatbotId) -> Arc<Bot> {
@@ -341,6 +364,11 @@ impl<T> Cell<T> {
             }
         }
     }
+}
+
+/// A call that is proven to have done nothing.
+fn is_unmade(result: &Result<(), Failure>) -> bool {
+    result.as_ref().is_err_and(|failure| !failure.may_have_happened)
 }
 
 /// How long a failed read is not repeated.

@@ -222,8 +222,11 @@ fn one_line(text: &str) -> String {
     if line.is_empty() { "no reason given".to_owned() } else { line }
 }
 
-/// A word with many digits: an id, a time, a number that grows.
+/// A word with many digits, or a bare number with or without a unit: an id, a time, something that counts.
 fn is_passing(word: &str) -> bool {
+    let word = word.trim_matches(|c: char| !c.is_alphanumeric());
     let digits = word.chars().filter(char::is_ascii_digit).count();
-    digits >= 5 || digits >= 2 && word.len() >= 16
+    let number = word.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let bare = !number.is_empty() && number.chars().all(|c| c.is_ascii_digit());
+    bare || digits >= 5 || digits >= 2 && word.len() >= 16
 }

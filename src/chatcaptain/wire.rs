@@ -159,7 +159,11 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
 }
 
 fn read<T: DeserializeOwned>(call: Call, body: &[u8]) -> Result<T, Failure> {
-    let object: Object<T> = serde_json::from_slice(body).map_err(|e| unreadable(call, &e.to_string()))?;
+    let object: Object<T> = serde_json::from_slice(body).map_err(|error| {
+        let why = error.to_string();
+        // without the place, which is another one each time
+        unreadable(call, why.split(" at line ").next().unwrap_or_default())
+    })?;
     Ok(object.0)
 }
 

@@ -266,12 +266,10 @@ impl Context {
             Class::Forbidden { whole_key: false } | Class::Refused(_) => Ok(None),
             _ => Err(obstacle(&failure)),
         })?;
-        for environment in LiveEnvironment::ALL.map(LiveEnvironment::as_str) {
+        account.arrived(&bot, |environment, id| {
             let deployed = deployments.as_ref().and_then(|deployments| deployments.of(environment));
-            if let Some(version) = deployed.and_then(|deployed| deployed.resolve(&inventory)) {
-                account.arrived(&bot, version.id.as_str(), environment);
-            }
-        }
+            deployed.and_then(|deployed| deployed.resolve(&inventory)).is_some_and(|v| v.id.as_str() == id)
+        });
         Ok(Look::Shown {
             trusted: account.is_trusted(&bot),
             coming: place.version_id.is_some_and(|id| account.is_on_its_way(&bot, id)),

@@ -59,8 +59,7 @@ impl Kind for ChatbotDeployment {
         (facts.busy_elsewhere, facts.elsewhere_since) = elsewhere(object, context);
         if object.spec.suspend != Some(true) && facts.older_claim.is_none() {
             facts.look = look(&facts, context).await;
-            let wanted = facts.wanted().ok();
-            if facts.due(wanted.as_ref().map(|wanted| wanted.id.as_str())).is_some() {
+            if next(&facts.see()) == Step::Retire {
                 // what is to be deleted must not run now, whatever ran a while ago
                 facts.look = look_now(&facts, context).await;
             }

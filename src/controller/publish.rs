@@ -247,8 +247,7 @@ fn emit<K: Kind>(object: &Arc<K>, happened: &Happened, context: &Context) {
     let mut note = String::new();
     let _ = write!(note, "{:.900}", happened.note);
     // events count as one where everything but the note is alike, and a deploy of another version is another event
-    let mut action = String::new();
-    let _ = write!(action, "{:.100}", happened.note);
+    let action = happened.note.chars().filter(char::is_ascii).take(100).collect();
     let event = Event {
         type_: if happened.warning { EventType::Warning } else { EventType::Normal },
         reason: happened.reason.as_str().to_owned(),

@@ -179,9 +179,10 @@ async fn look(facts: &Facts, permit: Option<Instant>, context: &Context) -> Look
     let passing = [Reason::WaitingForVisibility, Reason::WaitingForDeletion].map(Reason::as_str);
     let unlisted = status.common.conditions.iter().any(|c| passing.contains(&c.reason.as_str()));
     let list_since = match permit {
+        _ if unlisted => Instant::now(),
         // a look that is newer than the intent, and that every create decided meanwhile can share
         Some(written) => written,
-        None if deleting || asked || unlisted || status.intent.is_some() => Instant::now(),
+        None if deleting || asked || status.intent.is_some() => Instant::now(),
         None => usual,
     };
     let namespace = object.namespace().unwrap_or_default();

@@ -301,6 +301,7 @@ pub struct FailedRollout {
     /// The spec's generation.
     pub generation: i64,
     /// The versions that did not become live, newest first.
+    #[serde(default)]
     #[schemars(length(max = 10))]
     pub version_ids: Vec<String>,
 }
@@ -337,6 +338,11 @@ pub enum VersionSource<'a> {
     Id(&'a str),
     /// A number in the service.
     Number(&'a str),
+}
+
+impl ChatbotDeploymentStatus {
+    /// Versions that can wait in `retiring`.
+    pub const RETIRING: usize = 50;
 }
 
 impl ChatbotDeploymentSpec {

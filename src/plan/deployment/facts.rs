@@ -107,7 +107,11 @@ impl Facts {
             live,
             operation: id.map_or(Operation::None, |id| self.operation(id)),
             back: id.is_some_and(|id| self.is_back(id)),
-            gate: id.map_or(Gate::Open, |id| self.gate(id)),
+            // going back waits for nobody
+            gate: match &wanted {
+                Ok(wanted) if wanted.cause == Cause::Git => self.gate(&wanted.id),
+                _ => Gate::Open,
+            },
             drift: if live == Live::Wanted {
                 Drift::None
             } else {
@@ -211,7 +215,11 @@ impl Facts {
         };
         match self.object.spec.version_source() {
             Some(VersionSource::Number(number)) => target.version_number.as_deref() != Some(number),
-            _ => self.wanted_by_git().map(|wanted| wanted.id).as_ref() != Ok(&target.version_id),
+            _ => match self.wanted_by_git() {
+                Ok(wanted) => wanted.id != target.version_id,
+                // what it names may only be away for a moment
+                Err(_) => self.status().common.observed_generation != self.object.metadata.generation,
+            },
         }
     }
 

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time}
 
 use super::{
     Call, Facts, Rest, Step, Wanted,
-    words::{arrival, conflict, doing, fought, gated, overdue, unresolved, waiting},
+    words::{arrival, conflict, doing, fought, gated, overdue, retiring, unresolved, waiting},
 };
 use crate::{
     chatcaptain::Failure,
@@ -28,8 +28,6 @@ use crate::{
 const HISTORY: usize = 10;
 /// Versions that `failed` remembers.
 const FAILED: usize = 10;
-/// Versions that can wait in `retiring`.
-const RETIRING: usize = 50;
 
 /// Time between two looks at a gate: its soak may be over without anything happening.
 const GATE: Pace = Pace::After(Duration::from_secs(5));
@@ -76,7 +74,9 @@ fn retire(facts: &Facts, mut told: Told<ChatbotDeploymentStatus>) -> Told<Chatbo
         }
     }
     for leaving in &facts.leaving {
-        if !entries.iter().any(|entry| entry.version_id == leaving.version_id) && entries.len() < RETIRING {
+        if !entries.iter().any(|entry| entry.version_id == leaving.version_id)
+            && entries.len() < ChatbotDeploymentStatus::RETIRING
+        {
             entries.push(Retiring {
                 version_id: leaving.version_id.clone(),
                 name: leaving.name.clone(),
@@ -271,9 +271,8 @@ fn not_called(facts: &Facts, call: Call, failure: &Failure) -> Told<ChatbotDeplo
 fn repeats(facts: &Facts, wanted: &str, call: Call) -> Option<Time> {
     let last = facts.status().operation.as_ref()?;
     let same = call == Call::Deploy && last.operation == Operation::Deploy && last.version_id == wanted;
-    let unknown = last.result == Some(OperationResult::Unknown);
-    let first = last.first_called_at.as_ref().or(last.called_at.as_ref());
-    first.filter(|_| same && unknown).cloned()
+    let unknown = last.called_at.as_ref().filter(|_| last.result == Some(OperationResult::Unknown));
+    last.first_called_at.as_ref().or(unknown).filter(|_| same).cloned()
 }
 
 fn failed(facts: &Facts) -> Told<ChatbotDeploymentStatus> {
@@ -296,9 +295,16 @@ fn failed(facts: &Facts) -> Told<ChatbotDeploymentStatus> {
 }
 
 fn retired(facts: &Facts, id: &str, result: &Result<(), Failure>) -> Told<ChatbotDeploymentStatus> {
-    // what is said of the environment stays; the deletion of an old version does not change it
-    let mut status = facts.status().clone();
-    facts.sync(&mut status);
+    let meta = &facts.object.metadata;
+    let mut status = if meta.deletion_timestamp.is_some() {
+        facts.saying(&retiring())
+    } else {
+        // what is said of the environment stays; the deletion of an old version does not change it
+        let common = keep(&facts.status().common, meta, true);
+        let mut status = ChatbotDeploymentStatus { common, ..facts.status().clone() };
+        facts.sync(&mut status);
+        status
+    };
     if !result.as_ref().is_err_and(Failure::is_unmade) {
         status.common.record(record(Operation::Delete, Some(id), result, facts.now));
     }
@@ -347,13 +353,7 @@ fn resting(facts: &Facts, rest: Rest) -> Told<ChatbotDeploymentStatus> {
         Rest::Unresolved(why) => Told::new(facts.saying(&unresolved(facts, why)), facts.at_rest()),
         Rest::Gated => Told::new(facts.saying(&gated(facts, Reason::WaitingForPromotion)), GATE),
         Rest::Shut => Told::new(facts.saying(&gated(facts, Reason::PromotionBlocked)), facts.at_rest()),
-        Rest::Deleting => {
-            let words = Words::new(
-                Reason::Deleting,
-                "Versions that were to be retired are deleted first; what is live stays live.",
-            );
-            Told::new(facts.saying(&words), Pace::After(Duration::from_secs(2)))
-        }
+        Rest::Deleting => Told::new(facts.saying(&retiring()), Pace::After(Duration::from_secs(2))),
         Rest::Invalid => {
             let message = "Set exactly one of spec.versionRef, spec.versionId, spec.versionNumber.";
             Told::new(facts.saying(&Words::new(Reason::InvalidSpec, message)), Pace::Idle)
@@ -392,6 +392,11 @@ fn arrived(facts: &Facts, reason: Reason) -> Told<ChatbotDeploymentStatus> {
     if let Some(target) = &mut status.target {
         target.reached_at.get_or_insert(whole(facts.now));
     }
+    if let Some(failed) = &mut status.failed {
+        // late, but there
+        failed.version_ids.retain(|id| *id != wanted.id);
+    }
+    status.failed.take_if(|failed| failed.version_ids.is_empty());
     if old.active.as_ref().is_some_and(|active| active.version_id == wanted.id) {
         return Told::new(status, pace);
     }

@@ -55,6 +55,12 @@ pub(super) fn waiting(facts: &Facts) -> Words {
     Words::new(Reason::Retrying, message)
 }
 
+/// On its way out, but not before it has kept its word.
+pub(super) fn retiring() -> Words {
+    let message = "Versions that were to be retired are deleted first; what is live stays live.";
+    Words::new(Reason::Deleting, message)
+}
+
 /// The environment runs what it should.
 pub(super) fn arrival(facts: &Facts, reason: Reason, wanted: &Wanted) -> String {
     let (environment, name) = (facts.environment(), facts.named(&wanted.id));

@@ -12,8 +12,9 @@ use super::{Deletion, Liveness, Record, Seen, Sight};
 use crate::{
     chatcaptain::{Inventory, Marker, NewVersion, Version},
     crd::{
-        ChatbotDeployment, ChatbotVersion, ChatbotVersionStatus, DeletionPolicy, Environment, FINALIZER,
-        Intent, LiveEnvironment, Operation, OperationRecord, OperationResult, annotation,
+        ChatbotDeployment, ChatbotDeploymentStatus, ChatbotVersion, ChatbotVersionStatus, DeletionPolicy,
+        Environment, FINALIZER, Intent, LiveEnvironment, Operation, OperationRecord, OperationResult,
+        annotation,
     },
     plan::{Look, Rules, annotated, elapsed, requested, status::is_held},
 };
@@ -293,10 +294,15 @@ impl Facts {
         let taken = |slot: &Arc<ChatbotDeployment>| {
             slot.status.as_ref().is_some_and(|status| status.retiring.iter().any(|r| r.version_id == id))
         };
+        let full = |slot: &Arc<ChatbotDeployment>| {
+            let noted = slot.status.as_ref().map_or(0, |status| status.retiring.len());
+            noted >= ChatbotDeploymentStatus::RETIRING
+        };
         match takers.iter().copied().collect::<Option<Vec<_>>>() {
             None => Liveness::Alone,
             // the last one to let go deletes it, so one that has noted it is enough
             Some(slots) if slots.iter().any(|slot| taken(slot)) => Liveness::Taken,
+            Some(slots) if slots.iter().all(|slot| full(slot)) => Liveness::Alone,
             Some(_) => Liveness::Offered,
         }
     }

@@ -254,6 +254,7 @@ fn next_of_deletion(seen: &Seen, deletion: Deletion) -> Step {
         (_, Sight::One) => Step::Adopt,
         (_, Sight::Going) => wait,
         (Nothing, Sight::Blocked(blocked)) if blocked.is_transient() => wait,
+        (Nothing | Fresh, Sight::Many) => Step::Rest(Rest::Ambiguous),
         (Nothing | Fresh, _) => Step::Release(Release::NeverCreated),
 
         (_, Sight::Blocked(blocked)) if !blocked.is_transient() && deletion.overdue => {

@@ -444,8 +444,9 @@ fn ambiguous(facts: &Facts) -> String {
         ),
         ids => format!(
             "Any of these versions could be this object's: {}. Annotate it with {adopt}=<id>, or with \
-             {recreate}=<any token> to create a new one.",
-            ids.join(", ")
+             {recreate}=<any token> to create a new one; to delete it and leave them, with {}=<anything>.",
+            ids.join(", "),
+            annotation::FORCE_ORPHAN
         ),
     }
 }
