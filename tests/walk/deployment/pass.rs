@@ -58,7 +58,8 @@ impl DeploymentWorld {
         let told = tell(&facts, step, &outcome);
         self.check_told(&facts, step, &outcome, &told)?;
         let wrote = self.publish(step, &told);
-        self.sleep = sleep(told.pace);
+        // our own write wakes the object at once
+        self.sleep = if wrote { 0 } else { sleep(told.pace) };
         Ok(!wrote && matches!(step, Step::Rest(_)))
     }
 

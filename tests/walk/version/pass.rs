@@ -60,7 +60,8 @@ impl VersionWorld {
         self.check_told(&facts, step, &told)?;
         let is_call = matches!(step, Step::Create | Step::Delete);
         let wrote = self.publish(step, &told);
-        self.sleep = sleep(told.pace);
+        // our own write wakes the object at once
+        self.sleep = if wrote { 0 } else { sleep(told.pace) };
         Ok(!is_call && !wrote && matches!(step, Step::Rest(_)))
     }
 
