@@ -14,7 +14,7 @@ use crate::{
 
 /// Kubernetes operator for chatbot versions and deployments.
 #[derive(Parser, Debug)]
-#[command(version, about)]
+#[command(version, about, subcommand_required = true, arg_required_else_help = false)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -40,7 +40,7 @@ pub struct Run {
     #[arg(long, env = "CHATCAPTAIN_OWNER_ID", default_value = "default", value_parser = owner_id)]
     pub owner_id: String,
     /// Namespace to watch; repeatable. Unset: all.
-    #[arg(long, env = "CHATCAPTAIN_NAMESPACE", value_delimiter = ',')]
+    #[arg(long, env = "CHATCAPTAIN_NAMESPACE", value_delimiter = ',', value_parser = dns_label)]
     pub namespace: Vec<String>,
     /// Labels an object must have, for sharding.
     #[arg(long, env = "CHATCAPTAIN_SELECTOR")]
@@ -76,10 +76,10 @@ pub struct Run {
     #[arg(long, env = "CHATCAPTAIN_LEADER_ELECT", default_value_t = true, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub leader_elect: bool,
     /// Namespace of the Lease. Unset: that of the pod.
-    #[arg(long, env = "CHATCAPTAIN_LEASE_NAMESPACE")]
+    #[arg(long, env = "CHATCAPTAIN_LEASE_NAMESPACE", value_parser = dns_label)]
     pub lease_namespace: Option<String>,
     /// Name of the Lease.
-    #[arg(long, env = "CHATCAPTAIN_LEASE_NAME", default_value = "chatcaptain-operator")]
+    #[arg(long, env = "CHATCAPTAIN_LEASE_NAME", default_value = "chatcaptain-operator", value_parser = dns_label)]
     pub lease_name: String,
     /// How long after the last renewal another replica may take over.
     #[arg(long, env = "CHATCAPTAIN_LEASE_DURATION", default_value = "15s", value_parser = whole_seconds)]
@@ -146,6 +146,20 @@ fn owner_id(text: &str) -> Result<String, String> {
         Ok(text.to_owned())
     } else {
         Err("expected 1 to 63 letters, digits, '-', '_' or '.'".to_owned())
+    }
+}
+
+/// A name as RFC 1123 has it, which namespaces follow.
+fn dns_label(text: &str) -> Result<String, String> {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let fits = (1..=63).contains(&text.len())
+        && text.bytes().all(inner)
+        && !text.starts_with('-')
+        && !text.ends_with('-');
+    if fits {
+        Ok(text.to_owned())
+    } else {
+        Err("expected 1 to 63 lowercase letters, digits or '-', such as chatbots".to_owned())
     }
 }
 

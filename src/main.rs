@@ -170,9 +170,21 @@ async fn lead(
         selector: flags.selector.clone(),
         concurrency: usize::from(flags.concurrency),
     };
+    readiness.set(Some("the caches are not full yet; the log tells if a watch breaks".to_owned()));
     tokio::select! {
         () = controller::run(context.clone(), scope, stop.clone()) => Led::Stopped,
+        () = stopped_while_filling(context, readiness) => Led::Stopped,
         _ = leads.wait_for(|leads| !leads) => Led::Lost,
+    }
+}
+
+/// Ready once the caches are full. Ends only if they are not when we are told to stop: no pass has begun then, and
+/// kube's controllers would wait for them for ever.
+async fn stopped_while_filling(context: &Context, readiness: &Readiness) {
+    context.ready().await;
+    if context.are_caches_full() {
+        readiness.set(None);
+        std::future::pending::<()>().await;
     }
 }
 

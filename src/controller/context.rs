@@ -98,7 +98,7 @@ impl Context {
     }
 
     /// Waits until every cache is full: before that a missing object proves nothing.
-    pub(super) async fn ready(&self) {
+    pub async fn ready(&self) {
         let mut empty = self.empty_caches.subscribe();
         tokio::select! {
             // the sender lives as long as we do
@@ -120,7 +120,8 @@ impl Context {
         }
     }
 
-    pub(super) fn are_caches_full(&self) -> bool {
+    /// Whether every cache is full.
+    pub fn are_caches_full(&self) -> bool {
         *self.empty_caches.borrow() == Some(0)
     }
 

@@ -82,12 +82,13 @@ impl Credentials {
     }
 
     async fn read(&self, (namespace, name, key): &Place) -> Result<ApiKey, Obstacle> {
-        let missing = |what: String| Obstacle {
-            blocked: Blocked::CredentialsMissing,
-            message: format!(
-                "{what}; create it with: kubectl -n {namespace} create secret generic {name} --from-literal={key}=<API key>"
-            ),
-            pause: None,
+        let missing =
+            |message: String| Obstacle { blocked: Blocked::CredentialsMissing, message, pause: None };
+        // the Secret is there, so it is not created but patched
+        let unusable = |what: &str| {
+            missing(format!(
+                "{what}; set it with: kubectl -n {namespace} patch secret {name} -p '{{\"stringData\":{{\"{key}\":\"<API key>\"}}}}'."
+            ))
         };
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
         let unavailable = |why: String| Obstacle {
@@ -98,7 +99,10 @@ impl Credentials {
         let secret = match timeout(READ_TIMEOUT, secrets.get_opt(name)).await {
             Ok(Ok(Some(secret))) => secret,
             Ok(Ok(None)) => {
-                return Err(missing(format!("Secret {name} does not exist in namespace {namespace}")));
+                return Err(missing(format!(
+                    "Secret {name} does not exist in namespace {namespace}; create it with: kubectl -n {namespace} create \
+                     secret generic {name} --from-literal={key}=<API key>."
+                )));
             }
             Ok(Err(kube::Error::Api(status))) if status.is_forbidden() => {
                 return Err(unavailable("the operator's role does not allow it".to_owned()));
@@ -107,11 +111,11 @@ impl Credentials {
             Err(_) => return Err(unavailable("no answer in time".to_owned())),
         };
         let Some(bytes) = secret.data.as_ref().and_then(|data| data.get(key)) else {
-            return Err(missing(format!("Secret {name} has no key {key}")));
+            return Err(unusable(&format!("Secret {name} has no key {key}")));
         };
         let text = std::str::from_utf8(&bytes.0)
-            .map_err(|_| missing(format!("Key {key} of Secret {name} is no text")))?;
-        ApiKey::parse(text).map_err(|why| missing(format!("Key {key} of Secret {name} {why}")))
+            .map_err(|_| unusable(&format!("Key {key} of Secret {name} is no text")))?;
+        ApiKey::parse(text).map_err(|why| unusable(&format!("Key {key} of Secret {name} {why}")))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Place, Known>> {

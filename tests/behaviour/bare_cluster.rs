@@ -95,3 +95,13 @@ fn one_bad_object_does_not_stop_the_others(world: &World) {
     world.apply_version("last", &[]);
     world.ready_version("last");
 }
+
+/// Nothing is under way then: it need not wait for caches that never fill.
+#[test]
+fn an_operator_whose_caches_cannot_fill_is_not_ready_and_stops_all_the_same() {
+    let world = World::with(Settings::default(), &[("selector", "a=b=c")]);
+    world.eventually("the watch breaks", || world.log().contains("the watch broke").then_some(()));
+    let (status, why) = world.operator().as_ref().unwrap().page("/readyz");
+    assert!(status != 200 && why.contains("caches"), "{status} {why}");
+    world.stop();
+}

@@ -123,10 +123,11 @@ pub(super) fn gated(facts: &Facts, reason: Reason) -> Words {
             "ChatbotDeployment {name}, which spec.promoteAfter waits for, does not exist; create it or correct \
              the name."
         ),
-        Some(_) if wanted.is_some_and(|wanted| goes(&wanted.id)) => format!(
-            "Waiting until ChatbotDeployment {name} is Ready on {target} for as long as spec.promoteAfter.soak \
-             asks."
-        ),
+        Some(_) if wanted.is_some_and(|wanted| goes(&wanted.id)) => {
+            let soak = after.and_then(|after| after.soak.as_deref());
+            let soak = soak.map(|soak| format!(" for {soak}")).unwrap_or_default();
+            format!("Waiting until ChatbotDeployment {name} has been Ready on {target}{soak}.")
+        }
         Some(_) => format!(
             "ChatbotDeployment {name}, which spec.promoteAfter waits for, does not go to {target}, or is \
              stalled; see what it says, and have git give it this version first, in the same or an earlier \
