@@ -298,6 +298,9 @@ fn retired(facts: &Facts, id: &str, result: &Result<(), Failure>) -> Told<Chatbo
     let meta = &facts.object.metadata;
     let mut status = if meta.deletion_timestamp.is_some() {
         facts.saying(&retiring())
+    } else if facts.status().common.conditions.is_empty() {
+        // nothing was said yet, and an observed generation without a condition would be taken for done
+        facts.saying(&doing(facts, Call::Deploy))
     } else {
         // what is said of the environment stays; the deletion of an old version does not change it
         let common = keep(&facts.status().common, meta, true);
