@@ -145,6 +145,10 @@ fn of_the_deletion_of_the_only_version() {
     let prepare = |world: &World| {
         create_new(world);
         world.ready_version("new");
+        // the last thing that is asked for a new version, so that steps are counted from rest
+        world.eventually("it was seen where it is live", || {
+            (world.service.counters().status.calls > 0).then_some(())
+        });
     };
     let is_to_try = |request: &str, side| match request.split_once("new") {
         Some((_, "/status")) => side == Side::After,
