@@ -14,7 +14,7 @@ use crate::{
 
 /// Kubernetes operator for chatbot versions and deployments.
 #[derive(Parser, Debug)]
-#[command(version, about, subcommand_required = true, arg_required_else_help = false)]
+#[command(version, about, arg_required_else_help = false)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashMap,
+    hash::Hash,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -142,16 +143,16 @@ impl Account {
     /// # Errors
     /// The class of the failure.
     pub async fn create(&self, bot: &ChatbotId, new: &NewVersion) -> Result<Option<VersionId>, Failure> {
-        let known = self.bot(bot);
-        let result = self.through(Call::Create, &known, self.service.create(&self.key, bot, new)).await;
-        // it only adds to the list, and whoever waits for that asks for a newer one: a hundred creates
-        // do not make everybody else look a hundred times
-        if new.environment != NOWHERE {
-            known.list.outdate();
-            known.status.outdate();
-            if let Ok(Some(id)) = &result {
-                self.expect(bot, id, new.environment);
-            }
+        let request = self.service.create(&self.key, bot, new);
+        if new.environment == NOWHERE {
+            // it only adds to the list, and whoever waits for that asks for a newer one: a hundred creates
+            // do not make everybody else look a hundred times
+            return self.through(Call::Create, &self.bot(bot), request).await;
+        }
+        let result = self.writing(Call::Create, bot, request).await;
+        if let Ok(Some(id)) = &result {
+            let coming = (id.clone(), Instant::now());
+            lock(&self.bot(bot).rollouts).insert(new.environment.into(), coming);
         }
         result
     }
@@ -162,17 +163,9 @@ impl Account {
     /// The class of the failure.
     pub async fn delete(&self, bot: &ChatbotId, version: &VersionId) -> Result<(), Failure> {
         let known = self.bot(bot);
-        let deletions = || lock(&known.deletions);
-        deletions().retain(|_, ended| ended.is_none_or(|at| at.elapsed() < FORGET_AFTER));
-        let former = deletions().insert(version.clone(), None);
-        let result = self.writing(Call::Delete, bot, self.service.delete(&self.key, bot, version)).await;
-        match former {
-            // an earlier one may still take effect
-            Some(former) if is_unmade(&result) => deletions().insert(version.clone(), former),
-            None if is_unmade(&result) => deletions().remove(version),
-            _ => deletions().insert(version.clone(), Some(Instant::now())),
-        };
-        result
+        lock(&known.deletions).retain(|_, ended| ended.is_none_or(|at| at.elapsed() < FORGET_AFTER));
+        let call = self.writing(Call::Delete, bot, self.service.delete(&self.key, bot, version));
+        noted(&known.deletions, version.clone(), None, || Some(Instant::now()), call).await
     }
 
     /// Whether a delete of a version is under way, or ended within `grace` and may still take effect. Only what
@@ -236,27 +229,8 @@ impl Account {
         environment: &str,
         call: impl Future<Output = Result<(), Failure>>,
     ) -> Result<(), Failure> {
-        let former = self.expect(bot, version, environment);
-        let result = call.await;
-        let known = self.bot(bot);
-        let mut rollouts = lock(&known.rollouts);
-        match former {
-            Some(former) if is_unmade(&result) => rollouts.insert(environment.into(), former),
-            None if is_unmade(&result) => rollouts.remove(environment),
-            _ => rollouts.insert(environment.into(), (version.clone(), Instant::now())),
-        };
-        drop(rollouts);
-        result
-    }
-
-    fn expect(
-        &self,
-        bot: &ChatbotId,
-        version: &VersionId,
-        environment: &str,
-    ) -> Option<(VersionId, Instant)> {
-        let known = self.bot(bot);
-        lock(&known.rollouts).insert(environment.into(), (version.clone(), Instant::now()))
+        let coming = || (version.clone(), Instant::now());
+        noted(&self.bot(bot).rollouts, environment.into(), coming(), coming, call).await
     }
 
     fn bot(&self, bot: &ChatbotId) -> Arc<Bot> {
@@ -366,9 +340,24 @@ impl<T> Cell<T> {
     }
 }
 
-/// A call that is proven to have done nothing.
-fn is_unmade(result: &Result<(), Failure>) -> bool {
-    result.as_ref().is_err_and(|failure| !failure.may_have_happened)
+/// Keeps note of a call: `during` from before it is made, `after` from its end. If it is proven that nothing happened,
+/// what an earlier call left there comes back, as that may still take effect.
+async fn noted<K: Clone + Eq + Hash, V>(
+    notes: &Mutex<HashMap<K, V>>,
+    key: K,
+    during: V,
+    after: impl FnOnce() -> V,
+    call: impl Future<Output = Result<(), Failure>>,
+) -> Result<(), Failure> {
+    let former = lock(notes).insert(key.clone(), during);
+    let result = call.await;
+    let undone = result.as_ref().is_err_and(|failure| !failure.may_have_happened);
+    let note = if undone { former } else { Some(after()) };
+    match note {
+        Some(note) => lock(notes).insert(key, note),
+        None => lock(notes).remove(&key),
+    };
+    result
 }
 
 /// How long a failed read is not repeated.

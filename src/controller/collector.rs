@@ -83,10 +83,8 @@ fn conditions<K: Kind>(cache: &Cache<K>, metric: &mut MetricEncoder<'_>) -> fmt:
     for store in cache.stores() {
         for object in store.state() {
             let Ok(object) = &object.0 else { continue };
-            let conditions =
-                object.status().map(|status| K::common(status).conditions.as_slice()).unwrap_or_default();
             for kind in ConditionType::ALL {
-                let holds = conditions.iter().any(|c| c.type_ == kind.as_str() && c.status == "True");
+                let holds = object.status().is_some_and(|status| K::common(status).is_true(kind));
                 if kind == ConditionType::Drifted && K::KIND != "ChatbotDeployment" {
                     continue;
                 }

@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{Context, Kind};
 use crate::{
-    crd::FINALIZER,
+    crd::{ConditionType, FINALIZER},
     plan::{Happened, Pace, Tally, Told},
 };
 
@@ -201,15 +201,12 @@ fn done<K: Kind>(before: &K, after: &Arc<K>, step: K::Step, told: &Told<K::Statu
     for _ in &told.orphans {
         context.metrics.orphan();
     }
-    let ready = |status: Option<&K::Status>| {
-        let conditions = status.map(|status| K::common(status).conditions.as_slice()).unwrap_or_default();
-        conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True")
-    };
+    let ready = |status: &K::Status| K::common(status).is_true(ConditionType::Ready);
     let first =
         before.status().is_none_or(|status| K::common(status).observed_generation.is_none_or(|g| g <= 1));
     if first
-        && ready(Some(&told.status))
-        && !ready(before.status())
+        && ready(&told.status)
+        && !before.status().is_some_and(ready)
         && let Some(created) = before.creation_timestamp()
     {
         let age = Timestamp::now().duration_since(created.0);

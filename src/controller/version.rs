@@ -17,11 +17,10 @@ use super::{
 use crate::{
     chatcaptain::{Account, Call, ChatbotId, Class, Failure, Inventory, VersionId},
     crd::{
-        ChatbotVersion, ChatbotVersionStatus, CommonStatus, DeletionPolicy, FINALIZER, Operation,
-        OperationResult, Reason, annotation,
+        ChatbotVersion, ChatbotVersionStatus, CommonStatus, DeletionPolicy, FINALIZER, Reason, annotation,
     },
     plan::{
-        Look, Told, annotated, elapsed, is_older, requested,
+        Look, Told, annotated, is_older, requested,
         version::{Facts, Outcome, Step, next, tell},
     },
 };
@@ -213,7 +212,7 @@ fn claimed(facts: &Facts, inventory: &Inventory, context: &Context) -> HashSet<S
     candidates.filter(|id| !context.holders(&facts.object, id).is_empty()).map(str::to_owned).collect()
 }
 
-/// The candidates whose deletion a deployment, or this process, called for within the grace.
+/// The candidates whose deletion this process called for within the grace.
 async fn going(facts: &Facts, inventory: &Inventory, context: &Context) -> HashSet<String> {
     let candidates = candidates(facts, inventory);
     if candidates.is_empty() {
@@ -223,16 +222,7 @@ async fn going(facts: &Facts, inventory: &Inventory, context: &Context) -> HashS
         return HashSet::new();
     };
     let grace = facts.rules.visibility_grace;
-    let retired = |id: &VersionId| {
-        let statuses = facts.slots.values().filter_map(|slot| slot.status.as_ref());
-        statuses.flat_map(|status| &status.common.last_operations).any(|last| {
-            last.operation == Operation::Delete
-                && last.version_id.as_deref() == Some(id.as_str())
-                && last.result != OperationResult::Refused
-                && elapsed(&last.at, facts.now) <= grace
-        })
-    };
-    let going = candidates.into_iter().filter(|id| account.is_going(&bot, id, grace) || retired(id));
+    let going = candidates.into_iter().filter(|id| account.is_going(&bot, id, grace));
     going.map(|id| id.as_str().to_owned()).collect()
 }
 

@@ -7,6 +7,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::ConditionType;
+
 /// Where a version is meant to run.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[serde(rename_all = "lowercase")]
@@ -195,6 +197,12 @@ pub struct CommonStatus {
 impl CommonStatus {
     /// How many calls `lastOperations` keeps.
     pub const OPERATIONS: usize = 10;
+
+    /// Whether a condition is True.
+    #[must_use]
+    pub fn is_true(&self, kind: ConditionType) -> bool {
+        self.conditions.iter().any(|c| c.type_ == kind.as_str() && c.status == "True")
+    }
 
     /// Puts one call on record.
     pub fn record(&mut self, record: OperationRecord) {

@@ -17,7 +17,7 @@ pub use obstacle::{Blocked, Obstacle};
 
 use crate::{
     chatcaptain::{Deployments, Inventory},
-    crd::{DeletionPolicy, annotation, parse_duration},
+    crd::{DeletionPolicy, Operation, OperationRecord, OperationResult, annotation, parse_duration},
 };
 
 /// What the operator's flags decide.
@@ -226,6 +226,13 @@ pub fn whole(time: Timestamp) -> Time {
 #[must_use]
 pub fn elapsed(since: &Time, now: Timestamp) -> Duration {
     Duration::try_from(now.duration_since(since.0)).unwrap_or_default()
+}
+
+/// A delete that was not refused and may still take effect.
+fn is_pending_delete(record: &OperationRecord, now: Timestamp, grace: Duration) -> bool {
+    record.operation == Operation::Delete
+        && record.result != OperationResult::Refused
+        && elapsed(&record.at, now) <= grace
 }
 
 /// Of two objects with one claim, whether `a` was there first.

@@ -8,7 +8,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use super::{Pace, annotated, requested};
 use crate::{
     chatcaptain::{Class, Failure},
-    crd::{CommonStatus, Operation, OperationRecord, OperationResult, Reason, Retry, annotation, conditions},
+    crd::{
+        CommonStatus, ConditionType, Operation, OperationRecord, OperationResult, Reason, Retry, annotation,
+        conditions,
+    },
 };
 
 /// Backoff after a failure that may pass by itself: first and longest pause.
@@ -91,14 +94,15 @@ pub fn keep(old: &CommonStatus, meta: &ObjectMeta, echo: bool) -> CommonStatus {
 /// Whether the last verdict on the object as it stands was Ready.
 #[must_use]
 pub fn is_ready(old: &CommonStatus, meta: &ObjectMeta) -> bool {
-    old.observed_generation == meta.generation
-        && old.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True")
+    old.observed_generation == meta.generation && old.is_true(ConditionType::Ready)
 }
 
 /// Leaves `new` as `old` was if that was Stalled on the object as it stands: a slow retry does not change it.
 pub(super) fn keep_stalled(new: &mut CommonStatus, old: &CommonStatus, meta: &ObjectMeta) {
-    let stalled = old.conditions.iter().any(|c| c.type_ == "Stalled" && c.status == "True");
-    if stalled && old.retry.is_some() && old.observed_generation == meta.generation {
+    if old.is_true(ConditionType::Stalled)
+        && old.retry.is_some()
+        && old.observed_generation == meta.generation
+    {
         *new = keep(old, meta, true);
     }
 }

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chatcaptain_operator::crd::{self, ChatbotVersion};
+use chatcaptain_operator::crd::{self, ChatbotVersion, ConditionType};
 use control_plane::ControlPlane;
 use futures::{StreamExt, stream};
 use k8s_openapi::{
@@ -141,8 +141,7 @@ impl Stage {
 }
 
 pub fn is_ready(version: &ChatbotVersion) -> bool {
-    let status = version.status.as_ref();
-    status.into_iter().flat_map(|s| &s.common.conditions).any(|c| c.type_ == "Ready" && c.status == "True")
+    version.status.as_ref().is_some_and(|status| status.common.is_true(ConditionType::Ready))
 }
 
 /// A simulator with a known latency.

@@ -13,11 +13,11 @@ use super::{Call, Deletion, Drift, Gate, Live, Operation, Retiring, Seen, Target
 use crate::{
     chatcaptain::{Inventory, Version},
     crd::{
-        self, Cause, ChatbotDeployment, ChatbotDeploymentStatus, ChatbotVersion, DriftPolicy, FINALIZER,
-        OnFailure, OperationResult, PromoteAfter, RollbackMethod, RunningOperation, VersionSource,
+        self, Cause, ChatbotDeployment, ChatbotDeploymentStatus, ChatbotVersion, ConditionType, DriftPolicy,
+        FINALIZER, OnFailure, OperationResult, PromoteAfter, RollbackMethod, RunningOperation, VersionSource,
         annotation, parse_duration,
     },
-    plan::{Look, Rules, annotated, elapsed, requested, status::is_held},
+    plan::{Look, Rules, annotated, elapsed, is_pending_delete, requested, status::is_held},
 };
 
 /// Reversals of changes by hand within an hour, after which the operator stops.
@@ -541,11 +541,8 @@ impl Facts {
     }
 
     fn retire_sent(&self) -> bool {
-        self.status().common.last_operations.first().is_some_and(|last| {
-            last.operation == crd::Operation::Delete
-                && last.result != OperationResult::Refused
-                && elapsed(&last.at, self.now) <= self.rules.visibility_grace
-        })
+        let last = self.status().common.last_operations.first();
+        last.is_some_and(|last| is_pending_delete(last, self.now, self.rules.visibility_grace))
     }
 
     /// How old what the service shows may be for this object.
@@ -557,6 +554,6 @@ impl Facts {
 
 /// Whether a deployment runs a version or is on its way there.
 pub(super) fn goes_to(status: &ChatbotDeploymentStatus, id: &str) -> bool {
-    let stalled = status.common.conditions.iter().any(|c| c.type_ == "Stalled" && c.status == "True");
-    !stalled && status.target.as_ref().is_some_and(|target| target.version_id == id)
+    !status.common.is_true(ConditionType::Stalled)
+        && status.target.as_ref().is_some_and(|target| target.version_id == id)
 }

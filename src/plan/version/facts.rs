@@ -16,7 +16,7 @@ use crate::{
         Environment, FINALIZER, Intent, LiveEnvironment, Operation, OperationRecord, OperationResult,
         annotation,
     },
-    plan::{Look, Rules, annotated, elapsed, requested, status::is_held},
+    plan::{Look, Rules, annotated, elapsed, is_pending_delete, requested, status::is_held},
 };
 
 /// Everything that was looked at for one pass.
@@ -30,7 +30,7 @@ pub struct Facts {
     pub permit: bool,
     /// The ids among the candidates that other objects hold.
     pub claimed: HashSet<String>,
-    /// The ids among the candidates whose deletion was called for within the grace.
+    /// The ids among the candidates whose deletion this process called for within the grace.
     pub going: HashSet<String>,
     /// An older object that holds the same id, as `namespace/name`.
     pub older_claim: Option<String>,
@@ -184,7 +184,7 @@ impl Facts {
             return self.sight_of_adoption(inventory, id);
         }
         let all = self.candidates(inventory);
-        if all.iter().any(|version| self.going.contains(version.id.as_str())) {
+        if all.iter().any(|version| self.is_going(version.id.as_str())) {
             return Sight::Going;
         }
         let readable = all.iter().any(|version| version.marker().is_some());
@@ -198,6 +198,16 @@ impl Facts {
             (1, _) => Sight::One,
             _ => Sight::Many,
         }
+    }
+
+    /// This process or a deployment has called for its deletion within the grace.
+    fn is_going(&self, id: &str) -> bool {
+        let slots = self.slots.values().filter_map(|slot| slot.status.as_ref());
+        self.going.contains(id)
+            || slots.flat_map(|status| &status.common.last_operations).any(|record| {
+                record.version_id.as_deref() == Some(id)
+                    && is_pending_delete(record, self.now, self.rules.visibility_grace)
+            })
     }
 
     /// The create of the open intent was answered with yes, though not with an id.
@@ -236,16 +246,13 @@ impl Facts {
         let policy =
             self.object.spec.deletion_policy.or(self.namespace_policy).unwrap_or(self.rules.deletion_policy);
         let since = meta.deletion_timestamp.as_ref();
-        let accepted = |operation: &OperationRecord| {
-            operation.operation == Operation::Delete
-                && operation.result != OperationResult::Refused
-                && elapsed(&operation.at, self.now) <= self.rules.visibility_grace
-        };
+        let pending =
+            |record: &OperationRecord| is_pending_delete(record, self.now, self.rules.visibility_grace);
         Deletion {
             delete: policy == DeletionPolicy::Delete,
             forced: annotated(meta, annotation::FORCE_ORPHAN).is_some(),
             overdue: since.is_some_and(|since| elapsed(since, self.now) > self.rules.deletion_timeout),
-            sent: self.status().common.last_operations.iter().any(accepted),
+            sent: self.status().common.last_operations.iter().any(pending),
             trusted: matches!(self.look, Look::Shown { trusted: true, .. }) || self.is_deletion_accepted(),
             live: self.liveness(),
         }
