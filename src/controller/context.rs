@@ -66,6 +66,8 @@ pub struct Context {
     /// Caches that are not full yet; none are counted before the watches begin.
     empty_caches: watch::Sender<Option<usize>>,
     permits: Mutex<HashMap<String, (String, Instant)>>,
+    /// Attempts whose end is unknown, and since when this process watches the list for them.
+    searches: Mutex<HashMap<String, (String, Instant)>>,
     superseded: Mutex<HashMap<String, HashSet<String>>>,
     wake_versions: Mutex<Vec<UnboundedSender<Ref<ChatbotVersion>>>>,
     wake_deployments: Mutex<Vec<UnboundedSender<Ref<ChatbotDeployment>>>>,
@@ -91,6 +93,7 @@ impl Context {
             stop,
             empty_caches: watch::channel(None).0,
             permits: Mutex::default(),
+            searches: Mutex::default(),
             superseded: Mutex::default(),
             wake_versions: Mutex::default(),
             wake_deployments: Mutex::default(),
@@ -145,6 +148,22 @@ impl Context {
         lock(&self.permits).remove(uid);
     }
 
+    /// For how long this process has watched the list for what an attempt may have made; `None` ends that. Times in
+    /// objects are no measure: clocks jump, and those of two replicas differ.
+    pub(super) fn searched(&self, uid: &str, attempt: Option<&str>) -> Duration {
+        let mut searches = lock(&self.searches);
+        let Some(attempt) = attempt else {
+            searches.remove(uid);
+            return Duration::ZERO;
+        };
+        let since = searches.get(uid).filter(|(known, _)| known == attempt).map(|(_, since)| *since);
+        if let Some(since) = since {
+            return since.elapsed();
+        }
+        searches.insert(uid.to_owned(), (attempt.to_owned(), Instant::now()));
+        Duration::ZERO
+    }
+
     /// Our write has replaced the copy `old` of an object.
     pub(super) fn supersede(&self, uid: &str, old: Option<String>, new: Option<&str>) {
         let mut superseded = lock(&self.superseded);
@@ -171,6 +190,7 @@ impl Context {
     /// Nothing is remembered of an object that is gone.
     pub(super) fn forget(&self, uid: &str) {
         lock(&self.superseded).remove(uid);
+        lock(&self.searches).remove(uid);
         lock(&self.permits).remove(uid);
     }
 

@@ -50,6 +50,7 @@ impl Kind for ChatbotVersion {
             object: object.clone(),
             look: Look::NotAsked,
             permit: permit.is_some(),
+            searched: context.searched(&uid, unconfirmed(object)),
             claimed: HashSet::new(),
             going: HashSet::new(),
             rival: false,
@@ -147,6 +148,12 @@ impl Kind for ChatbotVersion {
             context.wake_versions(Key::version(bot, id));
         }
     }
+}
+
+/// The attempt whose end is unknown.
+fn unconfirmed(object: &ChatbotVersion) -> Option<&str> {
+    let intent = object.status.as_ref()?.intent.as_ref()?;
+    intent.unconfirmed_since.as_ref().map(|_| intent.attempt.as_str())
 }
 
 /// The older object that holds the same version id.

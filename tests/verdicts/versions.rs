@@ -13,7 +13,7 @@ use chatcaptain_operator::{
         OperationRecord, OperationResult, Retry, annotation,
     },
     plan::{
-        Blocked, Look,
+        Blocked, Look, elapsed,
         version::{Facts, Liveness, Outcome, Record, Release, Rest, Seen, Sight, Step, next, tell},
     },
 };
@@ -142,7 +142,10 @@ fn newborn() -> ChatbotVersion {
 fn scene(object: &ChatbotVersion, look: Look, change: impl FnOnce(&mut ChatbotVersion)) -> Facts {
     let mut object = object.clone();
     change(&mut object);
+    let intent = object.status.as_ref().and_then(|status| status.intent.as_ref());
+    let watched = intent.and_then(|intent| intent.unconfirmed_since.as_ref());
     Facts {
+        searched: watched.map(|since| elapsed(since, at(NOW))).unwrap_or_default(),
         object: Arc::new(object),
         look,
         permit: false,

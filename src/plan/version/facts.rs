@@ -28,6 +28,8 @@ pub struct Facts {
     pub look: Look,
     /// This process wrote the open intent and has not sent the create yet.
     pub permit: bool,
+    /// For how long this process has watched the list for what the open intent's create may have made.
+    pub searched: Duration,
     /// The ids among the candidates that other objects hold.
     pub claimed: HashSet<String>,
     /// The ids among the candidates whose deletion this process called for within the grace.
@@ -157,12 +159,7 @@ impl Facts {
             None => Record::Nothing,
             Some(_) if self.permit => Record::Fresh,
             Some(Intent { unconfirmed_since: None, .. }) => Record::Open,
-            // both times are whole seconds: strictly more is at least the grace
-            Some(Intent { unconfirmed_since: Some(since), .. })
-                if elapsed(since, self.now) > self.rules.visibility_grace =>
-            {
-                Record::Searched
-            }
+            Some(_) if self.searched > self.rules.visibility_grace => Record::Searched,
             Some(_) => Record::Searching,
         }
     }

@@ -9,6 +9,8 @@ use simulator::{Fault, FaultKind, FaultOperation, RetryAfter, Settings, Simulato
 pub const API_TIMEOUT: &str = "2s";
 pub const GRACE: &str = "5s";
 
+const WRITES: [FaultOperation; 4] =
+    [FaultOperation::Create, FaultOperation::Delete, FaultOperation::Deploy, FaultOperation::Rollback];
 /// Faults of a change, each with how it may end.
 const CHANGES: [FaultKind; 9] = [
     FaultKind::Error500,
@@ -21,7 +23,7 @@ const CHANGES: [FaultKind; 9] = [
     FaultKind::Garbage,
     FaultKind::Hang,
 ];
-/// Only of a create: a deploy or a delete that comes late meets what git says meanwhile.
+/// The effect comes when nobody waits for it any more, and perhaps git has moved on.
 const LATE: [FaultKind; 2] = [FaultKind::LateEffect, FaultKind::HangLate];
 const READS: [FaultKind; 5] =
     [FaultKind::Error500, FaultKind::Html502, FaultKind::Cut, FaultKind::Garbage, FaultKind::Hang];
@@ -29,13 +31,13 @@ const READS: [FaultKind; 5] =
 /// Puts other weather in force; how many kinds of faults there are in it.
 pub fn change(service: &Simulator, random: &mut StdRng) -> usize {
     let mut faults = Vec::new();
-    for operation in [FaultOperation::Create, FaultOperation::Delete, FaultOperation::Deploy] {
+    for operation in WRITES {
         for _ in 0..random.random_range(0..3) {
             faults.push(fault(operation, *CHANGES.choose(random).unwrap(), random));
         }
-    }
-    if random.random_bool(0.5) {
-        faults.push(fault(FaultOperation::Create, *LATE.choose(random).unwrap(), random));
+        if random.random_bool(0.5) {
+            faults.push(fault(operation, *LATE.choose(random).unwrap(), random));
+        }
     }
     for operation in [FaultOperation::List, FaultOperation::Status] {
         if random.random_bool(0.4) {

@@ -89,6 +89,7 @@ impl VersionWorld {
     /// What only the process knows is lost.
     pub fn forget(&mut self) {
         self.permit = None;
+        self.searching = None;
         self.shot = None;
         self.trusted = false;
     }
@@ -98,7 +99,9 @@ impl VersionWorld {
         if self.budget.allows(Trouble::Awkwardness) && self.object.is_some() {
             events.push(Event::Late);
         }
-        if self.budget.allows(Trouble::Crash) && (self.permit.is_some() || self.trusted) {
+        if self.budget.allows(Trouble::Crash)
+            && (self.permit.is_some() || self.searching.is_some() || self.trusted)
+        {
             events.push(Event::Crash);
         }
         if self.slot != self.slot_now() && self.deployment().is_some() {

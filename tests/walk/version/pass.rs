@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
 use chatcaptain_operator::{
@@ -71,6 +72,7 @@ impl VersionWorld {
             object: object.clone(),
             look: Look::NotAsked,
             permit: self.permit.is_some(),
+            searched: self.searched(object),
             claimed: HashSet::new(),
             going: HashSet::new(),
             older_claim: self.older.then(|| "ns/older".to_owned()),
@@ -92,6 +94,14 @@ impl VersionWorld {
             facts.rival = !inventory.is_described() && self.rival;
         }
         facts
+    }
+
+    fn searched(&mut self, object: &ChatbotVersion) -> Duration {
+        let intent = object.status.as_ref().and_then(|status| status.intent.as_ref());
+        let unconfirmed = intent.filter(|intent| intent.unconfirmed_since.is_some());
+        self.searching = unconfirmed.map(|_| self.searching.unwrap_or(self.now));
+        let since = self.searching.unwrap_or(self.now);
+        Duration::from_secs((self.now - since).unsigned_abs())
     }
 
     fn look(&mut self, facts: &Facts, choices: &mut Choices) -> Look {
@@ -184,7 +194,7 @@ fn needs_look(facts: &Facts) -> bool {
 fn sleep(pace: Pace) -> i64 {
     match pace {
         Pace::Again => 0,
-        Pace::After(pause) => (pause + std::time::Duration::from_millis(999)).as_secs().max(1).cast_signed(),
+        Pace::After(pause) => (pause + Duration::from_millis(999)).as_secs().max(1).cast_signed(),
         Pace::Idle => 3600,
     }
 }

@@ -96,6 +96,8 @@ pub struct VersionWorld {
     pub sleep: i64,
     /// The look after which the open intent was written, while the process knows that it may create.
     pub permit: Option<u32>,
+    /// Since when the process watches the list for what an attempt may have made.
+    pub searching: Option<i64>,
     /// Looks so far.
     pub looks: u32,
     pub shot: Option<Shot>,
@@ -165,6 +167,7 @@ impl VersionWorld {
             now: 1000,
             sleep: 0,
             permit: None,
+            searching: None,
             looks: 0,
             shot: None,
             trusted: false,
@@ -262,8 +265,7 @@ fn hash_status(status: &ChatbotVersionStatus, meta: &ObjectMeta, now: i64, hashe
     (&status.version_id, &status.deployed_in, status.deployed.is_some()).hash(hasher);
     (status.last_handled_recreate.as_deref() == annotated(meta, annotation::RECREATE)).hash(hasher);
     if let Some(intent) = &status.intent {
-        let watched = intent.unconfirmed_since.as_ref();
-        (&intent.known_ids, watched.map(|since| age(since, now).min(LATE + 1))).hash(hasher);
+        (&intent.known_ids, intent.unconfirmed_since.is_some()).hash(hasher);
     }
 }
 
@@ -272,6 +274,7 @@ impl World for VersionWorld {
         self.budget.hash(hasher);
         self.service.hash(self.now, hasher);
         (self.sleep, self.permit.is_some(), self.trusted, self.rival, self.older).hash(hasher);
+        self.searching.map(|since| (self.now - since).min(LATE + 1)).hash(hasher);
         (
             self.told_to_adopt,
             self.slot,
