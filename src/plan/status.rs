@@ -19,6 +19,9 @@ const TRANSIENT: (Duration, Duration) = (Duration::from_secs(2), Duration::from_
 /// Backoff after a refusal, which a human must see to.
 const REFUSED: (Duration, Duration) = (Duration::from_secs(30), Duration::from_hours(1));
 
+/// Objects keep whole seconds; rounding up keeps the pause.
+const ROUNDING: Duration = Duration::from_secs(1);
+
 /// What a condition says.
 #[derive(Clone, Debug)]
 pub struct Words {
@@ -122,10 +125,15 @@ pub(super) fn suspended(old: &CommonStatus, meta: &ObjectMeta, moved: bool, now:
     common
 }
 
-/// Whether a change must wait for the backoff; a new generation or a reconcile request ends it.
+/// Whether a change must wait for the backoff; a new generation or a reconcile request ends it. One that lasts longer
+/// than any pause after so many failures is from before the clock was put back, and holds nobody.
 #[must_use]
 pub fn is_held(old: &CommonStatus, meta: &ObjectMeta, now: Timestamp) -> bool {
-    old.retry.as_ref().is_some_and(|retry| retry.not_before.0 > now)
+    let waits = |retry: &Retry| {
+        let rest = retry.not_before.0.duration_since(now);
+        rest.is_positive() && rest.unsigned_abs() <= pause(REFUSED, retry.failures) + ROUNDING
+    };
+    old.retry.as_ref().is_some_and(waits)
         && old.observed_generation == meta.generation
         && !requested(meta, old.last_handled_reconcile_at.as_deref())
 }
@@ -134,15 +142,18 @@ pub fn is_held(old: &CommonStatus, meta: &ObjectMeta, now: Timestamp) -> bool {
 #[must_use]
 pub fn back_off(old: Option<&Retry>, failure: &Failure, now: Timestamp, jitter: f64) -> Retry {
     let failures = old.map_or(0, |retry| retry.failures).saturating_add(1);
-    let (first, last) = match failure.class {
+    let range = match failure.class {
         Class::Refused(_) | Class::Forbidden { .. } => REFUSED,
         Class::Throttled { .. } | Class::Unsent | Class::Unknown => TRANSIENT,
     };
-    let doublings = u32::try_from(failures - 1).unwrap_or(0).min(16);
-    let pause = first.saturating_mul(1 << doublings).min(last).mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 2.0);
-    // objects keep whole seconds; rounding up keeps the pause
-    let until = now.as_second() + i64::try_from(pause.as_secs() + 1).unwrap_or(i64::MAX / 2);
+    let pause = pause(range, failures).mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 2.0) + ROUNDING;
+    let until = now.as_second() + i64::try_from(pause.as_secs()).unwrap_or(i64::MAX / 2);
     Retry { failures, not_before: Time(Timestamp::from_second(until).unwrap_or(now)) }
+}
+
+fn pause((first, last): (Duration, Duration), failures: i32) -> Duration {
+    let doublings = u32::try_from(failures - 1).unwrap_or(0).min(16);
+    first.saturating_mul(1 << doublings).min(last)
 }
 
 /// How long until the backoff is over.

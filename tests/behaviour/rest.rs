@@ -8,7 +8,7 @@ use std::{
 use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion, LiveEnvironment};
 use simulator::{Operation, Settings};
 
-use crate::harness::{Object, World, deployment, is_ready, version};
+use crate::harness::{Clock, Object, World, deployment, is_ready, version};
 
 const VERSIONS: usize = 100;
 const INTERVAL: Duration = Duration::from_secs(3);
@@ -75,6 +75,44 @@ fn a_hundred_objects_at_rest_cost_one_look_per_interval() {
         assert!(asked <= looks_in(started.elapsed()), "{asked} looks after a restart");
     }
     assert_eq!(since(writes), [], "after a restart");
+}
+
+/// With the default flags, by a clock that runs sixty times faster.
+#[test]
+fn an_hour_at_rest_changes_nothing() {
+    let clock = Clock::faster(60);
+    let flags = [("interval", "5m"), ("api-timeout", "5m")];
+    let world = World::asleep(Settings::default(), &flags);
+    world.start_with(&clock.env());
+    let spec = ["versionRef: {name: a}", "rollback: {onFailure: Previous}"];
+    let git = version(&world.bot, "a", &[]) + &deployment(&world.bot, "test", "test", &spec);
+    world.kubectl(&["apply", "--server-side", "-f", "-"], &git);
+    world.ready_deployment("test");
+    world.eventually("the live version knows where it is live", || {
+        let status = world.version("a").status?;
+        (status.deployed_in == [LiveEnvironment::Test]).then_some(())
+    });
+
+    let (writes, before) = (world.cluster.writes(&world.namespace), looks(&world));
+    let started = Instant::now();
+    sleep(Duration::from_mins(1));
+    let intervals = started.elapsed().as_secs() / 5;
+    for asked in looked_since(&world, before) {
+        assert!((10..=intervals + 1).contains(&asked), "{asked} looks in {intervals} intervals");
+    }
+    assert_eq!(world.cluster.writes(&world.namespace), writes, "after an hour");
+
+    world.kill();
+    world.start_with(&clock.env());
+    world.eventually("every object is looked at again", || {
+        let passes = |kind| world.metric("chatcaptain_reconcile_total", &[kind]);
+        let looked = [r#"kind="ChatbotVersion""#, r#"kind="ChatbotDeployment""#].map(passes);
+        looked.iter().all(|passes| *passes > 0).then_some(())
+    });
+    assert_eq!(world.cluster.writes(&world.namespace), writes, "after a restart");
+    // kubectl exits with 1 where there is a difference
+    assert_eq!(world.kubectl(&["diff", "-f", "-"], &git), "");
+    assert_eq!(world.kubectl(&["diff", "--server-side", "-f", "-"], &git), "");
 }
 
 #[test]

@@ -1,13 +1,14 @@
 //! One leader after the other, and what each leaves under way.
 
 use std::{
+    collections::HashSet,
     sync::Mutex,
     time::{Duration, Instant},
 };
 
 use simulator::{Fault, FaultKind, FaultOperation, Operation, Settings};
 
-use crate::harness::{Flags, Operator, PATIENCE, World, poll};
+use crate::harness::{Clock, Flags, Operator, PATIENCE, World, poll};
 
 /// The lease as it is shipped; the operator's role knows no other, so one test at a time has it.
 const LEASE: Flags = &[("leader-elect", "true"), ("lease-namespace", "chatcaptain-system")];
@@ -75,5 +76,36 @@ fn a_hand_over_takes_less_than_three_seconds() {
     world.ready_version("a");
     let recovered = world.events("a").iter().any(|(reason, _)| reason == "CreateRecovered");
     assert!(!recovered, "the first had put it on record");
+    assert_eq!(world.service.counters().of(Operation::Create).calls, 1);
+}
+
+/// When the lease was renewed last.
+fn renewed(world: &World) -> String {
+    let lease = ["get", "lease", "chatcaptain-operator", "--namespace=chatcaptain-system"];
+    world.cluster.kubectl_ok(&[&lease[..], &["--output=jsonpath={.spec.renewTime}"]].concat(), "")
+}
+
+/// The lease is timed by clocks that do not jump.
+#[test]
+fn a_leader_whose_clock_jumps_still_leads() {
+    let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let world = World::asleep(Settings::default(), LEASE);
+    let clock = Clock::right();
+    let first = world.replica(SHORT, &clock.env());
+    leads(&first);
+    let second = world.replica(SHORT, &[]);
+    for ahead in [3600, -3600, 0] {
+        clock.set_ahead(ahead);
+        // it lasts as long as ten renewals: whoever takes it for expired has had the time to say so
+        let mut renewals = HashSet::new();
+        world.eventually("the lease is renewed", || {
+            renewals.insert(renewed(&world));
+            (renewals.len() > 12).then_some(())
+        });
+        let leaders = [&first, &second].map(|one| one.metric("chatcaptain_leader", &[]));
+        assert_eq!(leaders, [1, 0], "{ahead} s ahead");
+    }
+    world.apply_version("a", &[]);
+    world.ready_version("a");
     assert_eq!(world.service.counters().of(Operation::Create).calls, 1);
 }

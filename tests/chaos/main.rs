@@ -26,10 +26,12 @@
 //! | 19 a deploy seems to fail, fails, and so does the way back | `deployments::a_deploy_that_only_seems_to_fail_is_not_repeated`, `deployments::a_rollout_that_fails_goes_back_once`, `deployments::a_rollback_that_fails_too_is_said` |
 //! | 20 objects are deleted while no operator is there | `gitops::a_deletion_that_nobody_saw_is_carried_out` |
 //! | reserve: a key of another account | `keys::a_key_of_another_account_proves_nothing` |
+//! | reserve: a clock jumps, or those of two replicas differ | `clocks::no_jump_of_the_clock_makes_a_second_version`, `clocks::a_replica_whose_clock_is_ahead_waits_as_well`, `clocks::no_jump_back_holds_up_a_create`, `leaders::a_leader_whose_clock_jumps_still_leads` |
 //! | reserve: huge, deep and endless answers | `hostile::memory::no_answer_takes_more_memory_than_it_may` |
 //! | all at once | `soak::nothing_twice_nothing_lost_nothing_live_deleted`, `soak::bulk::creates_under_faults`, `soak::doctored::it_sees_each_promise_broken` |
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod clocks;
 mod creates;
 mod deletion_table;
 mod deployments;

@@ -1,5 +1,6 @@
 //! What every test stands on.
 
+mod clock;
 mod cluster;
 mod manifests;
 mod objects;
@@ -7,6 +8,7 @@ mod operator;
 mod proxy;
 mod world;
 
+pub use clock::Clock;
 pub use cluster::Cluster;
 pub use manifests::{deployment, version};
 pub use objects::{Object, condition, is_ready};

@@ -1,0 +1,40 @@
+//! An operator's own clock, which tests can turn.
+
+use std::{fs, os::unix::fs::FileExt, path::PathBuf};
+
+use jiff::Timestamp;
+use tempfile::NamedTempFile;
+
+/// The clock of whatever is started with its environment; see `tests/clock`.
+pub struct Clock {
+    file: NamedTempFile,
+    library: PathBuf,
+}
+
+impl Clock {
+    /// A clock that runs this many times faster than time.
+    pub fn faster(speed: i64) -> Self {
+        let since = i64::try_from(Timestamp::now().as_nanosecond()).unwrap();
+        let file = NamedTempFile::new().unwrap();
+        fs::write(file.path(), [0, speed, since].map(i64::to_ne_bytes).concat()).unwrap();
+        // beside the test: cargo has built it for it
+        let library = std::env::current_exe().unwrap().with_file_name("libclock.so");
+        assert!(library.exists(), "{}", library.display());
+        Self { file, library }
+    }
+
+    /// A clock that shows the time.
+    pub fn right() -> Self {
+        Self::faster(1)
+    }
+
+    /// Puts the wall clock this many seconds ahead of the right time.
+    pub fn set_ahead(&self, seconds: i64) {
+        self.file.as_file().write_all_at(&seconds.to_ne_bytes(), 0).unwrap();
+    }
+
+    /// What a process is started with to go by this clock.
+    pub fn env(&self) -> [(&'static str, &str); 2] {
+        [("LD_PRELOAD", self.library.to_str().unwrap()), ("CLOCK_FILE", self.file.path().to_str().unwrap())]
+    }
+}
