@@ -1,11 +1,12 @@
 //! Watches both kinds and the Secrets, and runs the passes that they cause.
 
-use std::sync::Arc;
+use std::{fmt::Debug, sync::Arc};
 
 use futures::{
     Stream, StreamExt, TryStreamExt,
     channel::mpsc::{UnboundedReceiver, unbounded},
     future::{join, join_all, ready},
+    stream,
 };
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
@@ -19,6 +20,7 @@ use kube::{
         watcher,
     },
 };
+use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -111,7 +113,7 @@ fn controller<K: Kind>(
     cache(context).add(store.clone());
     let follower = context.clone();
     let mut filling = true;
-    let objects = watcher(scoped::<Guarded<K>>(&context.client, namespace), watched(scope))
+    let objects = events(scoped::<Guarded<K>>(&context.client, namespace), watched(scope))
         .default_backoff()
         .modify(slim)
         .reflect(writer)
@@ -187,7 +189,7 @@ fn follow<K: Kind>(event: &watcher::Event<Guarded<K>>, cache: &Cache<K>, context
 
 /// Secrets by name alone: no payload is transferred or kept.
 async fn follow_secrets(context: &Arc<Context>, namespace: Option<&str>, stop: CancellationToken) {
-    let secrets = watcher(
+    let secrets = events(
         scoped::<PartialObjectMeta<Secret>>(&context.client, namespace),
         watcher::Config::default().any_semantic(),
     )
@@ -205,6 +207,25 @@ async fn follow_secrets(context: &Arc<Context>, namespace: Option<&str>, stop: C
             ready(())
         })
         .await;
+}
+
+/// Everything that happens, from a list on; after whatever broke the watch it begins with a list again. To go on
+/// where it broke, as `watcher` would, never ends where etcd was restored: that time is still to come then.
+fn events<K>(
+    api: Api<K>,
+    config: watcher::Config,
+) -> impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let begin = move || watcher(api.clone(), config.clone()).boxed();
+    stream::unfold((begin(), begin), |(mut events, begin)| async {
+        let event = events.next().await?;
+        if event.is_err() {
+            events = begin();
+        }
+        Some((event, (events, begin)))
+    })
 }
 
 /// Each watch backs off by itself; the controller, which would pause all of them, need not know.

@@ -27,6 +27,7 @@
 //! | 20 objects are deleted while no operator is there | `gitops::a_deletion_that_nobody_saw_is_carried_out` |
 //! | reserve: a key of another account | `keys::a_key_of_another_account_proves_nothing` |
 //! | reserve: a clock jumps, or those of two replicas differ | `clocks::no_jump_of_the_clock_makes_a_second_version`, `clocks::a_replica_whose_clock_is_ahead_waits_as_well`, `clocks::no_jump_back_holds_up_a_create`, `leaders::a_leader_whose_clock_jumps_still_leads` |
+//! | reserve: etcd is restored to yesterday | `restored::an_etcd_restored_to_yesterday` |
 //! | reserve: huge, deep and endless answers | `hostile::memory::no_answer_takes_more_memory_than_it_may` |
 //! | all at once | `soak::nothing_twice_nothing_lost_nothing_live_deleted`, `soak::bulk::creates_under_faults`, `soak::doctored::it_sees_each_promise_broken` |
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
@@ -44,6 +45,7 @@ mod leaders;
 mod limits;
 mod outage;
 mod relay;
+mod restored;
 mod soak;
 
 /// The long form, as `make chaos` runs it: figures over a minute and more, and a soak of that many seconds.

@@ -95,9 +95,7 @@ impl ControlPlane {
 
     fn run(&self, controller_manager: bool) -> Result<(), Error> {
         let mut guard = self.guard();
-        let etcd = self.settings.etcd(&self.binaries);
-        guard.spawn(ETCD, &etcd, &self.log(ETCD))?;
-        self.wait_for_port(&mut guard, ETCD, self.settings.etcd_port)?;
+        self.spawn_etcd(&mut guard)?;
         self.spawn_apiserver(&mut guard)?;
         // it makes its certificate before it listens
         self.write_kubeconfigs()?;
@@ -106,6 +104,11 @@ impl ControlPlane {
             self.run_controller_manager(&mut guard)?;
         }
         Ok(())
+    }
+
+    fn spawn_etcd(&self, guard: &mut Guard) -> Result<(), Error> {
+        guard.spawn(ETCD, &self.settings.etcd(&self.binaries), &self.log(ETCD))?;
+        self.wait_for_port(guard, ETCD, self.settings.etcd_port)
     }
 
     fn spawn_apiserver(&self, guard: &mut Guard) -> Result<(), Error> {
@@ -273,6 +276,23 @@ impl ControlPlane {
                 result => return result,
             }
         }
+    }
+
+    /// Stops API server and etcd, lets `work` at the directory of etcd's data, as for a backup or to restore one, and
+    /// starts both again.
+    ///
+    /// # Errors
+    ///
+    /// When they do not become ready; what `work` answers is then lost.
+    pub fn while_stopped<T>(&self, work: impl FnOnce(&Path) -> T) -> Result<T, Error> {
+        let mut guard = self.guard();
+        guard.kill(APISERVER);
+        guard.kill(ETCD);
+        let answer = work(&self.settings.path("etcd"));
+        self.spawn_etcd(&mut guard)?;
+        drop(guard);
+        self.start_apiserver()?;
+        Ok(answer)
     }
 
     /// Ends everything, as dropping does.
