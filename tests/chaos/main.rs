@@ -10,7 +10,7 @@
 //! | 3 5xx, HTML or half an answer after the effect | `behaviour::create::an_answer_that_is_lost_leads_to_one_version_too` |
 //! | 4 nothing reaches the service | `creates::a_service_out_of_reach_is_told_and_waited_for`, `creates::a_name_that_does_not_resolve_is_told` |
 //! | 5 conflict or outage between a create and its record | `creates::an_edit_in_the_middle_of_a_create_loses_nothing`, `outage::the_record_of_a_create_waits_for_the_api_server`, `outage::an_api_server_that_is_away_in_the_middle_of_creates` |
-//! | 6 a writer with an old copy | `creates::two_writers_at_once_make_one_version_each` |
+//! | 6 a writer with an old copy | `creates::two_writers_at_once_make_one_version_each`, `outage::a_watch_that_froze_makes_no_second_version` |
 //! | 7 the leader stalls, another takes over | `leaders::a_leader_frozen_in_the_middle_of_a_create`, `behaviour::replicas::one_of_two_replicas_leads_and_the_other_takes_over` |
 //! | 8 the list is late | `behaviour::create::every_answer_leads_to_one_version` |
 //! | 9 the cluster is rebuilt from git | `behaviour::rebuild::the_same_manifests_on_a_new_cluster_adopt_everything`, `creates::rebuilt_without_a_usable_marker_a_human_is_asked` |

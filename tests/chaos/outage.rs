@@ -1,16 +1,19 @@
 //! The API server dies and comes back: nothing twice, no crash, and a record that waits for it.
 
 use std::{
+    fs,
     thread::sleep,
     time::{Duration, Instant},
 };
 
 use chatcaptain_operator::crd::ChatbotVersion;
+use serde_json::{Value, json};
 use simulator::{Fault, FaultKind, FaultOperation, Operation, Settings};
 
 use crate::{
-    harness::{Cluster, World, is_ready, version},
+    harness::{Clock, Cluster, World, is_ready, version},
     is_long,
+    relay::Relay,
 };
 
 const VERSIONS: usize = 60;
@@ -38,7 +41,7 @@ fn the_record_of_a_create_waits_for_the_api_server() {
     });
     world.cluster.plane().start_apiserver().unwrap();
     world.ready_version("a");
-    assert_eq!(world.service.counters().of(Operation::Create).calls, 1);
+    assert_eq!(create_calls(&world), 1);
     let recovered = world.events("a").iter().any(|(reason, _)| reason == "CreateRecovered");
     assert!(!recovered, "the answer itself was recorded");
 }
@@ -70,8 +73,58 @@ fn an_api_server_that_is_away_in_the_middle_of_creates() {
         back.elapsed()
     );
     assert_eq!(world.creates(), VERSIONS as u64);
-    assert_eq!(world.service.counters().of(Operation::Create).calls, VERSIONS as u64);
+    assert_eq!(create_calls(&world), VERSIONS as u64);
     let operator = world.operator();
     let operator = operator.as_ref().unwrap();
     assert_eq!((operator.pid(), operator.page("/livez").0), (pid, 200), "it is the same process");
+}
+
+/// A wire to the world's cluster, which the next operator goes by.
+fn wired(world: &mut World) -> Relay {
+    let text = fs::read_to_string(&world.kubeconfig).unwrap();
+    let mut kubeconfig: Value = serde_json::from_str(&text).unwrap();
+    let server = &mut kubeconfig["clusters"][0]["cluster"]["server"];
+    let target = server.as_str().unwrap().strip_prefix("https://").unwrap().parse().unwrap();
+    let relay = Relay::pulled(target);
+    relay.plug();
+    *server = json!(format!("https://{}", relay.address()));
+    world.use_kubeconfig(&kubeconfig.to_string());
+    relay
+}
+
+/// Row 6. The connections to the API server are there and silent, as behind a load balancer that has forgotten them:
+/// what the operator knows of the object is old. Another writer creates its version; the first must not, and sees the
+/// world again once the watch has been silent for five minutes, which pass twenty times faster here.
+#[test]
+fn a_watch_that_froze_makes_no_second_version() {
+    let clock = Clock::faster(20);
+    let mut world = World::asleep(Settings::default(), &[("api-timeout", "5m"), ("interval", "20s")]);
+    let direct = world.kubeconfig.clone();
+    let relay = wired(&mut world);
+    world.start_with(&clock.env());
+    world.apply_version("a", &["credentialsRef: {name: later}"]);
+    world.told::<ChatbotVersion>("a", "CredentialsMissing");
+    let passes = |outcome: &str| world.metric("chatcaptain_reconcile_total", &[outcome]);
+    let before = passes("");
+    world.eventually("it has read what it wrote", || (passes("") > before + 1).then_some(()));
+    relay.freeze();
+    world.kubectl(&["annotate", "cbv", "a", "example.com/edited=yes"], "");
+    world.apply_version("sign", &[]);
+    world.cluster.set_secret(&world.namespace, "later", "apiKey", "CCSB-behaviour-test");
+
+    world.eventually("it tries, with what it knows", || (passes("\"error\"") > 0).then_some(()));
+    assert_eq!(create_calls(&world), 0, "it saw what came after");
+    let other = world.replica(&[], &[("KUBECONFIG", direct.to_str().unwrap())]);
+    world.ready_version("a");
+    world.ready_version("sign");
+    drop(other);
+    world.eventually("it sees again", || {
+        let seen = |name: &str| world.metric("chatcaptain_condition", &[name, r#"type="Ready""#]);
+        (seen(r#"name="a""#) == 1 && seen(r#"name="sign""#) == 1).then_some(())
+    });
+    assert_eq!(create_calls(&world), 2);
+}
+
+fn create_calls(world: &World) -> u64 {
+    world.service.counters().of(Operation::Create).calls
 }

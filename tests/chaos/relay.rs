@@ -1,13 +1,15 @@
-//! A wire between the operator and the service that can be pulled: nobody listens then, and what was open is cut.
+//! A wire between the operator and a server. It can be pulled: nobody listens then, and what was open is cut. Or what is
+//! open freezes: it stays open, and nothing comes any more.
 
 use std::{
-    io::copy,
+    io::{self, Read, copy},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 /// The wire.
@@ -15,7 +17,12 @@ pub struct Relay {
     address: SocketAddr,
     target: SocketAddr,
     plugged: Mutex<Option<Plugged>>,
+    /// Of the connections that are open now.
+    frozen: Arc<Mutex<Frozen>>,
 }
+
+/// Whether a connection is.
+type Frozen = Arc<AtomicBool>;
 
 struct Plugged {
     ended: Arc<AtomicBool>,
@@ -28,25 +35,36 @@ impl Relay {
     pub fn pulled(target: SocketAddr) -> Self {
         // the port is kept by its number alone; it lies among those that few ask for by chance
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        Self { address, target, plugged: Mutex::default() }
+        Self { address, target, plugged: Mutex::default(), frozen: Arc::default() }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
+    /// Nothing comes any more over the connections that are open; new ones are as they should be.
+    pub fn freeze(&self) {
+        let open = std::mem::take(&mut *self.frozen.lock().unwrap());
+        open.store(true, Ordering::SeqCst);
+    }
+
     /// From now on calls go through.
     pub fn plug(&self) {
         let listener = TcpListener::bind(self.address).unwrap();
         let (ended, open) = (Arc::new(AtomicBool::new(false)), Arc::<Mutex<Vec<TcpStream>>>::default());
-        let (over, streams, target) = (ended.clone(), open.clone(), self.target);
+        let (over, streams) = (ended.clone(), open.clone());
+        let (target, frozen) = (self.target, self.frozen.clone());
         let accepting = thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 if over.load(Ordering::SeqCst) {
                     return;
                 }
                 let Ok(server) = TcpStream::connect(target) else { continue };
-                join(&client, &server);
+                join(&client, &server, &frozen.lock().unwrap());
                 streams.lock().unwrap().extend([client, server]);
             }
         });
@@ -73,12 +91,27 @@ impl Drop for Relay {
 }
 
 /// Copies both ways until either side ends.
-fn join(client: &TcpStream, server: &TcpStream) {
+fn join(client: &TcpStream, server: &TcpStream, frozen: &Frozen) {
     for (from, to) in [(client, server), (server, client)] {
-        let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+        let (from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+        let mut from = Freezing(from, frozen.clone());
         thread::spawn(move || {
             let _ = copy(&mut from, &mut to);
             let _ = to.shutdown(Shutdown::Both);
         });
+    }
+}
+
+/// What is read from it is kept back while it is frozen.
+struct Freezing(TcpStream, Frozen);
+
+impl Read for Freezing {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.0.read(buffer)?;
+        // an end is no news either, but nobody is left to wait for it
+        while read > 0 && self.1.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(100));
+        }
+        Ok(read)
     }
 }
