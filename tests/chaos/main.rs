@@ -24,7 +24,7 @@
 //! | 17 somebody deletes or deploys by hand | `deployments::a_version_deleted_by_hand_is_lost_and_said_so`, `behaviour::drift::nobody_is_fought_without_end` |
 //! | 18 two claims | `behaviour::waking::the_older_of_two_deployments_decides_until_it_goes`, `behaviour::rebuild::another_installation_is_left_alone` |
 //! | 19 a deploy seems to fail, fails, and so does the way back | `deployments::a_deploy_that_only_seems_to_fail_is_not_repeated`, `deployments::a_rollout_that_fails_goes_back_once`, `deployments::a_rollback_that_fails_too_is_said` |
-//! | 20 objects are deleted while no operator is there | `gitops::a_deletion_that_nobody_saw_is_carried_out` |
+//! | 20 objects are deleted while no operator is there | `gitops::a_deletion_that_nobody_saw_is_carried_out`, `uninstall::nothing_hangs_and_nothing_is_lost`, `uninstall::objects_that_hang_are_let_go` |
 //! | reserve: a key of another account | `keys::a_key_of_another_account_proves_nothing` |
 //! | reserve: a clock jumps, or those of two replicas differ | `clocks::no_jump_of_the_clock_makes_a_second_version`, `clocks::a_replica_whose_clock_is_ahead_waits_as_well`, `clocks::no_jump_back_holds_up_a_create`, `leaders::a_leader_whose_clock_jumps_still_leads` |
 //! | reserve: etcd is restored to yesterday | `restored::an_etcd_restored_to_yesterday` |
@@ -47,6 +47,7 @@ mod outage;
 mod relay;
 mod restored;
 mod soak;
+mod uninstall;
 
 /// The long form, as `make chaos` runs it: figures over a minute and more, and a soak of that many seconds.
 fn is_long() -> bool {

@@ -58,7 +58,7 @@ impl Cluster {
 
     /// An empty one of its own.
     pub fn empty() -> Arc<Self> {
-        let options = Options { audit: true, ..Options::default() };
+        let options = Options { audit: true, controller_manager: true, dir: None };
         Arc::new(Self::of(Plane::Own(Box::new(ControlPlane::start(options).expect("a control plane")))))
     }
 

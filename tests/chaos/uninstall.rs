@@ -1,0 +1,113 @@
+//! The operator is uninstalled as the README says, and installed again: the service does not notice.
+
+use std::{
+    env,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use chatcaptain_operator::crd::ChatbotVersion;
+use simulator::{Environment, Operation, Settings};
+
+use crate::harness::{Cluster, World, deployment, version};
+
+/// The commands of the README's section: a function, and how it is used.
+fn commands() -> (&'static str, &'static str) {
+    let readme = include_str!("../../README.md");
+    let section = readme.split("### Uninstall").nth(1).unwrap();
+    let block = section.split("```").nth(1).unwrap();
+    block.split_at(block.find("\n}\n").unwrap() + 3)
+}
+
+/// Runs commands as a person would, who goes on after one that fails, with kubectl in their PATH.
+fn shell(cluster: &Cluster, commands: &str) {
+    let plane = cluster.plane();
+    let kubectl = plane.kubectl();
+    let directory = Path::new(kubectl.get_program()).parent().unwrap().to_owned();
+    let usual = env::var_os("PATH").unwrap();
+    let path = [directory].into_iter().chain(env::split_paths(&usual));
+    let output = Command::new("bash")
+        .args(["-c", commands])
+        .env("PATH", env::join_paths(path).unwrap())
+        .env("KUBECONFIG", plane.kubeconfig())
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{commands}\n{stderr}");
+}
+
+/// `a` runs in test, `b` nowhere.
+fn installed() -> (World, String) {
+    let cluster = Cluster::installed();
+    let kubeconfig = cluster.operator_kubeconfig();
+    let world = World::on(cluster, kubeconfig, Settings::default(), &[]);
+    world.start();
+    let bot = &world.bot;
+    let versions = version(bot, "a", &[]) + &version(bot, "b", &["deletionPolicy: Delete"]);
+    let git = versions + &deployment(bot, "test", "test", &["versionRef: {name: a}"]);
+    world.apply(&git);
+    world.ready_version("b");
+    world.ready_deployment("test");
+    (world, git)
+}
+
+/// As it was, and nobody has called for a change since.
+fn is_untouched(world: &World, before: &[String]) {
+    assert_eq!(ids(world), before);
+    assert_eq!(world.live(Environment::Test).as_deref(), Some("a"));
+    let calls = |operation| world.service.counters().of(operation).calls;
+    let changes = [Operation::Create, Operation::Delete, Operation::Deploy, Operation::Rollback].map(calls);
+    assert_eq!(changes, [2, 0, 1, 0]);
+}
+
+/// The same manifests under a new installation.
+fn reinstalled(world: &mut World, git: &str) {
+    world.cluster.kubectl_ok(&["apply", "-k", concat!(env!("CARGO_MANIFEST_DIR"), "/deploy")], "");
+    world.cluster.wait_for_crds();
+    // its account is another one though it has the same name
+    world.kubeconfig = world.cluster.kubeconfig_of("chatcaptain-operator");
+    world.start();
+    world.apply(git);
+    world.ready_version("a");
+    world.ready_version("b");
+    world.ready_deployment("test");
+}
+
+fn ids(world: &World) -> Vec<String> {
+    world.state().unwrap().versions.into_iter().map(|version| version.id).collect()
+}
+
+#[test]
+fn nothing_hangs_and_nothing_is_lost() {
+    let (mut world, git) = installed();
+    let before = ids(&world);
+    let (function, use_of_it) = commands();
+    shell(&world.cluster, &[function, use_of_it].concat());
+    world.kill();
+    is_untouched(&world, &before);
+    reinstalled(&mut world, &git);
+    is_untouched(&world, &before);
+}
+
+#[test]
+fn objects_that_hang_are_let_go() {
+    let (mut world, git) = installed();
+    let before = ids(&world);
+    world.kill();
+    // all at once, as somebody does who has not read it
+    shell(&world.cluster, "kubectl delete -k deploy --wait=false");
+    world.eventually("objects hang", || {
+        let all = world.cluster.list::<ChatbotVersion>(&world.namespace);
+        all.iter().any(|object| object.metadata.deletion_timestamp.is_some()).then_some(())
+    });
+    let let_go = r#"each '{"metadata":{"finalizers":null}}'"#;
+    assert!(include_str!("../../README.md").contains(let_go));
+    shell(&world.cluster, &[commands().0, let_go].concat());
+    // kubectl waits for what is left: CRDs and namespace
+    shell(&world.cluster, "kubectl delete -k deploy --ignore-not-found");
+    is_untouched(&world, &before);
+    reinstalled(&mut world, &git);
+    is_untouched(&world, &before);
+}
