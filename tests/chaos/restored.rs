@@ -12,10 +12,8 @@ fn copy(from: &Path, to: &Path) {
     assert!(copied.success(), "{}", from.display());
 }
 
-/// What was created since is found again, what was deleted since stays so, and the operator, which nobody restarts,
-/// notices: the versions of objects that it has seen lie in the future now.
-#[test]
-fn an_etcd_restored_to_yesterday() {
+/// Two versions, one of which runs, and a third that nobody has seen to yet.
+fn yesterday() -> World {
     let cluster = Cluster::installed();
     let kubeconfig = cluster.operator_kubeconfig();
     let world = World::on(cluster, kubeconfig, Settings::default(), &[]);
@@ -28,9 +26,17 @@ fn an_etcd_restored_to_yesterday() {
     world.ready_deployment("test");
     world.stop();
     world.apply_version("newborn", &[]);
-    let backup = tempfile::tempdir().unwrap();
-    let yesterday = backup.path().join("etcd");
-    world.cluster.plane().while_stopped(|data| copy(data, &yesterday)).unwrap();
+    world
+}
+
+/// What was created since is found again, what was deleted since stays so, and the operator, which nobody restarts,
+/// notices: the versions of objects that it has seen lie in the future now.
+#[test]
+fn an_etcd_restored_to_yesterday() {
+    let world = yesterday();
+    let directory = tempfile::tempdir().unwrap();
+    let backup = directory.path().join("etcd");
+    world.cluster.plane().while_stopped(|data| copy(data, &backup)).unwrap();
 
     world.start();
     world.ready_version("newborn");
@@ -47,7 +53,7 @@ fn an_etcd_restored_to_yesterday() {
 
     let restore = |data: &Path| {
         std::fs::remove_dir_all(data).unwrap();
-        copy(&yesterday, data);
+        copy(&backup, data);
     };
     world.cluster.plane().while_stopped(restore).unwrap();
     // as Argo CD or Flux does it
