@@ -18,7 +18,7 @@ use crate::{
     },
     plan::{
         Look, Told, annotated,
-        deployment::{Call, Facts, Leaving, Outcome, Step, next, tell},
+        deployment::{Call, Facts, Leaving, Outcome, Step, coming, next, tell},
         is_older, requested,
     },
 };
@@ -176,9 +176,10 @@ async fn leaving(object: &ChatbotDeployment, context: &Context) -> Vec<Leaving> 
         return Vec::new();
     };
     let active = status.active.as_ref().map(|active| active.version_id.as_str());
-    let coming = status.operation.as_ref().map(|operation| operation.version_id.as_str());
+    let called = status.operation.as_ref().map(|operation| operation.version_id.as_str());
+    let late = coming(status, Context::now(), &context.rules);
     let noted = status.retiring.iter().map(|entry| entry.version_id.as_str());
-    let ids: HashSet<&str> = active.into_iter().chain(coming).chain(noted).collect();
+    let ids: HashSet<&str> = active.into_iter().chain(called).chain(late).chain(noted).collect();
     let mut leaving = Vec::new();
     for id in ids {
         for version in holders(object, id, context) {
@@ -238,6 +239,7 @@ fn elsewhere(object: &ChatbotDeployment, context: &Context) -> (HashSet<String>,
         busy.extend(status.active.iter().map(|active| active.version_id.clone()));
         busy.extend(status.target.iter().map(|target| target.version_id.clone()));
         busy.extend(status.operation.iter().map(|operation| operation.version_id.clone()));
+        busy.extend(coming(status, Context::now(), &context.rules).map(str::to_owned));
     }
     (busy, since)
 }

@@ -108,3 +108,30 @@ fn a_rollback_that_fails_too_is_said() {
     let active = status.active.unwrap().version_id;
     assert_eq!(world.version("a").version_id(), Some(active.as_str()));
 }
+
+/// A deploy without a usable answer takes effect after git has moved on: it is our own, and nobody is blamed.
+#[test]
+fn a_deploy_that_lands_late_is_nobodys_drift() {
+    let mut late = Fault::new(FaultOperation::Deploy, FaultKind::LateEffect).times(1);
+    late.late_ms = 3_000;
+    let world = World::with(Settings::default(), &[("visibility-grace", "10s")]);
+    for name in ["a", "b", "c"] {
+        world.apply_version(name, &[]);
+        world.ready_version(name);
+    }
+    world.point("test", "a", &[]);
+    world.ready_deployment("test");
+    world.service.settings(|settings| settings.faults = vec![late]);
+    world.point("test", "b", &[]);
+    world.eventually("b is called for", || (calls(&world, Operation::Deploy) == 2).then_some(()));
+    world.point("test", "c", &[]);
+    world.eventually("b lands late, and c is back", || {
+        (world.moves().last()? == "deploy c test" && world.moves().contains(&"deploy b test".to_owned()))
+            .then_some(())
+    });
+    world.ready_deployment("test");
+    assert_eq!(world.moves(), ["deploy a test", "deploy c test", "deploy b test", "deploy c test"]);
+    let blamed = world.events("test").into_iter().find(|(reason, _)| reason == "DriftDetected");
+    assert_eq!(blamed, None);
+    assert!(world.deployment("test").status.unwrap().reversals.is_none());
+}

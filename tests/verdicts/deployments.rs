@@ -26,7 +26,7 @@ variants!(Unresolved: Waiting Mismatch NotFound Ambiguous Command);
 variants!(Target: Known Failed Unresolved);
 variants!(Operation: None Fresh Unsure Called Vain Overdue);
 variants!(Gate: Open Closed Shut);
-variants!(Drift: None Enforce Exhausted Warn);
+variants!(Drift: None Late Enforce Exhausted Warn);
 variants!(Retiring: None Arriving Live Due Sent);
 
 /// Every state, and proof that there is a scene for each value of the plan's enums.
@@ -248,6 +248,9 @@ fn settled(object: &ChatbotDeployment) -> Vec<Facts> {
     let reached = json!({"target": {"versionId": "v1", "cause": "Git", "reachedAt": ago(100)}});
     let mut fought = reached.clone();
     fought["reversals"] = json!({"count": 5, "since": ago(100)});
+    let mut late = reached.clone();
+    late["lastOperations"] =
+        json!([{"operation": "Deploy", "versionId": "v2", "at": ago(5), "result": "Unknown"}]);
     let failed = json!({
         "failed": {"generation": 1, "versionIds": ["v1"]},
         "history": [{"versionId": "v2", "since": ago(100)}],
@@ -270,6 +273,7 @@ fn settled(object: &ChatbotDeployment) -> Vec<Facts> {
         scene(with(object, &previous, &failed), runs("")),
         scene(with(object, &json!({}), &failed), runs("1.2")),
         scene(with(object, &json!({}), &reached), runs("1.2")),
+        scene(with(object, &json!({}), &late), runs("1.2")),
         scene(with(object, &json!({}), &fought), runs("1.2")),
         scene(with(object, &json!({"drift": "Warn"}), &reached), runs("1.2")),
     ]

@@ -101,7 +101,7 @@ pub fn hash_common(
     for operation in &common.last_operations {
         let age = age(&operation.at, now);
         if age <= grace {
-            (operation.operation, operation.result as u8, age).hash(hasher);
+            (operation.operation, &operation.version_id, operation.result as u8, age).hash(hasher);
         }
     }
     let retry = common.retry.as_ref();

@@ -448,6 +448,9 @@ impl Facts {
         if !reached || !self.is_observable() {
             return Drift::None;
         }
+        if self.live().is_some_and(|live| coming(status, self.now, &self.rules).any(|id| id == live)) {
+            return Drift::Late;
+        }
         let exhausted = status.reversals.as_ref().is_some_and(|reversals| {
             reversals.count >= REVERSALS && elapsed(&reversals.since, self.now) <= REVERSAL_WINDOW
         });
@@ -516,6 +519,7 @@ impl Facts {
         let since =
             status.active.as_ref().zip(self.elsewhere_since).map(|(here, there)| here.since.0.min(there));
         busy.extend(status.operation.as_ref().map(|operation| operation.version_id.clone()));
+        busy.extend(coming(status, self.now, &self.rules).map(str::to_owned));
         busy.extend(status.active.as_ref().map(|active| active.version_id.clone()));
         match deployments {
             Some(deployments) => {
@@ -556,4 +560,22 @@ impl Facts {
 pub(super) fn goes_to(status: &ChatbotDeploymentStatus, id: &str) -> bool {
     !status.common.is_true(ConditionType::Stalled)
         && status.target.as_ref().is_some_and(|target| target.version_id == id)
+}
+
+/// Versions that may become live though nobody wants them any more: ours was a call without a usable answer, and its
+/// effect has not been seen since.
+pub fn coming<'a>(
+    status: &'a ChatbotDeploymentStatus,
+    now: Timestamp,
+    rules: &Rules,
+) -> impl Iterator<Item = &'a str> {
+    let grace = rules.visibility_grace;
+    status.common.last_operations.iter().filter_map(move |record| {
+        let id = record.version_id.as_deref()?;
+        let seen = status.history.iter().any(|entry| entry.version_id == id && entry.since.0 >= record.at.0);
+        let may_come = matches!(record.operation, crd::Operation::Deploy | crd::Operation::Rollback)
+            && record.result == OperationResult::Unknown
+            && elapsed(&record.at, now) <= grace;
+        (may_come && !seen).then_some(id)
+    })
 }

@@ -4,7 +4,7 @@ mod facts;
 mod tell;
 mod words;
 
-pub use facts::{Facts, Leaving, Wanted};
+pub use facts::{Facts, Leaving, Wanted, coming};
 pub use tell::{Outcome, tell};
 
 use super::Blocked;
@@ -120,6 +120,8 @@ pub enum Gate {
 pub enum Drift {
     /// None.
     None,
+    /// An earlier call of our own took effect late; nobody is to blame.
+    Late,
     /// To be reversed.
     Enforce,
     /// Reversed too often already.
@@ -261,7 +263,7 @@ fn next_of_change(seen: &Seen) -> Step {
         (Operation::Unsure | Operation::Vain, _) => Step::Intend(Call::Deploy),
         (Operation::None, Drift::Warn) => Step::Rest(Rest::Tolerated),
         (Operation::None, Drift::Exhausted) => Step::Rest(Rest::Fought),
-        (Operation::None, Drift::Enforce) => Step::Intend(Call::Deploy),
+        (Operation::None, Drift::Late | Drift::Enforce) => Step::Intend(Call::Deploy),
         (Operation::None, Drift::None) if seen.gate == Gate::Closed => Step::Rest(Rest::Gated),
         (Operation::None, Drift::None) if seen.gate == Gate::Shut => Step::Rest(Rest::Shut),
         (Operation::None, Drift::None) if seen.back => Step::Intend(Call::Rollback),

@@ -139,7 +139,7 @@ impl Facts {
                 let wanted = self.wanted().ok();
                 let seen = self.see();
                 Some(match (seen.drift, wanted) {
-                    (super::Drift::None, _) | (_, None) => {
+                    (super::Drift::None | super::Drift::Late, _) | (_, None) => {
                         ("False", Reason::InSync, "Nobody has deployed another version by hand.".to_owned())
                     }
                     (_, Some(wanted)) => ("True", Reason::OutOfSync, self.by_hand(&wanted)),

@@ -16,7 +16,9 @@ use crate::{
         Environment, FINALIZER, Intent, LiveEnvironment, Operation, OperationRecord, OperationResult,
         annotation,
     },
-    plan::{Look, Rules, annotated, elapsed, is_pending_delete, requested, status::is_held},
+    plan::{
+        Look, Rules, annotated, deployment::coming, elapsed, is_pending_delete, requested, status::is_held,
+    },
 };
 
 /// Everything that was looked at for one pass.
@@ -276,6 +278,7 @@ impl Facts {
             // a rollout under way makes it live in a moment
             let runs = slot.status.as_ref().is_some_and(|status| {
                 status.operation.as_ref().is_some_and(|operation| operation.version_id == id)
+                    || coming(status, self.now, &self.rules).any(|coming| coming == id)
                     || (live_in.is_none()
                         && status.active.as_ref().is_some_and(|active| active.version_id == id))
             });

@@ -34,7 +34,7 @@ const OPERATIONS: [Operation; 8] = [
     Operation::Vain,
     Operation::Overdue,
 ];
-const DRIFTS: [Drift; 4] = [Drift::None, Drift::Enforce, Drift::Exhausted, Drift::Warn];
+const DRIFTS: [Drift; 5] = [Drift::None, Drift::Late, Drift::Enforce, Drift::Exhausted, Drift::Warn];
 const RETIRINGS: [Retiring; 5] =
     [Retiring::None, Retiring::Arriving, Retiring::Live, Retiring::Due, Retiring::Sent];
 
@@ -173,7 +173,9 @@ fn holds_of_intent(seen: &Seen, call: Call) -> Result<(), Broken> {
             law!(seen.gate == Gate::Open, "the gate is closed");
             law!((call == Call::Rollback) == seen.back, "not by the way that leads there");
         }
-        (Operation::None, Drift::Enforce) => law!(call == Call::Deploy, "drift is reversed by a deploy"),
+        (Operation::None, Drift::Late | Drift::Enforce) => {
+            law!(call == Call::Deploy, "drift is reversed by a deploy")
+        }
         (Operation::None, _) => law!(false, "drift is reversed though it is to be left alone"),
         // what was tried is tried again by the call that always leads there
         (Operation::Unsure | Operation::Vain, _) => law!(call == Call::Deploy, "tried in vain twice"),

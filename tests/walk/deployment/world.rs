@@ -5,9 +5,12 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use chatcaptain_operator::crd::{
-    ChatbotDeployment, ChatbotDeploymentStatus, ChatbotVersion, DriftPolicy, LiveEnvironment, LocalRef,
-    OnFailure, Reversals, RollbackMethod, RollbackPolicy,
+use chatcaptain_operator::{
+    crd::{
+        ChatbotDeployment, ChatbotDeploymentStatus, ChatbotVersion, DriftPolicy, LiveEnvironment, LocalRef,
+        OnFailure, Reversals, RollbackMethod, RollbackPolicy,
+    },
+    plan::deployment::coming,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde_json::json;
@@ -18,6 +21,7 @@ use crate::{
     explore::{Broken, Choices, World},
     laws::{OTHER, age, at, guard, hash_common, is_free_to_go, is_true, reason},
     service::{LATE, Maker, Manner, Service, Shot, id_of},
+    version::RULES,
 };
 
 /// The two versions: their objects' names and, one more than the index, their ids.
@@ -292,6 +296,7 @@ impl DeploymentWorld {
             ran.as_ref().map(|ran| (&ran.version_id, ran.version_number.is_some())).hash(hasher);
         }
         status.history.iter().for_each(|entry| entry.version_id.hash(hasher));
+        coming(status, at(now), &RULES).for_each(|id| id.hash(hasher));
         status.retiring.iter().for_each(|entry| entry.version_id.hash(hasher));
         if let Some(operation) = &status.operation {
             let started = age(&operation.started_at, now).min(DEADLINE + 1);
