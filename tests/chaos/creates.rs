@@ -156,6 +156,21 @@ fn an_edit_in_the_middle_of_a_create_loses_nothing() {
     assert!(!recovered, "the answer itself was recorded");
 }
 
+/// The object is deleted while its create is under way: what that makes is deleted, too.
+#[test]
+fn an_object_deleted_in_the_middle_of_its_create_leaves_nothing() {
+    for kind in [FaultKind::Hang, FaultKind::LateEffect] {
+        let mut fault = on_create(kind);
+        (fault.hang_ms, fault.late_ms) = (1_500, 1_500);
+        let world = World::new(Settings { faults: vec![fault], ..Settings::default() });
+        world.apply_version("a", &[]);
+        world.eventually("the create is under way", || (create_calls(&world) == 1).then_some(()));
+        world.delete("cbv", "a");
+        world.gone::<ChatbotVersion>("a");
+        assert_eq!(world.effects(), ["create a dev", "delete a"]);
+    }
+}
+
 /// Row 6. A second writer works from a copy of its own, with no lease between the two.
 #[test]
 fn two_writers_at_once_make_one_version_each() {

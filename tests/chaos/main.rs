@@ -9,7 +9,7 @@
 //! | 2 the client gives up, the service commits later | `creates::an_effect_after_the_client_gave_up_is_waited_for`, `creates::an_effect_after_the_grace_makes_one_duplicate_at_most` |
 //! | 3 5xx, HTML or half an answer after the effect | `behaviour::create::an_answer_that_is_lost_leads_to_one_version_too` |
 //! | 4 nothing reaches the service | `creates::a_service_out_of_reach_is_told_and_waited_for`, `creates::a_name_that_does_not_resolve_is_told` |
-//! | 5 conflict or outage between a create and its record | `creates::an_edit_in_the_middle_of_a_create_loses_nothing`, `outage::the_record_of_a_create_waits_for_the_api_server`, `outage::an_api_server_that_is_away_in_the_middle_of_creates` |
+//! | 5 conflict or outage between a create and its record | `creates::an_edit_in_the_middle_of_a_create_loses_nothing`, `outage::the_record_of_a_create_waits_for_the_api_server`, `outage::an_api_server_that_is_away_in_the_middle_of_creates`, `outage::writes_that_take_effect_when_nobody_waits` |
 //! | 6 a writer with an old copy | `creates::two_writers_at_once_make_one_version_each`, `outage::a_watch_that_froze_makes_no_second_version` |
 //! | 7 the leader stalls, another takes over | `leaders::a_leader_frozen_in_the_middle_of_a_create`, `behaviour::replicas::one_of_two_replicas_leads_and_the_other_takes_over` |
 //! | 8 the list is late | `behaviour::create::every_answer_leads_to_one_version` |
@@ -27,6 +27,8 @@
 //! | 20 objects are deleted while no operator is there | `gitops::a_deletion_that_nobody_saw_is_carried_out`, `uninstall::nothing_hangs_and_nothing_is_lost`, `uninstall::objects_that_hang_are_let_go` |
 //! | reserve: a key of another account | `keys::a_key_of_another_account_proves_nothing` |
 //! | reserve: a clock jumps, or those of two replicas differ | `clocks::no_jump_of_the_clock_makes_a_second_version`, `clocks::a_replica_whose_clock_is_ahead_waits_as_well`, `clocks::no_jump_back_holds_up_a_create`, `leaders::a_leader_whose_clock_jumps_still_leads` |
+//! | reserve: a flapping API server | `outage::a_flapping_api_server_leaks_nothing` |
+//! | reserve: an object is deleted within its create | `creates::an_object_deleted_in_the_middle_of_its_create_leaves_nothing` |
 //! | reserve: etcd is restored to yesterday | `restored::an_etcd_restored_to_yesterday` |
 //! | reserve: huge, deep and endless answers | `hostile::memory::no_answer_takes_more_memory_than_it_may` |
 //! | all at once | `soak::nothing_twice_nothing_lost_nothing_live_deleted`, `soak::bulk::creates_under_faults`, `soak::doctored::it_sees_each_promise_broken` |
@@ -48,6 +50,7 @@ mod relay;
 mod restored;
 mod soak;
 mod uninstall;
+mod usage;
 
 /// The long form, as `make chaos` runs it: figures over a minute and more, and a soak of that many seconds.
 fn is_long() -> bool {

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    process::Command,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -14,6 +15,7 @@ use crate::{
     harness::{Clock, Cluster, World, is_ready, version},
     is_long,
     relay::Relay,
+    usage::Usage,
 };
 
 const VERSIONS: usize = 60;
@@ -122,6 +124,64 @@ fn a_watch_that_froze_makes_no_second_version() {
         let seen = |name: &str| world.metric("chatcaptain_condition", &[name, r#"type="Ready""#]);
         (seen(r#"name="a""#) == 1 && seen(r#"name="sign""#) == 1).then_some(())
     });
+    assert_eq!(create_calls(&world), 2);
+}
+
+/// The API server takes requests and does not answer; when it goes on, it carries out what nobody waits for any more,
+/// and what was tried again in its place.
+#[test]
+fn writes_that_take_effect_when_nobody_waits() {
+    let cluster = Cluster::installed();
+    let kubeconfig = cluster.operator_kubeconfig();
+    // a write is given up after half a minute
+    let clock = Clock::faster(20);
+    let flags = [("api-timeout", "5m"), ("interval", "1m"), ("visibility-grace", "40s")];
+    let world = World::on(cluster, kubeconfig, Settings { latency_ms: 50, ..Settings::default() }, &flags);
+    world.start_with(&clock.env());
+    let git: String = (0..VERSIONS).map(|n| version(&world.bot, &format!("v{n:02}"), &[])).collect();
+    world.apply(&git);
+    let api_server = world.cluster.plane().pids()[0];
+    for creates in [5, 20, 40] {
+        world.eventually("some are created", || (world.creates() >= creates).then_some(()));
+        signal(api_server, "STOP");
+        sleep(Duration::from_secs(3));
+        signal(api_server, "CONT");
+    }
+    world.eventually("all are Ready", || {
+        let all = world.cluster.list::<ChatbotVersion>(&world.namespace);
+        (all.iter().filter(|version| is_ready(*version)).count() == VERSIONS).then_some(())
+    });
+    assert!(world.log().contains("no answer in time"), "no write was given up");
+    assert_eq!(world.creates(), VERSIONS as u64);
+}
+
+fn signal(pid: u32, name: &str) {
+    let sent = Command::new("/bin/sh").args(["-c", &format!("kill -s {name} {pid}")]).status();
+    assert!(sent.unwrap().success(), "kill -s {name} {pid}");
+}
+
+/// It goes and comes, over and over: nothing piles up, and the last time it comes everything is seen to.
+#[test]
+fn a_flapping_api_server_leaks_nothing() {
+    let flaps = if is_long() { 50 } else { 15 };
+    let mut world = World::asleep(Settings::default(), &[]);
+    let relay = wired(&mut world);
+    world.start();
+    world.apply_version("before", &[]);
+    world.ready_version("before");
+    let before = Usage::of(&world);
+    for flap in 0..flaps {
+        relay.pull();
+        sleep(Duration::from_millis(100 + 20 * (flap % 10)));
+        relay.plug();
+        sleep(Duration::from_millis(500 + 100 * (flap % 5)));
+    }
+    world.apply_version("after", &[]);
+    world.ready_version("after");
+    let after = Usage::of(&world);
+    println!("{flaps} times away: {before:?} before, {after:?} after");
+    assert!(after.descriptors <= before.descriptors + 5, "{before:?} {after:?}");
+    assert!(after.resident_mib <= before.resident_mib + 10, "{before:?} {after:?}");
     assert_eq!(create_calls(&world), 2);
 }
 

@@ -7,7 +7,6 @@ mod git;
 mod weather;
 
 use std::{
-    fs,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -20,7 +19,10 @@ use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use serde_json::json;
 use simulator::{DeleteLive, Environment, Settings};
 
-use crate::harness::{Cluster, Flags, World, poll};
+use crate::{
+    harness::{Cluster, Flags, World, poll},
+    usage::Usage,
+};
 use checker::Evidence;
 use git::{Deployment, Git, Version};
 
@@ -98,31 +100,6 @@ struct Counts {
     hands: usize,
     keys: usize,
     outages: usize,
-}
-
-/// What the operator's process takes.
-#[derive(Clone, Copy, Debug, Default)]
-struct Usage {
-    resident_mib: u64,
-    descriptors: usize,
-}
-
-impl Usage {
-    fn of(world: &World) -> Self {
-        let pid = world.operator().as_ref().expect("an operator that runs").pid();
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or("VmRSS: 0");
-        let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-        let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
-        Self { resident_mib: kib >> 10, descriptors }
-    }
-
-    fn at_most(self, other: Self) -> Self {
-        Self {
-            resident_mib: self.resident_mib.max(other.resident_mib),
-            descriptors: self.descriptors.max(other.descriptors),
-        }
-    }
 }
 
 impl Storm {

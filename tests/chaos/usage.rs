@@ -1,0 +1,30 @@
+//! What the operator's process takes.
+
+use std::fs;
+
+use crate::harness::World;
+
+/// Memory and file descriptors.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    pub resident_mib: u64,
+    pub descriptors: usize,
+}
+
+impl Usage {
+    pub fn of(world: &World) -> Self {
+        let pid = world.operator().as_ref().expect("an operator that runs").pid();
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or("VmRSS: 0");
+        let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+        let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
+        Self { resident_mib: kib >> 10, descriptors }
+    }
+
+    pub fn at_most(self, other: Self) -> Self {
+        Self {
+            resident_mib: self.resident_mib.max(other.resident_mib),
+            descriptors: self.descriptors.max(other.descriptors),
+        }
+    }
+}
