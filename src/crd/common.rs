@@ -216,7 +216,7 @@ impl CommonStatus {
 /// # Errors
 /// One line that says what is accepted.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let accepted = || "expected a duration such as 30s, 5m or 1h30m".to_owned();
+    let accepted = || "expected a number with its unit, such as 30s, 5m or 1h30m".to_owned();
     let signed: jiff::SignedDuration = text.parse().map_err(|_| accepted())?;
     Duration::try_from(signed).map_err(|_| accepted())
 }
