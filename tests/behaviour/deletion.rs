@@ -133,6 +133,35 @@ fn a_live_version_is_handed_over_and_deleted_after_the_move() {
     assert_eq!(orphans(&world), 0);
 }
 
+/// What the spec names was there, so it is said what became of it, and the advice is good.
+#[test]
+fn a_deployment_whose_version_goes_is_told_how_to_keep_it() {
+    let world = World::with(Settings::default(), &[("interval", "1h")]);
+    let a = made(&world, "a", &[]);
+    world.point("test", "a", &[]);
+    world.ready_deployment("test");
+    remove(&world, "a");
+    let message = world.told::<ChatbotDeployment>("test", "WaitingForVersion");
+    for part in ["ChatbotVersion a was deleted", &a, "apply the ChatbotVersion again to keep it"] {
+        assert!(message.contains(part), "{part:?} is not in: {message}");
+    }
+    world.apply_version("a", &[]);
+    world.ready_deployment("test");
+    assert_eq!(world.version("a").version_id(), Some(a.as_str()));
+    assert_eq!(world.deployment("test").status.unwrap().retiring, []);
+    assert_eq!((world.creates(), world.moves()), (1, vec!["deploy a test".to_owned()]));
+
+    made(&world, "b", &[]);
+    let hold = r#"[{"op": "add", "path": "/metadata/finalizers/-", "value": "example.com/hold"}]"#;
+    world.kubectl(&["patch", "cbv", "b", "--type=json", "-p", hold], "");
+    world.delete("chatbotversion", "b");
+    world.point("test", "b", &[]);
+    let message = world.told::<ChatbotDeployment>("test", "WaitingForVersion");
+    for part in ["ChatbotVersion b is being deleted", "name another", "apply it again once it is gone"] {
+        assert!(message.contains(part), "{part:?} is not in: {message}");
+    }
+}
+
 #[test]
 fn a_live_version_that_nobody_is_in_charge_of_is_left_on_record() {
     let world = World::new(Settings::default());

@@ -143,16 +143,7 @@ pub(super) fn unresolved(facts: &Facts, why: Unresolved) -> Words {
     let bot = &spec.chatbot_id;
     let number = spec.version_number.as_deref().unwrap_or_default();
     let (reason, message) = match why {
-        Unresolved::Waiting => {
-            let why = match &facts.reference {
-                None => "does not exist in this namespace yet; apply it or correct spec.versionRef",
-                Some(version) if version.metadata.deletion_timestamp.is_some() => {
-                    "is being deleted; correct spec.versionRef"
-                }
-                Some(_) => "is not Ready yet; its own conditions say why",
-            };
-            (Reason::WaitingForVersion, format!("ChatbotVersion {reference} {why}."))
-        }
+        Unresolved::Waiting => (Reason::WaitingForVersion, awaited(facts, reference)),
         Unresolved::Mismatch => (
             Reason::ReferenceMismatch,
             format!(
@@ -172,6 +163,28 @@ pub(super) fn unresolved(facts: &Facts, why: Unresolved) -> Words {
         Unresolved::Command => (Reason::VersionNotFound, misnamed(facts)),
     };
     Words::new(reason, message)
+}
+
+/// Why the version that `versionRef` names cannot be deployed yet, or any more.
+fn awaited(facts: &Facts, reference: &str) -> String {
+    let retiring = facts.still_retiring().into_iter().find(|entry| entry.name == reference);
+    match (&facts.reference, retiring) {
+        (Some(version), _) if version.metadata.deletion_timestamp.is_some() => format!(
+            "ChatbotVersion {reference} is being deleted; name another one in spec.versionRef, or apply it again once it \
+             is gone."
+        ),
+        (Some(_), _) => {
+            format!("ChatbotVersion {reference} is not Ready yet; its own conditions say why.")
+        }
+        (None, Some(entry)) => format!(
+            "ChatbotVersion {reference} was deleted, and {} follows once it no longer runs; name another one in \
+             spec.versionRef, or apply the ChatbotVersion again to keep it.",
+            facts.named(&entry.version_id)
+        ),
+        (None, None) => format!(
+            "ChatbotVersion {reference} does not exist in this namespace yet; apply it or correct spec.versionRef."
+        ),
+    }
 }
 
 /// What is wrong with `rollback-to`.
