@@ -6,6 +6,9 @@ use crate::{
     plan::{annotated, status::Words},
 };
 
+/// Ids that one message names.
+const IDS: usize = 5;
+
 impl Facts {
     pub(super) fn by_hand(&self, wanted: &Wanted) -> String {
         format!(
@@ -190,14 +193,21 @@ fn awaited(facts: &Facts, reference: &str) -> String {
 /// What is wrong with `rollback-to`.
 fn misnamed(facts: &Facts) -> String {
     let command = annotation::ROLLBACK_TO;
-    match annotated(&facts.object.metadata, command) {
-        Some("previous") => format!(
+    let value = annotated(&facts.object.metadata, command).unwrap_or_default();
+    if value == "previous" {
+        return format!(
             "The annotation {command} says previous, but no version ran before this one, or it is no longer in the \
              service; name another or take the annotation away."
-        ),
-        _ => format!(
-            "The annotation {command} names no version: use previous, the name of a ChatbotVersion of this chatbot, or a \
-             version id."
-        ),
+        );
     }
+    let numbered = facts.inventory().into_iter().flat_map(|inventory| inventory.numbered(value));
+    let ids: Vec<&str> = numbered.map(|version| version.id.as_str()).take(IDS).collect();
+    let hint = match ids.as_slice() {
+        [] => String::new(),
+        ids => format!(" {value} is a version number; its id is {}.", ids.join(" or ")),
+    };
+    format!(
+        "The annotation {command} names no version: use previous, the name of a ChatbotVersion of this chatbot, or a \
+         version id.{hint}"
+    )
 }
