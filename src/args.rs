@@ -78,7 +78,7 @@ pub struct Run {
     /// Elect one leader among replicas; off only for a single replica.
     #[arg(long, env = "CHATCAPTAIN_LEADER_ELECT", default_value_t = true, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub leader_elect: bool,
-    /// Namespace of the Lease. Unset: that of the pod.
+    /// Namespace of the Lease. Unset: that of the pod, or of the kubeconfig's context, or default.
     #[arg(long, env = "CHATCAPTAIN_LEASE_NAMESPACE", value_parser = dns_label)]
     pub lease_namespace: Option<String>,
     /// Name of the Lease.

@@ -38,7 +38,13 @@ fn one_of_two_replicas_leads_and_the_other_takes_over() {
     assert!(!leads(&second));
     world.apply_version("a", &[]);
     world.ready_version("a");
-    assert!(!second.log().contains("step="), "a standby does nothing");
+    let log = second.log();
+    assert!(first.log().contains("object{") && !log.contains("object{"), "a standby looks at nothing: {log}");
+    let shipped = "namespace=chatcaptain-system lease=chatcaptain-operator";
+    assert!(log.contains(shipped), "{log}");
+    let holder = format!("holder=\"chatcaptain-operator-{:x}\"", first.pid());
+    let waits: Vec<&str> = log.lines().filter(|line| line.contains("standing by")).collect();
+    assert!(matches!(waits[..], [line] if line.contains(&holder)), "one line of whom it waits for: {log}");
 
     // told to go: hands over at once
     first.signal("TERM");
