@@ -118,10 +118,6 @@ impl Kind for ChatbotDeployment {
         &self.spec.chatbot_id
     }
 
-    fn version_id(&self) -> Option<&str> {
-        self.status.as_ref()?.target.as_ref().map(|target| target.version_id.as_str())
-    }
-
     fn keys(&self) -> Vec<Key> {
         let namespace = self.namespace().unwrap_or_default();
         let secret = self.spec.credentials_ref.clone().unwrap_or_default();

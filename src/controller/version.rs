@@ -115,10 +115,6 @@ impl Kind for ChatbotVersion {
         &self.spec.chatbot_id
     }
 
-    fn version_id(&self) -> Option<&str> {
-        self.version_id()
-    }
-
     fn keys(&self) -> Vec<Key> {
         let namespace = self.namespace().unwrap_or_default();
         let secret = self.spec.credentials_ref.clone().unwrap_or_default();

@@ -189,7 +189,7 @@ fn a_deleted_deployment_changes_nothing_in_the_service() {
 #[test]
 fn force_orphan_lets_go_at_once() {
     let world = World::new(Settings::default());
-    made(&world, "a", &[]);
+    let id = made(&world, "a", &[]);
     let refusing = Fault::new(FaultOperation::Any, FaultKind::Html502);
     world.service.settings(|settings| settings.faults = vec![refusing]);
     world.delete("chatbotversion", "a");
@@ -198,6 +198,9 @@ fn force_orphan_lets_go_at_once() {
     world.gone::<ChatbotVersion>("a");
     world.event("a", "Orphaned");
     assert_eq!(orphans(&world), 1);
+    // whoever looks for the event's reason or the id finds the line that is written first
+    let (log, words) = (world.log(), ["Orphaned", "let go without proof", &id]);
+    assert!(log.lines().any(|line| words.iter().all(|word| line.contains(word))), "{log}");
     assert_eq!(left(&world), ["a"]);
 }
 
