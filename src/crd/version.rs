@@ -39,6 +39,7 @@ use super::{CommonStatus, CredentialsRef, DeletionPolicy, Environment, LiveEnvir
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Chatbot", type_ = "string", json_path = ".spec.chatbotId", priority = 1),
     printcolumn(name = "Id", type_ = "string", json_path = ".status.versionId", priority = 1),
+    printcolumn(name = "Suspended", type_ = "boolean", json_path = ".spec.suspend", priority = 1),
     printcolumn(
         name = "Message",
         type_ = "string",
