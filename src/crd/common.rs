@@ -76,6 +76,15 @@ pub enum DeletionPolicy {
     Retain,
 }
 
+impl DeletionPolicy {
+    /// What a namespace's annotation says. What cannot be understood is Retain: a version that is deleted by mistake
+    /// cannot be had again.
+    #[must_use]
+    pub fn of_annotation(text: &str) -> Self {
+        text.parse().unwrap_or(Self::Retain)
+    }
+}
+
 impl std::str::FromStr for DeletionPolicy {
     type Err = String;
 

@@ -91,6 +91,27 @@ fn a_retained_version_stays() {
     assert_eq!(world.service.counters().of(Operation::Delete).calls, 1);
 }
 
+/// What cannot be understood keeps the version, but not silently.
+#[test]
+fn a_misspelt_policy_is_told() {
+    let world = World::new(Settings::default());
+    let id = made(&world, "a", &[]);
+    made(&world, "said", &["deletionPolicy: Retain"]);
+    made(&world, "asleep", &[]);
+    world.apply_version("asleep", &["suspend: true"]);
+    world.kubectl(&["annotate", "namespace", &world.namespace, "chatcaptain.dev/deletion-policy=delete"], "");
+    for name in ["said", "asleep", "a"] {
+        remove(&world, name);
+    }
+    let note = world.event("a", "Orphaned");
+    for part in ["chatcaptain.dev/deletion-policy", "\"delete\"", "neither Delete nor Retain", &id] {
+        assert!(note.contains(part), "{part:?} is not in: {note}");
+    }
+    // the others stay because somebody asked for it
+    assert_eq!(orphans(&world), 1);
+    assert_eq!(left(&world), ["a", "said", "asleep"]);
+}
+
 #[test]
 fn the_flag_decides_where_nobody_else_does() {
     let flags = [("deletion-policy", "Retain")];

@@ -151,14 +151,6 @@ pub enum Release {
     LeftBehind,
 }
 
-impl Release {
-    /// The version may be left behind without anybody in charge of it.
-    #[must_use]
-    pub fn is_orphan(self) -> bool {
-        matches!(self, Self::Forced | Self::LeftLive | Self::LeftBehind)
-    }
-}
-
 /// How it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Rest {

@@ -317,12 +317,25 @@ fn released(facts: &Facts, why: Release) -> Told<ChatbotVersionStatus> {
             EventReason::Orphaned,
             format!("Nobody could authenticate in time to delete version {id}; it is left in the service."),
         ),
-        Release::Proven | Release::NeverCreated | Release::Retained | Release::NotOurs => told,
+        Release::Retained => match facts.misread_policy() {
+            Some(said) => told.event(true, EventReason::Orphaned, misread(said, &id)),
+            None => told,
+        },
+        Release::Proven | Release::NeverCreated | Release::NotOurs => told,
     };
-    if why.is_orphan() {
+    if told.events.iter().any(|event| event.reason == EventReason::Orphaned) {
         told.orphans.push(id);
     }
     told
+}
+
+/// The namespace says something that is no policy.
+fn misread(said: &str, id: &str) -> String {
+    let said: String = said.chars().take(64).collect();
+    format!(
+        "The namespace's annotation {} is {said:?}, neither Delete nor Retain: version {id} is left in the service.",
+        annotation::DELETION_POLICY
+    )
 }
 
 fn resting(facts: &Facts, rest: Rest) -> Told<ChatbotVersionStatus> {
