@@ -114,6 +114,10 @@ pub struct ChatbotVersionStatus {
     /// Present from before a create until its end is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intent: Option<Intent>,
+    /// Other versions with this object's marker, at most 5: nothing refers to them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5))]
+    pub duplicates: Vec<String>,
     /// The last `recreate` token that was acted on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled_recreate: Option<String>,
@@ -134,6 +138,11 @@ pub struct Intent {
     /// Since when the end of the attempt is unknown and the list is being watched for its version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unconfirmed_since: Option<Time>,
+}
+
+impl ChatbotVersionStatus {
+    /// How many ids `duplicates` keeps.
+    pub const DUPLICATES: usize = 5;
 }
 
 impl ChatbotVersion {

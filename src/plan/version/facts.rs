@@ -128,13 +128,15 @@ impl Facts {
             .collect()
     }
 
-    /// A second version with this object's marker: its create took effect after everybody had given up on it.
-    pub(super) fn duplicate(&self) -> Option<&Version> {
-        let Look::Shown { inventory, .. } = &self.look else {
-            return None;
+    /// Other versions with this object's marker: their creates took effect after everybody had given up on them.
+    pub(super) fn duplicates(&self) -> Vec<String> {
+        let (Look::Shown { inventory, .. }, Some(id)) = (&self.look, self.object.version_id()) else {
+            return Vec::new();
         };
-        let id = self.object.version_id()?;
-        inventory.marked(&self.marker()).find(|version| version.id.as_str() != id)
+        let marker = self.marker();
+        let others =
+            inventory.marked(&marker).map(|version| version.id.as_str()).filter(|other| *other != id);
+        others.take(ChatbotVersionStatus::DUPLICATES).map(str::to_owned).collect()
     }
 
     /// The one version that is this object's though status does not say so yet.
