@@ -207,7 +207,7 @@ impl fmt::Display for Release {
             Self::Retained => "its version is kept",
             Self::HandedOver => "a ChatbotDeployment deletes its version later",
             Self::NotOurs => "its version belongs to an older object",
-            Self::Forced => "it is forced",
+            Self::Forced => "force-orphan asks for it",
             Self::LeftLive => "its version is live and nobody is in charge of it",
             Self::LeftBehind => "nobody could authenticate in time",
         })
