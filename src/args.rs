@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, num::NonZeroU32, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{
+    Args, Parser, Subcommand,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 use url::Url;
 
 use crate::{
@@ -43,7 +46,7 @@ pub struct Run {
     #[arg(long, env = "CHATCAPTAIN_NAMESPACE", value_delimiter = ',', value_parser = dns_label)]
     pub namespace: Vec<String>,
     /// Labels an object must have, for sharding.
-    #[arg(long, env = "CHATCAPTAIN_SELECTOR")]
+    #[arg(long, env = "CHATCAPTAIN_SELECTOR", value_parser = selector)]
     pub selector: Option<String>,
     /// How often the service is looked at.
     #[arg(long, env = "CHATCAPTAIN_INTERVAL", default_value = "5m", value_parser = positive)]
@@ -61,13 +64,13 @@ pub struct Run {
     #[arg(long, env = "CHATCAPTAIN_DELETION_TIMEOUT", default_value = "15m", value_parser = positive)]
     pub deletion_timeout: Duration,
     /// Objects worked on at a time.
-    #[arg(long, env = "CHATCAPTAIN_CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(long, env = "CHATCAPTAIN_CONCURRENCY", default_value = "16", value_parser = up_to_256, allow_negative_numbers = true)]
     pub concurrency: u16,
     /// Calls per second, per key.
-    #[arg(long, env = "CHATCAPTAIN_API_RATE", default_value = "10", value_parser = at_least_one)]
+    #[arg(long, env = "CHATCAPTAIN_API_RATE", default_value = "10", value_parser = at_least_one, allow_negative_numbers = true)]
     pub api_rate: NonZeroU32,
     /// Calls at once after a pause, per key.
-    #[arg(long, env = "CHATCAPTAIN_API_BURST", default_value = "20", value_parser = at_least_one)]
+    #[arg(long, env = "CHATCAPTAIN_API_BURST", default_value = "20", value_parser = at_least_one, allow_negative_numbers = true)]
     pub api_burst: NonZeroU32,
     /// Longest time for one call.
     #[arg(long, env = "CHATCAPTAIN_API_TIMEOUT", default_value = "30s", value_parser = positive)]
@@ -75,7 +78,7 @@ pub struct Run {
     /// Elect one leader among replicas; off only for a single replica.
     #[arg(long, env = "CHATCAPTAIN_LEADER_ELECT", default_value_t = true, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub leader_elect: bool,
-    /// Namespace of the Lease. Unset: that of the pod.
+    /// Namespace of the Lease. Unset: that of the pod, or of the kubeconfig's context, or default.
     #[arg(long, env = "CHATCAPTAIN_LEASE_NAMESPACE", value_parser = dns_label)]
     pub lease_namespace: Option<String>,
     /// Name of the Lease.
@@ -85,7 +88,7 @@ pub struct Run {
     #[arg(long, env = "CHATCAPTAIN_LEASE_DURATION", default_value = "15s", value_parser = whole_seconds)]
     pub lease_duration: Duration,
     /// Address of /livez, /readyz and /metrics.
-    #[arg(long, env = "CHATCAPTAIN_LISTEN", default_value = "0.0.0.0:8080")]
+    #[arg(long, env = "CHATCAPTAIN_LISTEN", default_value = "0.0.0.0:8080", value_parser = address)]
     pub listen: SocketAddr,
     /// Log lines: text or json.
     #[arg(long, env = "CHATCAPTAIN_LOG_FORMAT", default_value = "text")]
@@ -113,19 +116,33 @@ impl Run {
     }
 }
 
-/// What is wrong with the command line, as one line with flag, value and what is accepted.
+/// What is wrong with the command line, as one line with flag, variable, value and what is accepted.
 #[must_use]
 pub fn one_line(error: &clap::Error) -> String {
     let text = error.to_string();
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let telling =
         lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"));
-    telling.collect::<Vec<_>>().join(" ")
+    let line = telling.collect::<Vec<_>>().join(" ");
+    match (error.kind(), error.get(ContextKind::InvalidArg)) {
+        (ErrorKind::ValueValidation | ErrorKind::InvalidValue, Some(ContextValue::String(argument))) => {
+            let flag = argument.split(' ').next().unwrap_or_default();
+            let variable = flag.trim_start_matches('-').replace('-', "_").to_uppercase();
+            // where the value came from is not told, so both are named
+            line.replace(&format!("'{argument}'"), &format!("{flag} or CHATCAPTAIN_{variable}"))
+        }
+        _ => line,
+    }
 }
 
 fn api_url(text: &str) -> Result<Url, String> {
-    let accepted = "expected https://<host>, or http://<loopback address>";
-    let url = Url::parse(text).map_err(|error| format!("{error}; {accepted}"))?;
+    let accepted = "expected https://<host>, such as https://api.chatcaptain.com, or http:// with a loopback address, such as \
+                    http://127.0.0.1:8080";
+    let url = match Url::parse(text) {
+        Ok(url) => url,
+        Err(url::ParseError::RelativeUrlWithoutBase) => return Err(accepted.to_owned()),
+        Err(error) => return Err(format!("{error}; {accepted}")),
+    };
     let loopback = match url.host() {
         Some(url::Host::Domain(name)) => name == "localhost",
         Some(url::Host::Ipv4(address)) => address.is_loopback(),
@@ -145,22 +162,80 @@ fn owner_id(text: &str) -> Result<String, String> {
     if fits {
         Ok(text.to_owned())
     } else {
-        Err("expected 1 to 63 letters, digits, '-', '_' or '.'".to_owned())
+        Err("expected 1 to 63 letters, digits, '-', '_' or '.', such as team-a".to_owned())
     }
 }
 
 /// A name as RFC 1123 has it, which namespaces follow.
 fn dns_label(text: &str) -> Result<String, String> {
-    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    let fits = (1..=63).contains(&text.len())
-        && text.bytes().all(inner)
-        && !text.starts_with('-')
-        && !text.ends_with('-');
-    if fits {
+    if is_dns_label(text) {
         Ok(text.to_owned())
     } else {
         Err("expected 1 to 63 lowercase letters, digits or '-', such as chatbots".to_owned())
     }
+}
+
+fn is_dns_label(text: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    (1..=63).contains(&text.len())
+        && text.bytes().all(inner)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
+/// Labels as `kubectl --selector` takes them; none mean every object. The API server would refuse others only once the
+/// watches begin.
+fn selector(text: &str) -> Result<String, String> {
+    let mut depth = 0;
+    let mut requirements = text.split(|c| {
+        depth += i32::from(c == '(') - i32::from(c == ')');
+        c == ',' && depth == 0
+    });
+    if text.trim().is_empty() || requirements.all(is_requirement) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected labels as kubectl takes them, such as shard=a, team!=b, 'tier in (x,y)' or !legacy, several joined by \
+             commas"
+            .to_owned())
+    }
+}
+
+fn is_requirement(text: &str) -> bool {
+    let text = text.trim();
+    if let Some(key) = text.strip_prefix('!') {
+        return is_label_key(key);
+    }
+    if let Some((key, number)) = text.split_once(['<', '>']) {
+        return is_label_key(key) && is_label_value(number) && number.trim().parse::<i64>().is_ok();
+    }
+    if let Some((key, values)) = text.split_once('(') {
+        let key = key.trim().strip_suffix("in").map(|key| key.strip_suffix("not").unwrap_or(key));
+        let is_set = |values: &str| values.split(',').all(is_label_value);
+        return key.is_some_and(|key| key.ends_with(char::is_whitespace) && is_label_key(key))
+            && values.strip_suffix(')').is_some_and(is_set);
+    }
+    match text.split_once("!=").or_else(|| text.split_once("==")).or_else(|| text.split_once('=')) {
+        Some((key, value)) => is_label_key(key) && is_label_value(value),
+        None => is_label_key(text),
+    }
+}
+
+/// A name, with or without a domain before it.
+fn is_label_key(text: &str) -> bool {
+    let is_domain = |text: &str| text.len() <= 253 && text.split('.').all(is_dns_label);
+    let is_name = |text: &str| !text.is_empty() && is_label_value(text);
+    match text.trim().split_once('/') {
+        Some((domain, name)) => is_domain(domain) && is_name(name),
+        None => is_name(text.trim()),
+    }
+}
+
+fn is_label_value(text: &str) -> bool {
+    let text = text.trim();
+    let outer = |c: char| c.is_ascii_alphanumeric();
+    text.len() <= 63
+        && text.chars().all(|c| outer(c) || matches!(c, '-' | '_' | '.'))
+        && (text.is_empty() || text.starts_with(outer) && text.ends_with(outer))
 }
 
 fn positive(text: &str) -> Result<Duration, String> {
@@ -174,9 +249,19 @@ fn positive(text: &str) -> Result<Duration, String> {
 fn whole_seconds(text: &str) -> Result<Duration, String> {
     let duration = parse_duration(text)?;
     let fits = duration.subsec_nanos() == 0 && (1..=3600).contains(&duration.as_secs());
-    if fits { Ok(duration) } else { Err("expected whole seconds from 1s to 1h".to_owned()) }
+    if fits { Ok(duration) } else { Err("expected whole seconds from 1s to 1h, such as 15s".to_owned()) }
 }
 
 fn at_least_one(text: &str) -> Result<NonZeroU32, String> {
-    text.parse().map_err(|_| "expected a whole number from 1".to_owned())
+    text.parse().map_err(|_| format!("expected a whole number from 1 to {}, such as 10", u32::MAX))
+}
+
+fn up_to_256(text: &str) -> Result<u16, String> {
+    let number = text.parse().ok().filter(|number| (1..=256).contains(number));
+    number.ok_or_else(|| "expected a whole number from 1 to 256, such as 16".to_owned())
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "expected an IP address with a port, such as 0.0.0.0:8080 or [::1]:8080".to_owned())
 }

@@ -96,6 +96,8 @@ pub struct Elector {
     leading: watch::Sender<bool>,
     watched: Option<Watched>,
     renewed: Option<Instant>,
+    /// Whom we last told that we wait for.
+    awaited: String,
 }
 
 impl Elector {
@@ -105,12 +107,16 @@ impl Elector {
         let (leading, led) = watch::channel(false);
         let fence = Fence::closed();
         let api = Api::namespaced(client, &config.namespace);
-        let elector = Self { api, config, fence: fence.clone(), leading, watched: None, renewed: None };
+        let awaited = String::new();
+        let elector =
+            Self { api, config, fence: fence.clone(), leading, watched: None, renewed: None, awaited };
         (elector, fence, led)
     }
 
     /// Runs until `stop`, then gives the Lease back.
     pub async fn run(mut self, stop: CancellationToken) {
+        let Config { namespace, name, identity, .. } = &self.config;
+        tracing::info!(%namespace, lease = %name, %identity, "the leader is who holds this Lease");
         let mut complaint = None;
         while !stop.is_cancelled() {
             let started = Instant::now();
@@ -174,10 +180,19 @@ impl Elector {
         let holder = current.holder_identity.as_deref().unwrap_or_default();
         let mine = holder == self.config.identity;
         if !mine && !holder.is_empty() && self.is_alive(&current) {
+            self.wait_for(holder);
             return Ok(false);
         }
         lease.spec = Some(self.spec(Some((&current, mine))));
         won(self.api.replace(&self.config.name, &PostParams::default(), &lease).await)
+    }
+
+    /// Tells, once of each holder, that we wait.
+    fn wait_for(&mut self, holder: &str) {
+        if self.awaited != holder {
+            tracing::info!(lease = %self.config.name, holder, "standing by: somebody else holds the Lease");
+            holder.clone_into(&mut self.awaited);
+        }
     }
 
     /// Notes when the Lease was last seen to change.

@@ -152,10 +152,12 @@ build() {
     local programs
     programs=$("$control_plane" get)
     note "in $programs"
-    note "the operator, as it is released"
     local flags=()
     if [[ $profile == release ]]; then
+        note "the operator, as it is released"
         flags=(--release)
+    else
+        note "the operator, as a debug build"
     fi
     cargo build --locked --package chatcaptain-operator --bin chatcaptain-operator "${flags[@]}"
 }

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     chatcaptain::{Account, Accounts, Call, ChatbotId, Class, Failure},
-    crd::{ChatbotDeployment, ChatbotVersion, CredentialsRef, DeletionPolicy, LiveEnvironment, annotation},
+    crd::{ChatbotDeployment, ChatbotVersion, CredentialsRef, LiveEnvironment, annotation},
     lease::Fence,
     plan::{Blocked, Look, Obstacle, Rules, annotated, is_older},
     telemetry::Metrics,
@@ -326,14 +326,12 @@ impl Context {
         found
     }
 
-    /// The deletion policy of a version's namespace, where the version does not say so itself.
-    ///
-    /// What cannot be read is waited for, and what cannot be understood is Retain: a version that is deleted
-    /// by mistake cannot be had again.
+    /// What a version's namespace says of its deletion, where the version does not say so itself. What cannot be read is
+    /// waited for.
     pub(super) async fn namespace_policy(
         &self,
         version: &ChatbotVersion,
-    ) -> Result<Option<DeletionPolicy>, Obstacle> {
+    ) -> Result<Option<String>, Obstacle> {
         if version.spec.deletion_policy.is_some() {
             return Ok(None);
         }
@@ -349,8 +347,7 @@ impl Context {
         match timeout(Duration::from_secs(15), namespaces.get_opt(&name)).await {
             Ok(Ok(namespace)) => {
                 let meta = namespace.map(|namespace| namespace.metadata).unwrap_or_default();
-                let policy = annotated(&meta, annotation::DELETION_POLICY);
-                Ok(policy.map(|text| text.parse().unwrap_or(DeletionPolicy::Retain)))
+                Ok(annotated(&meta, annotation::DELETION_POLICY).map(str::to_owned))
             }
             Ok(Err(error)) => Err(unknown(error.to_string())),
             Err(_) => Err(unknown("no answer in time".to_owned())),

@@ -118,10 +118,6 @@ impl Kind for ChatbotDeployment {
         &self.spec.chatbot_id
     }
 
-    fn version_id(&self) -> Option<&str> {
-        self.status.as_ref()?.target.as_ref().map(|target| target.version_id.as_str())
-    }
-
     fn keys(&self) -> Vec<Key> {
         let namespace = self.namespace().unwrap_or_default();
         let secret = self.spec.credentials_ref.clone().unwrap_or_default();
@@ -195,7 +191,8 @@ async fn leaving(object: &ChatbotDeployment, context: &Context) -> Vec<Leaving> 
 async fn is_deleted_too(version: &ChatbotVersion, context: &Context) -> bool {
     let policy = match (version.spec.deletion_policy, context.namespace_policy(version).await) {
         (Some(policy), _) => policy,
-        (None, Ok(policy)) => policy.unwrap_or(context.rules.deletion_policy),
+        (None, Ok(Some(text))) => DeletionPolicy::of_annotation(&text),
+        (None, Ok(None)) => context.rules.deletion_policy,
         // as long as it is not known nothing is taken over
         (None, Err(_)) => return false,
     };

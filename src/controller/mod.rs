@@ -15,7 +15,11 @@ pub use collector::Objects;
 pub use context::{Context, Parts};
 pub use watch::{Scope, run};
 
-use std::{fmt::Debug, sync::Arc, time::Instant};
+use std::{
+    fmt::{Debug, Display},
+    sync::Arc,
+    time::Instant,
+};
 
 use kube::{Resource, ResourceExt, core::NamespaceResourceScope, runtime::controller::Action};
 use serde::{Serialize, de::DeserializeOwned};
@@ -45,8 +49,8 @@ pub trait Kind:
     const KIND: &'static str;
     /// Everything that was looked at.
     type Facts: Send + Sync;
-    /// One step.
-    type Step: Copy + Debug + Send + Sync;
+    /// One step, in words for the log.
+    type Step: Copy + Display + Send + Sync;
     /// What came of it.
     type Outcome: Send + Sync;
     /// The status.
@@ -77,8 +81,6 @@ pub trait Kind:
     fn common(status: &Self::Status) -> &CommonStatus;
     /// The chatbot's id.
     fn chatbot(&self) -> &str;
-    /// Id of the version it is about, as far as it is known.
-    fn version_id(&self) -> Option<&str>;
     /// What others find it by.
     fn keys(&self) -> Vec<Key>;
     /// Wakes the objects that depend on this one.
@@ -142,7 +144,6 @@ async fn detached<K: Kind>(object: Arc<K>, context: Arc<Context>) -> Action {
         namespace = object.namespace().unwrap_or_default(),
         name = object.name_any(),
         chatbot = object.chatbot(),
-        version_id = object.version_id().unwrap_or_default(),
     );
     let task = context.tasks.spawn(reconcile(object, context.clone()).instrument(span.clone()));
     task.await.unwrap_or_else(|error| {

@@ -66,7 +66,7 @@ pub async fn tell_and_publish<K: Kind>(
         let told = K::tell(&facts, step, &outcome);
         for version_id in &told.orphans {
             // before the object goes: whoever dies right after has left no other trace of it
-            tracing::warn!(version_id, "let go without proof: this version may be left in the service");
+            tracing::warn!(version_id, "Orphaned: let go without proof, it may be left in the service");
         }
         let error = match write(&object, &told, context).await {
             Ok(written) => {
@@ -77,11 +77,11 @@ pub async fn tell_and_publish<K: Kind>(
         };
         if !K::is_call(step) || attempt >= RECORD_TRIES || matches!(error, Error::Gone) {
             if !matches!(error, Error::Stale) {
-                tracing::warn!(%error, ?step, "not written");
+                tracing::warn!(%error, %step, "not written");
             }
             return Err(error);
         }
-        tracing::warn!(%error, ?step, attempt, "the record of a call is tried again");
+        tracing::warn!(%error, %step, attempt, "the record of a call is tried again");
         if !matches!(error, Error::Stale) {
             sleep(Duration::from_millis(100) * 2u32.pow(attempt.min(6))).await;
         }
@@ -214,14 +214,31 @@ fn done<K: Kind>(before: &K, after: &Arc<K>, step: K::Step, told: &Told<K::Statu
     }
 }
 
+/// Whoever reads the log alone knows what changed where, and from what to what.
 fn log<K: Kind>(before: &K, step: K::Step, told: &Told<K::Status>) {
     let says = |status: &K::Status| {
         let ready = K::common(status).conditions.iter().find(|c| c.type_ == "Ready");
         ready.map(|c| (c.status.clone(), c.reason.clone(), c.message.clone()))
     };
     let now = says(&told.status);
-    if told.finalizer.is_some() || K::is_call(step) {
-        tracing::info!(?step, "done");
+    if told.finalizer.is_some() {
+        tracing::info!("{step}");
+    }
+    let last = |status: &K::Status| K::common(status).last_operations.first().cloned();
+    if K::is_call(step)
+        && let Some(call) = last(&told.status)
+        && before.status().and_then(last).as_ref() != Some(&call)
+    {
+        let (version_id, result, said) = (call.version_id, call.result, call.message);
+        tracing::info!(version_id, ?result, said, "{step}");
+    }
+    for Happened { warning, reason, note } in &told.events {
+        let reason = reason.as_str();
+        if *warning {
+            tracing::warn!(reason, "{note}");
+        } else {
+            tracing::info!(reason, "{note}");
+        }
     }
     if now != before.status().and_then(says)
         && let Some((ready, reason, message)) = now

@@ -116,10 +116,6 @@ impl Kind for ChatbotVersion {
         &self.spec.chatbot_id
     }
 
-    fn version_id(&self) -> Option<&str> {
-        self.version_id()
-    }
-
     fn keys(&self) -> Vec<Key> {
         let namespace = self.namespace().unwrap_or_default();
         let secret = self.spec.credentials_ref.clone().unwrap_or_default();
@@ -166,11 +162,9 @@ fn older_claim(object: &ChatbotVersion, context: &Context) -> Option<String> {
 /// Nothing is asked of the service where the answer could not matter.
 fn needs_look(facts: &Facts) -> bool {
     let meta = &facts.object.metadata;
-    let policy =
-        facts.object.spec.deletion_policy.or(facts.namespace_policy).unwrap_or(facts.rules.deletion_policy);
-    let leaving = meta.deletion_timestamp.is_some();
-    let left =
-        leaving && (policy == DeletionPolicy::Retain || annotated(meta, annotation::FORCE_ORPHAN).is_some());
+    let kept =
+        facts.policy() == DeletionPolicy::Retain || annotated(meta, annotation::FORCE_ORPHAN).is_some();
+    let left = meta.deletion_timestamp.is_some() && kept;
     let guarded = meta.finalizers.iter().flatten().any(|f| f == FINALIZER);
     guarded && facts.object.spec.suspend != Some(true) && facts.older_claim.is_none() && !left
 }

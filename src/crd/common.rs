@@ -76,6 +76,15 @@ pub enum DeletionPolicy {
     Retain,
 }
 
+impl DeletionPolicy {
+    /// What a namespace's annotation says. What cannot be understood is Retain: a version that is deleted by mistake
+    /// cannot be had again.
+    #[must_use]
+    pub fn of_annotation(text: &str) -> Self {
+        text.parse().unwrap_or(Self::Retain)
+    }
+}
+
 impl std::str::FromStr for DeletionPolicy {
     type Err = String;
 
@@ -216,7 +225,7 @@ impl CommonStatus {
 /// # Errors
 /// One line that says what is accepted.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let accepted = || "expected a duration such as 30s, 5m or 1h30m".to_owned();
+    let accepted = || "expected a number with its unit, such as 30s, 5m or 1h30m".to_owned();
     let signed: jiff::SignedDuration = text.parse().map_err(|_| accepted())?;
     Duration::try_from(signed).map_err(|_| accepted())
 }

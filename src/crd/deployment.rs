@@ -42,6 +42,7 @@ use super::{CommonStatus, CredentialsRef, LiveEnvironment, Operation, OperationR
     printcolumn(name = "Chatbot", type_ = "string", json_path = ".spec.chatbotId", priority = 1),
     printcolumn(name = "Active", type_ = "string", json_path = ".status.active.versionId", priority = 1),
     printcolumn(name = "Target", type_ = "string", json_path = ".status.target.versionId", priority = 1),
+    printcolumn(name = "Suspended", type_ = "boolean", json_path = ".spec.suspend", priority = 1),
     printcolumn(
         name = "Message",
         type_ = "string",

@@ -50,7 +50,7 @@ pub mod annotation {
         FORCE_ORPHAN = "force-orphan";
         /// On a deployment: `previous`, a ChatbotVersion's name or a version id; holds until the spec changes.
         ROLLBACK_TO = "rollback-to";
-        /// On a namespace: `Delete` or `Retain` for the versions in it that do not say so themselves.
+        /// On a namespace: `Delete` or `Retain` for the versions in it that do not say so themselves; anything else keeps them, on record.
         DELETION_POLICY = "deletion-policy";
     }
 }

@@ -39,6 +39,7 @@ use super::{CommonStatus, CredentialsRef, DeletionPolicy, Environment, LiveEnvir
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Chatbot", type_ = "string", json_path = ".spec.chatbotId", priority = 1),
     printcolumn(name = "Id", type_ = "string", json_path = ".status.versionId", priority = 1),
+    printcolumn(name = "Suspended", type_ = "boolean", json_path = ".spec.suspend", priority = 1),
     printcolumn(
         name = "Message",
         type_ = "string",
@@ -113,6 +114,10 @@ pub struct ChatbotVersionStatus {
     /// Present from before a create until its end is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intent: Option<Intent>,
+    /// Other versions with this object's marker, at most 5: nothing refers to them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5))]
+    pub duplicates: Vec<String>,
     /// The last `recreate` token that was acted on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled_recreate: Option<String>,
@@ -133,6 +138,11 @@ pub struct Intent {
     /// Since when the end of the attempt is unknown and the list is being watched for its version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unconfirmed_since: Option<Time>,
+}
+
+impl ChatbotVersionStatus {
+    /// How many ids `duplicates` keeps.
+    pub const DUPLICATES: usize = 5;
 }
 
 impl ChatbotVersion {

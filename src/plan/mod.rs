@@ -142,7 +142,7 @@ event_reasons! {
     DriftDetected,
     /// A version is no longer in the service.
     VersionLost,
-    /// A second version with the object's marker is in the service; it is left alone, on record.
+    /// Other versions with the object's marker are in the service; they are left alone, on record.
     DuplicateFound,
     /// The deletion of a live version was handed over to the ChatbotDeployment that runs it.
     HandedOver,

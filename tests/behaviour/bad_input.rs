@@ -5,29 +5,41 @@ use std::{collections::BTreeMap, process::Output};
 use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion};
 use simulator::{FailuresAs, Key, Operation, Permission, Settings, UnknownChatbots};
 
-use crate::harness::{Operator, PATIENCE, World, binary, condition, deployment, poll};
+use crate::harness::{Cluster, Operator, PATIENCE, World, binary, condition, deployment, poll};
 
 const KEY: &str = "CCSB-behaviour-test";
 
-/// A flag, its environment variable, a wrong value, and words of what is accepted.
-const WRONG: &[(&str, &str, &str, &str)] = &[
-    ("--api-url", "CHATCAPTAIN_API_URL", "http://example.com", "https://"),
-    ("--api-url", "CHATCAPTAIN_API_URL", "nonsense", "https://"),
-    ("--owner-id", "CHATCAPTAIN_OWNER_ID", "a/b", "letters, digits"),
-    ("--interval", "CHATCAPTAIN_INTERVAL", "5 parsecs", "30s, 5m or 1h30m"),
-    ("--interval", "CHATCAPTAIN_INTERVAL", "0s", "more than no time"),
-    ("--min-interval", "CHATCAPTAIN_MIN_INTERVAL", "soon", "30s, 5m or 1h30m"),
-    ("--visibility-grace", "CHATCAPTAIN_VISIBILITY_GRACE", "-1s", "30s, 5m or 1h30m"),
-    ("--deletion-policy", "CHATCAPTAIN_DELETION_POLICY", "delete", "Delete or Retain"),
-    ("--deletion-timeout", "CHATCAPTAIN_DELETION_TIMEOUT", "never", "30s, 5m or 1h30m"),
-    ("--concurrency", "CHATCAPTAIN_CONCURRENCY", "0", "1..=256"),
-    ("--api-rate", "CHATCAPTAIN_API_RATE", "0", "from 1"),
-    ("--api-burst", "CHATCAPTAIN_API_BURST", "many", "from 1"),
-    ("--api-timeout", "CHATCAPTAIN_API_TIMEOUT", "0s", "more than no time"),
-    ("--leader-elect", "CHATCAPTAIN_LEADER_ELECT", "maybe", "true, false"),
-    ("--lease-duration", "CHATCAPTAIN_LEASE_DURATION", "1500ms", "whole seconds"),
-    ("--listen", "CHATCAPTAIN_LISTEN", "8080", "socket address"),
-    ("--log-format", "CHATCAPTAIN_LOG_FORMAT", "xml", "text or json"),
+/// A flag, its environment variable, a wrong value, and words of what is accepted, an example among them.
+const WRONG: &[(&str, &str, &str, &[&str])] = &[
+    ("--api-url", "CHATCAPTAIN_API_URL", "http://example.com", &["https://api.chatcaptain.com", "loopback"]),
+    ("--api-url", "CHATCAPTAIN_API_URL", "nonsense", &["https://<host>", "http://127.0.0.1:8080"]),
+    ("--api-url", "CHATCAPTAIN_API_URL", "https://a:b", &["invalid port", "https://api.chatcaptain.com"]),
+    ("--owner-id", "CHATCAPTAIN_OWNER_ID", "a/b", &["letters, digits", "such as"]),
+    ("--namespace", "CHATCAPTAIN_NAMESPACE", "A_b", &["lowercase letters", "such as chatbots"]),
+    ("--selector", "CHATCAPTAIN_SELECTOR", "a=b=c", &["labels", "shard=a"]),
+    ("--interval", "CHATCAPTAIN_INTERVAL", "5", &["number with its unit", "30s, 5m or 1h30m"]),
+    ("--interval", "CHATCAPTAIN_INTERVAL", "5 parsecs", &["30s, 5m or 1h30m"]),
+    ("--interval", "CHATCAPTAIN_INTERVAL", "0s", &["more than no time", "30s"]),
+    ("--min-interval", "CHATCAPTAIN_MIN_INTERVAL", "soon", &["30s, 5m or 1h30m"]),
+    ("--visibility-grace", "CHATCAPTAIN_VISIBILITY_GRACE", "-1s", &["30s, 5m or 1h30m"]),
+    ("--deletion-policy", "CHATCAPTAIN_DELETION_POLICY", "delete", &["Delete or Retain"]),
+    ("--deletion-timeout", "CHATCAPTAIN_DELETION_TIMEOUT", "never", &["30s, 5m or 1h30m"]),
+    ("--concurrency", "CHATCAPTAIN_CONCURRENCY", "x", &["whole number from 1 to 256", "16"]),
+    ("--concurrency", "CHATCAPTAIN_CONCURRENCY", "0", &["whole number from 1 to 256", "16"]),
+    ("--concurrency", "CHATCAPTAIN_CONCURRENCY", "257", &["whole number from 1 to 256", "16"]),
+    ("--api-rate", "CHATCAPTAIN_API_RATE", "-1", &["whole number from 1", "10"]),
+    ("--api-rate", "CHATCAPTAIN_API_RATE", "0", &["whole number from 1", "10"]),
+    ("--api-burst", "CHATCAPTAIN_API_BURST", "0", &["whole number from 1", "10"]),
+    ("--api-burst", "CHATCAPTAIN_API_BURST", "4294967296", &["from 1 to 4294967295"]),
+    ("--api-timeout", "CHATCAPTAIN_API_TIMEOUT", "0s", &["more than no time", "30s"]),
+    ("--leader-elect", "CHATCAPTAIN_LEADER_ELECT", "maybe", &["true, false"]),
+    ("--lease-namespace", "CHATCAPTAIN_LEASE_NAMESPACE", "-a", &["lowercase letters"]),
+    ("--lease-name", "CHATCAPTAIN_LEASE_NAME", "", &["lowercase letters"]),
+    ("--lease-duration", "CHATCAPTAIN_LEASE_DURATION", "1500ms", &["whole seconds", "15s"]),
+    ("--lease-duration", "CHATCAPTAIN_LEASE_DURATION", "0s", &["from 1s to 1h", "15s"]),
+    ("--listen", "CHATCAPTAIN_LISTEN", "8080", &["IP address with a port", "0.0.0.0:8080"]),
+    ("--listen", "CHATCAPTAIN_LISTEN", "nonsense", &["IP address with a port", "0.0.0.0:8080"]),
+    ("--log-format", "CHATCAPTAIN_LOG_FORMAT", "xml", &["text or json"]),
 ];
 
 fn is_one_line_with(output: &Output, parts: &[&str]) {
@@ -42,15 +54,79 @@ fn is_one_line_with(output: &Output, parts: &[&str]) {
 #[test]
 fn a_wrong_flag_or_variable_is_one_line_and_exit_2() {
     for (flag, variable, value, accepted) in WRONG {
-        let parts = [*flag, *value, *accepted];
+        let parts = [&[*flag, *variable, *value], *accepted].concat();
         let output = binary().args(["run", &format!("{flag}={value}")]).output();
         is_one_line_with(&output.unwrap(), &parts);
         let output = binary().arg("run").env(variable, value).output();
         is_one_line_with(&output.unwrap(), &parts);
     }
+    let apart = binary().args(["run", "--api-rate", "-1"]).output().unwrap();
+    is_one_line_with(&apart, &["--api-rate", "'-1'", "whole number from 1"]);
     let unknown = binary().args(["run", "--intervall=5m"]).output().unwrap();
     is_one_line_with(&unknown, &["--intervall", "--interval"]);
     is_one_line_with(&binary().arg("walk").output().unwrap(), &["walk"]);
+}
+
+/// Selectors that kubectl takes, and those that it refuses.
+const SELECTORS: [&[&str]; 2] = [
+    &[
+        "",
+        "shard=a",
+        "shard = a , team == b",
+        "shard=",
+        "team!=b",
+        "!legacy, shard",
+        "tier in (x,y),tier notin ( z ),example.com/Part-of.it_2=A.b_c-d",
+        "tier in(x)",
+        "tier in ()",
+        "in in (notin)",
+        "index>3,index < 9",
+    ],
+    &[
+        "a=b=c",
+        "a=b,",
+        ",a=b",
+        "=b",
+        "a b",
+        "-a=b",
+        "a=b-",
+        "a=b/c",
+        "a/b/c=d",
+        "A.com/b=c",
+        "/b=c",
+        "a/=c",
+        "a in (b",
+        "a in b)",
+        "a in (b) c",
+        "a in (b=c)",
+        "a=(b)",
+        "in (b)",
+        "atin (b)",
+        "a inn (b)",
+        "a not in (b)",
+        "!a=b",
+        "!",
+        "a>b",
+        "a>-1",
+    ],
+];
+
+#[test]
+fn a_selector_is_taken_as_kubectl_takes_it() {
+    let cluster = Cluster::shared();
+    let (long, domain) = ("a".repeat(63), "a.".repeat(126) + "b");
+    let longest = [format!("{long}={long}"), format!("{domain}/{long}")];
+    let too_long = [format!("{long}a=b"), format!("a={long}b"), format!("{domain}b/a")];
+    for ((selectors, more), exit) in SELECTORS.into_iter().zip([&longest[..], &too_long]).zip([1, 2]) {
+        for selector in selectors.iter().copied().chain(more.iter().map(String::as_str)) {
+            let selector = format!("--selector={selector}");
+            let kubectl = cluster.kubectl(&["get", "chatbotversions", &selector], "");
+            assert_eq!(kubectl.status.success(), exit == 1, "kubectl, {selector}");
+            // there is no cluster, and whoever notices has taken the flags
+            let ours = binary().args(["run", &selector]).env("KUBECONFIG", "/nowhere").output().unwrap();
+            assert_eq!(ours.status.code(), Some(exit), "{selector}: {ours:?}");
+        }
+    }
 }
 
 #[test]

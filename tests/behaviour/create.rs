@@ -106,6 +106,41 @@ fn an_answer_that_is_lost_leads_to_one_version_too() {
     });
 }
 
+/// As creates that take effect after everybody has given up on them.
+#[test]
+fn all_duplicates_are_named_and_told_of_once() {
+    let world = World::new(Settings::default());
+    world.apply_version("a", &[]);
+    world.ready_version("a");
+    world.stop();
+    let marker = world.state().unwrap().versions[0].description.clone();
+    for name in ["a", "a"] {
+        world.service.hand_create(&world.bot, name, marker.as_deref()).unwrap();
+    }
+    let versions = world.state().unwrap().versions;
+    let ids: Vec<&str> = versions[1..].iter().map(|version| version.id.as_str()).collect();
+    world.start();
+    let named = |expected: &[&str]| {
+        world.eventually(&format!("{expected:?} are named"), || {
+            let message = world.told::<ChatbotVersion>("a", "Available");
+            ids.iter().all(|id| message.contains(id) == expected.contains(id)).then_some(())
+        });
+        assert_eq!(world.version("a").status.unwrap().duplicates, expected);
+    };
+    named(&ids);
+    let note = world.event("a", "DuplicateFound");
+    assert!(ids.iter().all(|id| note.contains(id)), "{note}");
+
+    world.set_key("no-such-key");
+    world.told::<ChatbotVersion>("a", "KeyRefused");
+    world.set_key("CCSB-behaviour-test");
+    named(&ids);
+    world.service.hand_delete(&world.bot, ids[0]).unwrap();
+    named(&ids[1..]);
+    assert_eq!(world.metric("chatcaptain_orphans_total", &[]), 2);
+    assert_eq!(world.log().matches("DuplicateFound").count(), 1, "{}", world.log());
+}
+
 #[test]
 fn a_refusal_is_told_and_tried_again_slowly() {
     side_by_side(2, &[FailuresAs::Http, FailuresAs::Ok], |&failures_as| {

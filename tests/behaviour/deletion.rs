@@ -91,6 +91,27 @@ fn a_retained_version_stays() {
     assert_eq!(world.service.counters().of(Operation::Delete).calls, 1);
 }
 
+/// What cannot be understood keeps the version, but not silently.
+#[test]
+fn a_misspelt_policy_is_told() {
+    let world = World::new(Settings::default());
+    let id = made(&world, "a", &[]);
+    made(&world, "said", &["deletionPolicy: Retain"]);
+    made(&world, "asleep", &[]);
+    world.apply_version("asleep", &["suspend: true"]);
+    world.kubectl(&["annotate", "namespace", &world.namespace, "chatcaptain.dev/deletion-policy=delete"], "");
+    for name in ["said", "asleep", "a"] {
+        remove(&world, name);
+    }
+    let note = world.event("a", "Orphaned");
+    for part in ["chatcaptain.dev/deletion-policy", "\"delete\"", "neither Delete nor Retain", &id] {
+        assert!(note.contains(part), "{part:?} is not in: {note}");
+    }
+    // the others stay because somebody asked for it
+    assert_eq!(orphans(&world), 1);
+    assert_eq!(left(&world), ["a", "said", "asleep"]);
+}
+
 #[test]
 fn the_flag_decides_where_nobody_else_does() {
     let flags = [("deletion-policy", "Retain")];
@@ -133,6 +154,35 @@ fn a_live_version_is_handed_over_and_deleted_after_the_move() {
     assert_eq!(orphans(&world), 0);
 }
 
+/// What the spec names was there, so it is said what became of it, and the advice is good.
+#[test]
+fn a_deployment_whose_version_goes_is_told_how_to_keep_it() {
+    let world = World::with(Settings::default(), &[("interval", "1h")]);
+    let a = made(&world, "a", &[]);
+    world.point("test", "a", &[]);
+    world.ready_deployment("test");
+    remove(&world, "a");
+    let message = world.told::<ChatbotDeployment>("test", "WaitingForVersion");
+    for part in ["ChatbotVersion a was deleted", &a, "apply the ChatbotVersion again to keep it"] {
+        assert!(message.contains(part), "{part:?} is not in: {message}");
+    }
+    world.apply_version("a", &[]);
+    world.ready_deployment("test");
+    assert_eq!(world.version("a").version_id(), Some(a.as_str()));
+    assert_eq!(world.deployment("test").status.unwrap().retiring, []);
+    assert_eq!((world.creates(), world.moves()), (1, vec!["deploy a test".to_owned()]));
+
+    made(&world, "b", &[]);
+    let hold = r#"[{"op": "add", "path": "/metadata/finalizers/-", "value": "example.com/hold"}]"#;
+    world.kubectl(&["patch", "cbv", "b", "--type=json", "-p", hold], "");
+    world.delete("chatbotversion", "b");
+    world.point("test", "b", &[]);
+    let message = world.told::<ChatbotDeployment>("test", "WaitingForVersion");
+    for part in ["ChatbotVersion b is being deleted", "name another", "apply it again once it is gone"] {
+        assert!(message.contains(part), "{part:?} is not in: {message}");
+    }
+}
+
 #[test]
 fn a_live_version_that_nobody_is_in_charge_of_is_left_on_record() {
     let world = World::new(Settings::default());
@@ -160,7 +210,7 @@ fn a_deleted_deployment_changes_nothing_in_the_service() {
 #[test]
 fn force_orphan_lets_go_at_once() {
     let world = World::new(Settings::default());
-    made(&world, "a", &[]);
+    let id = made(&world, "a", &[]);
     let refusing = Fault::new(FaultOperation::Any, FaultKind::Html502);
     world.service.settings(|settings| settings.faults = vec![refusing]);
     world.delete("chatbotversion", "a");
@@ -169,6 +219,9 @@ fn force_orphan_lets_go_at_once() {
     world.gone::<ChatbotVersion>("a");
     world.event("a", "Orphaned");
     assert_eq!(orphans(&world), 1);
+    // whoever looks for the event's reason or the id finds the line that is written first
+    let (log, words) = (world.log(), ["Orphaned", "let go without proof", &id]);
+    assert!(log.lines().any(|line| words.iter().all(|word| line.contains(word))), "{log}");
     assert_eq!(left(&world), ["a"]);
 }
 

@@ -135,6 +135,35 @@ fn a_command_goes_back_the_same_ways_and_holds_until_git_moves() {
     });
 }
 
+/// A number is no name, but what is said of it leads on.
+#[test]
+fn a_command_that_gives_a_number_is_told_the_id() {
+    let world = World::new(Settings::default());
+    for wanted in ["a", "b"] {
+        world.apply_version(wanted, &[]);
+        world.point("test", wanted, &[]);
+        runs(&world, wanted);
+    }
+    let status = world.version("a").status.unwrap();
+    let (id, number) = (status.version_id.unwrap(), status.version_number.unwrap());
+    let go_back_to = |what: &str| {
+        let command = format!("chatcaptain.dev/rollback-to={what}");
+        world.kubectl(&["annotate", "--overwrite", "cbd", "test", &command], "");
+    };
+    go_back_to(&number);
+    let message = world.told::<ChatbotDeployment>("test", "VersionNotFound");
+    let (forms, hint) =
+        ("previous, the name of a ChatbotVersion", format!("{number} is a version number; its id is {id}."));
+    assert!(message.contains(forms) && message.ends_with(&hint), "{message}");
+    go_back_to("9.9");
+    world.eventually("nothing is made of what is no number either", || {
+        world.told::<ChatbotDeployment>("test", "VersionNotFound").ends_with("or a version id.").then_some(())
+    });
+    go_back_to(&id);
+    world.told::<ChatbotDeployment>("test", "RolledBack");
+    assert_eq!(world.live(Environment::Test).as_deref(), Some("a"));
+}
+
 /// Waits until the deployment says that it runs `name`, and holds it to the truth.
 fn runs(world: &World, name: &str) {
     let version = world.ready_version(name);

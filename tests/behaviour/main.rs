@@ -25,5 +25,6 @@ mod rest;
 mod rights;
 mod samples;
 mod secrecy;
+mod story;
 mod waking;
 mod waves;

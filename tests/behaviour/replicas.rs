@@ -28,6 +28,17 @@ fn ends_well(operator: &mut Operator) {
     assert!(status.success(), "{status}:\n{}", operator.log());
 }
 
+/// It says so, in which Lease and for whom, in one line, and looks at nothing.
+fn stands_by(replica: &Operator, leader: &Operator) {
+    let log = replica.log();
+    let lease = "namespace=chatcaptain-system lease=chatcaptain-operator";
+    assert!(log.contains(lease), "{log}");
+    let holder = format!("holder=\"chatcaptain-operator-{:x}\"", leader.pid());
+    let waits: Vec<&str> = log.lines().filter(|line| line.contains("standing by")).collect();
+    assert!(matches!(waits[..], [line] if line.contains(&holder)), "{log}");
+    assert!(leader.log().contains("object{") && !log.contains("object{"), "{log}");
+}
+
 #[test]
 fn one_of_two_replicas_leads_and_the_other_takes_over() {
     let world = World::asleep(Settings::default(), LEASE);
@@ -38,7 +49,7 @@ fn one_of_two_replicas_leads_and_the_other_takes_over() {
     assert!(!leads(&second));
     world.apply_version("a", &[]);
     world.ready_version("a");
-    assert!(!second.log().contains("step="), "a standby does nothing");
+    stands_by(&second, &first);
 
     // told to go: hands over at once
     first.signal("TERM");

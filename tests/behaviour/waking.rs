@@ -97,4 +97,12 @@ fn a_request_is_answered_at_once_and_a_suspended_object_costs_no_call() {
     });
     assert_eq!(looks(), before, "nothing is asked for a suspended object");
     assert!(is_ready(&world.version("a")), "its verdict stays");
+    let shown = |kind: &str| {
+        let table = world.kubectl(&["get", kind, "-o", "wide"], "");
+        let (head, row) = table.split_once('\n').unwrap();
+        row[head.find("SUSPENDED").expect(&table)..].split_whitespace().next().unwrap().to_owned()
+    };
+    assert_eq!(shown("cbv"), "true");
+    world.apply(&deployment(&world.bot, "test", "test", &["versionId: v", "suspend: true"]));
+    assert_eq!(shown("cbd"), "true");
 }

@@ -4,6 +4,8 @@ mod facts;
 mod tell;
 mod words;
 
+use std::fmt;
+
 pub use facts::{Facts, Leaving, Wanted, coming};
 pub use tell::{Outcome, tell};
 
@@ -208,6 +210,22 @@ pub enum Rest {
     Deleting,
     /// The object is on its way out.
     Gone,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Guard => "set the finalizer",
+            Self::Unguard => "remove the finalizer",
+            Self::Intend(Call::Deploy) => "announce a deploy",
+            Self::Intend(Call::Rollback) => "announce a rollback",
+            Self::Call(Call::Deploy) => "deploy",
+            Self::Call(Call::Rollback) => "roll back",
+            Self::Fail => "give up a rollout",
+            Self::Retire => "delete a version that no longer runs",
+            Self::Rest(_) => "say how it is",
+        })
+    }
 }
 
 /// The next step.

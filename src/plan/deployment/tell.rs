@@ -206,7 +206,8 @@ fn intended(facts: &Facts, call: Call) -> Told<ChatbotDeploymentStatus> {
     let mut told = Told::new(status, Pace::Again);
     if seen.operation == super::Operation::Vain {
         let note = format!(
-            "Rolling back to {} was refused or showed no effect; it is deployed instead.",
+            "Rolling {} back to {} was refused or showed no effect; it is deployed instead.",
+            facts.environment(),
             facts.target_name()
         );
         told = told.event(true, EventReason::RollbackFellBack, note);
@@ -290,7 +291,10 @@ fn failed(facts: &Facts) -> Told<ChatbotDeploymentStatus> {
         generation: facts.object.metadata.generation.unwrap_or_default(),
         version_ids: [wanted.id.clone()].into_iter().chain(earlier).take(FAILED).collect(),
     });
-    let note = format!("{} did not become live in {} in time.", facts.named(&wanted.id), facts.environment());
+    let (name, environment) = (facts.named(&wanted.id), facts.environment());
+    let runs =
+        facts.live().map(|id| format!(" {environment} runs {}.", facts.named(&id))).unwrap_or_default();
+    let note = format!("{name} did not become live in {environment} in time.{runs}");
     Told::new(status, Pace::Again).event(true, EventReason::RolloutFailed, note)
 }
 
@@ -380,7 +384,6 @@ fn arrived(facts: &Facts, reason: Reason) -> Told<ChatbotDeploymentStatus> {
         return facts.silent();
     };
     let old = facts.status();
-    let name = facts.named(&wanted.id);
     let message = arrival(facts, reason, &wanted);
     let by = old.operation.as_ref().filter(|o| o.version_id == wanted.id).map(|o| o.operation);
     let mut status = facts.saying(&Words::new(reason, message));
@@ -403,16 +406,26 @@ fn arrived(facts: &Facts, reason: Reason) -> Told<ChatbotDeploymentStatus> {
     if old.active.as_ref().is_some_and(|active| active.version_id == wanted.id) {
         return Told::new(status, pace);
     }
-    let back = old.history.iter().any(|entry| entry.version_id == wanted.id);
     moved(facts, &mut status, &wanted.id, by);
     let told = Told::new(status, pace);
-    let environment = facts.environment();
-    match by {
-        Some(_) if back => {
-            told.event(false, EventReason::RolledBack, format!("{environment} went back to {name}."))
-        }
-        Some(_) => told.event(false, EventReason::Deployed, format!("{environment} runs {name}.")),
-        None => told,
+    if by.is_none() {
+        return told;
+    }
+    let (reason, note) = change(facts, &wanted.id);
+    told.event(false, reason, note)
+}
+
+/// What our call has changed.
+fn change(facts: &Facts, id: &str) -> (EventReason, String) {
+    let (status, environment, name) = (facts.status(), facts.environment(), facts.named(id));
+    let former = |word: &str| match &status.active {
+        Some(active) => format!(" {word} {}", facts.named(&active.version_id)),
+        None => String::new(),
+    };
+    if status.history.iter().any(|entry| entry.version_id == id) {
+        (EventReason::RolledBack, format!("{environment} went back{} to {name}.", former("from")))
+    } else {
+        (EventReason::Deployed, format!("{environment} runs {name}{}.", former("instead of")))
     }
 }
 

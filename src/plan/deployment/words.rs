@@ -6,6 +6,9 @@ use crate::{
     plan::{annotated, status::Words},
 };
 
+/// Ids that one message names.
+const IDS: usize = 5;
+
 impl Facts {
     pub(super) fn by_hand(&self, wanted: &Wanted) -> String {
         format!(
@@ -143,16 +146,7 @@ pub(super) fn unresolved(facts: &Facts, why: Unresolved) -> Words {
     let bot = &spec.chatbot_id;
     let number = spec.version_number.as_deref().unwrap_or_default();
     let (reason, message) = match why {
-        Unresolved::Waiting => {
-            let why = match &facts.reference {
-                None => "does not exist in this namespace yet; apply it or correct spec.versionRef",
-                Some(version) if version.metadata.deletion_timestamp.is_some() => {
-                    "is being deleted; correct spec.versionRef"
-                }
-                Some(_) => "is not Ready yet; its own conditions say why",
-            };
-            (Reason::WaitingForVersion, format!("ChatbotVersion {reference} {why}."))
-        }
+        Unresolved::Waiting => (Reason::WaitingForVersion, awaited(facts, reference)),
         Unresolved::Mismatch => (
             Reason::ReferenceMismatch,
             format!(
@@ -174,17 +168,46 @@ pub(super) fn unresolved(facts: &Facts, why: Unresolved) -> Words {
     Words::new(reason, message)
 }
 
+/// Why the version that `versionRef` names cannot be deployed yet, or any more.
+fn awaited(facts: &Facts, reference: &str) -> String {
+    let retiring = facts.still_retiring().into_iter().find(|entry| entry.name == reference);
+    match (&facts.reference, retiring) {
+        (Some(version), _) if version.metadata.deletion_timestamp.is_some() => format!(
+            "ChatbotVersion {reference} is being deleted; name another one in spec.versionRef, or apply it again once it \
+             is gone."
+        ),
+        (Some(_), _) => {
+            format!("ChatbotVersion {reference} is not Ready yet; its own conditions say why.")
+        }
+        (None, Some(entry)) => format!(
+            "ChatbotVersion {reference} was deleted, and {} follows once it no longer runs; name another one in \
+             spec.versionRef, or apply the ChatbotVersion again to keep it.",
+            facts.named(&entry.version_id)
+        ),
+        (None, None) => format!(
+            "ChatbotVersion {reference} does not exist in this namespace yet; apply it or correct spec.versionRef."
+        ),
+    }
+}
+
 /// What is wrong with `rollback-to`.
 fn misnamed(facts: &Facts) -> String {
     let command = annotation::ROLLBACK_TO;
-    match annotated(&facts.object.metadata, command) {
-        Some("previous") => format!(
+    let value = annotated(&facts.object.metadata, command).unwrap_or_default();
+    if value == "previous" {
+        return format!(
             "The annotation {command} says previous, but no version ran before this one, or it is no longer in the \
              service; name another or take the annotation away."
-        ),
-        _ => format!(
-            "The annotation {command} names no version: use previous, the name of a ChatbotVersion of this chatbot, or a \
-             version id."
-        ),
+        );
     }
+    let numbered = facts.inventory().into_iter().flat_map(|inventory| inventory.numbered(value));
+    let ids: Vec<&str> = numbered.map(|version| version.id.as_str()).take(IDS).collect();
+    let hint = match ids.as_slice() {
+        [] => String::new(),
+        ids => format!(" {value} is a version number; its id is {}.", ids.join(" or ")),
+    };
+    format!(
+        "The annotation {command} names no version: use previous, the name of a ChatbotVersion of this chatbot, or a \
+         version id.{hint}"
+    )
 }

@@ -42,8 +42,8 @@ pub struct Facts {
     pub rival: bool,
     /// The deployments that decide this bot's environments.
     pub slots: BTreeMap<LiveEnvironment, Arc<ChatbotDeployment>>,
-    /// The deletion policy of the namespace, where it has one.
-    pub namespace_policy: Option<DeletionPolicy>,
+    /// What the namespace says of deletion, where the version does not say so itself.
+    pub namespace_policy: Option<String>,
     /// The flags.
     pub rules: Arc<Rules>,
     /// Whole seconds.
@@ -132,13 +132,15 @@ impl Facts {
             .collect()
     }
 
-    /// A second version with this object's marker: its create took effect after everybody had given up on it.
-    pub(super) fn duplicate(&self) -> Option<&Version> {
-        let Look::Shown { inventory, .. } = &self.look else {
-            return None;
+    /// Other versions with this object's marker: their creates took effect after everybody had given up on them.
+    pub(super) fn duplicates(&self) -> Vec<String> {
+        let (Look::Shown { inventory, .. }, Some(id)) = (&self.look, self.object.version_id()) else {
+            return Vec::new();
         };
-        let id = self.object.version_id()?;
-        inventory.marked(&self.marker()).find(|version| version.id.as_str() != id)
+        let marker = self.marker();
+        let others =
+            inventory.marked(&marker).map(|version| version.id.as_str()).filter(|other| *other != id);
+        others.take(ChatbotVersionStatus::DUPLICATES).map(str::to_owned).collect()
     }
 
     /// The one version that is this object's though status does not say so yet.
@@ -240,15 +242,30 @@ impl Facts {
         })
     }
 
+    /// What a deletion means: the object says so, or its namespace, or the flag.
+    #[must_use]
+    pub fn policy(&self) -> DeletionPolicy {
+        let said = self.namespace_policy.as_deref().map(DeletionPolicy::of_annotation);
+        self.object.spec.deletion_policy.or(said).unwrap_or(self.rules.deletion_policy)
+    }
+
+    /// What the namespace says, if it is no policy and nothing else keeps the version.
+    pub(super) fn misread_policy(&self) -> Option<&str> {
+        let spec = &self.object.spec;
+        let asked = spec.deletion_policy.is_some() || spec.suspend == Some(true);
+        let ours =
+            self.older_claim.is_none() && (self.object.version_id().is_some() || self.intent().is_some());
+        let said = self.namespace_policy.as_deref().filter(|_| ours && !asked);
+        said.filter(|text| text.parse::<DeletionPolicy>().is_err())
+    }
+
     fn deletion(&self) -> Deletion {
         let meta = &self.object.metadata;
-        let policy =
-            self.object.spec.deletion_policy.or(self.namespace_policy).unwrap_or(self.rules.deletion_policy);
         let since = meta.deletion_timestamp.as_ref();
         let pending =
             |record: &OperationRecord| is_pending_delete(record, self.now, self.rules.visibility_grace);
         Deletion {
-            delete: policy == DeletionPolicy::Delete,
+            delete: self.policy() == DeletionPolicy::Delete,
             forced: annotated(meta, annotation::FORCE_ORPHAN).is_some(),
             overdue: since.is_some_and(|since| elapsed(since, self.now) > self.rules.deletion_timeout),
             sent: self.status().common.last_operations.iter().any(pending),

@@ -3,6 +3,8 @@
 mod facts;
 mod tell;
 
+use std::fmt;
+
 pub use facts::Facts;
 pub use tell::{Outcome, tell};
 
@@ -149,14 +151,6 @@ pub enum Release {
     LeftBehind,
 }
 
-impl Release {
-    /// The version may be left behind without anybody in charge of it.
-    #[must_use]
-    pub fn is_orphan(self) -> bool {
-        matches!(self, Self::Forced | Self::LeftLive | Self::LeftBehind)
-    }
-}
-
 /// How it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Rest {
@@ -188,6 +182,36 @@ pub enum Rest {
     Deleting,
     /// The object is on its way out.
     Gone,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Guard => f.write_str("set the finalizer"),
+            Self::Intend => f.write_str("announce a create"),
+            Self::Search => f.write_str("watch the list for what a create made"),
+            Self::Create => f.write_str("create the version"),
+            Self::Adopt => f.write_str("take over the version"),
+            Self::Delete => f.write_str("delete the version"),
+            Self::Release(why) => write!(f, "let the object go: {why}"),
+            Self::Rest(_) => f.write_str("say how it is"),
+        }
+    }
+}
+
+impl fmt::Display for Release {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Proven => "its version is gone",
+            Self::NeverCreated => "nothing was ever created",
+            Self::Retained => "its version is kept",
+            Self::HandedOver => "a ChatbotDeployment deletes its version later",
+            Self::NotOurs => "its version belongs to an older object",
+            Self::Forced => "force-orphan asks for it",
+            Self::LeftLive => "its version is live and nobody is in charge of it",
+            Self::LeftBehind => "nobody could authenticate in time",
+        })
+    }
 }
 
 /// The next step.

@@ -317,12 +317,25 @@ fn released(facts: &Facts, why: Release) -> Told<ChatbotVersionStatus> {
             EventReason::Orphaned,
             format!("Nobody could authenticate in time to delete version {id}; it is left in the service."),
         ),
-        Release::Proven | Release::NeverCreated | Release::Retained | Release::NotOurs => told,
+        Release::Retained => match facts.misread_policy() {
+            Some(said) => told.event(true, EventReason::Orphaned, misread(said, &id)),
+            None => told,
+        },
+        Release::Proven | Release::NeverCreated | Release::NotOurs => told,
     };
-    if why.is_orphan() {
+    if told.events.iter().any(|event| event.reason == EventReason::Orphaned) {
         told.orphans.push(id);
     }
     told
+}
+
+/// The namespace says something that is no policy.
+fn misread(said: &str, id: &str) -> String {
+    let said: String = said.chars().take(64).collect();
+    format!(
+        "The namespace's annotation {} is {said:?}, neither Delete nor Retain: version {id} is left in the service.",
+        annotation::DELETION_POLICY
+    )
 }
 
 fn resting(facts: &Facts, rest: Rest) -> Told<ChatbotVersionStatus> {
@@ -455,21 +468,24 @@ fn ready(facts: &Facts) -> Told<ChatbotVersionStatus> {
     let Some(version) = facts.listed() else {
         return facts.silent();
     };
-    let Some(duplicate) = facts.duplicate().map(|duplicate| duplicate.id.as_str()) else {
-        return Told::new(well(facts, version, &available(version)), facts.at_rest());
-    };
     let mut words = available(version);
-    let note = format!(
-        "So does version {duplicate}, whose create took effect long after it had failed; nothing refers to it: \
-         delete it in the service."
-    );
-    words.message = format!("{} {note}", words.message);
-    let told = Told::new(well(facts, version, &words), facts.at_rest());
-    if facts.status().common.conditions.iter().any(|condition| condition.message.contains(duplicate)) {
-        return told;
+    let duplicates = facts.duplicates();
+    if !duplicates.is_empty() {
+        words.message = format!(
+            "{} Others with this object's marker exist, too, from creates that took effect long after they had failed: {}. \
+             Nothing refers to them: delete them in the service.",
+            words.message,
+            duplicates.join(", ")
+        );
     }
-    let mut told = told.event(true, EventReason::DuplicateFound, words.message);
-    told.orphans.push(duplicate.to_owned());
+    let told_of = &facts.status().duplicates;
+    let new: Vec<String> = duplicates.iter().filter(|id| !told_of.contains(id)).cloned().collect();
+    let status = ChatbotVersionStatus { duplicates, ..well(facts, version, &words) };
+    let mut told = Told::new(status, facts.at_rest());
+    if !new.is_empty() {
+        told = told.event(true, EventReason::DuplicateFound, words.message);
+        told.orphans = new;
+    }
     told
 }
 

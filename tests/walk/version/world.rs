@@ -262,7 +262,7 @@ fn newborn(setup: Setup) -> ChatbotVersion {
 
 fn hash_status(status: &ChatbotVersionStatus, meta: &ObjectMeta, now: i64, hasher: &mut DefaultHasher) {
     hash_common(&status.common, meta, now, LATE, hasher);
-    (&status.version_id, &status.deployed_in, status.deployed.is_some()).hash(hasher);
+    (&status.version_id, &status.deployed_in, status.deployed.is_some(), &status.duplicates).hash(hasher);
     (status.last_handled_recreate.as_deref() == annotated(meta, annotation::RECREATE)).hash(hasher);
     if let Some(intent) = &status.intent {
         (&intent.known_ids, intent.unconfirmed_since.is_some()).hash(hasher);
