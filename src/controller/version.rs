@@ -7,7 +7,7 @@ use std::{
 };
 
 use kube::ResourceExt;
-use tokio::time::timeout;
+use tokio::{spawn, time::timeout};
 
 use super::{
     Context, Kind,
@@ -256,8 +256,10 @@ async fn create(facts: &Facts, context: &Context) -> Outcome {
         }
         return Outcome::Created(result, None);
     }
-    let list = timeout(CONFIRM, account.inventory(&bot, Instant::now())).await;
-    Outcome::Created(result, list.ok().and_then(Result::ok))
+    // in a task of its own: a call that is dropped half-way may be the one whose answer everybody waits for
+    let list = spawn(async move { account.inventory(&bot, Instant::now()).await });
+    let list = timeout(CONFIRM, list).await.ok().and_then(Result::ok);
+    Outcome::Created(result, list.and_then(Result::ok))
 }
 
 async fn delete(facts: &Facts, context: &Context) -> Result<(), Failure> {
