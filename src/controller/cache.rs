@@ -107,7 +107,8 @@ impl<K: Kind> Cache<K> {
         self.stores.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Keeps the index in step with a watch; to be called after the store has taken the event.
+    /// Keeps the index in step with a watch; to be called after the store has taken the event. What a list does not
+    /// show any more stays in the index until `prune`: whoever looks up checks what was found.
     pub fn follow(&self, event: &watcher::Event<Guarded<K>>) {
         match event {
             watcher::Event::Apply(object) | watcher::Event::InitApply(object) => {
@@ -119,6 +120,26 @@ impl<K: Kind> Cache<K> {
             }
             watcher::Event::Init | watcher::Event::InitDone => {}
         }
+    }
+
+    /// Drops from the index what no store has any more.
+    pub fn prune(&self) {
+        let stores = self.stores();
+        let is_gone = |name: &&Name| {
+            let reference = Ref::<K>::new(&name.1).within(&name.0);
+            stores.iter().all(|store| store.get(&reference).is_none())
+        };
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        let gone: Vec<Name> = index.by_name.keys().filter(is_gone).cloned().collect();
+        for name in gone {
+            index.set(name, Vec::new());
+        }
+    }
+
+    /// References to all objects.
+    pub fn all(&self) -> Vec<Ref<K>> {
+        let objects = self.stores().into_iter().flat_map(|store| store.state());
+        objects.map(|object| Ref::<K>::from_obj(object.as_ref())).collect()
     }
 
     /// One object.

@@ -203,6 +203,16 @@ impl Context {
         lock(&self.wake_deployments).push(deployments);
     }
 
+    /// A watch has begun anew, with a list. What happened in between is not told, so everything is looked at; and where
+    /// etcd was restored, a version of an object that was replaced may be the newest again.
+    pub(super) fn begin_anew(&self) {
+        lock(&self.superseded).clear();
+        self.versions.prune();
+        self.deployments.prune();
+        send(&self.wake_versions, &self.versions.all());
+        send(&self.wake_deployments, &self.deployments.all());
+    }
+
     /// Has this version looked at now.
     pub(super) fn wake_version(&self, reference: Ref<ChatbotVersion>) {
         send(&self.wake_versions, &[reference]);

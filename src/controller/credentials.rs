@@ -54,6 +54,12 @@ impl Credentials {
         }
     }
 
+    /// Any Secret may have changed.
+    pub fn forget_all(&self) {
+        self.changes.fetch_add(1, Ordering::SeqCst);
+        self.lock().values_mut().for_each(|known| known.current = false);
+    }
+
     /// The key that `reference` names. With `last_good`, the one that was there before serves where the Secret
     /// is gone: a namespace that is deleted loses its Secret first.
     pub async fn key(

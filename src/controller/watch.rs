@@ -111,7 +111,7 @@ fn controller<K: Kind>(
 ) -> impl Future<Output = ()> + Send + use<K> {
     let (store, writer) = reflector::store::<Guarded<K>>();
     cache(context).add(store.clone());
-    let follower = context.clone();
+    let (follower, filled) = (context.clone(), store.clone());
     let mut filling = true;
     let objects = events(scoped::<Guarded<K>>(&context.client, namespace), watched(scope))
         .default_backoff()
@@ -119,11 +119,16 @@ fn controller<K: Kind>(
         .reflect(writer)
         .inspect_ok(move |event| {
             follow(event, cache(&follower), &follower);
-            if matches!(event, watcher::Event::InitDone) && std::mem::take(&mut filling) {
-                follower.cache_is_full();
+            if matches!(event, watcher::Event::InitDone) {
+                if std::mem::take(&mut filling) {
+                    follower.cache_is_full();
+                } else {
+                    follower.begin_anew();
+                }
             }
         })
-        .touched_objects();
+        .map_ok(move |event| stream::iter(touched(event, &filled)).map(Ok))
+        .try_flatten();
     Controller::for_stream(without_errors(K::KIND, objects), store as Store<Guarded<K>>)
         .reconcile_on(woken)
         .with_config(Config::default().concurrency(u16::try_from(scope.concurrency).unwrap_or(u16::MAX)))
@@ -193,24 +198,45 @@ async fn follow_secrets(context: &Arc<Context>, namespace: Option<&str>, stop: C
         scoped::<PartialObjectMeta<Secret>>(&context.client, namespace),
         watcher::Config::default().any_semantic(),
     )
-    .default_backoff()
-    .touched_objects();
+    .default_backoff();
     let changed = without_errors("Secret", secrets).take_until(stop.cancelled_owned());
     changed
-        .for_each(|secret| {
-            if let Ok(secret) = secret {
-                let (namespace, name) = (secret.namespace().unwrap_or_default(), secret.name_any());
-                context.credentials.forget(&namespace, &name);
-                context.wake_versions(Key::secret(&namespace, &name));
-                context.wake_deployments(Key::secret(&namespace, &name));
+        .for_each(|event| {
+            match event {
+                Ok(
+                    watcher::Event::Apply(secret)
+                    | watcher::Event::InitApply(secret)
+                    | watcher::Event::Delete(secret),
+                ) => {
+                    let (namespace, name) = (secret.namespace().unwrap_or_default(), secret.name_any());
+                    context.credentials.forget(&namespace, &name);
+                    context.wake_versions(Key::secret(&namespace, &name));
+                    context.wake_deployments(Key::secret(&namespace, &name));
+                }
+                // one that the list does not show may have been there
+                Ok(watcher::Event::Init) => context.credentials.forget_all(),
+                _ => {}
             }
             ready(())
         })
         .await;
 }
 
-/// Everything that happens, from a list on; after whatever broke the watch it begins with a list again. To go on
-/// where it broke, as `watcher` would, never ends where etcd was restored: that time is still to come then.
+/// The objects to look at after an event: those of a list once the store has all of them.
+fn touched<K: Kind>(
+    event: watcher::Event<Guarded<K>>,
+    store: &Store<Guarded<K>>,
+) -> impl Iterator<Item = Guarded<K>> + use<K> {
+    let (one, all) = match event {
+        watcher::Event::Apply(object) | watcher::Event::Delete(object) => (Some(object), Vec::new()),
+        watcher::Event::InitDone => (None, store.state()),
+        watcher::Event::Init | watcher::Event::InitApply(_) => (None, Vec::new()),
+    };
+    one.into_iter().chain(all.into_iter().map(|object| (*object).clone()))
+}
+
+/// What happens, from a list on, and from another one whenever the watch broke. `watcher` would resume where it broke;
+/// after a restore of etcd that revision is still to come, and it would wait for it without end.
 fn events<K>(
     api: Api<K>,
     config: watcher::Config,
@@ -219,12 +245,24 @@ where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     let begin = move || watcher(api.clone(), config.clone()).boxed();
-    stream::unfold((begin(), begin), |(mut events, begin)| async {
-        let event = events.next().await?;
+    stream::unfold((begin(), None, begin), |(mut events, mut held, begin)| async {
+        if let Some(event) = held.take() {
+            return Some((event, (events, held, begin)));
+        }
+        let mut event = events.next().await?;
+        if matches!(event, Ok(watcher::Event::Init)) {
+            // said before anything was asked: taken for a success, it would end every backoff
+            let answer = events.next().await?;
+            if answer.is_ok() {
+                held = Some(answer);
+            } else {
+                event = answer;
+            }
+        }
         if event.is_err() {
             events = begin();
         }
-        Some((event, (events, begin)))
+        Some((event, (events, held, begin)))
     })
 }
 
@@ -250,4 +288,44 @@ fn without_errors<K: Send + 'static>(
             }
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::{
+        sync::atomic::{AtomicU32, Ordering},
+        time::Duration,
+    };
+
+    use axum::{
+        Router,
+        http::{StatusCode, Uri},
+        response::IntoResponse,
+    };
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// An API server that lists once, and fails ever after.
+    #[tokio::test(start_paused = true)]
+    async fn an_api_server_that_fails_is_asked_less_and_less() {
+        let requests = Arc::new(AtomicU32::new(0));
+        let count = requests.clone();
+        let answer = async move |uri: Uri| {
+            let list = json!({"kind": "SecretList", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": []});
+            let is_watch = uri.query().is_some_and(|query| query.contains("watch="));
+            if count.fetch_add(1, Ordering::SeqCst) == 0 {
+                assert!(!is_watch);
+                return list.to_string().into_response();
+            }
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        };
+        let client = Client::new(Router::new().fallback(answer), "default");
+        let secrets = events(Api::<Secret>::all(client), watcher::Config::default()).default_backoff();
+        timeout(Duration::from_mins(10), secrets.for_each(|_| ready(()))).await.unwrap_err();
+        // twenty at the longest pause of half a minute, and those before it
+        let requests = requests.load(Ordering::SeqCst);
+        assert!((15..40).contains(&requests), "{requests}");
+    }
 }

@@ -160,6 +160,29 @@ fn signal(pid: u32, name: &str) {
     assert!(sent.unwrap().success(), "kill -s {name} {pid}");
 }
 
+/// More objects than a list has in one page, and meanwhile one that comes before all of them, and a Secret that goes.
+#[test]
+fn what_happens_while_the_watch_is_broken_is_seen_to() {
+    const PAGE: usize = 500;
+    let mut world = World::asleep(Settings::default(), &[("interval", "1h")]);
+    let relay = wired(&mut world);
+    world.start();
+    let suspended = |n| version(&world.bot, &format!("v{n:03}"), &["suspend: true"]);
+    world.apply(&(0..=PAGE).map(suspended).collect::<String>());
+    world.apply_version("z", &[]);
+    world.ready_version("z");
+    relay.pull();
+    world.apply_version("a", &[]);
+    world.kubectl(&["delete", "secret", "chatcaptain"], "");
+    relay.plug();
+    world.told::<ChatbotVersion>("a", "CredentialsMissing");
+    world.told::<ChatbotVersion>("z", "CredentialsMissing");
+    world.set_key("CCSB-behaviour-test");
+    world.ready_version("a");
+    world.ready_version("z");
+    assert_eq!(create_calls(&world), 2);
+}
+
 /// It goes and comes, over and over: nothing piles up, and the last time it comes everything is seen to.
 #[test]
 fn a_flapping_api_server_leaks_nothing() {
