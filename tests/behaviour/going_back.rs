@@ -144,6 +144,38 @@ fn a_command_goes_back_the_same_ways_and_holds_until_git_moves() {
     });
 }
 
+/// In a hurry, and nothing runs: what ran last is meant.
+#[test]
+fn a_command_fills_an_environment_that_a_failure_has_emptied() {
+    let emptying = FailedRollout::Emptying;
+    let failing = vec!["c".to_owned()];
+    let world =
+        World::new(Settings { failing_rollouts: failing, failed_rollout: emptying, ..Settings::default() });
+    for wanted in ["a", "b"] {
+        world.apply_version(wanted, &[]);
+        world.point("test", wanted, &[]);
+        runs(&world, wanted);
+    }
+    world.apply_version("c", &[]);
+    world.point("test", "c", &["progressDeadline: 3s"]);
+    let message = world.told::<ChatbotDeployment>("test", "ProgressDeadlineExceeded");
+    assert!(message.contains("test runs nothing"), "{message}");
+    assert_eq!(world.live(Environment::Test), None);
+    let status = world.deployment("test").status.unwrap();
+    assert_eq!(status.active, None, "kubectl get shows no version");
+
+    world.kubectl(&["annotate", "cbd", "test", "chatcaptain.dev/rollback-to=previous"], "");
+    world.told::<ChatbotDeployment>("test", "RolledBack");
+    assert_eq!(world.live(Environment::Test).as_deref(), Some("b"));
+    let note = world.event("test", "RolledBack");
+    assert!(note.contains("went back to"), "{note}");
+    let status = world.deployment("test").status.unwrap();
+    let id = |name: &str| world.version(name).version_id().map(str::to_owned);
+    assert_eq!(status.active.map(|active| active.version_id), id("b"));
+    assert_eq!(status.previous.map(|previous| previous.version_id), id("a"), "not the one that runs");
+    assert_eq!(world.moves(), ["deploy a test", "deploy b test", "deploy c test", "rollback b test"]);
+}
+
 /// Services where `b` never becomes live, and deployments that then go back to `a`.
 fn failures() -> Vec<Service> {
     let failing = |mut service: Service, failed_rollout, deployments_status| {
@@ -179,7 +211,8 @@ fn a_failure_goes_back_the_same_ways_and_remains_one_until_git_moves() {
         service.point(&world, "b", DEADLINE);
         world.event("test", "RolloutFailed");
         let failed = Instant::now();
-        world.told::<ChatbotDeployment>("test", "RolledBack");
+        let message = world.told::<ChatbotDeployment>("test", "RolledBack");
+        assert!(message.contains(world.version("b").version_id().unwrap()), "{message}");
         let Settings { failed_rollout, deployments_status, .. } = &service.settings;
         let (back, took) = (service.back, failed.elapsed());
         println!("{failed_rollout:?} {deployments_status:?} {back:?}: live again {took:?} after the failure");
@@ -198,7 +231,12 @@ fn a_failure_goes_back_the_same_ways_and_remains_one_until_git_moves() {
         world.apply_version("c", &[]);
         service.point(&world, "c", DEADLINE);
         runs(&world, "c");
-        assert_eq!(world.moves(), [&service.moves(), &["deploy c test"][..]].concat());
+        // what failed once is no failure for ever
+        world.service.settings(|settings| settings.failing_rollouts.clear());
+        service.point(&world, "b", DEADLINE);
+        runs(&world, "b");
+        let since = ["deploy c test", "deploy b test"];
+        assert_eq!(world.moves(), [&service.moves(), &since[..]].concat());
     });
 }
 
@@ -213,6 +251,12 @@ fn has_failed(world: &World, service: &Service) {
     assert_eq!(is("Stalled"), Some(("True", "RolledBack")));
     let events = world.events("test").into_iter().filter(|(reason, _)| reason == "RolloutFailed");
     assert_eq!(events.count(), 1);
+    // that it came back is told and kept, unless it is known never to have been away
+    let ran = if service.back.is_empty() { 1 } else { 2 };
+    assert_eq!(deployment.status.unwrap().history.len(), ran);
+    if ran > 1 {
+        world.event("test", "RolledBack");
+    }
 }
 
 /// Waits until the deployment says that it runs `name`, and holds it to the truth.
