@@ -1,6 +1,11 @@
 //! Writes what a pass has to say: finalizer or status, and events; only if it says something new.
 
-use std::{fmt::Write, sync::Arc, time::Duration};
+use std::{
+    fmt::Write,
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use kube::{
@@ -260,8 +265,9 @@ fn count(tally: Tally, context: &Context) {
 fn emit<K: Kind>(object: &Arc<K>, happened: &Happened, context: &Context) {
     let mut note = String::new();
     let _ = write!(note, "{:.900}", happened.note);
-    // events count as one where everything but the note is alike, and a deploy of another version is another event
-    let action = happened.note.chars().filter(char::is_ascii).take(100).collect();
+    // events count as one where everything but the note is alike, and another note is another event
+    let start: String = happened.note.chars().filter(char::is_ascii).take(100).collect();
+    let action = format!("{start} {:x}", BuildHasherDefault::<DefaultHasher>::default().hash_one(&note));
     let event = Event {
         type_: if happened.warning { EventType::Warning } else { EventType::Normal },
         reason: happened.reason.as_str().to_owned(),

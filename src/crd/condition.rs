@@ -141,7 +141,7 @@ reasons! {
     DriftRepeated = Stalled,
     /// Somebody deployed another version by hand, and drift is Warn.
     DriftTolerated = Ready,
-    /// The environment runs what it should.
+    /// No change by hand is known.
     InSync = Ready,
     /// The environment runs another version.
     OutOfSync = Reconciling,

@@ -171,7 +171,7 @@ pub struct ChatbotDeploymentStatus {
     /// The version that should run now, and who says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
-    /// The version that runs, as last confirmed.
+    /// The version that runs, as last confirmed. Absent: none, or nobody can tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active: Option<Active>,
     /// The version that ran before it.
@@ -339,6 +339,15 @@ pub enum VersionSource<'a> {
     Id(&'a str),
     /// A number in the service.
     Number(&'a str),
+}
+
+impl HistoryEntry {
+    /// What it was when it ran.
+    #[must_use]
+    pub fn ran(&self) -> Active {
+        let Self { version_id, version_number, since, by: _ } = self.clone();
+        Active { version_id, version_number, since }
+    }
 }
 
 impl ChatbotDeploymentStatus {

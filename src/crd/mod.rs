@@ -40,7 +40,7 @@ pub mod annotation {
     }
 
     annotations! {
-        /// Any token: look now, past any backoff; echoed in `status.lastHandledReconcileAt`.
+        /// Any token: look now, past any backoff, and try again what was given up; echoed in `status.lastHandledReconcileAt`.
         RECONCILE_REQUESTED_AT = "reconcile-requested-at";
         /// On a version: id of an existing version that it takes over instead of creating one.
         ADOPT_ID = "adopt-id";

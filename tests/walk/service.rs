@@ -48,6 +48,8 @@ pub struct Manner {
     pub rollout: i64,
     /// A version that never becomes live.
     pub broken: Option<u8>,
+    /// While it is tried nothing is live.
+    pub empties: bool,
 }
 
 impl Manner {
@@ -60,6 +62,7 @@ impl Manner {
         numbered: true,
         rollout: 0,
         broken: None,
+        empties: false,
     };
 }
 
@@ -163,6 +166,8 @@ impl Service {
         if self.manner.broken != Some(id) {
             self.coming.push((now + self.manner.rollout, environment, id));
             self.pass_time(now);
+        } else if self.manner.empties {
+            self.live[environment as usize] = None;
         }
     }
 

@@ -167,7 +167,7 @@ impl Facts {
         Ok(git)
     }
 
-    fn wanted_by_git(&self) -> Result<Wanted, Unresolved> {
+    pub(super) fn wanted_by_git(&self) -> Result<Wanted, Unresolved> {
         let git = |id: &str, number: Option<&str>| Wanted {
             id: id.to_owned(),
             number: number.map(str::to_owned).or_else(|| self.number_of(id)),
@@ -251,13 +251,15 @@ impl Facts {
 
     /// What did not become live for this generation, unless somebody asks to try again.
     pub(super) fn failed(&self) -> &[String] {
-        let status = self.status();
-        let retried = requested(&self.object.metadata, status.common.last_handled_reconcile_at.as_deref());
-        let failed = status
-            .failed
-            .as_ref()
-            .filter(|failed| Some(failed.generation) == self.object.metadata.generation && !retried);
+        let failed = self.status().failed.as_ref().filter(|failed| {
+            Some(failed.generation) == self.object.metadata.generation && !self.is_retried()
+        });
         failed.map(|failed| failed.version_ids.as_slice()).unwrap_or_default()
+    }
+
+    /// Somebody asks to try again.
+    fn is_retried(&self) -> bool {
+        requested(&self.object.metadata, self.status().common.last_handled_reconcile_at.as_deref())
     }
 
     fn has_failed(&self, id: &str) -> bool {
@@ -456,7 +458,7 @@ impl Facts {
         });
         match self.object.spec.drift.unwrap_or(DriftPolicy::Enforce) {
             DriftPolicy::Warn => Drift::Warn,
-            DriftPolicy::Enforce if exhausted => Drift::Exhausted,
+            DriftPolicy::Enforce if exhausted && !self.is_retried() => Drift::Exhausted,
             DriftPolicy::Enforce => Drift::Enforce,
         }
     }

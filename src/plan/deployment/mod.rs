@@ -1,6 +1,7 @@
 //! What to do about one `ChatbotDeployment`: the states, the steps, and the table that joins them.
 
 mod facts;
+mod history;
 mod tell;
 mod words;
 

@@ -6,13 +6,17 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time}
 
 use super::{
     Call, Facts, Rest, Step, Wanted,
-    words::{arrival, conflict, doing, fought, gated, overdue, retiring, unresolved, waiting},
+    history::{follow, leave, moved},
+    words::{
+        after_fight, arrival, conflict, doing, failure, fought, gated, overdue, retiring, tolerated,
+        unresolved, waiting,
+    },
 };
 use crate::{
     chatcaptain::Failure,
     crd::{
-        Active, Cause, ChatbotDeploymentStatus, Command, ConditionType, FailedRollout, HistoryEntry,
-        Operation, OperationResult, Reason, Retiring, RunningOperation, Target, annotation,
+        Cause, ChatbotDeploymentStatus, Command, ConditionType, FailedRollout, Operation, OperationResult,
+        Reason, Retiring, RunningOperation, Target, annotation,
     },
     plan::{
         EventReason, Look, Pace, Tally, Told, annotated, elapsed,
@@ -24,8 +28,6 @@ use crate::{
     },
 };
 
-/// Versions that `history` remembers.
-const HISTORY: usize = 10;
 /// Versions that `failed` remembers.
 const FAILED: usize = 10;
 
@@ -140,7 +142,7 @@ impl Facts {
                 let seen = self.see();
                 Some(match (seen.drift, wanted) {
                     (super::Drift::None | super::Drift::Late, _) | (_, None) => {
-                        ("False", Reason::InSync, "Nobody has deployed another version by hand.".to_owned())
+                        ("False", Reason::InSync, Reason::InSync.meaning().to_owned())
                     }
                     (_, Some(wanted)) => ("True", Reason::OutOfSync, self.by_hand(&wanted)),
                 })
@@ -205,11 +207,8 @@ fn intended(facts: &Facts, call: Call) -> Told<ChatbotDeploymentStatus> {
     });
     let mut told = Told::new(status, Pace::Again);
     if seen.operation == super::Operation::Vain {
-        let note = format!(
-            "Rolling {} back to {} was refused or showed no effect; it is deployed instead.",
-            facts.environment(),
-            facts.target_name()
-        );
+        let (environment, target) = (facts.environment(), facts.target_name());
+        let note = format!("Rolling {environment} back to {target} {}; it is deployed instead.", vain(facts));
         told = told.event(true, EventReason::RollbackFellBack, note);
     }
     if seen.operation == super::Operation::None && seen.drift == super::Drift::Enforce {
@@ -217,11 +216,20 @@ fn intended(facts: &Facts, call: Call) -> Told<ChatbotDeploymentStatus> {
         told = told.event(
             true,
             EventReason::DriftDetected,
-            format!("{} It is reversed.", facts.by_hand(&wanted)),
+            format!("{} It is put right.", facts.by_hand(&wanted)),
         );
         told = told.tally(Tally::DriftEnforced);
     }
     told
+}
+
+/// Why a rollback came to nothing.
+fn vain(facts: &Facts) -> String {
+    let status = facts.status();
+    let refused = status.operation.as_ref().is_some_and(|o| o.result == Some(OperationResult::Refused));
+    let last = status.common.last_operations.first().filter(|_| refused);
+    let said = last.and_then(|last| last.message.as_deref());
+    said.map_or_else(|| "showed no effect".to_owned(), |said| format!("was refused ({said})"))
 }
 
 fn called(facts: &Facts, call: Call, result: &Result<(), Failure>) -> Told<ChatbotDeploymentStatus> {
@@ -282,20 +290,18 @@ fn failed(facts: &Facts) -> Told<ChatbotDeploymentStatus> {
     };
     let mut status = facts.saying(&overdue(facts));
     status.operation = None;
-    if !facts.is_observable() {
+    if facts.is_observable() {
+        follow(facts, &mut status);
+    } else {
         // the call may still take effect: what was confirmed before it is not certain any more
-        status.active = None;
+        leave(&mut status);
     }
     let earlier = facts.failed().iter().filter(|id| **id != wanted.id).cloned();
     status.failed = Some(FailedRollout {
         generation: facts.object.metadata.generation.unwrap_or_default(),
         version_ids: [wanted.id.clone()].into_iter().chain(earlier).take(FAILED).collect(),
     });
-    let (name, environment) = (facts.named(&wanted.id), facts.environment());
-    let runs =
-        facts.live().map(|id| format!(" {environment} runs {}.", facts.named(&id))).unwrap_or_default();
-    let note = format!("{name} did not become live in {environment} in time.{runs}");
-    Told::new(status, Pace::Again).event(true, EventReason::RolloutFailed, note)
+    Told::new(status, Pace::Again).event(true, EventReason::RolloutFailed, failure(facts) + ".")
 }
 
 fn retired(facts: &Facts, id: &str, result: &Result<(), Failure>) -> Told<ChatbotDeploymentStatus> {
@@ -339,6 +345,14 @@ fn unguarded(facts: &Facts) -> Told<ChatbotDeploymentStatus> {
 }
 
 fn resting(facts: &Facts, rest: Rest) -> Told<ChatbotDeploymentStatus> {
+    let mut told = told_of(facts, rest);
+    if facts.is_observable() && !matches!(rest, Rest::Progressing(_)) {
+        follow(facts, &mut told.status);
+    }
+    told
+}
+
+fn told_of(facts: &Facts, rest: Rest) -> Told<ChatbotDeploymentStatus> {
     match rest {
         Rest::Ready => arrived(facts, Reason::Available),
         Rest::RolledBack => arrived(facts, Reason::RolledBack),
@@ -354,8 +368,8 @@ fn resting(facts: &Facts, rest: Rest) -> Told<ChatbotDeploymentStatus> {
         }
         Rest::Blocked(blocked) => obstructed(facts, blocked),
         Rest::Progressing(call) => Told::new(facts.saying(&doing(facts, call)), facts.watch()),
-        Rest::Tolerated => tolerated(facts),
-        Rest::Fought => Told::new(facts.saying(&fought(facts)), facts.at_rest()),
+        Rest::Tolerated => left_alone(facts, Reason::DriftTolerated, tolerated(facts), ""),
+        Rest::Fought => left_alone(facts, Reason::DriftRepeated, fought(facts), &after_fight()),
         Rest::Failed => Told::new(facts.saying(&overdue(facts)), facts.at_rest()),
         Rest::Unresolved(why) => Told::new(facts.saying(&unresolved(facts, why)), facts.at_rest()),
         Rest::Gated => Told::new(facts.saying(&gated(facts, Reason::WaitingForPromotion)), GATE),
@@ -406,7 +420,7 @@ fn arrived(facts: &Facts, reason: Reason) -> Told<ChatbotDeploymentStatus> {
     if old.active.as_ref().is_some_and(|active| active.version_id == wanted.id) {
         return Told::new(status, pace);
     }
-    moved(facts, &mut status, &wanted.id, by);
+    moved(facts, &mut status, &wanted.id);
     let told = Told::new(status, pace);
     if by.is_none() {
         return told;
@@ -429,31 +443,15 @@ fn change(facts: &Facts, id: &str) -> (EventReason, String) {
     }
 }
 
-/// Another version runs than last confirmed.
-fn moved(facts: &Facts, status: &mut ChatbotDeploymentStatus, id: &str, by: Option<Operation>) {
-    let number = facts.listed(id).and_then(|version| version.number.as_deref()).map(str::to_owned);
-    let since = whole(facts.now);
-    let active = Active { version_id: id.to_owned(), version_number: number.clone(), since: since.clone() };
-    status.previous = status.active.replace(active).or_else(|| status.previous.take());
-    status.history.insert(0, HistoryEntry { version_id: id.to_owned(), version_number: number, since, by });
-    status.history.truncate(HISTORY);
-}
-
-fn tolerated(facts: &Facts) -> Told<ChatbotDeploymentStatus> {
-    let Ok(wanted) = facts.wanted() else {
-        return facts.silent();
-    };
-    let old = facts.status();
-    let message = format!("{} It is left as it is because spec.drift is Warn.", facts.by_hand(&wanted));
-    let mut status = facts.saying(&Words::new(Reason::DriftTolerated, message.as_str()));
-    let live = facts.live();
-    if live.is_none() || old.active.as_ref().map(|active| &active.version_id) == live.as_ref() {
-        return Told::new(status, facts.at_rest());
+/// Somebody deployed by hand, and nothing is done about it.
+fn left_alone(facts: &Facts, reason: Reason, what: String, next: &str) -> Told<ChatbotDeploymentStatus> {
+    let words = Words::new(reason, format!("{what}{next}"));
+    let told = Told::new(facts.saying(&words), facts.at_rest());
+    let known = facts.status().active.as_ref().map(|active| &active.version_id);
+    if known == facts.live().as_ref() {
+        return told;
     }
-    moved(facts, &mut status, &live.unwrap_or_default(), None);
-    Told::new(status, facts.at_rest())
-        .event(true, EventReason::DriftDetected, message)
-        .tally(Tally::DriftWarned)
+    told.event(true, EventReason::DriftDetected, what).tally(Tally::DriftWarned)
 }
 
 fn obstructed(facts: &Facts, blocked: crate::plan::Blocked) -> Told<ChatbotDeploymentStatus> {

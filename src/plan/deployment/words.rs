@@ -3,7 +3,7 @@
 use super::{Call, Facts, Unresolved, Wanted, facts::goes_to};
 use crate::{
     crd::{Cause, Reason, annotation},
-    plan::{annotated, status::Words},
+    plan::{Look, annotated, status::Words},
 };
 
 /// Ids that one message names.
@@ -11,12 +11,27 @@ const IDS: usize = 5;
 
 impl Facts {
     pub(super) fn by_hand(&self, wanted: &Wanted) -> String {
-        format!(
-            "Somebody deployed {} to {} by hand, where {} should run.",
-            self.live().map_or_else(|| "another version".to_owned(), |id| self.named(&id)),
-            self.environment(),
-            self.named(&wanted.id),
-        )
+        let (environment, wanted) = (self.environment(), self.named(&wanted.id));
+        if self.is_empty() {
+            return format!("Nothing runs in {environment} any more, where {wanted} should run.");
+        }
+        let other = self.live().map_or_else(|| "another version".to_owned(), |id| self.named(&id));
+        format!("Somebody deployed {other} to {environment} by hand, where {wanted} should run.")
+    }
+
+    /// Nothing is live, as the service tells.
+    fn is_empty(&self) -> bool {
+        let Look::Shown { deployments: Some(deployments), .. } = &self.look else {
+            return false;
+        };
+        deployments.of(self.environment()).is_none()
+    }
+
+    /// What runs, for people, where it can be seen.
+    fn running(&self) -> Option<String> {
+        let other = if self.is_empty() { "nothing" } else { "another version" };
+        let name = || self.live().map_or_else(|| other.to_owned(), |id| self.named(&id));
+        self.is_observable().then(name)
     }
 
     /// A version for people: number and id.
@@ -68,9 +83,10 @@ pub(super) fn retiring() -> Words {
 pub(super) fn arrival(facts: &Facts, reason: Reason, wanted: &Wanted) -> String {
     let (environment, name) = (facts.environment(), facts.named(&wanted.id));
     match (reason, wanted.cause) {
-        (Reason::RolledBack, Cause::Failure) => format!(
-            "{environment} runs {name} again because the wanted version did not become live; move git on."
-        ),
+        (Reason::RolledBack, Cause::Failure) => {
+            let failed = facts.wanted_by_git().map_or_else(|_| String::new(), |git| facts.named(&git.id));
+            format!("{environment} runs {name}: {}; {}", late(&failed), after_failure())
+        }
         (Reason::RolledBack, _) => format!(
             "{environment} runs {name} by the annotation {}; it holds until the spec changes or the annotation \
              is removed.",
@@ -81,25 +97,51 @@ pub(super) fn arrival(facts: &Facts, reason: Reason, wanted: &Wanted) -> String 
 }
 
 pub(super) fn overdue(facts: &Facts) -> Words {
-    Words::new(
-        Reason::ProgressDeadlineExceeded,
-        format!(
-            "{} did not become live in {} by spec.progressDeadline; look in the service why, then move git on, or annotate \
-             the object with {}=<any token> to try again.",
-            facts.target_name(),
-            facts.environment(),
-            annotation::RECONCILE_REQUESTED_AT
-        ),
+    Words::new(Reason::ProgressDeadlineExceeded, format!("{}; {}", failure(facts), after_failure()))
+}
+
+/// The wanted version did not become live, and what runs.
+pub(super) fn failure(facts: &Facts) -> String {
+    let (environment, late) = (facts.environment(), late(&facts.target_name()));
+    match facts.running() {
+        Some(running) => format!("{environment} runs {running}: {late}"),
+        None => format!("In {environment} {late}"),
+    }
+}
+
+fn late(name: &str) -> String {
+    format!("{name} did not become live by spec.progressDeadline")
+}
+
+fn after_failure() -> String {
+    format!(
+        "look in the service why, then move git on, or annotate the object with {}=<any token> to try again.",
+        annotation::RECONCILE_REQUESTED_AT
     )
 }
 
-pub(super) fn fought(facts: &Facts) -> Words {
+/// Somebody deployed by hand, and git lets them.
+pub(super) fn tolerated(facts: &Facts) -> String {
     let message = facts.wanted().map(|wanted| facts.by_hand(&wanted)).unwrap_or_default();
-    Words::new(
-        Reason::DriftRepeated,
-        format!(
-            "{message} This was reversed too often within an hour; agree who decides, or set spec.drift to Warn."
-        ),
+    format!("{message} It is left as it is because spec.drift is Warn.")
+}
+
+/// Somebody deployed by hand, and keeps doing so.
+pub(super) fn fought(facts: &Facts) -> String {
+    let message = facts.wanted().map(|wanted| facts.by_hand(&wanted)).unwrap_or_default();
+    let times = facts.status().reversals.as_ref().map_or(0, |reversals| reversals.count);
+    format!(
+        "{message} Changes by hand were reversed {times} times within an hour, so this one is left alone for the \
+         rest of it."
+    )
+}
+
+/// What to do about that.
+pub(super) fn after_fight() -> String {
+    format!(
+        " Agree who decides, then move git on, set spec.drift to Warn, or annotate the object with {}=<any token> \
+         to have it reversed once more.",
+        annotation::RECONCILE_REQUESTED_AT
     )
 }
 

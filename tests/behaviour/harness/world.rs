@@ -342,6 +342,19 @@ impl World {
         self.service.counters().of(Operation::Create).took_effect
     }
 
+    /// How often it was asked to change what runs, whatever came of it.
+    pub fn changes(&self) -> u64 {
+        let counters = self.service.counters();
+        [Operation::Deploy, Operation::Rollback].iter().map(|operation| counters.of(*operation).calls).sum()
+    }
+
+    /// Waits until the operator has looked twice from now on.
+    pub fn looked_twice(&self) {
+        let looks = || self.service.counters().of(Operation::List).calls;
+        let before = looks();
+        self.eventually("two more looks", || (looks() >= before + 2).then_some(()));
+    }
+
     /// Everything a person would look at next.
     fn report(&self) -> String {
         let mut report = String::new();

@@ -178,6 +178,13 @@ impl Bot {
         }
     }
 
+    /// Nothing is live there any more.
+    pub fn empty(&mut self, environment: Environment) {
+        if let Some(index) = environment.index() {
+            self.stages[index].live = None;
+        }
+    }
+
     pub fn find(&self, id: &str) -> Option<&Version> {
         self.versions.get(self.ids.get(id)?)
     }

@@ -10,7 +10,7 @@ use crate::model::{Bot, Deployed, Environment, Moment, Pending, Version};
 use crate::record::{Actor, LogEntry, Operation};
 use crate::requests;
 use crate::service::{Call, World};
-use crate::settings::{DeleteLive, DeploymentsStatus, RollbackActs, Rollout, Settings};
+use crate::settings::{DeleteLive, DeploymentsStatus, FailedRollout, RollbackActs, Rollout, Settings};
 
 /// An answer, and whether anything changed.
 type Done = Result<(Answer, bool), Refusal>;
@@ -181,6 +181,9 @@ fn start(
     };
     let pending = Pending { what: what.clone(), due };
     bot.start(environment, pending, now);
+    if fails && settings.failed_rollout == FailedRollout::Emptying {
+        bot.empty(environment);
+    }
     Ok(what)
 }
 

@@ -54,6 +54,8 @@ pub struct Settings {
     pub rollout: Rollout,
     /// Names or ids of versions that never become live.
     pub failing_rollouts: Vec<String>,
+    /// What a rollout that never becomes live makes of what was.
+    pub failed_rollout: FailedRollout,
     /// The rate limit of each key, and how a throttled call is answered.
     pub throttle: Option<Throttle>,
     /// A command: throttles every call for so long from now on, then reads 0 again.
@@ -95,6 +97,7 @@ impl Default for Settings {
             rollout_ms: 0,
             rollout: Rollout::Succeeds,
             failing_rollouts: Vec::new(),
+            failed_rollout: FailedRollout::Harmless,
             throttle: None,
             throttle_for_ms: 0,
             retry_after_seconds: 1,
@@ -240,6 +243,16 @@ pub enum Rollout {
     Succeeds,
     /// Never.
     Fails,
+}
+
+/// What a rollout that never becomes live makes of what was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum FailedRollout {
+    /// It stays live.
+    Harmless,
+    /// It is gone: from its acceptance on nothing is live there.
+    Emptying,
 }
 
 /// The rate limit of each key, and how throttled calls are answered.

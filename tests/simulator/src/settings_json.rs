@@ -28,6 +28,7 @@ pub const ACCEPTED: &[(&str, &str)] = &[
     ("rolloutMs", "milliseconds"),
     ("rollout", "succeeds | fails"),
     ("failingRollouts", "[version names or ids]"),
+    ("failedRollout", "harmless | emptying"),
     (
         "throttle",
         "null | {answer: 429 | 403 | 503, retryAfter: none | seconds | date, \

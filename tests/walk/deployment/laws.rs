@@ -105,6 +105,14 @@ impl DeploymentWorld {
             return self.check_left();
         }
         self.check_verdict(status)?;
+        let live = self.service.runs(HERE).map(|id| id_of(id).as_str().to_owned());
+        // what runs and is not listed any more cannot be named
+        let nameable = live.as_ref().is_none_or(|id| self.service.find(id).is_some());
+        let active = status.active.as_ref().map(|active| active.version_id.clone());
+        law!(
+            !nameable || !self.sees_what_runs() || active == live,
+            "{active:?} is said to run, and {live:?} does"
+        );
         let runs = matches!(reason(&status.common), "Available" | "RolledBack");
         for entry in status.retiring.iter().filter(|_| runs && self.knows_what_runs()) {
             law!(self.service.is_live(&entry.version_id), "{} is never deleted", entry.version_id);
@@ -128,7 +136,10 @@ impl DeploymentWorld {
             "VersionNotFound" => self.service.find(&wanted).is_none() || self.is_commanded(),
             "RolledBack" => {
                 command.is_some() && live == wanted
-                    || is_broken && self.setup.on_failure == OnFailure::Previous && live != wanted
+                    || is_broken
+                        && self.setup.on_failure == OnFailure::Previous
+                        && live != wanted
+                        && live != "nothing"
             }
             // where nothing tells what runs, lost answers are all there is
             "ProgressDeadlineExceeded" => {

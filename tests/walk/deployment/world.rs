@@ -158,9 +158,11 @@ pub fn starts(more: u8) -> Vec<DeploymentWorld> {
         start(Setup { manner, elsewhere_known, ..usual }, &[Order::Leave(0), Order::Want(1)], 2);
     }
     // the wanted version does not become live
-    let broken = Manner { broken: Some(2), ..Manner::HELPFUL };
-    for on_failure in [OnFailure::Never, OnFailure::Previous] {
-        start(Setup { manner: broken, on_failure, ..usual }, &[Order::Want(1)], 2);
+    for empties in [false, true] {
+        let broken = Manner { broken: Some(2), empties, ..Manner::HELPFUL };
+        for on_failure in [OnFailure::Never, OnFailure::Previous] {
+            start(Setup { manner: broken, on_failure, ..usual }, &[Order::Want(1)], 2);
+        }
     }
     let broken = Manner { broken: Some(1), ..Manner::HELPFUL };
     start(Setup { manner: broken, on_failure: OnFailure::Previous, ..usual }, &[Order::Want(1)], 1);

@@ -58,6 +58,21 @@ fn rollouts_can_fail() {
 }
 
 #[test]
+fn a_rollout_that_fails_can_leave_nothing_live() {
+    let service = Service::friendly();
+    let (good, bad) = (service.created("good"), service.created("bad"));
+    service.deploy(&good, "test");
+    service.deploy(&good, "prod");
+    service.patch(json!({"failingRollouts": ["bad"], "failedRollout": "emptying"}));
+    assert_eq!(service.deploy(&bad, "prod").status, 200);
+    assert_eq!(service.live("prod"), None);
+    assert_eq!(service.live("test").as_deref(), Some("1.0"), "the other environment is as it was");
+    // it counts as having been live there: a rollback needs no environment
+    assert_eq!(service.rollback(&good, json!({})).status, 200);
+    assert_eq!(service.live("prod").as_deref(), Some("1.0"));
+}
+
+#[test]
 fn single_versions_can_fail_by_name_or_id() {
     let service = Service::friendly();
     let (good, by_id) = (service.created("good"), service.created("by id"));
