@@ -13,8 +13,17 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::json;
 use simulator::{Operation, Settings};
 
-use super::{FLAGS, seed, weather};
-use crate::harness::{World, is_ready, poll};
+use super::{seed, weather};
+use crate::harness::{Flags, World, condition, is_ready, poll};
+
+/// The usual interval: with a look every two seconds, as in the soak, thousands would do nothing else. Most of a pass is
+/// waiting for an answer that does not come, hence many at a time.
+const FLAGS: Flags = &[
+    ("interval", "5m"),
+    ("concurrency", "64"),
+    ("visibility-grace", weather::GRACE),
+    ("api-timeout", weather::API_TIMEOUT),
+];
 
 fn creates() -> usize {
     std::env::var("CHAOS_CREATES").map_or(150, |text| text.parse().unwrap())
@@ -80,23 +89,26 @@ fn made(world: &World) -> BTreeMap<(String, String), Vec<String>> {
 fn creates_under_faults() {
     let (seed, all) = (seed(), creates());
     let mut random = StdRng::seed_from_u64(seed);
-    // most of a pass is waiting for an answer that does not come
-    let flags = [FLAGS, &[("concurrency", "64")]].concat();
-    let world = World::with(Settings::default(), &flags);
+    let world = World::with(Settings::default(), FLAGS);
     let started = Instant::now();
     let (faults, kills) = std::thread::scope(|scope| {
         scope.spawn(|| apply(&world, all));
         storm(&world, &mut random, all)
     });
     weather::clear(&world.service);
+    let mut waiting = BTreeMap::new();
     let rested = poll(Duration::from_mins(8), || {
         // a list of thousands is work for everybody
         sleep(Duration::from_millis(all as u64 / 5));
         let objects: Vec<ChatbotVersion> = world.cluster.list(&world.namespace);
-        let waiting = objects.iter().filter(|object| !is_ready(*object));
-        (waiting.count() == 0 && objects.len() == all).then_some(objects)
+        waiting.clear();
+        for object in objects.iter().filter(|object| !is_ready(*object)) {
+            let reason = condition(object, "Ready").map(|ready| ready.reason.clone());
+            *waiting.entry(reason).or_insert(0) += 1;
+        }
+        (waiting.is_empty() && objects.len() == all).then_some(objects)
     });
-    let objects = rested.unwrap_or_else(|| panic!("seed {seed}: not all are Ready"));
+    let objects = rested.unwrap_or_else(|| panic!("seed {seed}: not all are Ready: {waiting:?}"));
 
     let made = made(&world);
     let duplicates: usize = made.values().map(|ids| ids.len() - 1).sum();
