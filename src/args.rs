@@ -46,7 +46,7 @@ pub struct Run {
     #[arg(long, env = "CHATCAPTAIN_NAMESPACE", value_delimiter = ',', value_parser = dns_label)]
     pub namespace: Vec<String>,
     /// Labels an object must have, for sharding.
-    #[arg(long, env = "CHATCAPTAIN_SELECTOR", value_parser = selector)]
+    #[arg(long, env = "CHATCAPTAIN_SELECTOR")]
     pub selector: Option<String>,
     /// How often the service is looked at.
     #[arg(long, env = "CHATCAPTAIN_INTERVAL", default_value = "5m", value_parser = positive)]
@@ -168,74 +168,16 @@ fn owner_id(text: &str) -> Result<String, String> {
 
 /// A name as RFC 1123 has it, which namespaces follow.
 fn dns_label(text: &str) -> Result<String, String> {
-    if is_dns_label(text) {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let fits = (1..=63).contains(&text.len())
+        && text.bytes().all(inner)
+        && !text.starts_with('-')
+        && !text.ends_with('-');
+    if fits {
         Ok(text.to_owned())
     } else {
         Err("expected 1 to 63 lowercase letters, digits or '-', such as chatbots".to_owned())
     }
-}
-
-fn is_dns_label(text: &str) -> bool {
-    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    (1..=63).contains(&text.len())
-        && text.bytes().all(inner)
-        && !text.starts_with('-')
-        && !text.ends_with('-')
-}
-
-/// Labels as `kubectl --selector` takes them; none mean every object. The API server would refuse others only once the
-/// watches begin.
-fn selector(text: &str) -> Result<String, String> {
-    let mut depth = 0;
-    let mut requirements = text.split(|c| {
-        depth += i32::from(c == '(') - i32::from(c == ')');
-        c == ',' && depth == 0
-    });
-    if text.trim().is_empty() || requirements.all(is_requirement) {
-        Ok(text.to_owned())
-    } else {
-        Err("expected labels as kubectl takes them, such as shard=a, team!=b, 'tier in (x,y)' or !legacy, several joined by \
-             commas"
-            .to_owned())
-    }
-}
-
-fn is_requirement(text: &str) -> bool {
-    let text = text.trim();
-    if let Some(key) = text.strip_prefix('!') {
-        return is_label_key(key);
-    }
-    if let Some((key, number)) = text.split_once(['<', '>']) {
-        return is_label_key(key) && is_label_value(number) && number.trim().parse::<i64>().is_ok();
-    }
-    if let Some((key, values)) = text.split_once('(') {
-        let key = key.trim().strip_suffix("in").map(|key| key.strip_suffix("not").unwrap_or(key));
-        let is_set = |values: &str| values.split(',').all(is_label_value);
-        return key.is_some_and(|key| key.ends_with(char::is_whitespace) && is_label_key(key))
-            && values.strip_suffix(')').is_some_and(is_set);
-    }
-    match text.split_once("!=").or_else(|| text.split_once("==")).or_else(|| text.split_once('=')) {
-        Some((key, value)) => is_label_key(key) && is_label_value(value),
-        None => is_label_key(text),
-    }
-}
-
-/// A name, with or without a domain before it.
-fn is_label_key(text: &str) -> bool {
-    let is_domain = |text: &str| text.len() <= 253 && text.split('.').all(is_dns_label);
-    let is_name = |text: &str| !text.is_empty() && is_label_value(text);
-    match text.trim().split_once('/') {
-        Some((domain, name)) => is_domain(domain) && is_name(name),
-        None => is_name(text.trim()),
-    }
-}
-
-fn is_label_value(text: &str) -> bool {
-    let text = text.trim();
-    let outer = |c: char| c.is_ascii_alphanumeric();
-    text.len() <= 63
-        && text.chars().all(|c| outer(c) || matches!(c, '-' | '_' | '.'))
-        && (text.is_empty() || text.starts_with(outer) && text.ends_with(outer))
 }
 
 fn positive(text: &str) -> Result<Duration, String> {

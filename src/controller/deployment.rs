@@ -189,14 +189,12 @@ async fn leaving(object: &ChatbotDeployment, context: &Context) -> Vec<Leaving> 
 
 /// The version itself goes with its object: neither policy nor suspension nor a command keeps it.
 async fn is_deleted_too(version: &ChatbotVersion, context: &Context) -> bool {
-    let policy = match (version.spec.deletion_policy, context.namespace_policy(version).await) {
-        (Some(policy), _) => policy,
-        (None, Ok(Some(text))) => DeletionPolicy::of_annotation(&text),
-        (None, Ok(None)) => context.rules.deletion_policy,
-        // as long as it is not known nothing is taken over
-        (None, Err(_)) => return false,
+    // as long as it is not known nothing is taken over
+    let Ok(namespace) = context.namespace_policy(version).await else {
+        return false;
     };
-    policy == DeletionPolicy::Delete
+    let (object, flag) = (version.spec.deletion_policy, context.rules.deletion_policy);
+    DeletionPolicy::of(object, namespace.as_deref(), flag) == DeletionPolicy::Delete
         && version.spec.suspend != Some(true)
         && annotated(&version.metadata, annotation::FORCE_ORPHAN).is_none()
 }

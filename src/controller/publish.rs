@@ -70,8 +70,9 @@ pub async fn tell_and_publish<K: Kind>(
     for attempt in 1.. {
         let told = K::tell(&facts, step, &outcome);
         for version_id in &told.orphans {
+            let reason = told.events.last().map(|happened| happened.reason.as_str());
             // before the object goes: whoever dies right after has left no other trace of it
-            tracing::warn!(version_id, "Orphaned: let go without proof, it may be left in the service");
+            tracing::warn!(version_id, reason, "this version may be left in the service");
         }
         let error = match write(&object, &told, context).await {
             Ok(written) => {

@@ -77,11 +77,12 @@ pub enum DeletionPolicy {
 }
 
 impl DeletionPolicy {
-    /// What a namespace's annotation says. What cannot be understood is Retain: a version that is deleted by mistake
-    /// cannot be had again.
+    /// What a deletion means: the object says so, or its namespace, or the flag. What cannot be understood is Retain: a
+    /// version that is deleted by mistake cannot be had again.
     #[must_use]
-    pub fn of_annotation(text: &str) -> Self {
-        text.parse().unwrap_or(Self::Retain)
+    pub fn of(object: Option<Self>, namespace: Option<&str>, flag: Self) -> Self {
+        let namespace = namespace.map(|text| text.parse().unwrap_or(Self::Retain));
+        object.or(namespace).unwrap_or(flag)
     }
 }
 

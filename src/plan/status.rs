@@ -152,7 +152,7 @@ pub fn back_off(old: Option<&Retry>, failure: &Failure, now: Timestamp, jitter: 
 }
 
 fn pause((first, last): (Duration, Duration), failures: i32) -> Duration {
-    let doublings = u32::try_from(failures - 1).unwrap_or(0).min(16);
+    let doublings = u32::try_from(failures.saturating_sub(1)).unwrap_or(0).min(16);
     first.saturating_mul(1 << doublings).min(last)
 }
 

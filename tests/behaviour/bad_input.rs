@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, process::Output};
 use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion};
 use simulator::{FailuresAs, Key, Operation, Permission, Settings, UnknownChatbots};
 
-use crate::harness::{Cluster, Operator, PATIENCE, World, binary, condition, deployment, poll};
+use crate::harness::{Operator, PATIENCE, World, binary, condition, deployment, poll};
 
 const KEY: &str = "CCSB-behaviour-test";
 
@@ -16,7 +16,6 @@ const WRONG: &[(&str, &str, &str, &[&str])] = &[
     ("--api-url", "CHATCAPTAIN_API_URL", "https://a:b", &["invalid port", "https://api.chatcaptain.com"]),
     ("--owner-id", "CHATCAPTAIN_OWNER_ID", "a/b", &["letters, digits", "such as"]),
     ("--namespace", "CHATCAPTAIN_NAMESPACE", "A_b", &["lowercase letters", "such as chatbots"]),
-    ("--selector", "CHATCAPTAIN_SELECTOR", "a=b=c", &["labels", "shard=a"]),
     ("--interval", "CHATCAPTAIN_INTERVAL", "5", &["number with its unit", "30s, 5m or 1h30m"]),
     ("--interval", "CHATCAPTAIN_INTERVAL", "5 parsecs", &["30s, 5m or 1h30m"]),
     ("--interval", "CHATCAPTAIN_INTERVAL", "0s", &["more than no time", "30s"]),
@@ -65,68 +64,6 @@ fn a_wrong_flag_or_variable_is_one_line_and_exit_2() {
     let unknown = binary().args(["run", "--intervall=5m"]).output().unwrap();
     is_one_line_with(&unknown, &["--intervall", "--interval"]);
     is_one_line_with(&binary().arg("walk").output().unwrap(), &["walk"]);
-}
-
-/// Selectors that kubectl takes, and those that it refuses.
-const SELECTORS: [&[&str]; 2] = [
-    &[
-        "",
-        "shard=a",
-        "shard = a , team == b",
-        "shard=",
-        "team!=b",
-        "!legacy, shard",
-        "tier in (x,y),tier notin ( z ),example.com/Part-of.it_2=A.b_c-d",
-        "tier in(x)",
-        "tier in ()",
-        "in in (notin)",
-        "index>3,index < 9",
-    ],
-    &[
-        "a=b=c",
-        "a=b,",
-        ",a=b",
-        "=b",
-        "a b",
-        "-a=b",
-        "a=b-",
-        "a=b/c",
-        "a/b/c=d",
-        "A.com/b=c",
-        "/b=c",
-        "a/=c",
-        "a in (b",
-        "a in b)",
-        "a in (b) c",
-        "a in (b=c)",
-        "a=(b)",
-        "in (b)",
-        "atin (b)",
-        "a inn (b)",
-        "a not in (b)",
-        "!a=b",
-        "!",
-        "a>b",
-        "a>-1",
-    ],
-];
-
-#[test]
-fn a_selector_is_taken_as_kubectl_takes_it() {
-    let cluster = Cluster::shared();
-    let (long, domain) = ("a".repeat(63), "a.".repeat(126) + "b");
-    let longest = [format!("{long}={long}"), format!("{domain}/{long}")];
-    let too_long = [format!("{long}a=b"), format!("a={long}b"), format!("{domain}b/a")];
-    for ((selectors, more), exit) in SELECTORS.into_iter().zip([&longest[..], &too_long]).zip([1, 2]) {
-        for selector in selectors.iter().copied().chain(more.iter().map(String::as_str)) {
-            let selector = format!("--selector={selector}");
-            let kubectl = cluster.kubectl(&["get", "chatbotversions", &selector], "");
-            assert_eq!(kubectl.status.success(), exit == 1, "kubectl, {selector}");
-            // there is no cluster, and whoever notices has taken the flags
-            let ours = binary().args(["run", &selector]).env("KUBECONFIG", "/nowhere").output().unwrap();
-            assert_eq!(ours.status.code(), Some(exit), "{selector}: {ours:?}");
-        }
-    }
 }
 
 #[test]

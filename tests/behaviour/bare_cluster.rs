@@ -1,13 +1,7 @@
 //! A cluster on which nothing is installed yet, and one whose CRDs let anything in.
 
-use axum::{
-    Router,
-    http::{StatusCode, Uri},
-};
 use chatcaptain_operator::crd::ChatbotVersion;
-use serde_json::json;
 use simulator::Settings;
-use tokio::net::TcpListener;
 
 use crate::harness::{Cluster, World, binary, version};
 
@@ -105,35 +99,9 @@ fn one_bad_object_does_not_stop_the_others(world: &World) {
 /// Nothing is under way then: it need not wait for caches that never fill.
 #[test]
 fn an_operator_whose_caches_cannot_fill_is_not_ready_and_stops_all_the_same() {
-    let mut world = World::asleep(Settings::default(), &[]);
-    world.use_kubeconfig(&a_cluster_that_lists_one_object_at_most(&world));
-    world.start();
+    let world = World::with(Settings::default(), &[("selector", "a=b=c")]);
     world.eventually("the watch breaks", || world.log().contains("the watch broke").then_some(()));
     let (status, why) = world.operator().as_ref().unwrap().page("/readyz");
     assert!(status != 200 && why.contains("caches"), "{status} {why}");
     world.stop();
-}
-
-/// The kubeconfig of an API server where the kinds are known, and where a list of all objects fails.
-fn a_cluster_that_lists_one_object_at_most(world: &World) -> String {
-    let answer = async |uri: Uri| {
-        if uri.query().is_some_and(|query| query.split('&').any(|part| part == "limit=1")) {
-            let list =
-                r#"{"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadataList", "items": []}"#;
-            (StatusCode::OK, list)
-        } else {
-            (StatusCode::INTERNAL_SERVER_ERROR, "no")
-        }
-    };
-    let runtime = world.cluster.runtime();
-    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
-    let address = listener.local_addr().unwrap();
-    runtime.spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await });
-    json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "c",
-        "clusters": [{"name": "c", "cluster": {"server": format!("http://{address}")}}],
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c"}}],
-        "users": [{"name": "c", "user": {}}],
-    })
-    .to_string()
 }

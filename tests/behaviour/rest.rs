@@ -77,7 +77,7 @@ fn a_hundred_objects_at_rest_cost_one_look_per_interval() {
     assert_eq!(since(writes), [], "after a restart");
 }
 
-/// With the default flags, by a clock that runs sixty times faster.
+/// A look every five minutes, by a clock that runs sixty times faster.
 #[test]
 fn an_hour_at_rest_changes_nothing() {
     let clock = Clock::faster(60);

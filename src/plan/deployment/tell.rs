@@ -335,7 +335,7 @@ fn unguarded(facts: &Facts) -> Told<ChatbotDeploymentStatus> {
     let mut told = Told { finalizer: Some(false), ..Told::new(facts.status().clone(), pace) };
     for entry in facts.still_retiring() {
         let note = format!(
-            "Version {} of the deleted ChatbotVersion {} is left in the service: it is live, or nobody could authenticate.",
+            "Version {} of the deleted ChatbotVersion {} is left in the service: it is live or may be in a moment, or nobody could authenticate.",
             entry.version_id, entry.name
         );
         told = told.event(true, EventReason::Orphaned, note);

@@ -243,7 +243,9 @@ fn misnamed(facts: &Facts) -> String {
         );
     }
     let numbered = facts.inventory().into_iter().flat_map(|inventory| inventory.numbered(value));
-    let ids: Vec<&str> = numbered.map(|version| version.id.as_str()).take(IDS).collect();
+    let mut ids: Vec<&str> = numbered.map(|version| version.id.as_str()).collect();
+    ids.sort_unstable();
+    ids.truncate(IDS);
     let hint = match ids.as_slice() {
         [] => String::new(),
         ids => format!(" {value} is a version number; its id is {}.", ids.join(" or ")),

@@ -138,9 +138,12 @@ impl Facts {
             return Vec::new();
         };
         let marker = self.marker();
-        let others =
-            inventory.marked(&marker).map(|version| version.id.as_str()).filter(|other| *other != id);
-        others.take(ChatbotVersionStatus::DUPLICATES).map(str::to_owned).collect()
+        let ours = inventory.marked(&marker).map(|version| version.id.as_str());
+        let mut others: Vec<String> = ours.filter(|other| *other != id).map(str::to_owned).collect();
+        // the service promises no order
+        others.sort();
+        others.truncate(ChatbotVersionStatus::DUPLICATES);
+        others
     }
 
     /// The one version that is this object's though status does not say so yet.
@@ -242,11 +245,11 @@ impl Facts {
         })
     }
 
-    /// What a deletion means: the object says so, or its namespace, or the flag.
+    /// What a deletion means.
     #[must_use]
     pub fn policy(&self) -> DeletionPolicy {
-        let said = self.namespace_policy.as_deref().map(DeletionPolicy::of_annotation);
-        self.object.spec.deletion_policy.or(said).unwrap_or(self.rules.deletion_policy)
+        let namespace = self.namespace_policy.as_deref();
+        DeletionPolicy::of(self.object.spec.deletion_policy, namespace, self.rules.deletion_policy)
     }
 
     /// What the namespace says, if it is no policy and nothing else keeps the version.
@@ -265,7 +268,8 @@ impl Facts {
         let pending =
             |record: &OperationRecord| is_pending_delete(record, self.now, self.rules.visibility_grace);
         Deletion {
-            delete: self.policy() == DeletionPolicy::Delete,
+            // what is kept is not looked at: if that was in vain, it may be the namespace that could not be read
+            delete: self.policy() == DeletionPolicy::Delete || matches!(self.look, Look::Blocked(_)),
             forced: annotated(meta, annotation::FORCE_ORPHAN).is_some(),
             overdue: since.is_some_and(|since| elapsed(since, self.now) > self.rules.deletion_timeout),
             sent: self.status().common.last_operations.iter().any(pending),

@@ -162,7 +162,9 @@ fn accepted(facts: &Facts, id: Option<&VersionId>, list: Option<&Inventory>) -> 
         None => facts.found(list),
     });
     let id = shown.map(|version| &version.id).or(id);
-    let entry = record(Operation::Create, id.map(VersionId::as_str), &Ok(()), facts.now);
+    // even if the clock was put back meanwhile, it comes after its intent
+    let at = facts.intent().map_or(facts.now, |intent| facts.now.max(intent.started_at.0));
+    let entry = record(Operation::Create, id.map(VersionId::as_str), &Ok(()), at);
     let mut told = match (shown, id) {
         (Some(version), _) => {
             let mut status = facts.saying(&available(version));
@@ -472,8 +474,7 @@ fn ready(facts: &Facts) -> Told<ChatbotVersionStatus> {
     let duplicates = facts.duplicates();
     if !duplicates.is_empty() {
         words.message = format!(
-            "{} Others with this object's marker exist, too, from creates that took effect long after they had failed: {}. \
-             Nothing refers to them: delete them in the service.",
+            "{} Others with this object's marker exist, too: {}. Nothing refers to them: delete them in the service.",
             words.message,
             duplicates.join(", ")
         );

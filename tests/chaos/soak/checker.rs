@@ -150,7 +150,7 @@ impl Evidence {
     fn leftovers(&self) -> Vec<String> {
         let held: BTreeSet<&str> = self.versions.iter().filter_map(ChatbotVersion::version_id).collect();
         let recorded = |id: &str| {
-            self.log.lines().any(|line| line.contains("let go without proof") && line.contains(id))
+            self.log.lines().any(|line| line.contains("may be left in the service") && line.contains(id))
         };
         let all = self.state.iter().flat_map(|state| &state.versions);
         let silent = all.filter(|version| !held.contains(version.id.as_str()) && !recorded(&version.id));
