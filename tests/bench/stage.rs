@@ -22,6 +22,8 @@ use kube::{
 };
 use simulator::{Settings, Simulator};
 
+/// Counts the looks at objects.
+pub const PASSES: &str = "chatcaptain_reconcile_total";
 pub const KEY: &str = "CCSB-bench-0123456789";
 /// As many at a time as the operator works on.
 pub const CONCURRENCY: usize = 16;
@@ -185,6 +187,16 @@ impl Operator {
             assert!(started.elapsed() < within, "not all of {count} Ready after {within:?}");
             tokio::time::sleep(pause).await;
         }
+    }
+
+    /// Waits until there were so many passes since its start; how long that took.
+    pub async fn passed(&self, count: f64) -> Duration {
+        let started = Instant::now();
+        while self.metric(PASSES).await < count {
+            assert!(started.elapsed() < Duration::from_mins(2), "not every object was looked at");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        started.elapsed()
     }
 
     /// Waits until the log says that the caches are full.
