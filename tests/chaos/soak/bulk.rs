@@ -58,9 +58,11 @@ fn apply(world: &World, all: usize) {
 fn storm(world: &World, random: &mut StdRng, all: usize) -> (usize, usize) {
     let (mut faults, mut kills) = (0, 0);
     let limit = Instant::now() + Duration::from_secs(10 + all as u64 / 5);
+    // after each start it looks at everything first, which takes longer the more there is
+    let deadly = if all > 1_000 { 0.03 } else { 0.1 };
     while world.creates() < all as u64 * 9 / 10 && Instant::now() < limit {
         faults += weather::change(&world.service, random);
-        if random.random_bool(0.1) {
+        if random.random_bool(deadly) {
             world.kill();
             world.start();
             kills += 1;
