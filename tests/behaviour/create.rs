@@ -118,7 +118,8 @@ fn all_duplicates_are_named_and_told_of_once() {
         world.service.hand_create(&world.bot, name, marker.as_deref()).unwrap();
     }
     let versions = world.state().unwrap().versions;
-    let ids: Vec<&str> = versions[1..].iter().map(|version| version.id.as_str()).collect();
+    let mut ids: Vec<&str> = versions[1..].iter().map(|version| version.id.as_str()).collect();
+    ids.sort_unstable();
     world.start();
     let named = |expected: &[&str]| {
         world.eventually(&format!("{expected:?} are named"), || {
@@ -138,7 +139,7 @@ fn all_duplicates_are_named_and_told_of_once() {
     world.service.hand_delete(&world.bot, ids[0]).unwrap();
     named(&ids[1..]);
     assert_eq!(world.metric("chatcaptain_orphans_total", &[]), 2);
-    assert_eq!(world.log().matches("DuplicateFound").count(), 1, "{}", world.log());
+    assert_eq!(world.log().matches("may be left in the service").count(), 2, "{}", world.log());
 }
 
 #[test]

@@ -38,7 +38,8 @@ fn the_log_tells_the_story_of_an_environment() {
     world
         .eventually("a runs again", || (world.live(Environment::Test).as_deref() == Some("a")).then_some(()));
     world.point("test", "c", &["progressDeadline: 3s"]);
-    tells(&["WARN", "RolloutFailed", &format!("{c} did not become live in test in time. test runs {a}.")]);
+    let failed = format!("test runs {a}: {c} did not become live by spec.progressDeadline.");
+    tells(&["WARN", "RolloutFailed", &failed]);
     world.told::<ChatbotDeployment>("test", "ProgressDeadlineExceeded");
 
     world.delete("cbv", "b");
