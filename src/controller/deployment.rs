@@ -19,7 +19,7 @@ use crate::{
     plan::{
         Look, Told, annotated,
         deployment::{Call, Facts, Leaving, Outcome, Step, coming, next, tell},
-        is_older, requested,
+        is_older,
     },
 };
 
@@ -265,8 +265,7 @@ async fn look(facts: &Facts, context: &Context) -> Look {
     let namespace = object.namespace().unwrap_or_default();
     let place = place(facts, &namespace);
     let (now, usual) = (Instant::now(), since(facts.interval()));
-    let handled = status.common.last_handled_reconcile_at.as_deref();
-    let hurried = requested(&object.metadata, handled);
+    let hurried = facts.is_requested();
     let moving = status.operation.as_ref().is_some_and(|operation| operation.called_at.is_some());
     let list_since = if hurried { now } else { usual };
     let status_since = if hurried || moving { now } else { usual };

@@ -20,7 +20,7 @@ use crate::{
         ChatbotVersion, ChatbotVersionStatus, CommonStatus, DeletionPolicy, FINALIZER, Reason, annotation,
     },
     plan::{
-        Look, Told, annotated, is_older, requested,
+        Look, Told, annotated, is_older,
         version::{Facts, Outcome, Step, next, tell},
     },
 };
@@ -174,7 +174,7 @@ async fn look(facts: &Facts, permit: Option<Instant>, context: &Context) -> Look
     let status = facts.status();
     let deleting = object.metadata.deletion_timestamp.is_some();
     let usual = since(facts.interval());
-    let asked = requested(&object.metadata, status.common.last_handled_reconcile_at.as_deref());
+    let asked = facts.is_requested();
     // what is about to come or go shows only in a newer list
     let passing = [Reason::WaitingForVisibility, Reason::WaitingForDeletion].map(Reason::as_str);
     let unlisted = status.common.conditions.iter().any(|c| passing.contains(&c.reason.as_str()));

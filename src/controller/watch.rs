@@ -117,17 +117,19 @@ fn controller<K: Kind>(
         .default_backoff()
         .modify(slim)
         .reflect(writer)
-        .inspect_ok(move |event| {
-            follow(event, cache(&follower), &follower);
+        .map_ok(move |event| {
+            follow(&event, cache(&follower), &follower);
+            let mut all = Vec::new();
             if matches!(event, watcher::Event::InitDone) {
                 if std::mem::take(&mut filling) {
                     follower.cache_is_full();
+                    all = filled.state();
                 } else {
                     follower.begin_anew();
                 }
             }
+            stream::iter(touched(event).into_iter().chain(all.into_iter().map(Arc::unwrap_or_clone))).map(Ok)
         })
-        .map_ok(move |event| stream::iter(touched(event, &filled)).map(Ok))
         .try_flatten();
     Controller::for_stream(without_errors(K::KIND, objects), store as Store<Guarded<K>>)
         .reconcile_on(woken)
@@ -222,17 +224,12 @@ async fn follow_secrets(context: &Arc<Context>, namespace: Option<&str>, stop: C
         .await;
 }
 
-/// The objects to look at after an event: those of a list once the store has all of them.
-fn touched<K: Kind>(
-    event: watcher::Event<Guarded<K>>,
-    store: &Store<Guarded<K>>,
-) -> impl Iterator<Item = Guarded<K>> + use<K> {
-    let (one, all) = match event {
-        watcher::Event::Apply(object) | watcher::Event::Delete(object) => (Some(object), Vec::new()),
-        watcher::Event::InitDone => (None, store.state()),
-        watcher::Event::Init | watcher::Event::InitApply(_) => (None, Vec::new()),
-    };
-    one.into_iter().chain(all.into_iter().map(|object| (*object).clone()))
+/// The object to look at after an event; those of a list wait until the store has all of them.
+fn touched<K>(event: watcher::Event<K>) -> Option<K> {
+    match event {
+        watcher::Event::Apply(object) | watcher::Event::Delete(object) => Some(object),
+        watcher::Event::Init | watcher::Event::InitApply(_) | watcher::Event::InitDone => None,
+    }
 }
 
 /// What happens, from a list on, and from another one whenever the watch broke. `watcher` would resume where it broke;

@@ -252,13 +252,14 @@ impl Facts {
     /// What did not become live for this generation, unless somebody asks to try again.
     pub(super) fn failed(&self) -> &[String] {
         let failed = self.status().failed.as_ref().filter(|failed| {
-            Some(failed.generation) == self.object.metadata.generation && !self.is_retried()
+            Some(failed.generation) == self.object.metadata.generation && !self.is_requested()
         });
         failed.map(|failed| failed.version_ids.as_slice()).unwrap_or_default()
     }
 
-    /// Somebody asks to try again.
-    fn is_retried(&self) -> bool {
+    /// Somebody asks for a look, and to try again what was given up.
+    #[must_use]
+    pub fn is_requested(&self) -> bool {
         requested(&self.object.metadata, self.status().common.last_handled_reconcile_at.as_deref())
     }
 
@@ -458,7 +459,7 @@ impl Facts {
         });
         match self.object.spec.drift.unwrap_or(DriftPolicy::Enforce) {
             DriftPolicy::Warn => Drift::Warn,
-            DriftPolicy::Enforce if exhausted && !self.is_retried() => Drift::Exhausted,
+            DriftPolicy::Enforce if exhausted && !self.is_requested() => Drift::Exhausted,
             DriftPolicy::Enforce => Drift::Enforce,
         }
     }
