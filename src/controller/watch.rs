@@ -202,6 +202,7 @@ async fn follow_secrets(context: &Arc<Context>, namespace: Option<&str>, stop: C
     )
     .default_backoff();
     let changed = without_errors("Secret", secrets).take_until(stop.cancelled_owned());
+    let mut filling = true;
     changed
         .for_each(|event| {
             match event {
@@ -217,6 +218,7 @@ async fn follow_secrets(context: &Arc<Context>, namespace: Option<&str>, stop: C
                 }
                 // one that the list does not show may have been there
                 Ok(watcher::Event::Init) => context.credentials.forget_all(),
+                Ok(watcher::Event::InitDone) if !std::mem::take(&mut filling) => context.begin_anew(),
                 _ => {}
             }
             ready(())
