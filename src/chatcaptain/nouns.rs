@@ -3,6 +3,7 @@
 use std::{fmt, hash::Hash};
 
 use jiff::Timestamp;
+use memchr::memmem;
 use secrecy::{ExposeSecret, SecretString};
 
 /// An API key. It cannot be printed and is wiped when dropped.
@@ -32,18 +33,17 @@ impl ApiKey {
     /// An answer without the key, should the service have echoed it.
     pub(super) fn redact(&self, body: Vec<u8>) -> Vec<u8> {
         let key = self.expose().as_bytes();
-        let holds = |text: &[u8]| text.windows(key.len()).position(|part| part == key);
-        let mut rest = body.as_slice();
         let mut clean = Vec::new();
-        while let Some(at) = holds(rest) {
-            clean.extend_from_slice(&rest[..at]);
+        let mut rest = 0;
+        for at in memmem::find_iter(&body, key) {
+            clean.extend_from_slice(&body[rest..at]);
             clean.extend_from_slice(b"<key>");
-            rest = &rest[at + key.len()..];
+            rest = at + key.len();
         }
-        if clean.is_empty() {
+        if rest == 0 {
             return body;
         }
-        clean.extend_from_slice(rest);
+        clean.extend_from_slice(&body[rest..]);
         clean
     }
 }

@@ -106,38 +106,49 @@ pub async fn creates_under_faults(stage: &Stage, table: &mut Table) {
     table.row("creates that took effect, per version", 1, measured, most == 1 && lost == 0);
 }
 
+/// One after the other, three times: of noisy seconds the middle ratio tells most.
 pub async fn against_a_bare_loop(stage: &Stage, table: &mut Table, count: usize) {
-    let simulator = service(settings());
-    stage.namespace("thousand").await;
-    stage.create_versions("thousand", count, 1).await;
-    let operator = stage.operator("thousand", &simulator, &[]);
-    operator.caches_full().await;
-    let started = Instant::now();
-    operator.made_ready(count, Duration::from_mins(5)).await;
-    let ours = started.elapsed();
-    stage.all_ready("thousand", count, Duration::from_secs(1)).await;
-    drop(operator);
-    let lists = usize::try_from(simulator.counters().list.calls).expect("a count");
-
-    let simulator = service(settings());
-    stage.namespace("bare").await;
-    stage.create_versions("bare", count, 1).await;
-    let started = Instant::now();
-    bare::run(stage.versions("bare"), &simulator.url(), lists).await;
-    let bare = started.elapsed();
-    stage.all_ready("bare", count, Duration::from_secs(1)).await;
-    let ratio = ours.as_secs_f64() / bare.as_secs_f64();
-    let measured = format!(
-        "{ratio:.2} x ({:.1} s against {:.1} s, {lists} lists each)",
-        ours.as_secs_f64(),
-        bare.as_secs_f64()
-    );
+    let mut rounds = Vec::new();
+    for round in 1..=3 {
+        let (ours, lists) = operator_run(stage, &format!("thousand-{round}"), count).await;
+        let bare = bare_run(stage, &format!("bare-{round}"), count, lists).await;
+        rounds.push((ours / bare, format!("{ours:.1} s against {bare:.1} s, {lists} lists each")));
+    }
+    let all: Vec<String> = rounds.iter().map(|(ratio, _)| format!("{ratio:.2}")).collect();
+    rounds.sort_by(|one, other| one.0.total_cmp(&other.0));
+    let (ratio, details) = &rounds[1];
     table.row(
         &format!("{count} new versions until Ready, against a bare loop"),
         "1.5 x",
-        measured,
-        ratio <= 1.5,
+        format!("{ratio:.2} x ({details}; in turn {})", all.join(", ")),
+        *ratio <= 1.5,
     );
+}
+
+/// Seconds until all are Ready, and how often the list was asked for.
+async fn operator_run(stage: &Stage, namespace: &str, count: usize) -> (f64, usize) {
+    let simulator = service(settings());
+    stage.namespace(namespace).await;
+    stage.create_versions(namespace, count, 1).await;
+    let operator = stage.operator(namespace, &simulator, &[]);
+    operator.caches_full().await;
+    let started = Instant::now();
+    operator.made_ready(count, Duration::from_mins(5)).await;
+    let took = started.elapsed().as_secs_f64();
+    stage.all_ready(namespace, count, Duration::from_secs(1)).await;
+    (took, usize::try_from(simulator.counters().list.calls).expect("a count"))
+}
+
+/// Seconds until a bare loop with as many lists is through.
+async fn bare_run(stage: &Stage, namespace: &str, count: usize, lists: usize) -> f64 {
+    let simulator = service(settings());
+    stage.namespace(namespace).await;
+    stage.create_versions(namespace, count, 1).await;
+    let started = Instant::now();
+    bare::run(stage.versions(namespace), &simulator.url(), lists).await;
+    let took = started.elapsed().as_secs_f64();
+    stage.all_ready(namespace, count, Duration::from_secs(1)).await;
+    took
 }
 
 /// Memory, restart and their budgets with many objects.

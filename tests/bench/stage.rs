@@ -181,7 +181,8 @@ impl Operator {
     /// Waits until `count` versions have become Ready, as the operator counts it.
     pub async fn made_ready(&self, count: usize, within: Duration) {
         let started = Instant::now();
-        let pause = Duration::from_millis(if count > 2_000 { 1_000 } else { 50 });
+        // a scrape tells of every object, and shall not be what is measured
+        let pause = Duration::from_millis(if count > 2_000 { 1_000 } else { 250 });
         #[allow(clippy::cast_precision_loss)]
         while self.metric("chatcaptain_time_to_ready_seconds_count").await < count as f64 {
             assert!(started.elapsed() < within, "not all of {count} Ready after {within:?}");
