@@ -1,7 +1,7 @@
 //! API keys from Secrets, read when needed and kept until the Secret changes.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -54,10 +54,12 @@ impl Credentials {
         }
     }
 
-    /// Any Secret may have changed.
-    pub fn forget_all(&self) {
+    /// Any Secret may have changed; namespace and name of those that were read.
+    pub fn forget_all(&self) -> HashSet<(String, String)> {
         self.changes.fetch_add(1, Ordering::SeqCst);
-        self.lock().values_mut().for_each(|known| known.current = false);
+        let mut known = self.lock();
+        known.values_mut().for_each(|known| known.current = false);
+        known.keys().map(|(namespace, name, _)| (namespace.clone(), name.clone())).collect()
     }
 
     /// The key that `reference` names. With `last_good`, the one that was there before serves where the Secret

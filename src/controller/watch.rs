@@ -202,7 +202,10 @@ async fn follow_secrets(context: &Arc<Context>, namespace: Option<&str>, stop: C
     )
     .default_backoff();
     let changed = without_errors("Secret", secrets).take_until(stop.cancelled_owned());
-    let mut filling = true;
+    let wake = |namespace: &str, name: &str| {
+        context.wake_versions(Key::secret(namespace, name));
+        context.wake_deployments(Key::secret(namespace, name));
+    };
     changed
         .for_each(|event| {
             match event {
@@ -213,12 +216,14 @@ async fn follow_secrets(context: &Arc<Context>, namespace: Option<&str>, stop: C
                 ) => {
                     let (namespace, name) = (secret.namespace().unwrap_or_default(), secret.name_any());
                     context.credentials.forget(&namespace, &name);
-                    context.wake_versions(Key::secret(&namespace, &name));
-                    context.wake_deployments(Key::secret(&namespace, &name));
+                    wake(&namespace, &name);
                 }
-                // one that the list does not show may have been there
-                Ok(watcher::Event::Init) => context.credentials.forget_all(),
-                Ok(watcher::Event::InitDone) if !std::mem::take(&mut filling) => context.begin_anew(),
+                // one that was read before, and that the list does not show, is gone: no event will tell
+                Ok(watcher::Event::Init) => {
+                    for (namespace, name) in context.credentials.forget_all() {
+                        wake(&namespace, &name);
+                    }
+                }
                 _ => {}
             }
             ready(())
