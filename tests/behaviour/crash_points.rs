@@ -124,7 +124,7 @@ fn deletion(prepare: fn(&World)) -> Job {
         is_done: |world| world.get::<ChatbotVersion>("new").is_none(),
         check: |world, effects| {
             assert_eq!(effects, ["delete new"]);
-            assert_eq!(world.metric("chatcaptain_orphans_total", &[]), 0);
+            world.counted("chatcaptain_orphans_total", &[], 0);
         },
     }
 }

@@ -23,8 +23,8 @@ fn remove(world: &World, name: &str) {
     world.gone::<ChatbotVersion>(name);
 }
 
-fn orphans(world: &World) -> u64 {
-    world.metric("chatcaptain_orphans_total", &[])
+fn orphans_are(world: &World, versions: u64) {
+    world.counted("chatcaptain_orphans_total", &[], versions);
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn an_idle_version_goes_with_its_object() {
         assert_eq!(left(&world), ["b"], "{fault:?}");
         let deletes = world.service.counters().of(Operation::Delete).took_effect;
         assert_eq!(deletes, 1, "{fault:?}");
-        assert_eq!(orphans(&world), 0, "{fault:?}");
+        orphans_are(&world, 0);
     });
 }
 
@@ -58,7 +58,7 @@ fn what_was_deleted_by_hand_is_let_go() {
     let id = made(&world, "a", &[]);
     world.service.hand_delete(&world.bot, &id).unwrap();
     remove(&world, "a");
-    assert_eq!(orphans(&world), 0);
+    orphans_are(&world, 0);
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn nothing_is_left_of_what_was_never_created() {
     world.told::<ChatbotVersion>("a", "CredentialsMissing");
     remove(&world, "a");
     assert_eq!(world.service.counters().total_calls(), 0);
-    assert_eq!(orphans(&world), 0);
+    orphans_are(&world, 0);
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn a_retained_version_stays() {
     remove(&world, "contrary");
     assert_eq!(left(&world), ["said", "unsaid"]);
     // staying is what was asked for, so nobody is told of it as of an orphan
-    assert_eq!(orphans(&world), 0);
+    orphans_are(&world, 0);
     assert_eq!(world.service.counters().of(Operation::Delete).calls, 1);
 }
 
@@ -108,7 +108,7 @@ fn a_misspelt_policy_is_told() {
         assert!(note.contains(part), "{part:?} is not in: {note}");
     }
     // the others stay because somebody asked for it
-    assert_eq!(orphans(&world), 1);
+    orphans_are(&world, 1);
     assert_eq!(left(&world), ["a", "said", "asleep"]);
 }
 
@@ -151,7 +151,7 @@ fn a_live_version_is_handed_over_and_deleted_after_the_move() {
     });
     let moves = ["deploy a test", "deploy b test", "delete a"];
     assert_eq!(world.moves(), moves);
-    assert_eq!(orphans(&world), 0);
+    orphans_are(&world, 0);
 }
 
 /// What the spec names was there, so it is said what became of it, and the advice is good.
@@ -191,7 +191,7 @@ fn a_live_version_that_nobody_is_in_charge_of_is_left_on_record() {
     assert_eq!(world.live(Environment::Prod).as_deref(), Some("a"));
     let note = world.event("a", "Orphaned");
     assert!(note.contains("live"), "{note}");
-    assert_eq!(orphans(&world), 1);
+    orphans_are(&world, 1);
     assert_eq!(world.service.counters().of(Operation::Delete).calls, 0);
 }
 
@@ -218,7 +218,7 @@ fn force_orphan_lets_go_at_once() {
     world.kubectl(&force, "");
     world.gone::<ChatbotVersion>("a");
     world.event("a", "Orphaned");
-    assert_eq!(orphans(&world), 1);
+    orphans_are(&world, 1);
     // whoever looks for the event's reason or the id finds the line that is written first
     let (log, words) = (world.log(), ["Orphaned", "may be left in the service", &id]);
     assert!(log.lines().any(|line| words.iter().all(|word| line.contains(word))), "{log}");
@@ -232,7 +232,7 @@ fn a_suspended_object_leaves_its_version() {
     world.apply_version("a", &["suspend: true"]);
     remove(&world, "a");
     assert_eq!(left(&world), ["a"]);
-    assert_eq!(orphans(&world), 0);
+    orphans_are(&world, 0);
 }
 
 #[test]
@@ -249,7 +249,7 @@ fn without_credentials_a_deletion_waits_for_its_timeout() {
     assert!(message.contains("--deletion-timeout"), "{message}");
     world.gone::<ChatbotVersion>("a");
     world.event("a", "Orphaned");
-    assert_eq!(orphans(&world), 1);
+    orphans_are(&world, 1);
     assert_eq!(left(&world), ["a"]);
 }
 
@@ -282,7 +282,7 @@ fn the_loser_of_a_conflict_takes_nothing_along() {
     world.ready_version("older");
     remove(&world, "younger");
     assert_eq!(left(&world), ["older"]);
-    assert_eq!(orphans(&world), 0);
+    orphans_are(&world, 0);
     remove(&world, "older");
     assert_eq!(left(&world), Vec::<String>::new());
     assert_eq!(world.creates(), 1);

@@ -119,9 +119,9 @@ fn it_serves_its_pages() {
     assert_eq!(operator.page("/readyz"), (200, "ok".to_owned()));
     assert_eq!(operator.page("/else").0, 404);
     let creates = [r#"operation="create""#, r#"outcome="ok""#];
-    assert_eq!(operator.metric("chatcaptain_api_requests_total", &creates), 1);
+    world.counted("chatcaptain_api_requests_total", &creates, 1);
     let ready = [r#"kind="ChatbotVersion""#, r#"name="a""#, r#"type="Ready""#];
-    assert_eq!(operator.metric("chatcaptain_condition", &ready), 1);
+    world.counted("chatcaptain_condition", &ready, 1);
     // its own replica leads where nobody is elected
     assert!(leads(operator));
 }

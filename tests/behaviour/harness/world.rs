@@ -170,6 +170,14 @@ impl World {
         operator.as_ref().expect("an operator that runs").metric(name, labels)
     }
 
+    /// Waits until a metric has this value: the operator counts a write when its answer is there, and others see the
+    /// write before that.
+    pub fn counted(&self, name: &str, labels: &[&str], expected: u64) {
+        self.eventually(&format!("{name} {labels:?} is {expected}"), || {
+            (self.metric(name, labels) == expected).then_some(())
+        });
+    }
+
     /// Everything that the operators of this world have written, in the order of their starts.
     pub fn log(&self) -> String {
         let logs = (0..self.started.load(Ordering::Relaxed)).map(|number| self.log_file(number));
