@@ -112,13 +112,20 @@ impl<K: Kind> Cache<K> {
     pub fn follow(&self, event: &watcher::Event<Guarded<K>>) {
         match event {
             watcher::Event::Apply(object) | watcher::Event::InitApply(object) => {
-                let keys = object.0.as_ref().map(Kind::keys).unwrap_or_default();
-                self.index.write().unwrap_or_else(PoisonError::into_inner).set(name_of(object), keys);
+                let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+                index.set(name_of(object), keys_of(object));
             }
             watcher::Event::Delete(object) => {
                 self.index.write().unwrap_or_else(PoisonError::into_inner).set(name_of(object), Vec::new());
             }
-            watcher::Event::Init | watcher::Event::InitDone => {}
+            // while the list came, another watch may have pruned what the store did not have yet
+            watcher::Event::InitDone => {
+                let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+                for object in self.stores().iter().flat_map(Store::state) {
+                    index.set(name_of(&object), keys_of(&object));
+                }
+            }
+            watcher::Event::Init => {}
         }
     }
 
@@ -169,6 +176,10 @@ fn name_of<K: Kind>(object: &Guarded<K>) -> Name {
     Arc::new((object.namespace().unwrap_or_default(), object.name_any()))
 }
 
+fn keys_of<K: Kind>(object: &Guarded<K>) -> Vec<Key> {
+    object.0.as_ref().map(Kind::keys).unwrap_or_default()
+}
+
 impl Index {
     fn set(&mut self, name: Name, keys: Vec<Key>) {
         if self.by_name.get(&name).is_some_and(|old| **old == *keys) {
@@ -190,5 +201,38 @@ impl Index {
         if !keys.is_empty() {
             self.by_name.insert(name, keys.into());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use kube::runtime::reflector;
+    use serde_json::json;
+
+    use super::*;
+    use crate::crd::ChatbotVersion;
+
+    /// Another watch ends its list, and prunes, while this one has brought the first page of its own.
+    #[test]
+    fn what_was_pruned_while_the_list_came_is_found_again() {
+        let (cache, secret) = (Cache::<ChatbotVersion>::default(), Key::secret("default", "chatcaptain"));
+        let (store, mut writer) = reflector::store();
+        cache.add(store);
+        let version = json!({
+            "apiVersion": "chatcaptain.dev/v1alpha1", "kind": "ChatbotVersion",
+            "metadata": {"name": "a", "namespace": "default"}, "spec": {"chatbotId": "bot"},
+        });
+        let version: Guarded<ChatbotVersion> = serde_json::from_value(version).unwrap();
+        for event in [watcher::Event::Init, watcher::Event::InitApply(version), watcher::Event::InitDone] {
+            writer.apply_watcher_event(&event);
+            cache.follow(&event);
+            if !matches!(event, watcher::Event::InitDone) {
+                cache.prune();
+            }
+        }
+        assert_eq!(cache.find(secret).len(), 1);
+        cache.prune();
+        assert_eq!(cache.find(secret).len(), 1, "the store has it");
     }
 }

@@ -2,10 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -20,6 +17,8 @@ use crate::{
 };
 
 const READ_TIMEOUT: Duration = Duration::from_secs(15);
+/// In a large cluster some Secret changes all the time.
+const READ_TRIES: u32 = 3;
 
 /// Namespace, Secret, key in it.
 type Place = (String, String, String);
@@ -27,9 +26,14 @@ type Place = (String, String, String);
 /// All keys that were read.
 pub struct Credentials {
     client: Client,
-    known: Mutex<HashMap<Place, Known>>,
+    read: Mutex<Read>,
+}
+
+#[derive(Default)]
+struct Read {
+    known: HashMap<Place, Known>,
     /// Counts changes of Secrets: what was read before one may be what was there before it.
-    changes: AtomicU64,
+    changes: u64,
 }
 
 #[derive(Clone)]
@@ -41,25 +45,30 @@ struct Known {
 
 impl Credentials {
     pub fn new(client: Client) -> Self {
-        Self { client, known: Mutex::default(), changes: AtomicU64::new(0) }
+        Self { client, read: Mutex::default() }
     }
 
     /// The Secret has changed or is gone.
     pub fn forget(&self, namespace: &str, name: &str) {
-        self.changes.fetch_add(1, Ordering::SeqCst);
-        for ((ns, secret, _), known) in self.lock().iter_mut() {
+        let mut read = self.lock();
+        read.changes += 1;
+        for ((ns, secret, _), known) in &mut read.known {
             if ns == namespace && secret == name {
                 known.current = false;
             }
         }
     }
 
-    /// Any Secret may have changed; namespace and name of those that were read.
-    pub fn forget_all(&self) -> HashSet<(String, String)> {
-        self.changes.fetch_add(1, Ordering::SeqCst);
-        let mut known = self.lock();
-        known.values_mut().for_each(|known| known.current = false);
-        known.keys().map(|(namespace, name, _)| (namespace.clone(), name.clone())).collect()
+    /// Any Secret of the namespace, or of all, may have changed; namespace and name of those that were read.
+    pub fn forget_all(&self, namespace: Option<&str>) -> HashSet<(String, String)> {
+        let mut read = self.lock();
+        read.changes += 1;
+        let places = read.known.iter_mut().filter(|((ns, ..), _)| namespace.is_none_or(|only| ns == only));
+        let forgotten = places.map(|((namespace, name, _), known)| {
+            known.current = false;
+            (namespace.clone(), name.clone())
+        });
+        forgotten.collect()
     }
 
     /// The key that `reference` names. With `last_good`, the one that was there before serves where the Secret
@@ -71,21 +80,32 @@ impl Credentials {
         last_good: bool,
     ) -> Result<ApiKey, Obstacle> {
         let place = (namespace.to_owned(), reference.name().to_owned(), reference.key().to_owned());
-        let before = self.lock().get(&place).cloned();
+        let before = self.lock().known.get(&place).cloned();
         if let Some(known) = before.as_ref().filter(|known| known.current) {
             return Ok(known.key.clone());
         }
-        let changes = self.changes.load(Ordering::SeqCst);
-        match self.read(&place).await {
-            Ok(key) => {
-                let current = changes == self.changes.load(Ordering::SeqCst);
-                self.lock().insert(place, Known { key: key.clone(), current });
-                Ok(key)
-            }
+        match self.read_anew(&place).await {
+            Ok(key) => Ok(key),
             Err(obstacle) => match before.filter(|_| last_good) {
                 Some(known) => Ok(known.key),
                 None => Err(obstacle),
             },
+        }
+    }
+
+    /// Once more where a Secret changed meanwhile: what was read may be what was there before.
+    async fn read_anew(&self, place: &Place) -> Result<ApiKey, Obstacle> {
+        let mut tries = 0;
+        loop {
+            let changes = self.lock().changes;
+            let key = self.read(place).await?;
+            tries += 1;
+            let mut read = self.lock();
+            let current = read.changes == changes;
+            if current || tries == READ_TRIES {
+                read.known.insert(place.clone(), Known { key: key.clone(), current });
+                return Ok(key);
+            }
         }
     }
 
@@ -126,7 +146,49 @@ impl Credentials {
         ApiKey::parse(text).map_err(|why| unusable(&format!("Key {key} of Secret {name} {why}")))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Place, Known>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Read> {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU32, Ordering},
+    };
+
+    use axum::{Router, response::IntoResponse};
+    use k8s_openapi::ByteString;
+
+    use super::*;
+
+    /// The Secret changes after the API server has read it and before its answer is there.
+    #[tokio::test]
+    async fn what_was_read_while_a_secret_changed_is_read_again() {
+        let credentials = Arc::new(OnceLock::<Credentials>::new());
+        let (requests, changing) = (Arc::new(AtomicU32::new(0)), credentials.clone());
+        let count = requests.clone();
+        let answer = async move || {
+            let request = count.fetch_add(1, Ordering::SeqCst);
+            if request == 0 {
+                assert!(changing.get().unwrap().forget_all(None).is_empty());
+            }
+            let key = ByteString(format!("key-{request}").into_bytes());
+            let secret = Secret { data: Some([("apiKey".to_owned(), key)].into()), ..Secret::default() };
+            serde_json::to_string(&secret).unwrap().into_response()
+        };
+        let client = Client::new(Router::new().fallback(answer), "default");
+        let credentials = credentials.get_or_init(|| Credentials::new(client));
+        let reference = CredentialsRef::default();
+        for _ in 0..2 {
+            let key = credentials.key("default", &reference, false).await.ok().unwrap();
+            assert!(key == ApiKey::parse("key-1").unwrap(), "the older one");
+        }
+        assert_eq!(requests.load(Ordering::SeqCst), 2, "the second time it is known");
+        let forgotten = credentials.forget_all(Some("other"));
+        assert!(forgotten.is_empty(), "{forgotten:?}");
+        assert_eq!(credentials.forget_all(Some("default")).len(), 1);
     }
 }

@@ -218,9 +218,9 @@ async fn follow_secrets(context: &Arc<Context>, namespace: Option<&str>, stop: C
                     context.credentials.forget(&namespace, &name);
                     wake(&namespace, &name);
                 }
-                // one that was read before, and that the list does not show, is gone: no event will tell
+                // of one that is gone no event will tell
                 Ok(watcher::Event::Init) => {
-                    for (namespace, name) in context.credentials.forget_all() {
+                    for (namespace, name) in context.credentials.forget_all(namespace) {
                         wake(&namespace, &name);
                     }
                 }
@@ -231,7 +231,7 @@ async fn follow_secrets(context: &Arc<Context>, namespace: Option<&str>, stop: C
         .await;
 }
 
-/// The object to look at after an event; those of a list wait until the store has all of them.
+/// The object to look at after an event; those of a list are looked at when the store has all of them.
 fn touched<K>(event: watcher::Event<K>) -> Option<K> {
     match event {
         watcher::Event::Apply(object) | watcher::Event::Delete(object) => Some(object),

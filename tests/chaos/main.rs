@@ -27,7 +27,7 @@
 //! | 20 objects are deleted while no operator is there | `gitops::a_deletion_that_nobody_saw_is_carried_out`, `uninstall::nothing_hangs_and_nothing_is_lost`, `uninstall::objects_that_hang_are_let_go` |
 //! | reserve: a key of another account | `keys::a_key_of_another_account_proves_nothing` |
 //! | reserve: a clock jumps, or those of two replicas differ | `clocks::no_jump_of_the_clock_makes_a_second_version`, `clocks::a_replica_whose_clock_is_ahead_waits_as_well`, `clocks::no_jump_back_holds_up_a_create`, `leaders::a_leader_whose_clock_jumps_still_leads` |
-//! | reserve: a flapping API server | `outage::a_flapping_api_server_leaks_nothing`, `outage::what_happens_while_the_watch_is_broken_is_seen_to`, `outage::a_secret_that_goes_while_secrets_cannot_be_watched_is_missed` |
+//! | reserve: a flapping API server | `outage::a_flapping_api_server_leaks_nothing`, `outage::what_happens_while_the_watch_is_broken_is_seen_to`, `outage::that_a_secret_went_while_none_could_be_watched_is_noticed` |
 //! | reserve: an object is deleted within its create | `creates::an_object_deleted_in_the_middle_of_its_create_leaves_nothing` |
 //! | reserve: etcd is restored to yesterday | `restored::an_etcd_restored_to_yesterday` |
 //! | reserve: huge, deep and endless answers | `hostile::memory::no_answer_takes_more_memory_than_it_may` |

@@ -183,10 +183,10 @@ fn what_happens_while_the_watch_is_broken_is_seen_to() {
     assert_eq!(create_calls(&world), 2);
 }
 
-/// The Secrets can be watched long after the objects, at the start and after a break; one that went meanwhile is missed
+/// The Secrets can be watched long after the objects, at the start and after a break; that one went meanwhile is noticed
 /// all the same.
 #[test]
-fn a_secret_that_goes_while_secrets_cannot_be_watched_is_missed() {
+fn that_a_secret_went_while_none_could_be_watched_is_noticed() {
     let cluster = Cluster::installed();
     let kubeconfig = cluster.operator_kubeconfig();
     let mut world = World::on(cluster, kubeconfig, Settings::default(), &[("interval", "1h")]);
@@ -199,7 +199,7 @@ fn a_secret_that_goes_while_secrets_cannot_be_watched_is_missed() {
     rules.find(|rule| rule["resources"] == json!(["secrets"])).unwrap()["verbs"] = json!(["get"]);
 
     world.kubectl(&["replace", "--filename=-"], &blind.to_string());
-    unseeing(&world);
+    wait_until_refused(&world);
     world.start();
     world.apply_version("a", &[]);
     world.ready_version("a");
@@ -210,7 +210,7 @@ fn a_secret_that_goes_while_secrets_cannot_be_watched_is_missed() {
     world.set_key("CCSB-behaviour-test");
     world.ready_version("a");
     world.kubectl(&["replace", "--filename=-"], &blind.to_string());
-    unseeing(&world);
+    wait_until_refused(&world);
     relay.pull();
     relay.plug();
     world.apply_version("b", &[]);
@@ -222,7 +222,7 @@ fn a_secret_that_goes_while_secrets_cannot_be_watched_is_missed() {
 }
 
 /// Waits until the API server refuses the operator a watch of the Secrets.
-fn unseeing(world: &World) {
+fn wait_until_refused(world: &World) {
     let operator = "--as=system:serviceaccount:chatcaptain-system:chatcaptain-operator";
     world.eventually("Secrets cannot be watched", || {
         let answer = world.cluster.kubectl(&["auth", "can-i", "list", "secrets", operator], "");
