@@ -7,15 +7,14 @@ use chatcaptain_operator::crd::ChatbotVersion;
 use futures::{StreamExt, stream};
 use kube::{
     Api, ResourceExt,
-    api::{ListParams, Patch, PatchParams},
+    api::{Patch, PatchParams},
 };
 use serde_json::{Value, json};
 
 use crate::stage::{CONCURRENCY, KEY};
 
-/// Brings every object in the namespace to Ready; `lists` calls of the list are spread over them.
-pub async fn run(api: Api<ChatbotVersion>, service: &str, lists: usize) {
-    let objects = api.list(&ListParams::default()).await.expect("listed").items;
+/// Brings all objects to Ready; `lists` calls of the list are spread over them.
+pub async fn run(api: &Api<ChatbotVersion>, objects: Vec<ChatbotVersion>, service: &str, lists: usize) {
     let http = reqwest::Client::new();
     let count = objects.len();
     let lists_before = Arc::new(move |index: usize| index * lists / count);
@@ -31,7 +30,8 @@ pub async fn run(api: Api<ChatbotVersion>, service: &str, lists: usize) {
                 for _ in lists_before(index)..lists_before(index + 1) {
                     get(&http, &url).await;
                 }
-                let description = format!("[chatcaptain.dev default/bare/{name}]");
+                let namespace = object.namespace().unwrap_or_default();
+                let description = format!("[chatcaptain.dev default/{namespace}/{name}]");
                 let body = json!({"name": name, "description": description, "environment": "dev"}).to_string();
                 let request = http.post(&url).header("x-chatcaptain-key", KEY).header("content-type", "application/json");
                 let answer = request.body(body).send().await.expect("created").bytes().await.expect("an answer");
