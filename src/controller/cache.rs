@@ -109,23 +109,23 @@ impl<K: Kind> Cache<K> {
 
     /// Keeps the index in step with a watch; to be called after the store has taken the event. What a list does not
     /// show any more stays in the index until `prune`: whoever looks up checks what was found.
-    pub fn follow(&self, event: &watcher::Event<Guarded<K>>) {
+    pub fn follow(&self, event: &watcher::Event<Guarded<K>>, store: &Store<Guarded<K>>) {
         match event {
-            watcher::Event::Apply(object) | watcher::Event::InitApply(object) => {
+            watcher::Event::Apply(object) => {
                 let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
                 index.set(name_of(object), keys_of(object));
             }
             watcher::Event::Delete(object) => {
                 self.index.write().unwrap_or_else(PoisonError::into_inner).set(name_of(object), Vec::new());
             }
-            // while the list came, another watch may have pruned what the store did not have yet
+            // before that the store has none of them, and another watch might prune them
             watcher::Event::InitDone => {
                 let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
-                for object in self.stores().iter().flat_map(Store::state) {
+                for object in store.state() {
                     index.set(name_of(&object), keys_of(&object));
                 }
             }
-            watcher::Event::Init => {}
+            watcher::Event::Init | watcher::Event::InitApply(_) => {}
         }
     }
 
@@ -218,7 +218,7 @@ mod tests {
     fn what_was_pruned_while_the_list_came_is_found_again() {
         let (cache, secret) = (Cache::<ChatbotVersion>::default(), Key::secret("default", "chatcaptain"));
         let (store, mut writer) = reflector::store();
-        cache.add(store);
+        cache.add(store.clone());
         let version = json!({
             "apiVersion": "chatcaptain.dev/v1alpha1", "kind": "ChatbotVersion",
             "metadata": {"name": "a", "namespace": "default"}, "spec": {"chatbotId": "bot"},
@@ -226,7 +226,7 @@ mod tests {
         let version: Guarded<ChatbotVersion> = serde_json::from_value(version).unwrap();
         for event in [watcher::Event::Init, watcher::Event::InitApply(version), watcher::Event::InitDone] {
             writer.apply_watcher_event(&event);
-            cache.follow(&event);
+            cache.follow(&event, &store);
             if !matches!(event, watcher::Event::InitDone) {
                 cache.prune();
             }

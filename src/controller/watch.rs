@@ -118,7 +118,8 @@ fn controller<K: Kind>(
         .modify(slim)
         .reflect(writer)
         .map_ok(move |event| {
-            follow(&event, cache(&follower), &follower);
+            cache(&follower).follow(&event, &filled);
+            wake_others(&event, &follower);
             let mut all = Vec::new();
             if matches!(event, watcher::Event::InitDone) {
                 if std::mem::take(&mut filling) {
@@ -175,9 +176,8 @@ async fn report_unreadable<K: Kind>(object: &Guarded<K>, error: &str, context: &
     }
 }
 
-/// Keeps the index in step and wakes whoever depends on what changed.
-fn follow<K: Kind>(event: &watcher::Event<Guarded<K>>, cache: &Cache<K>, context: &Context) {
-    cache.follow(event);
+/// Wakes whoever depends on what changed, and forgets what is gone.
+fn wake_others<K: Kind>(event: &watcher::Event<Guarded<K>>, context: &Context) {
     let (watcher::Event::Apply(object) | watcher::Event::InitApply(object) | watcher::Event::Delete(object)) =
         event
     else {
