@@ -11,7 +11,7 @@ use url::Url;
 use crate::{
     chatcaptain::Limits,
     crd::{DeletionPolicy, parse_duration},
-    plan::Rules,
+    plan::PlanConfig,
     telemetry::LogFormat,
 };
 
@@ -98,8 +98,8 @@ pub struct Run {
 impl Run {
     /// What decisions depend on.
     #[must_use]
-    pub fn rules(&self) -> Rules {
-        Rules {
+    pub fn plan_config(&self) -> PlanConfig {
+        PlanConfig {
             owner_id: self.owner_id.clone(),
             interval: self.interval,
             min_interval: self.min_interval,

@@ -19,9 +19,11 @@
 
 pub mod admin;
 pub mod args;
+pub mod backoff;
 pub mod chatcaptain;
 pub mod controller;
 pub mod crd;
 pub mod lease;
 pub mod plan;
+pub mod sync;
 pub mod telemetry;

@@ -5,8 +5,8 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 use chatcaptain_operator::{
     admin::{self, Readiness},
     args::{Cli, Command, Run, one_line},
-    chatcaptain::{Accounts, Service, Settings},
-    controller::{self, Context, Objects, Parts, Scope},
+    chatcaptain::{Accounts, AccountsConfig, ApiClient},
+    controller::{self, Context, ContextConfig, ObjectMetrics, Scope},
     crd, lease,
     telemetry::{Metrics, start_logging},
 };
@@ -88,7 +88,7 @@ async fn operate(flags: Run) -> Result<(), Failed> {
     let metrics = Metrics::default();
     let context = Arc::new(Context::new(parts(&flags, &client, &metrics, &election.fence, &stop)?));
     let readiness = Readiness::waiting("starting");
-    let registry = metrics.registry(Objects(context.clone()));
+    let registry = metrics.registry(ObjectMetrics(context.clone()));
     admin::serve(flags.listen, readiness.clone(), registry).await.map_err(|error| {
         format!("cannot listen on {}: {error}; choose another with --listen", flags.listen)
     })?;
@@ -113,18 +113,18 @@ fn parts(
     metrics: &Metrics,
     fence: &lease::Fence,
     stop: &CancellationToken,
-) -> Result<Parts, Failed> {
+) -> Result<ContextConfig, Failed> {
     let observer = metrics.clone();
-    let accounts = Accounts::new(Settings {
-        service: Service::new(flags.api_url.clone(), flags.api_timeout)?,
+    let accounts = Accounts::new(AccountsConfig {
+        client: ApiClient::new(flags.api_url.clone(), flags.api_timeout)?,
         limits: flags.limits(),
-        observer: Arc::new(move |report| observer.api(report)),
+        observer: Arc::new(move |report| observer.record_call(report)),
     });
     let reporter = Reporter { controller: "chatcaptain-operator".to_owned(), instance: Some(identity()) };
-    Ok(Parts {
+    Ok(ContextConfig {
         client: client.clone(),
         accounts: Arc::new(accounts),
-        rules: flags.rules(),
+        config: flags.plan_config(),
         metrics: metrics.clone(),
         events: Recorder::new(client.clone(), reporter),
         fence: fence.clone(),
@@ -163,7 +163,7 @@ async fn lead(
         _ = leads.wait_for(|leads| *leads) => {}
         () = stop.cancelled() => return Led::Stopped,
     }
-    metrics.leading(true);
+    metrics.set_leader(true);
     tracing::info!("leading");
     let scope = Scope {
         namespaces: flags.namespace.clone(),

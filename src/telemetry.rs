@@ -16,7 +16,7 @@ use prometheus_client::{
 use std::sync::atomic::AtomicU64;
 use tracing_subscriber::EnvFilter;
 
-use crate::chatcaptain::Report;
+use crate::chatcaptain::CallEvent;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -210,48 +210,48 @@ impl Default for Metrics {
 
 impl Metrics {
     /// One call to the service, or a pause of calls.
-    pub fn api(&self, report: Report) {
+    pub fn record_call(&self, report: CallEvent) {
         match report {
-            Report::Called { call, outcome, took } => {
+            CallEvent::Completed { call, outcome, duration: took } => {
                 let operation = call.as_str();
                 self.api_requests.get_or_create(&CallLabels { operation, outcome }).inc();
                 self.api_duration.get_or_create(&OperationLabel { operation }).observe(took.as_secs_f64());
             }
-            Report::Paused(pause) => {
+            CallEvent::Paused(pause) => {
                 self.throttled.inc_by(pause.as_secs_f64());
             }
         }
     }
 
     /// One pass over an object.
-    pub fn pass(&self, kind: &'static str, ok: bool, took: Duration) {
+    pub fn record_reconcile(&self, kind: &'static str, ok: bool, took: Duration) {
         let outcome = if ok { "ok" } else { "error" };
         self.passes.get_or_create(&PassLabels { kind, outcome }).inc();
         self.pass_duration.get_or_create(&KindLabel { kind }).observe(took.as_secs_f64());
     }
 
     /// An object became Ready for the first time.
-    pub fn ready(&self, kind: &'static str, after: Duration) {
+    pub fn record_time_to_ready(&self, kind: &'static str, after: Duration) {
         self.time_to_ready.get_or_create(&KindLabel { kind }).observe(after.as_secs_f64());
     }
 
     /// The end of a create without a usable answer is known.
-    pub fn ambiguous_create(&self, resolution: &'static str) {
+    pub fn count_ambiguous_create(&self, resolution: &'static str) {
         self.ambiguous.get_or_create(&ResolutionLabel { resolution }).inc();
     }
 
     /// A version may have been left behind.
-    pub fn orphan(&self) {
+    pub fn count_orphan(&self) {
         self.orphans.inc();
     }
 
     /// Somebody deployed by hand.
-    pub fn drift(&self, action: &'static str) {
+    pub fn count_drift(&self, action: &'static str) {
         self.drift.get_or_create(&ActionLabel { action }).inc();
     }
 
     /// Whether this replica leads.
-    pub fn leading(&self, leads: bool) {
+    pub fn set_leader(&self, leads: bool) {
         self.leader.set(i64::from(leads));
     }
 

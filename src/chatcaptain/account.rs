@@ -11,46 +11,46 @@ use std::{
 use tokio::sync::{Mutex as AsyncMutex, watch};
 
 use super::{
-    client::{NewVersion, Service},
-    error::{Call, Class, Failure},
+    client::{ApiClient, NewVersion},
+    error::{ApiCall, Failure, FailureClass},
     inventory::{Deployments, Inventory},
-    limits::{Gate, Limits, Observer, Report},
-    nouns::{ApiKey, ChatbotId, VersionId},
+    limits::{CallEvent, CallLimiter, CallObserver, Limits},
+    types::{ApiKey, ChatbotId, VersionId},
 };
 
 /// A key that nobody has used for this long is forgotten.
-const FORGET_AFTER: Duration = Duration::from_hours(1);
+const IDLE_TIMEOUT: Duration = Duration::from_hours(1);
 /// Pauses after a list or status that failed, per chatbot.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LAST_PAUSE: Duration = Duration::from_mins(1);
+const INITIAL_BACKOFF: Duration = Duration::from_secs(1);
+const MAX_BACKOFF: Duration = Duration::from_mins(1);
 /// The environment of a create that deploys nothing.
-const NOWHERE: &str = "dev";
+const NO_DEPLOYMENT: &str = "dev";
 /// How long a version that was called for counts as on its way.
-const ROLLOUT: Duration = Duration::from_mins(5);
+const ROLLOUT_PENDING: Duration = Duration::from_mins(5);
 /// How long a refusal of a list or status is believed, per chatbot.
-const REFUSED_PAUSE: Duration = Duration::from_secs(30);
+const REFUSED_BACKOFF: Duration = Duration::from_secs(30);
 
 /// What all accounts share.
 #[derive(Clone)]
-pub struct Settings {
+pub struct AccountsConfig {
     /// Where the service is.
-    pub service: Service,
+    pub client: ApiClient,
     /// How fast each key may call.
     pub limits: Limits,
     /// Told of every call.
-    pub observer: Observer,
+    pub observer: CallObserver,
 }
 
 /// All keys in use.
 pub struct Accounts {
-    settings: Settings,
+    settings: AccountsConfig,
     by_key: Mutex<HashMap<ApiKey, (Arc<Account>, Instant)>>,
 }
 
 impl Accounts {
     /// No account yet.
     #[must_use]
-    pub fn new(settings: Settings) -> Self {
+    pub fn new(settings: AccountsConfig) -> Self {
         Self { settings, by_key: Mutex::default() }
     }
 
@@ -63,13 +63,13 @@ impl Accounts {
             *used = now;
             return account.clone();
         }
-        by_key.retain(|_, (_, used)| now.duration_since(*used) < FORGET_AFTER);
+        by_key.retain(|_, (_, used)| now.duration_since(*used) < IDLE_TIMEOUT);
         let account = Arc::new(Account {
-            service: self.settings.service.clone(),
+            service: self.settings.client.clone(),
             key: key.clone(),
-            gate: Gate::new(self.settings.limits, self.settings.observer.clone()),
+            limiter: CallLimiter::new(self.settings.limits, self.settings.observer.clone()),
             observer: self.settings.observer.clone(),
-            bots: Mutex::default(),
+            chatbots: Mutex::default(),
         });
         by_key.insert(key.clone(), (account.clone(), now));
         account
@@ -78,25 +78,25 @@ impl Accounts {
     /// How many keys pause now because the service asked to slow down.
     #[must_use]
     pub fn open_breakers(&self) -> usize {
-        lock(&self.by_key).values().filter(|(account, _)| account.gate.is_open()).count()
+        lock(&self.by_key).values().filter(|(account, _)| account.limiter.is_breaker_open()).count()
     }
 }
 
 /// One key's view of the service.
 pub struct Account {
-    service: Service,
+    service: ApiClient,
     key: ApiKey,
-    gate: Gate,
-    observer: Observer,
-    bots: Mutex<HashMap<ChatbotId, Arc<Bot>>>,
+    limiter: CallLimiter,
+    observer: CallObserver,
+    chatbots: Mutex<HashMap<ChatbotId, Arc<ChatbotState>>>,
 }
 
 /// What is remembered of one chatbot.
 #[derive(Default)]
-struct Bot {
-    list: Cell<Inventory>,
-    status: Cell<Deployments>,
-    trusted: Mutex<bool>,
+struct ChatbotState {
+    list: CachedFetch<Inventory>,
+    status: CachedFetch<Deployments>,
+    authoritative: Mutex<bool>,
     /// By environment: the version that was called for last and has not been seen there yet.
     rollouts: Mutex<HashMap<Box<str>, (VersionId, Instant)>>,
     /// Deletes and when they ended; `None` while they are under way.
@@ -111,8 +111,8 @@ impl Account {
     /// # Errors
     /// The failure of the call, or of an earlier one that is not repeated yet.
     pub async fn inventory(&self, bot: &ChatbotId, since: Instant) -> Result<Arc<Inventory>, Failure> {
-        let known = self.bot(bot);
-        let fetch = || self.through(Call::List, &known, self.service.list(&self.key, bot));
+        let known = self.chatbot(bot);
+        let fetch = || self.call(ApiCall::List, &known, self.service.list(&self.key, bot));
         known.list.get(since, fetch).await.map(|(list, _)| list)
     }
 
@@ -121,21 +121,21 @@ impl Account {
     /// # Errors
     /// As `inventory`.
     pub async fn deployments(&self, bot: &ChatbotId, since: Instant) -> Result<Arc<Deployments>, Failure> {
-        let known = self.bot(bot);
-        let fetch = || self.through(Call::Status, &known, self.service.status(&self.key, bot));
+        let known = self.chatbot(bot);
+        let fetch = || self.call(ApiCall::Status, &known, self.service.status(&self.key, bot));
         known.status.get(since, fetch).await.map(|(status, _)| status)
     }
 
     /// Takes note that this key lists a version known to be ours: from now on it is believed when it shows
     /// one no more. A key of another account shows an empty or foreign list, which proves nothing.
-    pub fn trust(&self, bot: &ChatbotId) {
-        *lock(&self.bot(bot).trusted) = true;
+    pub fn mark_authoritative(&self, bot: &ChatbotId) {
+        *lock(&self.chatbot(bot).authoritative) = true;
     }
 
     /// Whether what this key does not list is believed to be gone.
     #[must_use]
-    pub fn is_trusted(&self, bot: &ChatbotId) -> bool {
-        *lock(&self.bot(bot).trusted)
+    pub fn is_authoritative(&self, bot: &ChatbotId) -> bool {
+        *lock(&self.chatbot(bot).authoritative)
     }
 
     /// Creates a version.
@@ -144,15 +144,15 @@ impl Account {
     /// The class of the failure.
     pub async fn create(&self, bot: &ChatbotId, new: &NewVersion) -> Result<Option<VersionId>, Failure> {
         let request = self.service.create(&self.key, bot, new);
-        if new.environment == NOWHERE {
+        if new.environment == NO_DEPLOYMENT {
             // it only adds to the list, and whoever waits for that asks for a newer one: a hundred creates
             // do not make everybody else look a hundred times
-            return self.through(Call::Create, &self.bot(bot), request).await;
+            return self.call(ApiCall::Create, &self.chatbot(bot), request).await;
         }
-        let result = self.writing(Call::Create, bot, request).await;
+        let result = self.call_and_invalidate(ApiCall::Create, bot, request).await;
         if let Ok(Some(id)) = &result {
             let coming = (id.clone(), Instant::now());
-            lock(&self.bot(bot).rollouts).insert(new.environment.into(), coming);
+            lock(&self.chatbot(bot).rollouts).insert(new.environment.into(), coming);
         }
         result
     }
@@ -162,17 +162,18 @@ impl Account {
     /// # Errors
     /// The class of the failure.
     pub async fn delete(&self, bot: &ChatbotId, version: &VersionId) -> Result<(), Failure> {
-        let known = self.bot(bot);
-        lock(&known.deletions).retain(|_, ended| ended.is_none_or(|at| at.elapsed() < FORGET_AFTER));
-        let call = self.writing(Call::Delete, bot, self.service.delete(&self.key, bot, version));
-        noted(&known.deletions, version.clone(), None, || Some(Instant::now()), call).await
+        let known = self.chatbot(bot);
+        lock(&known.deletions).retain(|_, ended| ended.is_none_or(|at| at.elapsed() < IDLE_TIMEOUT));
+        let call =
+            self.call_and_invalidate(ApiCall::Delete, bot, self.service.delete(&self.key, bot, version));
+        track_call(&known.deletions, version.clone(), None, || Some(Instant::now()), call).await
     }
 
     /// Whether a delete of a version is under way, or ended within `grace` and may still take effect. Only what
     /// this process has called for is known.
     #[must_use]
-    pub fn is_going(&self, bot: &ChatbotId, version: &VersionId, grace: Duration) -> bool {
-        let known = self.bot(bot);
+    pub fn is_delete_pending(&self, bot: &ChatbotId, version: &VersionId, grace: Duration) -> bool {
+        let known = self.chatbot(bot);
         let deletions = lock(&known.deletions);
         deletions.get(version).is_some_and(|ended| ended.is_none_or(|at| at.elapsed() <= grace))
     }
@@ -188,7 +189,8 @@ impl Account {
         environment: &str,
     ) -> Result<(), Failure> {
         let request = self.service.deploy(&self.key, bot, version, environment);
-        self.expecting(bot, version, environment, self.writing(Call::Deploy, bot, request)).await
+        self.track_rollout(bot, version, environment, self.call_and_invalidate(ApiCall::Deploy, bot, request))
+            .await
     }
 
     /// Rolls back to a version.
@@ -203,26 +205,32 @@ impl Account {
         body: &serde_json::Value,
     ) -> Result<(), Failure> {
         let request = self.service.rollback(&self.key, bot, version, body);
-        self.expecting(bot, version, environment, self.writing(Call::Rollback, bot, request)).await
+        self.track_rollout(
+            bot,
+            version,
+            environment,
+            self.call_and_invalidate(ApiCall::Rollback, bot, request),
+        )
+        .await
     }
 
     /// Whether a version was called for lately and has not been seen where it should run: it may be live in a
     /// moment. Only what this process has called for is known.
     #[must_use]
-    pub fn is_on_its_way(&self, bot: &ChatbotId, version: &str) -> bool {
-        let known = self.bot(bot);
+    pub fn is_rollout_pending(&self, bot: &ChatbotId, version: &str) -> bool {
+        let known = self.chatbot(bot);
         let rollouts = lock(&known.rollouts);
-        rollouts.values().any(|(id, at)| id.as_str() == version && at.elapsed() < ROLLOUT)
+        rollouts.values().any(|(id, at)| id.as_str() == version && at.elapsed() < ROLLOUT_PENDING)
     }
 
     /// Takes note of what runs where: what has arrived is on its way no more.
-    pub fn arrived(&self, bot: &ChatbotId, runs: impl Fn(&str, &str) -> bool) {
-        let known = self.bot(bot);
+    pub fn record_live(&self, bot: &ChatbotId, runs: impl Fn(&str, &str) -> bool) {
+        let known = self.chatbot(bot);
         lock(&known.rollouts).retain(|environment, (id, _)| !runs(environment, id.as_str()));
     }
 
     /// From before the call until it is proven that it did nothing, the version may be live in a moment.
-    async fn expecting(
+    async fn track_rollout(
         &self,
         bot: &ChatbotId,
         version: &VersionId,
@@ -230,11 +238,11 @@ impl Account {
         call: impl Future<Output = Result<(), Failure>>,
     ) -> Result<(), Failure> {
         let coming = || (version.clone(), Instant::now());
-        noted(&self.bot(bot).rollouts, environment.into(), coming(), coming, call).await
+        track_call(&self.chatbot(bot).rollouts, environment.into(), coming(), coming, call).await
     }
 
-    fn bot(&self, bot: &ChatbotId) -> Arc<Bot> {
-        let mut bots = lock(&self.bots);
+    fn chatbot(&self, bot: &ChatbotId) -> Arc<ChatbotState> {
+        let mut bots = lock(&self.chatbots);
         if let Some(known) = bots.get(bot) {
             return known.clone();
         }
@@ -242,60 +250,64 @@ impl Account {
     }
 
     /// A write that changes or removes: whatever came of it, what was known before is out of date.
-    async fn writing<T>(
+    async fn call_and_invalidate<T>(
         &self,
-        call: Call,
+        call: ApiCall,
         bot: &ChatbotId,
         request: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
-        let known = self.bot(bot);
-        let result = self.through(call, &known, request).await;
-        known.list.outdate();
-        known.status.outdate();
+        let known = self.chatbot(bot);
+        let result = self.call(call, &known, request).await;
+        known.list.invalidate();
+        known.status.invalidate();
         result
     }
 
     /// Every call goes through here: the gate before it, the record after it.
-    async fn through<T>(
+    async fn call<T>(
         &self,
-        call: Call,
-        bot: &Bot,
+        call: ApiCall,
+        bot: &ChatbotState,
         request: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
-        self.gate.enter(call, &bot.queue).await?;
+        self.limiter.acquire(call, &bot.queue).await?;
         let started = Instant::now();
         let result = request.await;
         let outcome = result.as_ref().map_or_else(|failure| failure.class.as_str(), |_| "ok");
-        (self.observer)(Report::Called { call, outcome, took: started.elapsed() });
-        self.gate.leave(call, result.as_ref().map(|_| ()));
+        (self.observer)(CallEvent::Completed { call, outcome, duration: started.elapsed() });
+        self.limiter.record(call, result.as_ref().map(|_| ()));
         result
     }
 }
 
 /// One thing that is fetched for many.
-struct Cell<T> {
+struct CachedFetch<T> {
     /// What the last call brought, and when that was started.
     value: watch::Sender<Option<(Arc<T>, Instant)>>,
     /// Held by whoever makes the call.
-    flight: AsyncMutex<Option<Failed>>,
-    outdated: Mutex<Option<Instant>>,
+    in_flight: AsyncMutex<Option<FailedFetch>>,
+    invalidated_at: Mutex<Option<Instant>>,
 }
 
-struct Failed {
+struct FailedFetch {
     failure: Failure,
     until: Instant,
     times: u32,
 }
 
-impl<T> Default for Cell<T> {
+impl<T> Default for CachedFetch<T> {
     fn default() -> Self {
-        Self { value: watch::channel(None).0, flight: AsyncMutex::default(), outdated: Mutex::default() }
+        Self {
+            value: watch::channel(None).0,
+            in_flight: AsyncMutex::default(),
+            invalidated_at: Mutex::default(),
+        }
     }
 }
 
-impl<T> Cell<T> {
-    fn outdate(&self) {
-        *lock(&self.outdated) = Some(Instant::now());
+impl<T> CachedFetch<T> {
+    fn invalidate(&self) {
+        *lock(&self.invalidated_at) = Some(Instant::now());
     }
 
     /// The value as of `since`, and when it was asked for. Whoever comes while a call is under way takes what
@@ -305,7 +317,7 @@ impl<T> Cell<T> {
         since: Instant,
         fetch: impl FnOnce() -> F,
     ) -> Result<(Arc<T>, Instant), Failure> {
-        let outdated = *lock(&self.outdated);
+        let outdated = *lock(&self.invalidated_at);
         let since = outdated.map_or(since, |outdated| outdated.max(since));
         let fresh = |value: &Option<(Arc<T>, Instant)>| value.clone().filter(|(_, at)| *at >= since);
         let mut values = self.value.subscribe();
@@ -313,12 +325,12 @@ impl<T> Cell<T> {
             biased;
             // without a turn of its own: those in front may have to wait for a newer one
             _ = values.wait_for(|value| fresh(value).is_some()) => None,
-            turn = self.flight.lock() => Some(turn),
+            turn = self.in_flight.lock() => Some(turn),
         };
         if let Some(value) = fresh(&self.value.borrow()) {
             return Ok(value);
         }
-        let mut failed = if let Some(turn) = turn { turn } else { self.flight.lock().await };
+        let mut failed = if let Some(turn) = turn { turn } else { self.in_flight.lock().await };
         if let Some(failed) = failed.as_ref().filter(|failed| failed.until > Instant::now()) {
             return Err(failed.failure.clone());
         }
@@ -332,8 +344,8 @@ impl<T> Cell<T> {
             }
             Err(failure) => {
                 let times = failed.as_ref().map_or(0, |failed| failed.times);
-                let until = Instant::now() + pause_after(failure.class, times);
-                *failed = Some(Failed { failure: failure.clone(), until, times: times + 1 });
+                let until = Instant::now() + retry_delay(failure.class, times);
+                *failed = Some(FailedFetch { failure: failure.clone(), until, times: times + 1 });
                 Err(failure)
             }
         }
@@ -342,7 +354,7 @@ impl<T> Cell<T> {
 
 /// Keeps note of a call: `during` from before it is made, `after` from its end. If it is proven that nothing happened,
 /// what an earlier call left there comes back, as that may still take effect.
-async fn noted<K: Clone + Eq + Hash, V>(
+async fn track_call<K: Clone + Eq + Hash, V>(
     notes: &Mutex<HashMap<K, V>>,
     key: K,
     during: V,
@@ -361,14 +373,14 @@ async fn noted<K: Clone + Eq + Hash, V>(
 }
 
 /// How long a failed read is not repeated.
-fn pause_after(class: Class, times: u32) -> Duration {
+fn retry_delay(class: FailureClass, times: u32) -> Duration {
     match class {
         // the gate knows better when it is over
-        Class::Throttled { .. } | Class::Forbidden { .. } => Duration::ZERO,
-        Class::Refused(_) => REFUSED_PAUSE,
-        Class::Unsent | Class::Unknown => {
+        FailureClass::Throttled { .. } | FailureClass::Forbidden { .. } => Duration::ZERO,
+        FailureClass::Refused(_) => REFUSED_BACKOFF,
+        FailureClass::Unsent | FailureClass::Unknown => {
             let doublings = 2u32.saturating_pow(times.min(6));
-            FIRST_PAUSE.saturating_mul(doublings).min(LAST_PAUSE)
+            INITIAL_BACKOFF.saturating_mul(doublings).min(MAX_BACKOFF)
         }
     }
 }

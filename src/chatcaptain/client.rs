@@ -9,16 +9,16 @@ use reqwest::{
 use url::Url;
 
 use super::{
-    error::{Call, Class, Failure, classify},
+    error::{ApiCall, Failure, FailureClass, classify},
     inventory::{Deployments, Inventory},
-    nouns::{ApiKey, ChatbotId, VersionId},
+    types::{ApiKey, ChatbotId, VersionId},
     wire,
 };
 
 /// Largest answer that is read, in bytes: about 50,000 versions.
-const LARGEST_ANSWER: usize = 32 << 20;
+const MAX_ANSWER_BYTES: usize = 32 << 20;
 /// As much of an answer that is no success as is read, in bytes: it is only words.
-const LARGEST_ERROR: usize = 64 << 10;
+const MAX_ERROR_BYTES: usize = 64 << 10;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a create sends.
@@ -34,12 +34,12 @@ pub struct NewVersion {
 
 /// The service at one address.
 #[derive(Clone, Debug)]
-pub struct Service {
+pub struct ApiClient {
     http: reqwest::Client,
     base: Url,
 }
 
-impl Service {
+impl ApiClient {
     /// A client for `base`; `timeout` bounds each call as a whole, its answer's body included.
     ///
     /// Redirects are not followed: the key would go along.
@@ -65,7 +65,7 @@ impl Service {
     /// The class of the failure.
     pub async fn list(&self, key: &ApiKey, bot: &ChatbotId) -> Result<Inventory, Failure> {
         let at = Instant::now();
-        let body = self.call(Call::List, Method::GET, key, &[bot.as_str(), "versions"], None).await?;
+        let body = self.call(ApiCall::List, Method::GET, key, &[bot.as_str(), "versions"], None).await?;
         Ok(Inventory::new(wire::list(&body)?, at))
     }
 
@@ -75,7 +75,7 @@ impl Service {
     /// The class of the failure.
     pub async fn status(&self, key: &ApiKey, bot: &ChatbotId) -> Result<Deployments, Failure> {
         let path = [bot.as_str(), "deployments", "status"];
-        let body = self.call(Call::Status, Method::GET, key, &path, None).await?;
+        let body = self.call(ApiCall::Status, Method::GET, key, &path, None).await?;
         wire::status(&body)
     }
 
@@ -92,7 +92,7 @@ impl Service {
         let body = serde_json::json!({
             "name": new.name, "description": new.description, "environment": new.environment,
         });
-        self.write(Call::Create, key, &[bot.as_str(), "versions"], Some(&body)).await
+        self.write(ApiCall::Create, key, &[bot.as_str(), "versions"], Some(&body)).await
     }
 
     /// Deletes a version.
@@ -101,7 +101,7 @@ impl Service {
     /// The class of the failure.
     pub async fn delete(&self, key: &ApiKey, bot: &ChatbotId, version: &VersionId) -> Result<(), Failure> {
         let path = [bot.as_str(), "versions", version.as_str()];
-        self.write(Call::Delete, key, &path, None).await.map(drop)
+        self.write(ApiCall::Delete, key, &path, None).await.map(drop)
     }
 
     /// Deploys a version to `environment`.
@@ -116,7 +116,7 @@ impl Service {
         environment: &str,
     ) -> Result<(), Failure> {
         let path = [bot.as_str(), "versions", version.as_str(), "deploy"];
-        self.write(Call::Deploy, key, &path, Some(&serde_json::json!({"environment": environment})))
+        self.write(ApiCall::Deploy, key, &path, Some(&serde_json::json!({"environment": environment})))
             .await
             .map(drop)
     }
@@ -133,30 +133,30 @@ impl Service {
         body: &serde_json::Value,
     ) -> Result<(), Failure> {
         let path = [bot.as_str(), "versions", version.as_str(), "rollback"];
-        self.write(Call::Rollback, key, &path, Some(body)).await.map(drop)
+        self.write(ApiCall::Rollback, key, &path, Some(body)).await.map(drop)
     }
 
     async fn write(
         &self,
-        call: Call,
+        call: ApiCall,
         key: &ApiKey,
         path: &[&str],
         body: Option<&serde_json::Value>,
     ) -> Result<Option<VersionId>, Failure> {
-        let method = if call == Call::Delete { Method::DELETE } else { Method::POST };
+        let method = if call == ApiCall::Delete { Method::DELETE } else { Method::POST };
         let answer = self.call(call, method, key, path, body).await?;
         wire::write(call, &answer)
     }
 
     async fn call(
         &self,
-        call: Call,
+        call: ApiCall,
         method: Method,
         key: &ApiKey,
         path: &[&str],
         body: Option<&serde_json::Value>,
     ) -> Result<Vec<u8>, Failure> {
-        let unsent = |why: &str| Failure::new(call, Class::Unsent, why);
+        let unsent = |why: &str| Failure::new(call, FailureClass::Unsent, why);
         let mut url = self.base.clone();
         url.path_segments_mut()
             .map_err(|()| unsent("the service's address cannot have a path"))?
@@ -170,24 +170,24 @@ impl Service {
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body.to_string());
         }
-        let response = request.send().await.map_err(|error| transport(call, &error))?;
-        answer(call, key, response).await
+        let response = request.send().await.map_err(|error| transport_failure(call, &error))?;
+        read_answer(call, key, response).await
     }
 }
 
 /// Reads a whole answer, or classes it where it is no success.
-async fn answer(call: Call, key: &ApiKey, mut response: Response) -> Result<Vec<u8>, Failure> {
+async fn read_answer(call: ApiCall, key: &ApiKey, mut response: Response) -> Result<Vec<u8>, Failure> {
     let status = response.status();
     let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let (retry_after, date) = (header(RETRY_AFTER), header(DATE));
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| transport(call, &error))? {
-        if !status.is_success() && body.len() + chunk.len() > LARGEST_ERROR {
-            body.extend_from_slice(&chunk[..LARGEST_ERROR - body.len()]);
+    while let Some(chunk) = response.chunk().await.map_err(|error| transport_failure(call, &error))? {
+        if !status.is_success() && body.len() + chunk.len() > MAX_ERROR_BYTES {
+            body.extend_from_slice(&chunk[..MAX_ERROR_BYTES - body.len()]);
             break;
         }
-        if body.len() + chunk.len() > LARGEST_ANSWER {
-            return Err(Failure::new(call, Class::Unknown, "the answer is larger than 32 MiB"));
+        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
+            return Err(Failure::new(call, FailureClass::Unknown, "the answer is larger than 32 MiB"));
         }
         body.extend_from_slice(&chunk);
     }
@@ -200,11 +200,11 @@ async fn answer(call: Call, key: &ApiKey, mut response: Response) -> Result<Vec<
 }
 
 /// A failure without an answer. Only a connection that never stood proves that nothing was sent.
-fn transport(call: Call, error: &reqwest::Error) -> Failure {
+fn transport_failure(call: ApiCall, error: &reqwest::Error) -> Failure {
     let (class, what) = match error {
-        e if e.is_connect() => (Class::Unsent, "the service cannot be reached"),
-        e if e.is_timeout() => (Class::Unknown, "no answer in time"),
-        _ => (Class::Unknown, "the connection broke"),
+        e if e.is_connect() => (FailureClass::Unsent, "the service cannot be reached"),
+        e if e.is_timeout() => (FailureClass::Unknown, "no answer in time"),
+        _ => (FailureClass::Unknown, "the connection broke"),
     };
     let cause = std::iter::successors(std::error::Error::source(error), |e| e.source()).last();
     let message = cause.map_or_else(|| what.to_owned(), |cause| format!("{what}: {cause}"));

@@ -8,7 +8,7 @@ use super::wire;
 
 /// A call of the service's API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Call {
+pub enum ApiCall {
     /// List of a chatbot's versions.
     List,
     /// Deployment status of a chatbot.
@@ -23,7 +23,7 @@ pub enum Call {
     Rollback,
 }
 
-impl Call {
+impl ApiCall {
     /// All of them.
     pub const ALL: [Self; 6] =
         [Self::List, Self::Status, Self::Create, Self::Delete, Self::Deploy, Self::Rollback];
@@ -67,12 +67,12 @@ pub enum Refusal {
     /// 400, 422 and the other parsed 4xx: the request is wrong.
     Invalid,
     /// 200 with `error`, `deleted: false` or `rolledBack: false`.
-    Said,
+    ErrorInBody,
 }
 
 /// The classes of failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
+pub enum FailureClass {
     /// The service says no: it did not happen.
     Refused(Refusal),
     /// 401, or 403 that is no throttle: the key may not do this.
@@ -91,7 +91,7 @@ pub enum Class {
     Unknown,
 }
 
-impl Class {
+impl FailureClass {
     /// The metric label.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -110,9 +110,9 @@ impl Class {
 #[error("{}: {message}", call.as_str())]
 pub struct Failure {
     /// What was called.
-    pub call: Call,
+    pub call: ApiCall,
     /// What it means.
-    pub class: Class,
+    pub class: FailureClass,
     /// The call may have taken effect all the same.
     pub may_have_happened: bool,
     /// What the service or the transport said.
@@ -122,19 +122,24 @@ pub struct Failure {
 impl Failure {
     /// A failure of `class`; only an unknown one may have happened, unless set otherwise.
     #[must_use]
-    pub fn new(call: Call, class: Class, message: &str) -> Self {
-        Self { call, class, may_have_happened: class == Class::Unknown, message: one_line(message) }
+    pub fn new(call: ApiCall, class: FailureClass, message: &str) -> Self {
+        Self {
+            call,
+            class,
+            may_have_happened: class == FailureClass::Unknown,
+            message: to_single_line(message),
+        }
     }
 
     /// The call was held back or never left this machine: it is still to be made.
     #[must_use]
-    pub fn is_unmade(&self) -> bool {
-        !self.may_have_happened && matches!(self.class, Class::Throttled { .. } | Class::Unsent)
+    pub fn was_not_sent(&self) -> bool {
+        !self.may_have_happened && matches!(self.class, FailureClass::Throttled { .. } | FailureClass::Unsent)
     }
 }
 
 /// Longest time that is waited because the service said so.
-const LONGEST_PAUSE: Duration = Duration::from_hours(1);
+const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 
 /// Classes an answer that is no success.
 ///
@@ -142,32 +147,32 @@ const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 /// anything else comes from something in between, which does not know what the service did.
 #[must_use]
 pub fn classify(
-    call: Call,
+    call: ApiCall,
     status: u16,
     retry_after: Option<&str>,
     date: Option<&str>,
     body: &[u8],
 ) -> Failure {
-    let said = wire::message(body).map(|said| without_ids(&said));
+    let said = wire::message(body).map(|said| mask_volatile_tokens(&said));
     let text = said.clone().unwrap_or_else(|| format!("HTTP {status} with a body that is no JSON"));
     let pause = retry_after.and_then(|value| parse_retry_after(value, date));
-    let throttling = pause.is_some() || sounds_like_throttling(body);
+    let throttling = pause.is_some() || mentions_throttling(body);
     let shown = if said.is_some() { format!("HTTP {status}: {text}") } else { text };
     let (class, may_have_happened) = match status {
-        429 => (Class::Throttled { retry_after: pause }, false),
-        403 if throttling => (Class::Throttled { retry_after: pause }, false),
+        429 => (FailureClass::Throttled { retry_after: pause }, false),
+        403 if throttling => (FailureClass::Throttled { retry_after: pause }, false),
         // a gateway may say this after the service did its work
-        503 if throttling => (Class::Throttled { retry_after: pause }, true),
-        401 => (Class::Forbidden { whole_key: true }, false),
-        403 => (Class::Forbidden { whole_key: false }, false),
-        408 => (Class::Unknown, true),
+        503 if throttling => (FailureClass::Throttled { retry_after: pause }, true),
+        401 => (FailureClass::Forbidden { whole_key: true }, false),
+        403 => (FailureClass::Forbidden { whole_key: false }, false),
+        408 => (FailureClass::Unknown, true),
         // a read changes nothing, so whoever refused it may be believed
-        400..=499 if said.is_some() || matches!(call, Call::List | Call::Status) => {
-            (Class::Refused(refusal(status)), false)
+        400..=499 if said.is_some() || matches!(call, ApiCall::List | ApiCall::Status) => {
+            (FailureClass::Refused(refusal(status)), false)
         }
-        _ => (Class::Unknown, !matches!(call, Call::List | Call::Status)),
+        _ => (FailureClass::Unknown, !matches!(call, ApiCall::List | ApiCall::Status)),
     };
-    Failure { call, class, may_have_happened, message: one_line(&shown) }
+    Failure { call, class, may_have_happened, message: to_single_line(&shown) }
 }
 
 fn refusal(status: u16) -> Refusal {
@@ -184,15 +189,15 @@ fn refusal(status: u16) -> Refusal {
 fn parse_retry_after(value: &str, date: Option<&str>) -> Option<Duration> {
     let value = value.trim();
     if let Ok(seconds) = value.parse::<u64>() {
-        return Some(Duration::from_secs(seconds).min(LONGEST_PAUSE));
+        return Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER));
     }
     let time = |text: &str| jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok();
     let now = date.and_then(time).unwrap_or_else(Timestamp::now);
     let pause = Duration::try_from(time(value)?.duration_since(now)).unwrap_or_default();
-    Some(pause.min(LONGEST_PAUSE))
+    Some(pause.min(MAX_RETRY_AFTER))
 }
 
-fn sounds_like_throttling(body: &[u8]) -> bool {
+fn mentions_throttling(body: &[u8]) -> bool {
     let start = &body[..body.len().min(4096)];
     let text = String::from_utf8_lossy(start).to_lowercase();
     ["throttl", "rate limit", "rate-limit", "ratelimit", "too many requests", "slow down"]
@@ -202,13 +207,13 @@ fn sounds_like_throttling(body: &[u8]) -> bool {
 
 /// Without what differs from answer to answer, such as the id of a request or the time: each such answer would
 /// be a write of the status.
-pub fn without_ids(text: &str) -> String {
-    let words = text.split_whitespace().map(|word| if is_passing(word) { "…" } else { word });
+pub fn mask_volatile_tokens(text: &str) -> String {
+    let words = text.split_whitespace().map(|word| if is_volatile(word) { "…" } else { word });
     words.collect::<Vec<_>>().join(" ")
 }
 
 /// One line of at most 200 characters: it becomes part of a condition.
-fn one_line(text: &str) -> String {
+fn to_single_line(text: &str) -> String {
     let mut line: String = text
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c })
@@ -223,7 +228,7 @@ fn one_line(text: &str) -> String {
 }
 
 /// A word with many digits, or a bare number with or without a unit: an id, a time, something that counts.
-fn is_passing(word: &str) -> bool {
+fn is_volatile(word: &str) -> bool {
     let word = word.trim_matches(|c: char| !c.is_alphanumeric());
     let digits = word.chars().filter(char::is_ascii_digit).count();
     let number = word.trim_end_matches(|c: char| c.is_ascii_alphabetic());

@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Instant};
 
 use jiff::Timestamp;
 
-use super::nouns::{Marker, Version, VersionId};
+use super::types::{Marker, Version, VersionId};
 
 /// The versions of one chatbot at one moment.
 #[derive(Debug)]
@@ -12,10 +12,10 @@ pub struct Inventory {
     versions: Vec<Version>,
     by_id: HashMap<VersionId, usize>,
     by_marker: HashMap<Box<str>, Vec<usize>>,
-    described: bool,
+    has_descriptions: bool,
     /// When the call that brought it was started: what happened before that shows in it,
     /// as far as the service is prompt.
-    pub at: Instant,
+    pub requested_at: Instant,
 }
 
 impl Inventory {
@@ -36,7 +36,7 @@ impl Inventory {
             versions.push(version);
         }
         let described = versions.iter().any(|v| v.description.as_deref().is_some_and(|d| !d.is_empty()));
-        Self { versions, by_id, by_marker, described, at }
+        Self { versions, by_id, by_marker, has_descriptions: described, requested_at: at }
     }
 
     /// All versions.
@@ -54,18 +54,18 @@ impl Inventory {
     }
 
     /// The versions whose description carries this marker.
-    pub fn marked(&self, marker: &Marker) -> impl Iterator<Item = &Version> {
+    pub fn by_marker(&self, marker: &Marker) -> impl Iterator<Item = &Version> {
         self.by_marker.get(marker.as_str()).into_iter().flatten().map(|&index| &self.versions[index])
     }
 
     /// The versions with this name whose description does not tell whose they are, though it could be the
     /// start of `sent`, which is what would have been sent for ours.
-    pub fn unreadable<'a, 'b>(
+    pub fn with_unreadable_marker<'a, 'b>(
         &'a self,
         name: &'b str,
         sent: &'b str,
     ) -> impl Iterator<Item = &'a Version> + use<'a, 'b> {
-        let described = self.described;
+        let described = self.has_descriptions;
         self.versions.iter().filter(move |version| {
             version.name.as_deref() == Some(name)
                 && match version.description.as_deref() {
@@ -79,46 +79,46 @@ impl Inventory {
     }
 
     /// The versions with this number.
-    pub fn numbered<'a, 'b>(&'a self, number: &'b str) -> impl Iterator<Item = &'a Version> + use<'a, 'b> {
+    pub fn by_number<'a, 'b>(&'a self, number: &'b str) -> impl Iterator<Item = &'a Version> + use<'a, 'b> {
         self.versions.iter().filter(move |version| version.number.as_deref() == Some(number))
     }
 
     /// Whether any version carries a marker of this owner: the key is of the account we know.
     #[must_use]
-    pub fn is_familiar(&self, owner: &str) -> bool {
+    pub fn contains_owner(&self, owner: &str) -> bool {
         let start = format!("{}{owner}/", Marker::START);
         self.by_marker.keys().any(|marker| marker.starts_with(&start))
     }
 
     /// Whether the list returns descriptions at all.
     #[must_use]
-    pub fn is_described(&self) -> bool {
-        self.described
+    pub fn has_descriptions(&self) -> bool {
+        self.has_descriptions
     }
 
     /// Whether the list returns numbers at all.
     #[must_use]
-    pub fn tells_numbers(&self) -> bool {
+    pub fn has_version_numbers(&self) -> bool {
         self.versions.iter().any(|version| version.number.is_some())
     }
 
     /// Whether a version was last deployed no later than `since`, in whole seconds: what an environment has run
     /// from then on is not this version. Without any times of deployment nobody can tell.
     #[must_use]
-    pub fn is_past(&self, version: &Version, since: Timestamp) -> bool {
-        self.tells_deployed() && version.deployed.is_none_or(|at| at.as_second() <= since.as_second())
+    pub fn not_deployed_since(&self, version: &Version, since: Timestamp) -> bool {
+        self.has_deploy_times() && version.deployed.is_none_or(|at| at.as_second() <= since.as_second())
     }
 
     /// Whether the list tells of any version when it was deployed.
     #[must_use]
-    pub fn tells_deployed(&self) -> bool {
+    pub fn has_deploy_times(&self) -> bool {
         self.versions.iter().any(|version| version.deployed.is_some())
     }
 }
 
 /// What runs in an environment, as the deployment status says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Deployed {
+pub struct LiveVersion {
     /// Some id; the reference does not say of what.
     pub id: Option<Box<str>>,
     /// Number of the version that is deployed.
@@ -129,18 +129,18 @@ pub struct Deployed {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Deployments {
     /// What runs in test.
-    pub test: Option<Deployed>,
+    pub test: Option<LiveVersion>,
     /// What runs in prod.
-    pub prod: Option<Deployed>,
+    pub prod: Option<LiveVersion>,
 }
 
-impl Deployed {
+impl LiveVersion {
     /// The listed version that this is: the one with the number; where several have it, or none,
     /// the one with the id, should the id be a version's.
     #[must_use]
     pub fn resolve<'a>(&self, inventory: &'a Inventory) -> Option<&'a Version> {
         let numbered: Vec<&Version> =
-            self.number.as_deref().map(|number| inventory.numbered(number).collect()).unwrap_or_default();
+            self.number.as_deref().map(|number| inventory.by_number(number).collect()).unwrap_or_default();
         match numbered.as_slice() {
             [one] => Some(one),
             _ => self.id.as_deref().and_then(|id| inventory.version(id)),
@@ -151,7 +151,7 @@ impl Deployed {
 impl Deployments {
     /// What runs in `test` or `prod`.
     #[must_use]
-    pub fn of(&self, environment: &str) -> Option<&Deployed> {
+    pub fn get(&self, environment: &str) -> Option<&LiveVersion> {
         match environment {
             "test" => self.test.as_ref(),
             "prod" => self.prod.as_ref(),

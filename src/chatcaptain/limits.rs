@@ -11,7 +11,7 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use rand::RngExt;
 use tokio::sync::Mutex as AsyncMutex;
 
-use super::error::{Call, Class, Failure};
+use super::error::{ApiCall, Failure, FailureClass};
 
 /// How fast one key may call.
 #[derive(Clone, Copy, Debug)]
@@ -24,43 +24,43 @@ pub struct Limits {
 
 /// What a call came to, for metrics.
 #[derive(Clone, Copy, Debug)]
-pub enum Report {
+pub enum CallEvent {
     /// A call was made.
-    Called {
+    Completed {
         /// What.
-        call: Call,
+        call: ApiCall,
         /// `ok` or the class of failure.
         outcome: &'static str,
         /// How long it took.
-        took: Duration,
+        duration: Duration,
     },
     /// Calls pause for this long because the service asks to slow down.
     Paused(Duration),
 }
 
 /// Told of every call. Must not block.
-pub type Observer = Arc<dyn Fn(Report) + Send + Sync>;
+pub type CallObserver = Arc<dyn Fn(CallEvent) + Send + Sync>;
 
 /// First pause after a throttle without `Retry-After`, and after a refusal of the key.
-const FIRST_PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(1));
+const INITIAL_BACKOFF: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(1));
 /// Longest such pauses.
-const LAST_PAUSE: (Duration, Duration) = (Duration::from_mins(5), Duration::from_hours(1));
+const MAX_BACKOFF: (Duration, Duration) = (Duration::from_mins(5), Duration::from_hours(1));
 
 /// How long a probe may keep others waiting, should nobody ever tell how it ended.
-const PROBE: Duration = Duration::from_mins(1);
+const PROBE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The gate that every call with one key goes through.
-pub struct Gate {
+pub struct CallLimiter {
     bucket: DefaultDirectRateLimiter,
     state: Mutex<State>,
-    observer: Observer,
+    observer: CallObserver,
 }
 
 #[derive(Default)]
 struct State {
     breaker: Option<Breaker>,
     /// Per call, or for the whole key under `None`.
-    refused: BTreeMap<Option<Call>, Refused>,
+    refusals: BTreeMap<Option<ApiCall>, KeyRefusal>,
 }
 
 struct Breaker {
@@ -70,7 +70,7 @@ struct Breaker {
     probing_until: Option<Instant>,
 }
 
-struct Refused {
+struct KeyRefusal {
     until: Instant,
     times: u32,
     failure: Failure,
@@ -78,26 +78,26 @@ struct Refused {
 
 impl State {
     /// The failure that stands in the way of a call, if one does.
-    fn check(&self, call: Call, now: Instant) -> Result<(), Failure> {
+    fn check(&self, call: ApiCall, now: Instant) -> Result<(), Failure> {
         for scope in [None, Some(call)] {
-            if let Some(refused) = self.refused.get(&scope)
+            if let Some(refused) = self.refusals.get(&scope)
                 && refused.until > now
             {
                 return Err(Failure { call, may_have_happened: false, ..refused.failure.clone() });
             }
         }
         match &self.breaker {
-            Some(breaker) if breaker.until > now => Err(paused(call, breaker.until - now)),
+            Some(breaker) if breaker.until > now => Err(throttled_failure(call, breaker.until - now)),
             Some(breaker) if breaker.probing_until.is_some_and(|until| until > now) => {
-                Err(paused(call, Duration::from_secs(1)))
+                Err(throttled_failure(call, Duration::from_secs(1)))
             }
             _ => Ok(()),
         }
     }
 }
 
-impl Gate {
-    pub fn new(limits: Limits, observer: Observer) -> Self {
+impl CallLimiter {
+    pub fn new(limits: Limits, observer: CallObserver) -> Self {
         let quota = Quota::per_second(limits.rate).allow_burst(limits.burst);
         Self { bucket: RateLimiter::direct(quota), state: Mutex::default(), observer }
     }
@@ -106,7 +106,7 @@ impl Gate {
     ///
     /// # Errors
     /// The failure that stands in the way, without a call: the throttle or the refusal that still holds.
-    pub async fn enter(&self, call: Call, queue: &AsyncMutex<()>) -> Result<(), Failure> {
+    pub async fn acquire(&self, call: ApiCall, queue: &AsyncMutex<()>) -> Result<(), Failure> {
         self.lock().check(call, Instant::now())?;
         {
             let _first = queue.lock().await;
@@ -117,60 +117,61 @@ impl Gate {
     }
 
     /// Takes note of how a call ended.
-    pub fn leave(&self, call: Call, result: Result<(), &Failure>) {
+    pub fn record(&self, call: ApiCall, result: Result<(), &Failure>) {
         let now = Instant::now();
         let mut state = self.lock();
         match result.map_err(|failure| (failure.class, failure)) {
-            Err((Class::Throttled { retry_after }, _)) => {
+            Err((FailureClass::Throttled { retry_after }, _)) => {
                 let (trips, floor) = match &state.breaker {
                     // calls that were under way are told the same thing again
                     Some(breaker) if breaker.until > now => (breaker.trips, breaker.until),
                     Some(breaker) => (breaker.trips + 1, now),
                     None => (0, now),
                 };
-                let pause = retry_after.unwrap_or_else(|| grown(FIRST_PAUSE.0, trips, LAST_PAUSE.0));
-                let until = (now + jittered(pause)).max(floor);
+                let pause =
+                    retry_after.unwrap_or_else(|| exponential(INITIAL_BACKOFF.0, trips, MAX_BACKOFF.0));
+                let until = (now + with_jitter(pause)).max(floor);
                 state.breaker = Some(Breaker { until, trips, probing_until: None });
-                (self.observer)(Report::Paused(until - floor));
+                (self.observer)(CallEvent::Paused(until - floor));
             }
-            Err((Class::Forbidden { whole_key }, failure)) => {
+            Err((FailureClass::Forbidden { whole_key }, failure)) => {
                 let scope = (!whole_key).then_some(call);
-                let times = state.refused.get(&scope).map_or(0, |refused| refused.times);
-                let pause = jittered(grown(FIRST_PAUSE.1, times, LAST_PAUSE.1));
-                let refused = Refused { until: now + pause, times: times + 1, failure: failure.clone() };
-                state.refused.insert(scope, refused);
+                let times = state.refusals.get(&scope).map_or(0, |refused| refused.times);
+                let pause = with_jitter(exponential(INITIAL_BACKOFF.1, times, MAX_BACKOFF.1));
+                let refused = KeyRefusal { until: now + pause, times: times + 1, failure: failure.clone() };
+                state.refusals.insert(scope, refused);
             }
             // no answer says nothing about throttle or key; the next caller probes
-            Err((Class::Unknown | Class::Unsent, _)) => {
+            Err((FailureClass::Unknown | FailureClass::Unsent, _)) => {
                 if let Some(breaker) = &mut state.breaker {
                     breaker.probing_until = None;
                 }
             }
-            Ok(()) | Err((Class::Refused(_), _)) => {
+            Ok(()) | Err((FailureClass::Refused(_), _)) => {
                 // a call that was sent before the pause says nothing about it
                 state.breaker.take_if(|breaker| breaker.until <= now);
-                state.refused.remove(&None);
-                state.refused.remove(&Some(call));
+                state.refusals.remove(&None);
+                state.refusals.remove(&Some(call));
             }
         }
     }
 
     /// Whether calls pause now because the service asked to slow down.
-    pub fn is_open(&self) -> bool {
+    pub fn is_breaker_open(&self) -> bool {
         self.lock().breaker.as_ref().is_some_and(|breaker| breaker.until > Instant::now())
     }
 
     /// Lets a call through and, where something is to be probed, makes it the one probe.
-    fn admit(&self, call: Call) -> Result<(), Failure> {
+    fn admit(&self, call: ApiCall) -> Result<(), Failure> {
         let now = Instant::now();
         let mut state = self.lock();
         state.check(call, now)?;
         if let Some(breaker) = &mut state.breaker {
-            breaker.probing_until = Some(now + PROBE);
+            breaker.probing_until = Some(now + PROBE_TIMEOUT);
         }
         for scope in [None, Some(call)] {
-            if let Some(refused) = state.refused.get_mut(&scope) {
-                refused.until = now + FIRST_PAUSE.1;
+            if let Some(refused) = state.refusals.get_mut(&scope) {
+                refused.until = now + INITIAL_BACKOFF.1;
             }
         }
         Ok(())
@@ -181,16 +182,16 @@ impl Gate {
     }
 }
 
-fn paused(call: Call, rest: Duration) -> Failure {
-    let class = Class::Throttled { retry_after: Some(rest) };
+fn throttled_failure(call: ApiCall, rest: Duration) -> Failure {
+    let class = FailureClass::Throttled { retry_after: Some(rest) };
     Failure::new(call, class, "the service asks to slow down; calls pause for every object with this key")
 }
 
-fn grown(first: Duration, times: u32, last: Duration) -> Duration {
+fn exponential(first: Duration, times: u32, last: Duration) -> Duration {
     first.saturating_mul(2u32.saturating_pow(times.min(16))).min(last)
 }
 
 /// Up to a tenth longer, never shorter: the service may count strictly.
-fn jittered(pause: Duration) -> Duration {
+fn with_jitter(pause: Duration) -> Duration {
     pause + pause.mul_f64(rand::rng().random::<f64>() / 10.0)
 }

@@ -12,9 +12,9 @@ use serde::{
 };
 
 use super::{
-    error::{Call, Class, Failure, Refusal, without_ids},
-    inventory::{Deployed, Deployments},
-    nouns::{BadId, Version, VersionId},
+    error::{ApiCall, Failure, FailureClass, Refusal, mask_volatile_tokens},
+    inventory::{Deployments, LiveVersion},
+    types::{InvalidId, Version, VersionId},
 };
 
 /// What is kept of a value of any type: the text of a scalar, the `id` of an object.
@@ -158,7 +158,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-fn read<T: DeserializeOwned>(call: Call, body: &[u8]) -> Result<T, Failure> {
+fn read<T: DeserializeOwned>(call: ApiCall, body: &[u8]) -> Result<T, Failure> {
     let object: Object<T> = serde_json::from_slice(body).map_err(|error| {
         let why = error.to_string();
         // without the place, which is another one each time
@@ -230,7 +230,7 @@ struct WireVersion {
 }
 
 impl WireVersion {
-    fn version(self) -> Result<Version, BadId> {
+    fn version(self) -> Result<Version, InvalidId> {
         Ok(Version {
             id: VersionId::parse(self.id.0.as_deref().unwrap_or_default())?,
             name: self.name.0,
@@ -242,12 +242,12 @@ impl WireVersion {
     }
 }
 
-fn unreadable(call: Call, why: &str) -> Failure {
-    Failure::new(call, Class::Unknown, &format!("the answer cannot be read: {why}"))
+fn unreadable(call: ApiCall, why: &str) -> Failure {
+    Failure::new(call, FailureClass::Unknown, &format!("the answer cannot be read: {why}"))
 }
 
-fn said(call: Call, error: &str) -> Failure {
-    Failure::new(call, Class::Refused(Refusal::Said), &without_ids(error))
+fn said(call: ApiCall, error: &str) -> Failure {
+    Failure::new(call, FailureClass::Refused(Refusal::ErrorInBody), &mask_volatile_tokens(error))
 }
 
 /// Reads the list of versions.
@@ -256,13 +256,13 @@ fn said(call: Call, error: &str) -> Failure {
 /// *refused* where the service says `error`; *unknown* where the answer is no list, or where an entry has no
 /// usable id: a list that hides one version cannot prove that another is missing.
 pub fn list(body: &[u8]) -> Result<Vec<Version>, Failure> {
-    let answer: ListAnswer = read(Call::List, body)?;
+    let answer: ListAnswer = read(ApiCall::List, body)?;
     // first: a list beside an error, above all an empty one, proves nothing
     if let Some(error) = answer.error.0 {
-        return Err(said(Call::List, &error));
+        return Err(said(ApiCall::List, &error));
     }
-    let versions = answer.versions.ok_or_else(|| unreadable(Call::List, "it has no versions"))?;
-    versions.0.map_err(|bad| unreadable(Call::List, &bad))
+    let versions = answer.versions.ok_or_else(|| unreadable(ApiCall::List, "it has no versions"))?;
+    versions.0.map_err(|bad| unreadable(ApiCall::List, &bad))
 }
 
 #[derive(Deserialize)]
@@ -286,12 +286,12 @@ struct WireDeployed {
 /// # Errors
 /// *refused* where the service says `error`, *unknown* where the answer cannot be read.
 pub fn status(body: &[u8]) -> Result<Deployments, Failure> {
-    let answer: StatusAnswer = read(Call::Status, body)?;
+    let answer: StatusAnswer = read(ApiCall::Status, body)?;
     if let Some(error) = answer.error.0 {
-        return Err(said(Call::Status, &error));
+        return Err(said(ApiCall::Status, &error));
     }
     let deployed = |wire: Option<Object<WireDeployed>>| {
-        wire.map(|Object(wire)| Deployed { id: wire.id.filled(), number: wire.version.filled() })
+        wire.map(|Object(wire)| LiveVersion { id: wire.id.filled(), number: wire.version.filled() })
             .filter(|deployed| deployed.id.is_some() || deployed.number.is_some())
     };
     Ok(Deployments { test: deployed(answer.test), prod: deployed(answer.prod) })
@@ -312,7 +312,7 @@ struct WriteAnswer {
 ///
 /// # Errors
 /// *refused* where the answer says so, *unknown* where it is neither empty nor a JSON object.
-pub fn write(call: Call, body: &[u8]) -> Result<Option<VersionId>, Failure> {
+pub fn write(call: ApiCall, body: &[u8]) -> Result<Option<VersionId>, Failure> {
     if body.trim_ascii().is_empty() {
         return Ok(None);
     }
@@ -322,15 +322,15 @@ pub fn write(call: Call, body: &[u8]) -> Result<Option<VersionId>, Failure> {
         .flatten()
         .find_map(|text| VersionId::parse(text).ok());
     let refused = match call {
-        Call::Delete => answer.deleted == Some(false),
-        Call::Rollback => answer.rolled_back == Some(false),
-        Call::Create => id.is_none() && answer.error.0.is_some(),
-        Call::Deploy | Call::List | Call::Status => false,
+        ApiCall::Delete => answer.deleted == Some(false),
+        ApiCall::Rollback => answer.rolled_back == Some(false),
+        ApiCall::Create => id.is_none() && answer.error.0.is_some(),
+        ApiCall::Deploy | ApiCall::List | ApiCall::Status => false,
     };
     match (refused, answer.error.0) {
-        (_, Some(error)) if call != Call::Create || id.is_none() => Err(said(call, &error)),
+        (_, Some(error)) if call != ApiCall::Create || id.is_none() => Err(said(call, &error)),
         (true, _) => Err(said(call, "the service answered that it was not done and gave no reason")),
-        _ => Ok(id.filter(|_| call == Call::Create)),
+        _ => Ok(id.filter(|_| call == ApiCall::Create)),
     }
 }
 

@@ -15,7 +15,7 @@ use kube::{
     },
 };
 
-use super::Kind;
+use super::Reconciler;
 use crate::crd;
 
 /// Something an object is found by. Hashed to stay small; whoever looks up checks what was found.
@@ -41,7 +41,7 @@ impl Key {
     }
 
     /// The environment a deployment decides.
-    pub fn slot(chatbot: &str, environment: &str) -> Self {
+    pub fn environment_owner(chatbot: &str, environment: &str) -> Self {
         Self::new("slot", &[chatbot, environment])
     }
 
@@ -62,7 +62,7 @@ impl Key {
 }
 
 /// Leaves out of an object what no pass needs: of ten thousand, every line counts.
-pub fn slim<K: Kind>(object: &mut Guarded<K>) {
+pub fn strip_unused_fields<K: Reconciler>(object: &mut Guarded<K>) {
     let meta = object.meta_mut();
     meta.managed_fields = None;
     meta.labels = None;
@@ -77,7 +77,7 @@ pub type Guarded<K> = DeserializeGuard<K>;
 pub type Ref<K> = ObjectRef<Guarded<K>>;
 
 /// All objects of one kind.
-pub struct Cache<K: Kind> {
+pub struct Cache<K: Reconciler> {
     stores: RwLock<Vec<Store<Guarded<K>>>>,
     index: RwLock<Index>,
 }
@@ -90,13 +90,13 @@ struct Index {
 
 type Name = Arc<(String, String)>;
 
-impl<K: Kind> Default for Cache<K> {
+impl<K: Reconciler> Default for Cache<K> {
     fn default() -> Self {
         Self { stores: RwLock::default(), index: RwLock::default() }
     }
 }
 
-impl<K: Kind> Cache<K> {
+impl<K: Reconciler> Cache<K> {
     /// Adds the objects of one more namespace.
     pub fn add(&self, store: Store<Guarded<K>>) {
         self.stores.write().unwrap_or_else(PoisonError::into_inner).push(store);
@@ -109,7 +109,7 @@ impl<K: Kind> Cache<K> {
 
     /// Keeps the index in step with a watch; to be called after the store has taken the event. What a list does not
     /// show any more stays in the index until `prune`: whoever looks up checks what was found.
-    pub fn follow(&self, event: &watcher::Event<Guarded<K>>, store: &Store<Guarded<K>>) {
+    pub fn apply(&self, event: &watcher::Event<Guarded<K>>, store: &Store<Guarded<K>>) {
         match event {
             watcher::Event::Apply(object) => {
                 let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
@@ -172,12 +172,12 @@ impl<K: Kind> Cache<K> {
     }
 }
 
-fn name_of<K: Kind>(object: &Guarded<K>) -> Name {
+fn name_of<K: Reconciler>(object: &Guarded<K>) -> Name {
     Arc::new((object.namespace().unwrap_or_default(), object.name_any()))
 }
 
-fn keys_of<K: Kind>(object: &Guarded<K>) -> Vec<Key> {
-    object.0.as_ref().map(Kind::keys).unwrap_or_default()
+fn keys_of<K: Reconciler>(object: &Guarded<K>) -> Vec<Key> {
+    object.0.as_ref().map(Reconciler::keys).unwrap_or_default()
 }
 
 impl Index {
@@ -226,7 +226,7 @@ mod tests {
         let version: Guarded<ChatbotVersion> = serde_json::from_value(version).unwrap();
         for event in [watcher::Event::Init, watcher::Event::InitApply(version), watcher::Event::InitDone] {
             writer.apply_watcher_event(&event);
-            cache.follow(&event, &store);
+            cache.apply(&event, &store);
             if !matches!(event, watcher::Event::InitDone) {
                 cache.prune();
             }

@@ -15,27 +15,27 @@ use tokio::{sync::watch, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Kind,
+    Reconciler,
     cache::{Cache, Key, Ref},
     credentials::Credentials,
-    turns::Turns,
+    fair_queue::FairSemaphore,
 };
 use crate::{
-    chatcaptain::{Account, Accounts, Call, ChatbotId, Class, Failure},
+    chatcaptain::{Account, Accounts, ApiCall, ChatbotId, Failure, FailureClass},
     crd::{ChatbotDeployment, ChatbotVersion, CredentialsRef, LiveEnvironment, annotation},
     lease::Fence,
-    plan::{Blocked, Look, Obstacle, Rules, annotated, is_older},
+    plan::{PlanConfig, ServiceView, Unavailable, UnavailableReason, annotation_value, is_older},
     telemetry::Metrics,
 };
 
 /// What a context is made of.
-pub struct Parts {
+pub struct ContextConfig {
     /// The cluster.
     pub client: Client,
     /// The service, by key.
     pub accounts: Arc<Accounts>,
     /// The flags.
-    pub rules: Rules,
+    pub config: PlanConfig,
     /// What is counted.
     pub metrics: Metrics,
     /// Where events go.
@@ -52,7 +52,7 @@ pub struct Parts {
 pub struct Context {
     pub(super) client: Client,
     pub(super) accounts: Arc<Accounts>,
-    pub(super) rules: Arc<Rules>,
+    pub(super) config: Arc<PlanConfig>,
     pub(super) metrics: Metrics,
     pub(super) events: Recorder,
     pub(super) fence: Fence,
@@ -61,42 +61,43 @@ pub struct Context {
     pub(super) deployments: Cache<ChatbotDeployment>,
     /// Passes and events under way.
     pub tasks: TaskTracker,
-    pub(super) turns: Turns,
+    pub(super) fair_queue: FairSemaphore,
     stop: CancellationToken,
     /// Caches that are not full yet; none are counted before the watches begin.
     empty_caches: watch::Sender<Option<usize>>,
     permits: Mutex<HashMap<String, (String, Instant)>>,
     /// Attempts whose end is unknown, and since when this process watches the list for them.
     searches: Mutex<HashMap<String, (String, Instant)>>,
-    superseded: Mutex<HashMap<String, HashSet<String>>>,
-    wake_versions: Mutex<Vec<UnboundedSender<Ref<ChatbotVersion>>>>,
-    wake_deployments: Mutex<Vec<UnboundedSender<Ref<ChatbotDeployment>>>>,
+    stale: Mutex<HashMap<String, HashSet<String>>>,
+    version_queues: Mutex<Vec<UnboundedSender<Ref<ChatbotVersion>>>>,
+    deployment_queues: Mutex<Vec<UnboundedSender<Ref<ChatbotDeployment>>>>,
 }
 
 impl Context {
     /// A context with empty caches.
     #[must_use]
-    pub fn new(parts: Parts) -> Self {
-        let Parts { client, accounts, rules, metrics, events, fence, concurrency, stop } = parts;
+    pub fn new(parts: ContextConfig) -> Self {
+        let ContextConfig { client, accounts, config: rules, metrics, events, fence, concurrency, stop } =
+            parts;
         Self {
             credentials: Credentials::new(client.clone()),
             client,
             accounts,
-            rules: Arc::new(rules),
+            config: Arc::new(rules),
             metrics,
             events,
             fence,
             versions: Cache::default(),
             deployments: Cache::default(),
             tasks: TaskTracker::new(),
-            turns: Turns::new(concurrency),
+            fair_queue: FairSemaphore::new(concurrency),
             stop,
             empty_caches: watch::channel(None).0,
             permits: Mutex::default(),
             searches: Mutex::default(),
-            superseded: Mutex::default(),
-            wake_versions: Mutex::default(),
-            wake_deployments: Mutex::default(),
+            stale: Mutex::default(),
+            version_queues: Mutex::default(),
+            deployment_queues: Mutex::default(),
         }
     }
 
@@ -150,7 +151,7 @@ impl Context {
 
     /// For how long this process has watched the list for what an attempt may have made; `None` ends that. Times in
     /// objects are no measure: clocks jump, and those of two replicas differ.
-    pub(super) fn searched(&self, uid: &str, attempt: Option<&str>) -> Duration {
+    pub(super) fn search_elapsed(&self, uid: &str, attempt: Option<&str>) -> Duration {
         let mut searches = lock(&self.searches);
         let Some(attempt) = attempt else {
             searches.remove(uid);
@@ -165,8 +166,8 @@ impl Context {
     }
 
     /// Our write has replaced the copy `old` of an object.
-    pub(super) fn supersede(&self, uid: &str, old: Option<String>, new: Option<&str>) {
-        let mut superseded = lock(&self.superseded);
+    pub(super) fn mark_stale(&self, uid: &str, old: Option<String>, new: Option<&str>) {
+        let mut superseded = lock(&self.stale);
         let versions = superseded.entry(uid.to_owned()).or_default();
         versions.extend(old);
         // a write that changes nothing keeps the version
@@ -176,8 +177,8 @@ impl Context {
     }
 
     /// Whether a cached copy was replaced by our own write already.
-    pub(super) fn is_superseded(&self, uid: &str, resource_version: Option<&str>) -> bool {
-        let mut superseded = lock(&self.superseded);
+    pub(super) fn is_stale(&self, uid: &str, resource_version: Option<&str>) -> bool {
+        let mut superseded = lock(&self.stale);
         let is = superseded
             .get(uid)
             .is_some_and(|versions| resource_version.is_some_and(|v| versions.contains(v)));
@@ -189,48 +190,48 @@ impl Context {
 
     /// Nothing is remembered of an object that is gone.
     pub(super) fn forget(&self, uid: &str) {
-        lock(&self.superseded).remove(uid);
+        lock(&self.stale).remove(uid);
         lock(&self.searches).remove(uid);
         lock(&self.permits).remove(uid);
     }
 
-    pub(super) fn add_wakers(
+    pub(super) fn add_queues(
         &self,
         versions: UnboundedSender<Ref<ChatbotVersion>>,
         deployments: UnboundedSender<Ref<ChatbotDeployment>>,
     ) {
-        lock(&self.wake_versions).push(versions);
-        lock(&self.wake_deployments).push(deployments);
+        lock(&self.version_queues).push(versions);
+        lock(&self.deployment_queues).push(deployments);
     }
 
     /// A watch has begun anew, with a list. What happened in between is not told, so everything is looked at; and where
     /// etcd was restored, a version of an object that was replaced may be the newest again.
-    pub(super) fn begin_anew(&self) {
-        lock(&self.superseded).clear();
+    pub(super) fn handle_relist(&self) {
+        lock(&self.stale).clear();
         self.versions.prune();
         self.deployments.prune();
-        send(&self.wake_versions, &self.versions.all());
-        send(&self.wake_deployments, &self.deployments.all());
+        send(&self.version_queues, &self.versions.all());
+        send(&self.deployment_queues, &self.deployments.all());
     }
 
     /// Has this version looked at now.
-    pub(super) fn wake_version(&self, reference: Ref<ChatbotVersion>) {
-        send(&self.wake_versions, &[reference]);
+    pub(super) fn enqueue_version(&self, reference: Ref<ChatbotVersion>) {
+        send(&self.version_queues, &[reference]);
     }
 
     /// Has this deployment looked at now.
-    pub(super) fn wake_deployment(&self, reference: Ref<ChatbotDeployment>) {
-        send(&self.wake_deployments, &[reference]);
+    pub(super) fn enqueue_deployment(&self, reference: Ref<ChatbotDeployment>) {
+        send(&self.deployment_queues, &[reference]);
     }
 
     /// Has the versions with this key looked at now.
-    pub(super) fn wake_versions(&self, key: Key) {
-        send(&self.wake_versions, &self.versions.refs(key));
+    pub(super) fn enqueue_versions(&self, key: Key) {
+        send(&self.version_queues, &self.versions.refs(key));
     }
 
     /// Has the deployments with this key looked at now.
-    pub(super) fn wake_deployments(&self, key: Key) {
-        send(&self.wake_deployments, &self.deployments.refs(key));
+    pub(super) fn enqueue_deployments(&self, key: Key) {
+        send(&self.deployment_queues, &self.deployments.refs(key));
     }
 
     /// The account of the key that `reference` names.
@@ -239,22 +240,22 @@ impl Context {
         namespace: &str,
         reference: Option<&CredentialsRef>,
         last_good: bool,
-    ) -> Result<Arc<Account>, Obstacle> {
+    ) -> Result<Arc<Account>, Unavailable> {
         let reference = reference.cloned().unwrap_or_default();
         let key = self.credentials.key(namespace, &reference, last_good).await?;
         Ok(self.accounts.get(&key))
     }
 
     /// The account and bot for a change in the service; whatever fails here, nothing was sent.
-    pub(super) async fn change(
+    pub(super) async fn target(
         &self,
-        call: Call,
+        call: ApiCall,
         namespace: &str,
         credentials: Option<&CredentialsRef>,
         chatbot: &str,
         last_good: bool,
     ) -> Result<(Arc<Account>, ChatbotId), Failure> {
-        let unsent = |why: &str| Failure::new(call, Class::Unsent, why);
+        let unsent = |why: &str| Failure::new(call, FailureClass::Unsent, why);
         if !self.fence.holds() {
             return Err(unsent("the lease is not held"));
         }
@@ -264,60 +265,78 @@ impl Context {
     }
 
     /// Looks at a bot in the service; the list and the deployment status may be as old as asked.
-    pub(super) async fn look(&self, place: &Place<'_>, list_since: Instant, status_since: Instant) -> Look {
-        match self.try_look(place, list_since, status_since).await {
+    pub(super) async fn query_service(
+        &self,
+        place: &ServiceQuery<'_>,
+        list_since: Instant,
+        status_since: Instant,
+    ) -> ServiceView {
+        match self.try_query_service(place, list_since, status_since).await {
             Ok(look) => look,
-            Err(obstacle) => Look::Blocked(obstacle),
+            Err(obstacle) => ServiceView::Unavailable(obstacle),
         }
     }
 
-    async fn try_look(
+    async fn try_query_service(
         &self,
-        place: &Place<'_>,
+        place: &ServiceQuery<'_>,
         list_since: Instant,
         status_since: Instant,
-    ) -> Result<Look, Obstacle> {
-        let account = self.account(place.namespace, place.credentials, place.last_good).await?;
+    ) -> Result<ServiceView, Unavailable> {
+        let account = self.account(place.namespace, place.credentials, place.allow_stale_key).await?;
         let secret = place.credentials.cloned().unwrap_or_default().name().to_owned();
-        let obstacle = |failure: &Failure| Obstacle::new(failure, &secret, place.chatbot);
-        let bot = ChatbotId::parse(place.chatbot).map_err(|bad| Obstacle {
-            blocked: Blocked::ChatbotNotFound,
+        let obstacle = |failure: &Failure| Unavailable::new(failure, &secret, place.chatbot);
+        let bot = ChatbotId::parse(place.chatbot).map_err(|bad| Unavailable {
+            reason: UnavailableReason::ChatbotNotFound,
             message: format!("spec.chatbotId: {bad}"),
-            pause: None,
+            retry_after: None,
         })?;
         let inventory = account.inventory(&bot, list_since).await.map_err(|failure| obstacle(&failure))?;
         let ours = place.version_id.is_some_and(|id| inventory.version(id).is_some());
-        if ours || (!account.is_trusted(&bot) && inventory.is_familiar(&self.rules.owner_id)) {
-            account.trust(&bot);
+        if ours || (!account.is_authoritative(&bot) && inventory.contains_owner(&self.config.owner_id)) {
+            account.mark_authoritative(&bot);
         }
-        let deployments =
-            if place.live { account.deployments(&bot, status_since).await.map(Some) } else { Ok(None) };
+        let deployments = if place.with_deployments {
+            account.deployments(&bot, status_since).await.map(Some)
+        } else {
+            Ok(None)
+        };
         let deployments = deployments.or_else(|failure| match failure.class {
             // the key may not read it, or there is no such call: the list has to do
-            Class::Forbidden { whole_key: false } | Class::Refused(_) => Ok(None),
+            FailureClass::Forbidden { whole_key: false } | FailureClass::Refused(_) => Ok(None),
             _ => Err(obstacle(&failure)),
         })?;
-        account.arrived(&bot, |environment, id| {
-            let deployed = deployments.as_ref().and_then(|deployments| deployments.of(environment));
+        account.record_live(&bot, |environment, id| {
+            let deployed = deployments.as_ref().and_then(|deployments| deployments.get(environment));
             deployed.and_then(|deployed| deployed.resolve(&inventory)).is_some_and(|v| v.id.as_str() == id)
         });
-        Ok(Look::Shown {
-            trusted: account.is_trusted(&bot),
-            coming: place.version_id.is_some_and(|id| account.is_on_its_way(&bot, id)),
-            age: inventory.at.elapsed(),
+        Ok(ServiceView::Available {
+            authoritative: account.is_authoritative(&bot),
+            rollout_pending: place.version_id.is_some_and(|id| account.is_rollout_pending(&bot, id)),
+            age: inventory.requested_at.elapsed(),
             inventory,
             deployments,
         })
     }
 
     /// The object that decides each environment of a bot: the oldest that is not being deleted.
-    pub(super) fn slots(&self, chatbot: &str) -> BTreeMap<LiveEnvironment, Arc<ChatbotDeployment>> {
-        LiveEnvironment::ALL.into_iter().filter_map(|env| Some((env, self.slot(chatbot, env)?))).collect()
+    pub(super) fn environment_owners(
+        &self,
+        chatbot: &str,
+    ) -> BTreeMap<LiveEnvironment, Arc<ChatbotDeployment>> {
+        LiveEnvironment::ALL
+            .into_iter()
+            .filter_map(|env| Some((env, self.environment_owner(chatbot, env)?)))
+            .collect()
     }
 
     /// The object that decides one environment.
-    pub(super) fn slot(&self, chatbot: &str, environment: LiveEnvironment) -> Option<Arc<ChatbotDeployment>> {
-        let found = self.deployments.find(Key::slot(chatbot, environment.as_str()));
+    pub(super) fn environment_owner(
+        &self,
+        chatbot: &str,
+        environment: LiveEnvironment,
+    ) -> Option<Arc<ChatbotDeployment>> {
+        let found = self.deployments.find(Key::environment_owner(chatbot, environment.as_str()));
         found
             .into_iter()
             .filter(|d| d.spec.chatbot_id == chatbot && d.spec.environment == environment)
@@ -341,23 +360,23 @@ impl Context {
     pub(super) async fn namespace_policy(
         &self,
         version: &ChatbotVersion,
-    ) -> Result<Option<String>, Obstacle> {
+    ) -> Result<Option<String>, Unavailable> {
         if version.spec.deletion_policy.is_some() {
             return Ok(None);
         }
         let name = version.namespace().unwrap_or_default();
-        let unknown = |why: String| Obstacle {
-            blocked: Blocked::Unavailable,
+        let unknown = |why: String| Unavailable {
+            reason: UnavailableReason::ServiceUnavailable,
             message: format!(
                 "Namespace {name} cannot be read for its deletion policy ({why}); it is tried again."
             ),
-            pause: None,
+            retry_after: None,
         };
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         match timeout(Duration::from_secs(15), namespaces.get_opt(&name)).await {
             Ok(Ok(namespace)) => {
                 let meta = namespace.map(|namespace| namespace.metadata).unwrap_or_default();
-                Ok(annotated(&meta, annotation::DELETION_POLICY).map(str::to_owned))
+                Ok(annotation_value(&meta, annotation::DELETION_POLICY).map(str::to_owned))
             }
             Ok(Err(error)) => Err(unknown(error.to_string())),
             Err(_) => Err(unknown("no answer in time".to_owned())),
@@ -377,23 +396,23 @@ impl Context {
 }
 
 /// Where to look.
-pub struct Place<'a> {
+pub struct ServiceQuery<'a> {
     pub namespace: &'a str,
     pub credentials: Option<&'a CredentialsRef>,
     pub chatbot: &'a str,
     pub version_id: Option<&'a str>,
     /// What is live matters, too.
-    pub live: bool,
+    pub with_deployments: bool,
     /// A key that is no longer there will do.
-    pub last_good: bool,
+    pub allow_stale_key: bool,
 }
 
 /// The oldest look that is fresh enough.
-pub fn since(age: Duration) -> Instant {
+pub fn no_older_than(age: Duration) -> Instant {
     Instant::now().checked_sub(age).unwrap_or_else(Instant::now)
 }
 
-fn send<K: Kind>(wakers: &Mutex<Vec<UnboundedSender<Ref<K>>>>, refs: &[Ref<K>]) {
+fn send<K: Reconciler>(wakers: &Mutex<Vec<UnboundedSender<Ref<K>>>>, refs: &[Ref<K>]) {
     for waker in lock(wakers).iter() {
         for reference in refs {
             // a controller that has ended needs no waking

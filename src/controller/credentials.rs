@@ -13,31 +13,31 @@ use tokio::time::timeout;
 use crate::{
     chatcaptain::ApiKey,
     crd::CredentialsRef,
-    plan::{Blocked, Obstacle},
+    plan::{Unavailable, UnavailableReason},
 };
 
 const READ_TIMEOUT: Duration = Duration::from_secs(15);
 /// In a large cluster some Secret changes all the time.
-const READ_TRIES: u32 = 3;
+const MAX_READ_ATTEMPTS: u32 = 3;
 
 /// Namespace, Secret, key in it.
-type Place = (String, String, String);
+type KeyRef = (String, String, String);
 
 /// All keys that were read.
 pub struct Credentials {
     client: Client,
-    read: Mutex<Read>,
+    read: Mutex<CachedKeys>,
 }
 
 #[derive(Default)]
-struct Read {
-    known: HashMap<Place, Known>,
+struct CachedKeys {
+    known: HashMap<KeyRef, CachedKey>,
     /// Counts changes of Secrets: what was read before one may be what was there before it.
     changes: u64,
 }
 
 #[derive(Clone)]
-struct Known {
+struct CachedKey {
     key: ApiKey,
     /// The Secret has not changed since.
     current: bool,
@@ -49,7 +49,7 @@ impl Credentials {
     }
 
     /// The Secret has changed or is gone.
-    pub fn forget(&self, namespace: &str, name: &str) {
+    pub fn invalidate(&self, namespace: &str, name: &str) {
         let mut read = self.lock();
         read.changes += 1;
         for ((ns, secret, _), known) in &mut read.known {
@@ -60,7 +60,7 @@ impl Credentials {
     }
 
     /// Any Secret of the namespace, or of all, may have changed; namespace and name of those that were read.
-    pub fn forget_all(&self, namespace: Option<&str>) -> HashSet<(String, String)> {
+    pub fn invalidate_all(&self, namespace: Option<&str>) -> HashSet<(String, String)> {
         let mut read = self.lock();
         read.changes += 1;
         let places = read.known.iter_mut().filter(|((ns, ..), _)| namespace.is_none_or(|only| ns == only));
@@ -78,13 +78,13 @@ impl Credentials {
         namespace: &str,
         reference: &CredentialsRef,
         last_good: bool,
-    ) -> Result<ApiKey, Obstacle> {
+    ) -> Result<ApiKey, Unavailable> {
         let place = (namespace.to_owned(), reference.name().to_owned(), reference.key().to_owned());
         let before = self.lock().known.get(&place).cloned();
         if let Some(known) = before.as_ref().filter(|known| known.current) {
             return Ok(known.key.clone());
         }
-        match self.read_anew(&place).await {
+        match self.read_current(&place).await {
             Ok(key) => Ok(key),
             Err(obstacle) => match before.filter(|_| last_good) {
                 Some(known) => Ok(known.key),
@@ -94,7 +94,7 @@ impl Credentials {
     }
 
     /// Once more where a Secret changed meanwhile: what was read may be what was there before.
-    async fn read_anew(&self, place: &Place) -> Result<ApiKey, Obstacle> {
+    async fn read_current(&self, place: &KeyRef) -> Result<ApiKey, Unavailable> {
         let mut tries = 0;
         loop {
             let changes = self.lock().changes;
@@ -102,16 +102,19 @@ impl Credentials {
             tries += 1;
             let mut read = self.lock();
             let current = read.changes == changes;
-            if current || tries == READ_TRIES {
-                read.known.insert(place.clone(), Known { key: key.clone(), current });
+            if current || tries == MAX_READ_ATTEMPTS {
+                read.known.insert(place.clone(), CachedKey { key: key.clone(), current });
                 return Ok(key);
             }
         }
     }
 
-    async fn read(&self, (namespace, name, key): &Place) -> Result<ApiKey, Obstacle> {
-        let missing =
-            |message: String| Obstacle { blocked: Blocked::CredentialsMissing, message, pause: None };
+    async fn read(&self, (namespace, name, key): &KeyRef) -> Result<ApiKey, Unavailable> {
+        let missing = |message: String| Unavailable {
+            reason: UnavailableReason::CredentialsMissing,
+            message,
+            retry_after: None,
+        };
         // the Secret is there, so it is not created but patched
         let unusable = |what: &str| {
             missing(format!(
@@ -119,10 +122,10 @@ impl Credentials {
             ))
         };
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
-        let unavailable = |why: String| Obstacle {
-            blocked: Blocked::Unavailable,
+        let unavailable = |why: String| Unavailable {
+            reason: UnavailableReason::ServiceUnavailable,
             message: format!("Secret {name} cannot be read ({why}); it is tried again."),
-            pause: None,
+            retry_after: None,
         };
         let secret = match timeout(READ_TIMEOUT, secrets.get_opt(name)).await {
             Ok(Ok(Some(secret))) => secret,
@@ -146,7 +149,7 @@ impl Credentials {
         ApiKey::parse(text).map_err(|why| unusable(&format!("Key {key} of Secret {name} {why}")))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Read> {
+    fn lock(&self) -> MutexGuard<'_, CachedKeys> {
         self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -173,7 +176,7 @@ mod tests {
         let answer = async move || {
             let request = count.fetch_add(1, Ordering::SeqCst);
             if request == 0 {
-                assert!(changing.get().unwrap().forget_all(None).is_empty());
+                assert!(changing.get().unwrap().invalidate_all(None).is_empty());
             }
             let key = ByteString(format!("key-{request}").into_bytes());
             let secret = Secret { data: Some([("apiKey".to_owned(), key)].into()), ..Secret::default() };
@@ -187,8 +190,8 @@ mod tests {
             assert!(key == ApiKey::parse("key-1").unwrap(), "the older one");
         }
         assert_eq!(requests.load(Ordering::SeqCst), 2, "the second time it is known");
-        let forgotten = credentials.forget_all(Some("other"));
+        let forgotten = credentials.invalidate_all(Some("other"));
         assert!(forgotten.is_empty(), "{forgotten:?}");
-        assert_eq!(credentials.forget_all(Some("default")).len(), 1);
+        assert_eq!(credentials.invalidate_all(Some("default")).len(), 1);
     }
 }

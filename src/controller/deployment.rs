@@ -6,104 +6,107 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::{
-    Context, Kind,
+    Context, Reconciler,
     cache::{Key, Ref},
-    context::{Place, since},
+    context::{ServiceQuery, no_older_than},
 };
 use crate::{
-    chatcaptain::{Call as ServiceCall, Class, Failure, VersionId},
+    chatcaptain::{ApiCall as ServiceCall, Failure, FailureClass, VersionId},
     crd::{
         ChatbotDeployment, ChatbotDeploymentStatus, ChatbotVersion, CommonStatus, DeletionPolicy,
         LiveEnvironment, VersionSource, annotation,
     },
     plan::{
-        Look, Told, annotated,
-        deployment::{Call, Facts, Leaving, Outcome, Step, coming, next, tell},
+        Report, ServiceView, annotation_value,
+        deployment::{
+            Observation, Outcome, RolloutMethod, Step, VersionBeingDeleted, next_step, possibly_live, report,
+        },
         is_older,
     },
 };
 
-impl Kind for ChatbotDeployment {
+impl Reconciler for ChatbotDeployment {
     const KIND: &'static str = "ChatbotDeployment";
-    type Facts = Facts;
+    type Observation = Observation;
     type Step = Step;
     type Outcome = Outcome;
     type Status = ChatbotDeploymentStatus;
 
-    async fn observe(object: &Arc<Self>, context: &Context) -> Facts {
+    async fn observe(object: &Arc<Self>, context: &Context) -> Observation {
         let uid = object.uid().unwrap_or_default();
         let namespace = object.namespace().unwrap_or_default();
-        let announced = object.status.as_ref().and_then(Self::announced);
+        let announced = object.status.as_ref().and_then(Self::pending_call);
         let reference = match object.spec.version_source() {
             Some(VersionSource::Ref(name)) => context.versions.get(&namespace, name),
             _ => None,
         };
-        let commanded = annotated(&object.metadata, annotation::ROLLBACK_TO);
+        let commanded = annotation_value(&object.metadata, annotation::ROLLBACK_TO);
         let gate = object.spec.promote_after.as_ref().map(|after| after.deployment_ref.name.as_str());
-        let mut facts = Facts {
-            look: Look::NotAsked,
-            permit: context.permitted(&uid, announced.as_deref()).is_some(),
+        let mut facts = Observation {
+            service: ServiceView::NotQueried,
+            may_call: context.permitted(&uid, announced.as_deref()).is_some(),
             older_claim: older_claim(object, context),
-            reference,
-            commanded: commanded.and_then(|name| context.versions.get(&namespace, name)),
-            gate: gate.and_then(|name| context.deployments.get(&namespace, name)),
-            leaving: leaving(object, context).await,
+            referenced_version: reference,
+            rollback_version: commanded.and_then(|name| context.versions.get(&namespace, name)),
+            promotion_source: gate.and_then(|name| context.deployments.get(&namespace, name)),
+            versions_being_deleted: leaving(object, context).await,
             reclaimed: reclaimed(object, context),
-            busy_elsewhere: HashSet::new(),
-            elsewhere_since: None,
-            rules: context.rules.clone(),
+            in_use_elsewhere: HashSet::new(),
+            elsewhere_stable_since: None,
+            config: context.config.clone(),
             now: Context::now(),
             jitter: Context::jitter(),
             object: object.clone(),
         };
-        (facts.busy_elsewhere, facts.elsewhere_since) = elsewhere(object, context);
+        (facts.in_use_elsewhere, facts.elsewhere_stable_since) = elsewhere(object, context);
         if object.spec.suspend != Some(true) && facts.older_claim.is_none() {
-            facts.look = look(&facts, context).await;
-            if next(&facts.see()) == Step::Retire {
+            facts.service = look(&facts, context).await;
+            if next_step(&facts.state()) == Step::DeleteVersion {
                 // what is to be deleted must not run now, whatever ran a while ago
-                facts.look = look_now(&facts, context).await;
+                facts.service = look_now(&facts, context).await;
             }
         }
         facts
     }
 
-    fn next(facts: &Facts) -> Step {
-        next(&facts.see())
+    fn plan(facts: &Observation) -> Step {
+        next_step(&facts.state())
     }
 
-    async fn act(step: Step, facts: &Facts, context: &Context) -> Outcome {
+    async fn act(step: Step, facts: &Observation, context: &Context) -> Outcome {
         match step {
-            Step::Call(call) => Outcome::Called(change(facts, call, context).await),
-            Step::Retire => {
-                let wanted = facts.wanted().ok();
-                match facts.due(wanted.as_ref().map(|wanted| wanted.id.as_str())) {
+            Step::StartRollout(call) => Outcome::RolloutStarted(change(facts, call, context).await),
+            Step::DeleteVersion => {
+                let wanted = facts.desired().ok();
+                match facts.deletable(wanted.as_ref().map(|wanted| wanted.id.as_str())) {
                     Some(entry) => {
                         let result = retire(facts, &entry.version_id, context).await;
-                        Outcome::Retired(entry.version_id, result)
+                        Outcome::VersionDeleted(entry.version_id, result)
                     }
-                    None => Outcome::Nothing,
+                    None => Outcome::NoCall,
                 }
             }
-            _ => Outcome::Nothing,
+            _ => Outcome::NoCall,
         }
     }
 
-    fn tell(facts: &Facts, step: Step, outcome: &Outcome) -> Told<ChatbotDeploymentStatus> {
-        tell(facts, step, outcome)
+    fn report(facts: &Observation, step: Step, outcome: &Outcome) -> Report<ChatbotDeploymentStatus> {
+        report(facts, step, outcome)
     }
 
-    fn rebase(facts: &mut Facts, object: Arc<Self>) {
+    fn refresh_object(facts: &mut Observation, object: Arc<Self>) {
         facts.object = object;
         facts.now = Context::now();
     }
 
-    fn is_call(step: Step) -> bool {
-        matches!(step, Step::Call(_) | Step::Retire)
+    fn writes_to_service(step: Step) -> bool {
+        matches!(step, Step::StartRollout(_) | Step::DeleteVersion)
     }
 
-    fn announced(status: &ChatbotDeploymentStatus) -> Option<String> {
-        let operation = status.operation.as_ref().filter(|operation| operation.called_at.is_none())?;
-        Some(format!("{:?} {} {}", operation.operation, operation.version_id, operation.started_at.0))
+    fn pending_call(status: &ChatbotDeploymentStatus) -> Option<String> {
+        let operation =
+            status.current_operation.as_ref().filter(|operation| operation.call_time.is_none())?;
+        Some(format!("{:?} {} {}", operation.operation, operation.version_id, operation.start_time.0))
     }
 
     fn status(&self) -> Option<&ChatbotDeploymentStatus> {
@@ -125,11 +128,11 @@ impl Kind for ChatbotDeployment {
         let mut keys = vec![
             Key::secret(&namespace, secret.name()),
             Key::chatbot(bot),
-            Key::slot(bot, self.spec.environment.as_str()),
+            Key::environment_owner(bot, self.spec.environment.as_str()),
         ];
         let names = [
             self.spec.version_ref.as_ref().map(|r| r.name.as_str()),
-            annotated(&self.metadata, annotation::ROLLBACK_TO),
+            annotation_value(&self.metadata, annotation::ROLLBACK_TO),
         ];
         keys.extend(
             names.into_iter().flatten().map(|name| Key::reference("ChatbotVersion", &namespace, name)),
@@ -140,47 +143,47 @@ impl Kind for ChatbotDeployment {
         keys
     }
 
-    fn wake(reference: Ref<Self>, context: &Context) {
-        context.wake_deployment(reference);
+    fn enqueue(reference: Ref<Self>, context: &Context) {
+        context.enqueue_deployment(reference);
     }
 
-    fn wake_others(&self, context: &Context) {
+    fn enqueue_dependents(&self, context: &Context) {
         let (namespace, bot) = (self.namespace().unwrap_or_default(), &self.spec.chatbot_id);
         // whoever is gated by this one, and whoever lost the environment to it
-        context.wake_deployments(Key::reference("ChatbotDeployment", &namespace, &self.name_any()));
-        context.wake_deployments(Key::slot(bot, self.spec.environment.as_str()));
+        context.enqueue_deployments(Key::reference("ChatbotDeployment", &namespace, &self.name_any()));
+        context.enqueue_deployments(Key::environment_owner(bot, self.spec.environment.as_str()));
         // whoever waits to be taken over, and whoever became or ceased to be live
         let Some(status) = &self.status else { return };
-        let retiring = status.retiring.iter().map(|entry| &entry.version_id);
+        let retiring = status.pending_deletions.iter().map(|entry| &entry.version_id);
         let ran = status.active.iter().chain(&status.previous).map(|active| &active.version_id);
         for id in retiring.chain(ran) {
-            context.wake_versions(Key::version(bot, id));
+            context.enqueue_versions(Key::version(bot, id));
         }
     }
 }
 
 /// The older object that decides the same environment.
 fn older_claim(object: &ChatbotDeployment, context: &Context) -> Option<String> {
-    let decides = context.slot(&object.spec.chatbot_id, object.spec.environment)?;
+    let decides = context.environment_owner(&object.spec.chatbot_id, object.spec.environment)?;
     let older = decides.metadata.uid != object.metadata.uid && is_older(&decides.metadata, &object.metadata);
     older.then(|| format!("{}/{}", decides.namespace().unwrap_or_default(), decides.name_any()))
 }
 
 /// Objects that are being deleted together with a version that runs here, or is about to.
-async fn leaving(object: &ChatbotDeployment, context: &Context) -> Vec<Leaving> {
+async fn leaving(object: &ChatbotDeployment, context: &Context) -> Vec<VersionBeingDeleted> {
     let Some(status) = &object.status else {
         return Vec::new();
     };
     let active = status.active.as_ref().map(|active| active.version_id.as_str());
-    let called = status.operation.as_ref().map(|operation| operation.version_id.as_str());
-    let late = coming(status, Context::now(), &context.rules);
-    let noted = status.retiring.iter().map(|entry| entry.version_id.as_str());
+    let called = status.current_operation.as_ref().map(|operation| operation.version_id.as_str());
+    let late = possibly_live(status, Context::now(), &context.config);
+    let noted = status.pending_deletions.iter().map(|entry| entry.version_id.as_str());
     let ids: HashSet<&str> = active.into_iter().chain(called).chain(late).chain(noted).collect();
     let mut leaving = Vec::new();
     for id in ids {
         for version in holders(object, id, context) {
             if version.metadata.deletion_timestamp.is_some() && is_deleted_too(&version, context).await {
-                leaving.push(Leaving { version_id: id.to_owned(), name: version.name_any() });
+                leaving.push(VersionBeingDeleted { version_id: id.to_owned(), name: version.name_any() });
             }
         }
     }
@@ -193,15 +196,15 @@ async fn is_deleted_too(version: &ChatbotVersion, context: &Context) -> bool {
     let Ok(namespace) = context.namespace_policy(version).await else {
         return false;
     };
-    let (object, flag) = (version.spec.deletion_policy, context.rules.deletion_policy);
+    let (object, flag) = (version.spec.deletion_policy, context.config.deletion_policy);
     DeletionPolicy::of(object, namespace.as_deref(), flag) == DeletionPolicy::Delete
         && version.spec.suspend != Some(true)
-        && annotated(&version.metadata, annotation::FORCE_ORPHAN).is_none()
+        && annotation_value(&version.metadata, annotation::FORCE_ORPHAN).is_none()
 }
 
 /// Ids in `retiring` that an object which stays holds again.
 fn reclaimed(object: &ChatbotDeployment, context: &Context) -> HashSet<String> {
-    let entries = object.status.iter().flat_map(|status| &status.retiring);
+    let entries = object.status.iter().flat_map(|status| &status.pending_deletions);
     entries
         .filter(|entry| {
             holders(object, &entry.version_id, context)
@@ -225,81 +228,86 @@ fn elsewhere(object: &ChatbotDeployment, context: &Context) -> (HashSet<String>,
     let mut busy = HashSet::new();
     let mut since = Some(Timestamp::MAX);
     for environment in LiveEnvironment::ALL.into_iter().filter(|e| *e != object.spec.environment) {
-        let slot = context.slot(&object.spec.chatbot_id, environment);
+        let slot = context.environment_owner(&object.spec.chatbot_id, environment);
         let Some(status) = slot.as_ref().and_then(|slot| slot.status.as_ref()) else {
             since = None;
             continue;
         };
-        since = since.zip(status.active.as_ref()).map(|(since, active)| since.min(active.since.0));
+        since = since.zip(status.active.as_ref()).map(|(since, active)| since.min(active.start_time.0));
         busy.extend(status.active.iter().map(|active| active.version_id.clone()));
         busy.extend(status.target.iter().map(|target| target.version_id.clone()));
-        busy.extend(status.operation.iter().map(|operation| operation.version_id.clone()));
-        busy.extend(coming(status, Context::now(), &context.rules).map(str::to_owned));
+        busy.extend(status.current_operation.iter().map(|operation| operation.version_id.clone()));
+        busy.extend(possibly_live(status, Context::now(), &context.config).map(str::to_owned));
     }
     (busy, since)
 }
 
 /// Where this object is in the service.
-fn place<'a>(facts: &'a Facts, namespace: &'a str) -> Place<'a> {
+fn place<'a>(facts: &'a Observation, namespace: &'a str) -> ServiceQuery<'a> {
     let object = &facts.object;
     let active = object.status.as_ref().and_then(|status| status.active.as_ref());
-    Place {
+    ServiceQuery {
         namespace,
         credentials: object.spec.credentials_ref.as_ref(),
         chatbot: &object.spec.chatbot_id,
         version_id: active.map(|active| active.version_id.as_str()),
-        live: true,
-        last_good: object.metadata.deletion_timestamp.is_some(),
+        with_deployments: true,
+        allow_stale_key: object.metadata.deletion_timestamp.is_some(),
     }
 }
 
-async fn look_now(facts: &Facts, context: &Context) -> Look {
+async fn look_now(facts: &Observation, context: &Context) -> ServiceView {
     let namespace = facts.object.namespace().unwrap_or_default();
     let now = Instant::now();
-    context.look(&place(facts, &namespace), now, now).await
+    context.query_service(&place(facts, &namespace), now, now).await
 }
 
-async fn look(facts: &Facts, context: &Context) -> Look {
+async fn look(facts: &Observation, context: &Context) -> ServiceView {
     let object = &facts.object;
     let status = facts.status();
     let namespace = object.namespace().unwrap_or_default();
     let place = place(facts, &namespace);
-    let (now, usual) = (Instant::now(), since(facts.interval()));
-    let hurried = facts.is_requested();
-    let moving = status.operation.as_ref().is_some_and(|operation| operation.called_at.is_some());
+    let (now, usual) = (Instant::now(), no_older_than(facts.interval()));
+    let hurried = facts.is_reconcile_requested();
+    let moving = status.current_operation.as_ref().is_some_and(|operation| operation.call_time.is_some());
     let list_since = if hurried { now } else { usual };
     let status_since = if hurried || moving { now } else { usual };
-    let look = context.look(&place, list_since, status_since).await;
-    if let Look::Shown { inventory, deployments, .. } = &look {
-        let wanted = facts.reference.as_ref().and_then(|version| version.version_id());
+    let look = context.query_service(&place, list_since, status_since).await;
+    if let ServiceView::Available { inventory, deployments, .. } = &look {
+        let wanted = facts.referenced_version.as_ref().and_then(|version| version.version_id());
         let missing = wanted.is_some_and(|id| inventory.version(id).is_none());
         // what is live is told by the list alone, or names a version that a fresher list would have
-        if inventory.at < now && (missing || moving && deployments.is_none()) {
-            return context.look(&place, now, status_since).await;
+        if inventory.requested_at < now && (missing || moving && deployments.is_none()) {
+            return context.query_service(&place, now, status_since).await;
         }
     }
     look
 }
 
-async fn change(facts: &Facts, call: Call, context: &Context) -> Result<(), Failure> {
+async fn change(facts: &Observation, call: RolloutMethod, context: &Context) -> Result<(), Failure> {
     let object = &facts.object;
-    let service_call = if call == Call::Rollback { ServiceCall::Rollback } else { ServiceCall::Deploy };
+    let service_call =
+        if call == RolloutMethod::Rollback { ServiceCall::Rollback } else { ServiceCall::Deploy };
     let uid = object.uid().unwrap_or_default();
     let status = facts.status();
-    let announced = ChatbotDeployment::announced(status).unwrap_or_default();
-    let id =
-        version_id(service_call, status.operation.as_ref().map(|operation| operation.version_id.as_str()))?;
+    let announced = ChatbotDeployment::pending_call(status).unwrap_or_default();
+    let id = version_id(
+        service_call,
+        status.current_operation.as_ref().map(|operation| operation.version_id.as_str()),
+    )?;
     let namespace = object.namespace().unwrap_or_default();
     let credentials = object.spec.credentials_ref.as_ref();
     let (account, bot) =
-        context.change(service_call, &namespace, credentials, &object.spec.chatbot_id, false).await?;
+        context.target(service_call, &namespace, credentials, &object.spec.chatbot_id, false).await?;
     context.spend(&uid);
     let result = match call {
-        Call::Deploy => account.deploy(&bot, &id, facts.environment()).await,
-        Call::Rollback => account.rollback(&bot, &id, facts.environment(), &rollback_body(facts)).await,
+        RolloutMethod::Deploy => account.deploy(&bot, &id, facts.environment()).await,
+        RolloutMethod::Rollback => {
+            account.rollback(&bot, &id, facts.environment(), &rollback_body(facts)).await
+        }
     };
     if let Err(failure) = &result
-        && failure.is_unmade()
+        && failure.was_not_sent()
     {
         // it was not made, so it may still be
         context.permit(&uid, announced);
@@ -308,7 +316,7 @@ async fn change(facts: &Facts, call: Call, context: &Context) -> Result<(), Fail
 }
 
 /// The environment, and whatever else the user knows the service to want.
-fn rollback_body(facts: &Facts) -> serde_json::Value {
+fn rollback_body(facts: &Observation) -> serde_json::Value {
     let mut body = serde_json::Map::new();
     body.insert("environment".to_owned(), facts.environment().into());
     let parameters = facts.object.spec.rollback.as_ref().and_then(|rollback| rollback.parameters.as_ref());
@@ -318,17 +326,17 @@ fn rollback_body(facts: &Facts) -> serde_json::Value {
     body.into()
 }
 
-async fn retire(facts: &Facts, id: &str, context: &Context) -> Result<(), Failure> {
+async fn retire(facts: &Observation, id: &str, context: &Context) -> Result<(), Failure> {
     let object = &facts.object;
     let id = version_id(ServiceCall::Delete, Some(id))?;
     let namespace = object.namespace().unwrap_or_default();
     let credentials = object.spec.credentials_ref.as_ref();
     let (account, bot) =
-        context.change(ServiceCall::Delete, &namespace, credentials, &object.spec.chatbot_id, true).await?;
+        context.target(ServiceCall::Delete, &namespace, credentials, &object.spec.chatbot_id, true).await?;
     account.delete(&bot, &id).await
 }
 
 fn version_id(call: ServiceCall, id: Option<&str>) -> Result<VersionId, Failure> {
     VersionId::parse(id.unwrap_or_default())
-        .map_err(|bad| Failure::new(call, Class::Unsent, &bad.to_string()))
+        .map_err(|bad| Failure::new(call, FailureClass::Unsent, &bad.to_string()))
 }

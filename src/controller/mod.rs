@@ -1,18 +1,18 @@
 //! Joins the cluster and the service: one pass for every kind, and what it needs around it.
 
 mod cache;
-mod collector;
 mod context;
 mod credentials;
 mod deployment;
+mod fair_queue;
+mod metrics;
 mod pace;
 mod publish;
-mod turns;
 mod version;
 mod watch;
 
-pub use collector::Objects;
-pub use context::{Context, Parts};
+pub use context::{Context, ContextConfig};
+pub use metrics::ObjectMetrics;
 pub use watch::{Scope, run};
 
 use std::{
@@ -27,15 +27,15 @@ use tracing::Instrument;
 
 use crate::{
     crd::CommonStatus,
-    plan::{Pace, Told},
+    plan::{Report, Requeue},
 };
 use cache::{Key, Ref};
 
 /// Passes over one object in a row before others get their turn.
-const PASSES: usize = 16;
+const MAX_PASSES: usize = 16;
 
 /// What is particular to one kind. Everything else is `pass`.
-pub trait Kind:
+pub trait Reconciler:
     Resource<Scope = NamespaceResourceScope, DynamicType = ()>
     + Clone
     + Debug
@@ -48,7 +48,7 @@ pub trait Kind:
     /// Name of the kind.
     const KIND: &'static str;
     /// Everything that was looked at.
-    type Facts: Send + Sync;
+    type Observation: Send + Sync;
     /// One step, in words for the log.
     type Step: Copy + Display + Send + Sync;
     /// What came of it.
@@ -57,24 +57,24 @@ pub trait Kind:
     type Status: Serialize + Clone + PartialEq + Send + Sync;
 
     /// Looks at the object, what it refers to, and the service. A look that fails is a fact, too.
-    fn observe(object: &Arc<Self>, context: &Context) -> impl Future<Output = Self::Facts> + Send;
+    fn observe(object: &Arc<Self>, context: &Context) -> impl Future<Output = Self::Observation> + Send;
     /// The next step. Pure.
-    fn next(facts: &Self::Facts) -> Self::Step;
+    fn plan(facts: &Self::Observation) -> Self::Step;
     /// Makes at most one change to the service.
     fn act(
         step: Self::Step,
-        facts: &Self::Facts,
+        facts: &Self::Observation,
         context: &Context,
     ) -> impl Future<Output = Self::Outcome> + Send;
     /// What to say of it. Pure.
-    fn tell(facts: &Self::Facts, step: Self::Step, outcome: &Self::Outcome) -> Told<Self::Status>;
+    fn report(facts: &Self::Observation, step: Self::Step, outcome: &Self::Outcome) -> Report<Self::Status>;
 
     /// The same facts, but as of now and about a newer copy of the object.
-    fn rebase(facts: &mut Self::Facts, object: Arc<Self>);
+    fn refresh_object(facts: &mut Self::Observation, object: Arc<Self>);
     /// The step changed the service, so that what came of it must be put on record.
-    fn is_call(step: Self::Step) -> bool;
+    fn writes_to_service(step: Self::Step) -> bool;
     /// Names the call that status has announced and nobody has made yet, if there is one.
-    fn announced(status: &Self::Status) -> Option<String>;
+    fn pending_call(status: &Self::Status) -> Option<String>;
     /// The status as it stands.
     fn status(&self) -> Option<&Self::Status>;
     /// The common part of a status.
@@ -84,60 +84,63 @@ pub trait Kind:
     /// What others find it by.
     fn keys(&self) -> Vec<Key>;
     /// Wakes the objects that depend on this one.
-    fn wake_others(&self, context: &Context);
+    fn enqueue_dependents(&self, context: &Context);
     /// Wakes one object.
-    fn wake(reference: Ref<Self>, context: &Context);
+    fn enqueue(reference: Ref<Self>, context: &Context);
 }
 
 /// One pass: the same five lines for every kind.
-async fn pass<K: Kind>(object: Arc<K>, context: &Context) -> Result<(Arc<K>, Pace), publish::Error> {
+async fn reconcile_once<K: Reconciler>(
+    object: Arc<K>,
+    context: &Context,
+) -> Result<(Arc<K>, Requeue), publish::Error> {
     // the object, what it refers to, the service; reads only
     let facts = K::observe(&object, context).await;
     // pure
-    let step = K::next(&facts);
+    let step = K::plan(&facts);
     // at most one change to the service
     let outcome = K::act(step, &facts, context).await;
     // pure, and server-side only if it says something new
-    publish::tell_and_publish(object, facts, step, outcome, context).await
+    publish::report_and_publish(object, facts, step, outcome, context).await
 }
 
-fn reference_to<K: Kind>(object: &K) -> Ref<K> {
+fn reference_to<K: Reconciler>(object: &K) -> Ref<K> {
     Ref::<K>::new(&object.name_any()).within(&object.namespace().unwrap_or_default())
 }
 
 /// Passes over one object until it rests.
-async fn reconcile<K: Kind>(object: Arc<K>, context: Arc<Context>) -> Action {
+async fn reconcile<K: Reconciler>(object: Arc<K>, context: Arc<Context>) -> Action {
     context.ready().await;
     let uid = object.uid().unwrap_or_default();
-    if context.is_superseded(&uid, object.resource_version().as_deref()) {
+    if context.is_stale(&uid, object.resource_version().as_deref()) {
         // our own last write is on its way here; a decision on the copy before it could only be wrong
-        return pace::soon();
+        return pace::requeue_shortly();
     }
     let (waker, reference) = (context.clone(), reference_to(object.as_ref()));
     let chatbot = object.chatbot().to_owned();
-    let wake = move || K::wake(reference, &waker);
-    let Some(_turn) = context.turns.take(&chatbot, &uid, wake).await else {
-        return pace::after_others();
+    let wake = move || K::enqueue(reference, &waker);
+    let Some(_turn) = context.fair_queue.acquire(&chatbot, &uid, wake).await else {
+        return pace::requeue_after_others();
     };
     let mut object = object;
-    for _ in 0..PASSES {
+    for _ in 0..MAX_PASSES {
         if context.is_stopping() {
-            return pace::soon();
+            return pace::requeue_shortly();
         }
         let started = Instant::now();
-        let result = pass(object.clone(), &context).await;
-        context.metrics.pass(K::KIND, result.is_ok(), started.elapsed());
+        let result = reconcile_once(object.clone(), &context).await;
+        context.metrics.record_reconcile(K::KIND, result.is_ok(), started.elapsed());
         match result {
-            Ok((next, Pace::Again)) => object = next,
+            Ok((next, Requeue::Immediately)) => object = next,
             Ok((_, pace)) => return pace::action(pace),
-            Err(error) => return pace::after_error(&error),
+            Err(error) => return pace::requeue_after_error(&error),
         }
     }
-    pace::soon()
+    pace::requeue_shortly()
 }
 
 /// Runs the passes in a task of their own: a call and its record are not torn apart when the caller goes.
-async fn detached<K: Kind>(object: Arc<K>, context: Arc<Context>) -> Action {
+async fn reconcile_in_task<K: Reconciler>(object: Arc<K>, context: Arc<Context>) -> Action {
     let span = tracing::info_span!(
         "object",
         kind = K::KIND,
@@ -149,6 +152,6 @@ async fn detached<K: Kind>(object: Arc<K>, context: Arc<Context>) -> Action {
     task.await.unwrap_or_else(|error| {
         // the panic hook has told where
         span.in_scope(|| tracing::error!(%error, "a pass broke off; it is begun anew"));
-        pace::soon()
+        pace::requeue_shortly()
     })
 }

@@ -16,18 +16,18 @@ use kube::{
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
-use super::{Context, Kind};
+use super::{Context, Reconciler};
 use crate::{
     crd::{ConditionType, FINALIZER},
-    plan::{Happened, Pace, Tally, Told},
+    plan::{CounterIncrement, NewEvent, Report, Requeue},
 };
 
 /// The field manager of everything the operator writes.
-pub const MANAGER: &str = "chatcaptain-operator";
+pub const FIELD_MANAGER: &str = "chatcaptain-operator";
 
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Tries to put a call on record; together about a minute. What is lost all the same is found by its marker.
-const RECORD_TRIES: u32 = 12;
+const MAX_RECORD_ATTEMPTS: u32 = 12;
 
 /// Why nothing was written.
 #[derive(Debug, thiserror::Error)]
@@ -55,20 +55,20 @@ impl From<kube::Error> for Error {
 
 /// Tells and publishes. The record of a call is told anew of a newer copy of the object until it is written;
 /// any other word is dropped when it comes too late.
-pub async fn tell_and_publish<K: Kind>(
+pub async fn report_and_publish<K: Reconciler>(
     mut object: Arc<K>,
-    mut facts: K::Facts,
+    mut facts: K::Observation,
     step: K::Step,
     outcome: K::Outcome,
     context: &Context,
-) -> Result<(Arc<K>, Pace), Error> {
-    let announced = object.status().and_then(K::announced);
-    if K::is_call(step) {
+) -> Result<(Arc<K>, Requeue), Error> {
+    let announced = object.status().and_then(K::pending_call);
+    if K::writes_to_service(step) {
         // it may have taken long, and graces count from its end
-        K::rebase(&mut facts, object.clone());
+        K::refresh_object(&mut facts, object.clone());
     }
     for attempt in 1.. {
-        let told = K::tell(&facts, step, &outcome);
+        let told = K::report(&facts, step, &outcome);
         for version_id in &told.orphans {
             let reason = told.events.last().map(|happened| happened.reason.as_str());
             // before the object goes: whoever dies right after has left no other trace of it
@@ -76,12 +76,12 @@ pub async fn tell_and_publish<K: Kind>(
         }
         let error = match write(&object, &told, context).await {
             Ok(written) => {
-                done(object.as_ref(), &written, step, &told, context);
-                return Ok((written, told.pace));
+                after_write(object.as_ref(), &written, step, &told, context);
+                return Ok((written, told.requeue));
             }
             Err(error) => error,
         };
-        if !K::is_call(step) || attempt >= RECORD_TRIES || matches!(error, Error::Gone) {
+        if !K::writes_to_service(step) || attempt >= MAX_RECORD_ATTEMPTS || matches!(error, Error::Gone) {
             if !matches!(error, Error::Stale) {
                 tracing::warn!(%error, %step, "not written");
             }
@@ -94,33 +94,37 @@ pub async fn tell_and_publish<K: Kind>(
         let Ok(newer) = read(object.as_ref(), context).await else {
             continue;
         };
-        if newer.uid() != object.uid() || newer.status().and_then(K::announced) != announced {
+        if newer.uid() != object.uid() || newer.status().and_then(K::pending_call) != announced {
             return Err(Error::Stale);
         }
         object = Arc::new(newer);
-        K::rebase(&mut facts, object.clone());
+        K::refresh_object(&mut facts, object.clone());
     }
     Err(Error::Stale)
 }
 
-fn api<K: Kind>(object: &K, context: &Context) -> Api<K> {
+fn api<K: Reconciler>(object: &K, context: &Context) -> Api<K> {
     Api::namespaced(context.client.clone(), &object.namespace().unwrap_or_default())
 }
 
-async fn in_time<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
+async fn with_timeout<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
     match timeout(WRITE_TIMEOUT, request).await {
         Ok(result) => Ok(result?),
         Err(_) => Err(Error::Cluster("no answer in time".to_owned())),
     }
 }
 
-async fn read<K: Kind>(object: &K, context: &Context) -> Result<K, Error> {
-    in_time(api(object, context).get(&object.name_any())).await
+async fn read<K: Reconciler>(object: &K, context: &Context) -> Result<K, Error> {
+    with_timeout(api(object, context).get(&object.name_any())).await
 }
 
 /// Writes the finalizer or the status, with the resourceVersion that was looked at: whoever holds an older
 /// copy, or has lost the lease, loses the race.
-async fn write<K: Kind>(object: &Arc<K>, told: &Told<K::Status>, context: &Context) -> Result<Arc<K>, Error> {
+async fn write<K: Reconciler>(
+    object: &Arc<K>,
+    told: &Report<K::Status>,
+    context: &Context,
+) -> Result<Arc<K>, Error> {
     if told.finalizer.is_none() && object.status() == Some(&told.status) {
         return Ok(object.clone());
     }
@@ -135,7 +139,7 @@ async fn write<K: Kind>(object: &Arc<K>, told: &Told<K::Status>, context: &Conte
         Ok(mut written) => {
             written.managed_fields_mut().clear();
             let uid = object.uid().unwrap_or_default();
-            context.supersede(&uid, object.resource_version(), written.resource_version().as_deref());
+            context.mark_stale(&uid, object.resource_version(), written.resource_version().as_deref());
             Ok(Arc::new(written))
         }
         // the answer to an earlier try of this very write may have been lost
@@ -148,17 +152,17 @@ async fn write<K: Kind>(object: &Arc<K>, told: &Told<K::Status>, context: &Conte
     }
 }
 
-async fn write_finalizer<K: Kind>(object: &K, set: bool, context: &Context) -> Result<K, Error> {
+async fn write_finalizer<K: Reconciler>(object: &K, set: bool, context: &Context) -> Result<K, Error> {
     let patch = json!({"metadata": {
         "resourceVersion": object.resource_version(),
         "finalizers": finalizers(object, set),
     }});
-    let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     let api = api(object, context);
-    in_time(api.patch(&object.name_any(), &params, &Patch::Merge(&patch))).await
+    with_timeout(api.patch(&object.name_any(), &params, &Patch::Merge(&patch))).await
 }
 
-async fn write_status<K: Kind>(object: &K, status: &K::Status, context: &Context) -> Result<K, Error> {
+async fn write_status<K: Reconciler>(object: &K, status: &K::Status, context: &Context) -> Result<K, Error> {
     let name = object.name_any();
     let patch = json!({
         "apiVersion": K::api_version(&()),
@@ -167,9 +171,9 @@ async fn write_status<K: Kind>(object: &K, status: &K::Status, context: &Context
         "metadata": {"name": name, "resourceVersion": object.resource_version()},
         "status": status,
     });
-    let params = PatchParams::apply(MANAGER).force();
+    let params = PatchParams::apply(FIELD_MANAGER).force();
     let api = api(object, context);
-    let written = in_time(api.patch_status(&name, &params, &Patch::Apply(&patch))).await?;
+    let written = with_timeout(api.patch_status(&name, &params, &Patch::Apply(&patch))).await?;
     let types = |status: &K::Status| -> Vec<String> {
         K::common(status).conditions.iter().map(|c| c.type_.clone()).collect()
     };
@@ -178,8 +182,8 @@ async fn write_status<K: Kind>(object: &K, status: &K::Status, context: &Context
     }
     // another manager's condition, such as that of a time when the object could not be read, goes only this way
     let patch = json!({"status": {"conditions": K::common(status).conditions}});
-    let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-    in_time(api.patch_status(&name, &params, &Patch::Merge(&patch))).await
+    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    with_timeout(api.patch_status(&name, &params, &Patch::Merge(&patch))).await
 }
 
 fn finalizers<K: Resource>(object: &K, set: bool) -> Vec<String> {
@@ -191,21 +195,27 @@ fn finalizers<K: Resource>(object: &K, set: bool) -> Vec<String> {
 }
 
 /// Everything that follows from a write that went through.
-fn done<K: Kind>(before: &K, after: &Arc<K>, step: K::Step, told: &Told<K::Status>, context: &Context) {
+fn after_write<K: Reconciler>(
+    before: &K,
+    after: &Arc<K>,
+    step: K::Step,
+    told: &Report<K::Status>,
+    context: &Context,
+) {
     let uid = before.uid().unwrap_or_default();
-    if !K::is_call(step)
-        && let Some(call) = K::announced(&told.status)
-        && before.status().and_then(K::announced).as_deref() != Some(call.as_str())
+    if !K::writes_to_service(step)
+        && let Some(call) = K::pending_call(&told.status)
+        && before.status().and_then(K::pending_call).as_deref() != Some(call.as_str())
     {
         context.permit(&uid, call);
     }
     log(before, step, told);
-    told.tallies.iter().for_each(|tally| count(*tally, context));
+    told.counters.iter().for_each(|tally| count(*tally, context));
     for happened in &told.events {
         emit(after, happened, context);
     }
     for _ in &told.orphans {
-        context.metrics.orphan();
+        context.metrics.count_orphan();
     }
     let ready = |status: &K::Status| K::common(status).is_true(ConditionType::Ready);
     let first =
@@ -216,12 +226,12 @@ fn done<K: Kind>(before: &K, after: &Arc<K>, step: K::Step, told: &Told<K::Statu
         && let Some(created) = before.creation_timestamp()
     {
         let age = Timestamp::now().duration_since(created.0);
-        context.metrics.ready(K::KIND, Duration::try_from(age).unwrap_or_default());
+        context.metrics.record_time_to_ready(K::KIND, Duration::try_from(age).unwrap_or_default());
     }
 }
 
 /// Whoever reads the log alone knows what changed where, and from what to what.
-fn log<K: Kind>(before: &K, step: K::Step, told: &Told<K::Status>) {
+fn log<K: Reconciler>(before: &K, step: K::Step, told: &Report<K::Status>) {
     let says = |status: &K::Status| {
         let ready = K::common(status).conditions.iter().find(|c| c.type_ == "Ready");
         ready.map(|c| (c.status.clone(), c.reason.clone(), c.message.clone()))
@@ -231,14 +241,14 @@ fn log<K: Kind>(before: &K, step: K::Step, told: &Told<K::Status>) {
         tracing::info!("{step}");
     }
     let last = |status: &K::Status| K::common(status).last_operations.first().cloned();
-    if K::is_call(step)
+    if K::writes_to_service(step)
         && let Some(call) = last(&told.status)
         && before.status().and_then(last).as_ref() != Some(&call)
     {
         let (version_id, result, said) = (call.version_id, call.result, call.message);
         tracing::info!(version_id, ?result, said, "{step}");
     }
-    for Happened { warning, reason, note } in &told.events {
+    for NewEvent { warning, reason, note } in &told.events {
         let reason = reason.as_str();
         if *warning {
             tracing::warn!(reason, "{note}");
@@ -253,17 +263,17 @@ fn log<K: Kind>(before: &K, step: K::Step, told: &Told<K::Status>) {
     }
 }
 
-fn count(tally: Tally, context: &Context) {
+fn count(tally: CounterIncrement, context: &Context) {
     match tally {
-        Tally::CreateRecovered => context.metrics.ambiguous_create("recovered"),
-        Tally::CreateAbsent => context.metrics.ambiguous_create("absent"),
-        Tally::DriftEnforced => context.metrics.drift("enforced"),
-        Tally::DriftWarned => context.metrics.drift("warned"),
+        CounterIncrement::CreateRecovered => context.metrics.count_ambiguous_create("recovered"),
+        CounterIncrement::CreateAbsent => context.metrics.count_ambiguous_create("absent"),
+        CounterIncrement::DriftEnforced => context.metrics.count_drift("enforced"),
+        CounterIncrement::DriftWarned => context.metrics.count_drift("warned"),
     }
 }
 
 /// Best effort and off the path: an event that is lost loses nothing but a line.
-fn emit<K: Kind>(object: &Arc<K>, happened: &Happened, context: &Context) {
+fn emit<K: Reconciler>(object: &Arc<K>, happened: &NewEvent, context: &Context) {
     let mut note = String::new();
     let _ = write!(note, "{:.900}", happened.note);
     // events count as one where everything but the note is alike, and another note is another event

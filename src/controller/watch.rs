@@ -25,14 +25,14 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Context, Kind,
-    cache::{Cache, Guarded, Key, Ref, slim},
-    detached,
-    publish::MANAGER,
+    Context, Reconciler,
+    cache::{Cache, Guarded, Key, Ref, strip_unused_fields},
+    publish::FIELD_MANAGER,
+    reconcile_in_task,
 };
 use crate::{
     crd::{ChatbotDeployment, ChatbotVersion},
-    plan::{status::unreadable, whole},
+    plan::{status::unreadable_status, truncate_to_seconds},
 };
 
 /// Which objects are looked at.
@@ -47,7 +47,7 @@ pub struct Scope {
 }
 
 impl Scope {
-    fn parts(&self) -> Vec<Option<&str>> {
+    fn namespaces(&self) -> Vec<Option<&str>> {
         match self.namespaces.as_slice() {
             [] => vec![None],
             some => some.iter().map(|namespace| Some(namespace.as_str())).collect(),
@@ -57,14 +57,14 @@ impl Scope {
 
 /// Runs until `stop`; returns when every pass has ended.
 pub async fn run(context: Arc<Context>, scope: Scope, stop: CancellationToken) {
-    context.expect_caches(2 * scope.parts().len());
+    context.expect_caches(2 * scope.namespaces().len());
     let (versions, deployments): (Vec<_>, Vec<_>) = scope
-        .parts()
+        .namespaces()
         .into_iter()
         .map(|namespace| {
             let (wake_versions, woken_versions) = unbounded();
             let (wake_deployments, woken_deployments) = unbounded();
-            context.add_wakers(wake_versions, wake_deployments);
+            context.add_queues(wake_versions, wake_deployments);
             (
                 controller::<ChatbotVersion>(&context, &scope, namespace, woken_versions, &stop, |c| {
                     &c.versions
@@ -76,7 +76,7 @@ pub async fn run(context: Arc<Context>, scope: Scope, stop: CancellationToken) {
         })
         .unzip();
     let secrets =
-        scope.parts().into_iter().map(|namespace| follow_secrets(&context, namespace, stop.clone()));
+        scope.namespaces().into_iter().map(|namespace| watch_secrets(&context, namespace, stop.clone()));
     let secrets: Vec<_> = secrets.collect();
     join(join(join_all(versions), join_all(deployments)), join_all(secrets)).await;
 }
@@ -92,7 +92,7 @@ where
     }
 }
 
-fn watched(scope: &Scope) -> watcher::Config {
+fn watcher_config(scope: &Scope) -> watcher::Config {
     let config = watcher::Config::default().any_semantic();
     match &scope.selector {
         Some(selector) => config.labels(selector),
@@ -101,7 +101,7 @@ fn watched(scope: &Scope) -> watcher::Config {
 }
 
 /// The controller of one kind in one namespace, as a future that ends after `stop`.
-fn controller<K: Kind>(
+fn controller<K: Reconciler>(
     context: &Arc<Context>,
     scope: &Scope,
     namespace: Option<&str>,
@@ -113,30 +113,33 @@ fn controller<K: Kind>(
     cache(context).add(store.clone());
     let (follower, filled) = (context.clone(), store.clone());
     let mut filling = true;
-    let objects = events(scoped::<Guarded<K>>(&context.client, namespace), watched(scope))
+    let objects = restarting_watch(scoped::<Guarded<K>>(&context.client, namespace), watcher_config(scope))
         .default_backoff()
-        .modify(slim)
+        .modify(strip_unused_fields)
         .reflect(writer)
         .map_ok(move |event| {
-            cache(&follower).follow(&event, &filled);
-            wake_others(&event, &follower);
+            cache(&follower).apply(&event, &filled);
+            enqueue_dependents(&event, &follower);
             let mut all = Vec::new();
             if matches!(event, watcher::Event::InitDone) {
                 if std::mem::take(&mut filling) {
                     follower.cache_is_full();
                     all = filled.state();
                 } else {
-                    follower.begin_anew();
+                    follower.handle_relist();
                 }
             }
-            stream::iter(touched(event).into_iter().chain(all.into_iter().map(Arc::unwrap_or_clone))).map(Ok)
+            stream::iter(
+                object_to_reconcile(event).into_iter().chain(all.into_iter().map(Arc::unwrap_or_clone)),
+            )
+            .map(Ok)
         })
         .try_flatten();
-    Controller::for_stream(without_errors(K::KIND, objects), store as Store<Guarded<K>>)
+    Controller::for_stream(log_errors(K::KIND, objects), store as Store<Guarded<K>>)
         .reconcile_on(woken)
         .with_config(Config::default().concurrency(u16::try_from(scope.concurrency).unwrap_or(u16::MAX)))
         .graceful_shutdown_on(stop.clone().cancelled_owned())
-        .run(one, |_, never: &std::convert::Infallible, _| match *never {}, context.clone())
+        .run(reconcile_guarded, |_, never: &std::convert::Infallible, _| match *never {}, context.clone())
         .for_each(|result| {
             if let Err(error) = result {
                 tracing::debug!(%error, "controller");
@@ -146,12 +149,12 @@ fn controller<K: Kind>(
 }
 
 /// One look at one object, or at the reason why it cannot be read.
-async fn one<K: Kind>(
+async fn reconcile_guarded<K: Reconciler>(
     object: Arc<Guarded<K>>,
     context: Arc<Context>,
 ) -> Result<Action, std::convert::Infallible> {
     Ok(match &object.0 {
-        Ok(object) => detached(Arc::new(object.clone()), context).await,
+        Ok(object) => reconcile_in_task(Arc::new(object.clone()), context).await,
         Err(invalid) => {
             let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
             tracing::error!(kind = K::KIND, namespace, name, error = %invalid.error, "the object cannot be read");
@@ -162,22 +165,22 @@ async fn one<K: Kind>(
 }
 
 /// Says on the object itself that it cannot be read; the others go on.
-async fn report_unreadable<K: Kind>(object: &Guarded<K>, error: &str, context: &Context) {
+async fn report_unreadable<K: Reconciler>(object: &Guarded<K>, error: &str, context: &Context) {
     let meta = object.meta();
-    let status = unreadable(meta, error, whole(Context::now()).0);
+    let status = unreadable_status(meta, error, truncate_to_seconds(Context::now()).0);
     let patch = json!({"metadata": {"resourceVersion": meta.resource_version}, "status": status});
     let api: Api<PartialObjectMeta<K>> =
         Api::namespaced(context.client.clone(), meta.namespace.as_deref().unwrap_or_default());
     let name = meta.name.as_deref().unwrap_or_default();
     // no apply: that would leave other conditions beside these, and take away the ids that are recorded
-    let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     if let Err(error) = api.patch_status(name, &params, &Patch::Merge(&patch)).await {
         tracing::debug!(%error, "not written");
     }
 }
 
 /// Wakes whoever depends on what changed, and forgets what is gone.
-fn wake_others<K: Kind>(event: &watcher::Event<Guarded<K>>, context: &Context) {
+fn enqueue_dependents<K: Reconciler>(event: &watcher::Event<Guarded<K>>, context: &Context) {
     let (watcher::Event::Apply(object) | watcher::Event::InitApply(object) | watcher::Event::Delete(object)) =
         event
     else {
@@ -190,21 +193,21 @@ fn wake_others<K: Kind>(event: &watcher::Event<Guarded<K>>, context: &Context) {
     if let Ok(object) = &object.0
         && context.are_caches_full()
     {
-        object.wake_others(context);
+        object.enqueue_dependents(context);
     }
 }
 
 /// Secrets by name alone: no payload is transferred or kept.
-async fn follow_secrets(context: &Arc<Context>, namespace: Option<&str>, stop: CancellationToken) {
-    let secrets = events(
+async fn watch_secrets(context: &Arc<Context>, namespace: Option<&str>, stop: CancellationToken) {
+    let secrets = restarting_watch(
         scoped::<PartialObjectMeta<Secret>>(&context.client, namespace),
         watcher::Config::default().any_semantic(),
     )
     .default_backoff();
-    let changed = without_errors("Secret", secrets).take_until(stop.cancelled_owned());
+    let changed = log_errors("Secret", secrets).take_until(stop.cancelled_owned());
     let wake = |namespace: &str, name: &str| {
-        context.wake_versions(Key::secret(namespace, name));
-        context.wake_deployments(Key::secret(namespace, name));
+        context.enqueue_versions(Key::secret(namespace, name));
+        context.enqueue_deployments(Key::secret(namespace, name));
     };
     changed
         .for_each(|event| {
@@ -215,12 +218,12 @@ async fn follow_secrets(context: &Arc<Context>, namespace: Option<&str>, stop: C
                     | watcher::Event::Delete(secret),
                 ) => {
                     let (namespace, name) = (secret.namespace().unwrap_or_default(), secret.name_any());
-                    context.credentials.forget(&namespace, &name);
+                    context.credentials.invalidate(&namespace, &name);
                     wake(&namespace, &name);
                 }
                 // of one that is gone no event will tell
                 Ok(watcher::Event::Init) => {
-                    for (namespace, name) in context.credentials.forget_all(namespace) {
+                    for (namespace, name) in context.credentials.invalidate_all(namespace) {
                         wake(&namespace, &name);
                     }
                 }
@@ -232,7 +235,7 @@ async fn follow_secrets(context: &Arc<Context>, namespace: Option<&str>, stop: C
 }
 
 /// The object to look at after an event; those of a list are looked at when the store has all of them.
-fn touched<K>(event: watcher::Event<K>) -> Option<K> {
+fn object_to_reconcile<K>(event: watcher::Event<K>) -> Option<K> {
     match event {
         watcher::Event::Apply(object) | watcher::Event::Delete(object) => Some(object),
         watcher::Event::Init | watcher::Event::InitApply(_) | watcher::Event::InitDone => None,
@@ -241,7 +244,7 @@ fn touched<K>(event: watcher::Event<K>) -> Option<K> {
 
 /// What happens, from a list on, and from another one whenever the watch broke. `watcher` would resume where it broke;
 /// after a restore of etcd that revision is still to come, and it would wait for it without end.
-fn events<K>(
+fn restarting_watch<K>(
     api: Api<K>,
     config: watcher::Config,
 ) -> impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send
@@ -271,7 +274,7 @@ where
 }
 
 /// Each watch backs off by itself; the controller, which would pause all of them, need not know.
-fn without_errors<K: Send + 'static>(
+fn log_errors<K: Send + 'static>(
     what: &'static str,
     stream: impl Stream<Item = watcher::Result<K>> + Send + 'static,
 ) -> impl Stream<Item = watcher::Result<K>> + Send + 'static {
@@ -326,7 +329,8 @@ mod tests {
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         };
         let client = Client::new(Router::new().fallback(answer), "default");
-        let secrets = events(Api::<Secret>::all(client), watcher::Config::default()).default_backoff();
+        let secrets =
+            restarting_watch(Api::<Secret>::all(client), watcher::Config::default()).default_backoff();
         timeout(Duration::from_mins(10), secrets.for_each(|_| ready(()))).await.unwrap_err();
         // twenty at the longest pause of half a minute, and those before it
         let requests = requests.load(Ordering::SeqCst);

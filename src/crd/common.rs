@@ -161,7 +161,7 @@ pub struct OperationRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version_id: Option<String>,
     /// When.
-    pub at: Time,
+    pub completion_time: Time,
     /// How it ended.
     pub result: OperationResult,
     /// What the service said, where it refused.
@@ -177,7 +177,7 @@ pub struct Retry {
     #[schemars(range(min = 1))]
     pub failures: i32,
     /// Nothing is changed in the service before this time.
-    pub not_before: Time,
+    pub next_attempt_time: Time,
 }
 
 /// The part of status that both kinds have.
@@ -206,7 +206,7 @@ pub struct CommonStatus {
 
 impl CommonStatus {
     /// How many calls `lastOperations` keeps.
-    pub const OPERATIONS: usize = 10;
+    pub const MAX_OPERATIONS: usize = 10;
 
     /// Whether a condition is True.
     #[must_use]
@@ -215,9 +215,9 @@ impl CommonStatus {
     }
 
     /// Puts one call on record.
-    pub fn record(&mut self, record: OperationRecord) {
+    pub fn push_operation(&mut self, record: OperationRecord) {
         self.last_operations.insert(0, record);
-        self.last_operations.truncate(Self::OPERATIONS);
+        self.last_operations.truncate(Self::MAX_OPERATIONS);
     }
 }
 

@@ -114,7 +114,7 @@ reasons! {
     /// The Secret, or the key in it, is missing or unusable.
     CredentialsMissing = Stalled,
     /// The service refuses the API key.
-    KeyRefused = Stalled,
+    AuthenticationFailed = Stalled,
     /// The API key lacks a permission.
     PermissionDenied = Stalled,
     /// The service does not know the chatbot.
@@ -132,13 +132,13 @@ reasons! {
     /// The ChatbotVersion belongs to another chatbot.
     ReferenceMismatch = Stalled,
     /// The service refused the change.
-    Refused = Stalled,
+    RequestRejected = Stalled,
     /// The environment did not show the version by progressDeadline.
     ProgressDeadlineExceeded = Stalled,
     /// The environment runs an earlier version, by command or because the wanted one failed.
     RolledBack = Stalled,
     /// Somebody keeps deploying another version by hand.
-    DriftRepeated = Stalled,
+    DriftCorrectionPaused = Stalled,
     /// Somebody deployed another version by hand, and drift is Warn.
     DriftTolerated = Ready,
     /// No change by hand is known.
@@ -167,7 +167,7 @@ pub enum Verdict {
 /// `Reconciling` and `Stalled` are present only while True and never both: kstatus reads conditions in
 /// list order and would answer by chance otherwise. `Drifted` is carried over unless `drifted` replaces it.
 #[must_use]
-pub fn conditions(
+pub fn build_conditions(
     old: &[Condition],
     reason: Reason,
     message: &str,
@@ -193,7 +193,7 @@ pub fn conditions(
                 type_: kind.as_str().to_owned(),
                 status: status.to_owned(),
                 reason: reason.as_str().to_owned(),
-                message: bounded(message),
+                message: truncated(message),
                 observed_generation: generation,
                 last_transition_time: before.map_or_else(|| now.clone(), |c| c.last_transition_time.clone()),
             }
@@ -202,6 +202,6 @@ pub fn conditions(
 }
 
 /// At most 512 characters, so that an object's size is bounded.
-fn bounded(message: &str) -> String {
+fn truncated(message: &str) -> String {
     message.chars().take(512).collect()
 }

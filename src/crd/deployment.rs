@@ -64,7 +64,7 @@ pub struct ChatbotDeploymentSpec {
     pub environment: LiveEnvironment,
     /// A ChatbotVersion of the same namespace and chatbot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub version_ref: Option<LocalRef>,
+    pub version_ref: Option<LocalObjectReference>,
     /// Id of a version in the service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z0-9_-]{1,128}$"))]
@@ -100,7 +100,7 @@ pub struct ChatbotDeploymentSpec {
 
 /// An object of the same namespace.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
-pub struct LocalRef {
+pub struct LocalObjectReference {
     /// Its name.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
@@ -154,7 +154,7 @@ pub enum DriftPolicy {
 #[serde(rename_all = "camelCase")]
 pub struct PromoteAfter {
     /// The ChatbotDeployment, of the same namespace, to wait for.
-    pub deployment_ref: LocalRef,
+    pub deployment_ref: LocalObjectReference,
     /// How long it must have been Ready on the same version, such as 30m. Unset: no time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 20), regex(pattern = r"^([0-9]{1,5}(s|m|h)){1,3}$"))]
@@ -173,10 +173,10 @@ pub struct ChatbotDeploymentStatus {
     pub target: Option<Target>,
     /// The version that runs, as last confirmed. Absent: none, or nobody can tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub active: Option<Active>,
+    pub active: Option<DeployedVersion>,
     /// The version that ran before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub previous: Option<Active>,
+    pub previous: Option<DeployedVersion>,
     /// What ran here, newest first, at most 10.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
@@ -184,30 +184,30 @@ pub struct ChatbotDeploymentStatus {
     /// Versions to delete once they no longer run here: their ChatbotVersions are already gone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50))]
-    pub retiring: Vec<Retiring>,
+    pub pending_deletions: Vec<PendingDeletion>,
     /// The change under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub operation: Option<RunningOperation>,
+    pub current_operation: Option<CurrentOperation>,
     /// What failed to become live for this generation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failed: Option<FailedRollout>,
+    pub failed_versions: Option<FailedVersions>,
     /// The `rollback-to` command that holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub command: Option<Command>,
+    pub rollback_command: Option<RollbackCommand>,
     /// How often a change by hand was reversed lately.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reversals: Option<Reversals>,
+    pub drift_corrections: Option<DriftCorrections>,
 }
 
 /// Who decided which version should run.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cause {
     /// The spec.
-    Git,
+    Spec,
     /// The `rollback-to` annotation.
-    Command,
+    RollbackCommand,
     /// `onFailure: Previous`.
-    Failure,
+    AutomaticRollback,
 }
 
 /// The version that should run.
@@ -223,23 +223,23 @@ pub struct Target {
     pub cause: Cause,
     /// Since when it is the target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub since: Option<Time>,
+    pub start_time: Option<Time>,
     /// When it was first seen running since it is the target; a later departure is drift.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reached_at: Option<Time>,
+    pub reached_time: Option<Time>,
 }
 
 /// A version that runs or ran.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
-pub struct Active {
+pub struct DeployedVersion {
     /// Its id.
     pub version_id: String,
     /// Its number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version_number: Option<String>,
     /// Since when it was seen running.
-    pub since: Time,
+    pub start_time: Time,
 }
 
 /// One line of `history`.
@@ -252,53 +252,53 @@ pub struct HistoryEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version_number: Option<String>,
     /// Since when it was seen running.
-    pub since: Time,
+    pub start_time: Time,
     /// The call that led there; unset where it was found running.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub by: Option<Operation>,
+    pub operation: Option<Operation>,
 }
 
 /// A version to delete once it no longer runs here.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
-pub struct Retiring {
+pub struct PendingDeletion {
     /// Its id.
     pub version_id: String,
     /// Name of the ChatbotVersion it belonged to.
     pub name: String,
     /// Since when it waits.
-    pub since: Time,
+    pub request_time: Time,
 }
 
 /// A deploy or rollback under way.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
-pub struct RunningOperation {
+pub struct CurrentOperation {
     /// Deploy or Rollback.
     pub operation: Operation,
     /// The version that is to become live.
     pub version_id: String,
     /// When it was decided.
-    pub started_at: Time,
+    pub start_time: Time,
     /// When a deploy of this version was first called, if this one repeats it because no usable answer came;
     /// progressDeadline counts from here then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub first_called_at: Option<Time>,
+    pub first_call_time: Option<Time>,
     /// When the call was answered or given up; progressDeadline counts from here. Unset before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub called_at: Option<Time>,
+    pub call_time: Option<Time>,
     /// How the call ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<OperationResult>,
     /// The version's `deployed` time before the call: a later one shows that the call took effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub deployed_before: Option<MicroTime>,
+    pub previous_deploy_time: Option<MicroTime>,
 }
 
 /// Rollouts that failed.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
-pub struct FailedRollout {
+pub struct FailedVersions {
     /// The spec's generation.
     pub generation: i64,
     /// The versions that did not become live, newest first.
@@ -310,7 +310,7 @@ pub struct FailedRollout {
 /// A command from the `rollback-to` annotation.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
-pub struct Command {
+pub struct RollbackCommand {
     /// The annotation's value.
     pub value: String,
     /// The generation it was given for; a later one ends it.
@@ -322,12 +322,12 @@ pub struct Command {
 /// Changes by hand that were reversed.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
-pub struct Reversals {
+pub struct DriftCorrections {
     /// How many.
     #[schemars(range(min = 1))]
     pub count: i32,
     /// Since when they are counted.
-    pub since: Time,
+    pub window_start_time: Time,
 }
 
 /// The one of three fields that names the wanted version.
@@ -344,15 +344,15 @@ pub enum VersionSource<'a> {
 impl HistoryEntry {
     /// What it was when it ran.
     #[must_use]
-    pub fn ran(&self) -> Active {
-        let Self { version_id, version_number, since, by: _ } = self.clone();
-        Active { version_id, version_number, since }
+    pub fn to_deployed_version(&self) -> DeployedVersion {
+        let Self { version_id, version_number, start_time: since, operation: _ } = self.clone();
+        DeployedVersion { version_id, version_number, start_time: since }
     }
 }
 
 impl ChatbotDeploymentStatus {
     /// Versions that can wait in `retiring`.
-    pub const RETIRING: usize = 50;
+    pub const MAX_PENDING_DELETIONS: usize = 50;
 }
 
 impl ChatbotDeploymentSpec {

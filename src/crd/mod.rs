@@ -11,13 +11,14 @@ pub use common::{
     CommonStatus, CredentialsRef, DeletionPolicy, Environment, LiveEnvironment, Operation, OperationRecord,
     OperationResult, Retry, parse_duration,
 };
-pub use condition::{ConditionType, Reason, Verdict, conditions};
+pub use condition::{ConditionType, Reason, Verdict, build_conditions};
 pub use deployment::{
-    Active, Cause, ChatbotDeployment, ChatbotDeploymentSpec, ChatbotDeploymentStatus, Command, DriftPolicy,
-    FailedRollout, HistoryEntry, LocalRef, OnFailure, PromoteAfter, Retiring, Reversals, RollbackMethod,
-    RollbackPolicy, RunningOperation, Target, VersionSource,
+    Cause, ChatbotDeployment, ChatbotDeploymentSpec, ChatbotDeploymentStatus, CurrentOperation,
+    DeployedVersion, DriftCorrections, DriftPolicy, FailedVersions, HistoryEntry, LocalObjectReference,
+    OnFailure, PendingDeletion, PromoteAfter, RollbackCommand, RollbackMethod, RollbackPolicy, Target,
+    VersionSource,
 };
-pub use version::{ChatbotVersion, ChatbotVersionSpec, ChatbotVersionStatus, Intent};
+pub use version::{ChatbotVersion, ChatbotVersionSpec, ChatbotVersionStatus, PendingCreate};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSON};
 use kube::CustomResourceExt;
@@ -58,12 +59,12 @@ pub mod annotation {
 /// Both CRDs, as they are served by `chatcaptain-operator crds`.
 #[must_use]
 pub fn all() -> Vec<CustomResourceDefinition> {
-    vec![unborn(ChatbotVersion::crd()), unborn(ChatbotDeployment::crd())]
+    vec![with_status_default(ChatbotVersion::crd()), with_status_default(ChatbotDeployment::crd())]
 }
 
 /// Defaults `status` to `{observedGeneration: -1}`: without it kstatus takes an object that the
 /// operator has not seen yet for done (kstatus, "the status of a resource without status is Current").
-fn unborn(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
+fn with_status_default(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     for version in &mut crd.spec.versions {
         let properties = version
             .schema

@@ -35,7 +35,7 @@ use super::{CommonStatus, CredentialsRef, DeletionPolicy, Environment, LiveEnvir
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Ready")].reason"#
     ),
-    printcolumn(name = "Live In", type_ = "string", json_path = ".status.deployedIn"),
+    printcolumn(name = "Live In", type_ = "string", json_path = ".status.liveIn"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Chatbot", type_ = "string", json_path = ".spec.chatbotId", priority = 1),
     printcolumn(name = "Id", type_ = "string", json_path = ".status.versionId", priority = 1),
@@ -103,17 +103,17 @@ pub struct ChatbotVersionStatus {
     pub name: Option<String>,
     /// When the service took the snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub created: Option<Time>,
+    pub creation_time: Option<Time>,
     /// When the service last deployed it, in whichever environment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub deployed: Option<Time>,
+    pub last_deploy_time: Option<Time>,
     /// The environments that run it now.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 2))]
-    pub deployed_in: Vec<LiveEnvironment>,
+    pub live_in: Vec<LiveEnvironment>,
     /// Present from before a create until its end is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub intent: Option<Intent>,
+    pub pending_create: Option<PendingCreate>,
     /// Other versions with this object's marker, at most 5: nothing refers to them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 5))]
@@ -126,23 +126,23 @@ pub struct ChatbotVersionStatus {
 /// Written before a create is sent, so that whoever comes after a crash knows that one may be out.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
-pub struct Intent {
+pub struct PendingCreate {
     /// Random id of this attempt.
-    pub attempt: String,
+    pub attempt_id: String,
     /// When it was written.
-    pub started_at: Time,
+    pub start_time: Time,
     /// Ids that bore the same name before: they cannot be what this attempt made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50))]
-    pub known_ids: Vec<String>,
+    pub existing_ids: Vec<String>,
     /// Since when the end of the attempt is unknown and the list is being watched for its version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unconfirmed_since: Option<Time>,
+    pub search_start_time: Option<Time>,
 }
 
 impl ChatbotVersionStatus {
     /// How many ids `duplicates` keeps.
-    pub const DUPLICATES: usize = 5;
+    pub const MAX_DUPLICATES: usize = 5;
 }
 
 impl ChatbotVersion {

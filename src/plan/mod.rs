@@ -4,7 +4,7 @@
 //! can walk every state.
 
 pub mod deployment;
-mod obstacle;
+mod service_view;
 pub mod status;
 pub mod version;
 
@@ -13,7 +13,7 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
-pub use obstacle::{Blocked, Obstacle};
+pub use service_view::{Unavailable, UnavailableReason};
 
 use crate::{
     chatcaptain::{Deployments, Inventory},
@@ -22,7 +22,7 @@ use crate::{
 
 /// What the operator's flags decide.
 #[derive(Clone, Debug)]
-pub struct Rules {
+pub struct PlanConfig {
     /// Names this installation in markers; the same for every cluster that is rebuilt from the same git.
     pub owner_id: String,
     /// How often the service is looked at.
@@ -37,7 +37,7 @@ pub struct Rules {
     pub deletion_timeout: Duration,
 }
 
-impl Rules {
+impl PlanConfig {
     /// The interval of an object.
     #[must_use]
     pub fn interval(&self, asked: Option<&str>) -> Duration {
@@ -47,51 +47,51 @@ impl Rules {
 
 /// What the service told.
 #[derive(Clone)]
-pub enum Look {
+pub enum ServiceView {
     /// It was not asked: there is nothing to know.
-    NotAsked,
+    NotQueried,
     /// It told nothing.
-    Blocked(Obstacle),
+    Unavailable(Unavailable),
     /// It told.
-    Shown {
+    Available {
         /// The bot's versions.
         inventory: Arc<Inventory>,
         /// What is live, where the key may read it.
         deployments: Option<Arc<Deployments>>,
         /// What this key does not list is gone.
-        trusted: bool,
+        authoritative: bool,
         /// The version in question was called for and may be live in a moment.
-        coming: bool,
+        rollout_pending: bool,
         /// How long ago the list was asked for.
         age: Duration,
     },
 }
 
-impl Look {
+impl ServiceView {
     /// When to look again at an object that is as it should be: when this look is older than the interval.
     #[must_use]
-    pub fn lasts(&self, interval: Duration, jitter: f64) -> Pace {
-        let age = if let Self::Shown { age, .. } = self { *age } else { Duration::ZERO };
+    pub fn requeue_when_stale(&self, interval: Duration, jitter: f64) -> Requeue {
+        let age = if let Self::Available { age, .. } = self { *age } else { Duration::ZERO };
         let rest = interval.saturating_sub(age).max(Duration::from_secs(1));
         // spread a little, so that not everything wakes in one instant
-        Pace::After(rest + rest.mul_f64(jitter / 50.0))
+        Requeue::After(rest + rest.mul_f64(jitter / 50.0))
     }
 }
 
 /// When to look at an object again.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Pace {
+pub enum Requeue {
     /// At once, with the object as it was just written.
-    Again,
+    Immediately,
     /// After this time, or when something happens.
     After(Duration),
     /// When something happens.
-    Idle,
+    OnChange,
 }
 
 /// An event to be shown in `kubectl describe`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Happened {
+pub struct NewEvent {
     /// A human should look at it.
     pub warning: bool,
     /// What, in one word; listed in the README.
@@ -135,7 +135,7 @@ event_reasons! {
     /// The environment went back to an earlier version.
     RolledBack,
     /// A rollback was refused or showed no effect; the version is deployed instead.
-    RollbackFellBack,
+    RollbackFallback,
     /// A version did not become live in time.
     RolloutFailed,
     /// Somebody deployed another version by hand.
@@ -145,16 +145,16 @@ event_reasons! {
     /// Other versions with the object's marker are in the service; they are left alone, on record.
     DuplicateFound,
     /// The deletion of a live version was handed over to the ChatbotDeployment that runs it.
-    HandedOver,
+    DeletionDelegated,
     /// A version whose deletion was handed over is gone.
-    Retired,
+    VersionDeleted,
     /// An object was let go while its version may still be in the service.
     Orphaned,
 }
 
 /// What is counted, beside events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tally {
+pub enum CounterIncrement {
     /// A create without a usable answer turned out to have made its version.
     CreateRecovered,
     /// It turned out to have made none: another may be sent.
@@ -167,58 +167,65 @@ pub enum Tally {
 
 /// What a pass has to say.
 #[derive(Clone, Debug)]
-pub struct Told<S> {
+pub struct Report<S> {
     /// The status to publish, if it says something new.
     pub status: S,
     /// The finalizer is to be set or removed; nothing else is written then.
     pub finalizer: Option<bool>,
     /// When to look again.
-    pub pace: Pace,
+    pub requeue: Requeue,
     /// What to tell as events.
-    pub events: Vec<Happened>,
+    pub events: Vec<NewEvent>,
     /// What to count.
-    pub tallies: Vec<Tally>,
+    pub counters: Vec<CounterIncrement>,
     /// Ids that may be left behind in the service.
     pub orphans: Vec<String>,
 }
 
-impl<S> Told<S> {
+impl<S> Report<S> {
     /// A status and when to look again.
     #[must_use]
-    pub fn new(status: S, pace: Pace) -> Self {
-        Self { status, finalizer: None, pace, events: Vec::new(), tallies: Vec::new(), orphans: Vec::new() }
+    pub fn new(status: S, pace: Requeue) -> Self {
+        Self {
+            status,
+            finalizer: None,
+            requeue: pace,
+            events: Vec::new(),
+            counters: Vec::new(),
+            orphans: Vec::new(),
+        }
     }
 
     /// With one more event.
     #[must_use]
     pub fn event(mut self, warning: bool, reason: EventReason, note: impl Into<String>) -> Self {
-        self.events.push(Happened { warning, reason, note: note.into() });
+        self.events.push(NewEvent { warning, reason, note: note.into() });
         self
     }
 
     /// Counted once more.
     #[must_use]
-    pub fn tally(mut self, tally: Tally) -> Self {
-        self.tallies.push(tally);
+    pub fn count(mut self, tally: CounterIncrement) -> Self {
+        self.counters.push(tally);
         self
     }
 }
 
 /// The value of an annotation.
 #[must_use]
-pub fn annotated<'a>(meta: &'a ObjectMeta, key: &str) -> Option<&'a str> {
+pub fn annotation_value<'a>(meta: &'a ObjectMeta, key: &str) -> Option<&'a str> {
     meta.annotations.as_ref()?.get(key).map(String::as_str)
 }
 
 /// A `reconcile-requested-at` token that was not acted on yet.
 #[must_use]
-pub fn requested(meta: &ObjectMeta, handled: Option<&str>) -> bool {
-    annotated(meta, annotation::RECONCILE_REQUESTED_AT).is_some_and(|token| handled != Some(token))
+pub fn reconcile_requested(meta: &ObjectMeta, handled: Option<&str>) -> bool {
+    annotation_value(meta, annotation::RECONCILE_REQUESTED_AT).is_some_and(|token| handled != Some(token))
 }
 
 /// A time as objects keep it: in whole seconds.
 #[must_use]
-pub fn whole(time: Timestamp) -> Time {
+pub fn truncate_to_seconds(time: Timestamp) -> Time {
     Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
 }
 
@@ -232,7 +239,7 @@ pub fn elapsed(since: &Time, now: Timestamp) -> Duration {
 fn is_pending_delete(record: &OperationRecord, now: Timestamp, grace: Duration) -> bool {
     record.operation == Operation::Delete
         && record.result != OperationResult::Refused
-        && elapsed(&record.at, now) <= grace
+        && elapsed(&record.completion_time, now) <= grace
 }
 
 /// Of two objects with one claim, whether `a` was there first.

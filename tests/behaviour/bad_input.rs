@@ -131,7 +131,7 @@ fn a_refused_key_is_named() {
     let world = World::new(Settings::default());
     world.set_key("no-such-key");
     world.apply_version("a", &[]);
-    version_is_told(&world, "KeyRefused", &["Secret chatcaptain", "put a valid key there"]);
+    version_is_told(&world, "AuthenticationFailed", &["Secret chatcaptain", "put a valid key there"]);
 }
 
 #[test]

@@ -167,7 +167,7 @@ fn two_ran(world: &World) {
         world.ready_deployment("test");
         // the last thing that is written
         world.eventually("it knows where it is live", || {
-            (world.version(name).status?.deployed_in.len() == 1).then_some(())
+            (world.version(name).status?.live_in.len() == 1).then_some(())
         });
     }
 }

@@ -64,7 +64,7 @@ fn every_answer_leads_to_one_version() {
             let made = state.versions.iter().find(|v| v.name == name).unwrap();
             assert_eq!(status.version_id.as_deref(), Some(made.id.as_str()), "{settings:?}");
             assert_eq!(status.version_number.as_ref(), Some(&made.version_number));
-            assert!(status.intent.is_none(), "{settings:?}");
+            assert!(status.pending_create.is_none(), "{settings:?}");
         }
         // a restart forgets what only the process knew
         world.kill();
@@ -95,7 +95,7 @@ fn an_answer_that_is_lost_leads_to_one_version_too() {
         let world = World::with(settings.clone(), &flags);
         world.apply_version("a", &[]);
         if settings.faults[0].kind == FaultKind::Refused {
-            world.told::<ChatbotVersion>("a", "Refused");
+            world.told::<ChatbotVersion>("a", "RequestRejected");
             let now = "chatcaptain.dev/reconcile-requested-at=now";
             world.kubectl(&["annotate", "cbv", "a", now], "");
         }
@@ -133,7 +133,7 @@ fn all_duplicates_are_named_and_told_of_once() {
     assert!(ids.iter().all(|id| note.contains(id)), "{note}");
 
     world.set_key("no-such-key");
-    world.told::<ChatbotVersion>("a", "KeyRefused");
+    world.told::<ChatbotVersion>("a", "AuthenticationFailed");
     world.set_key("CCSB-behaviour-test");
     named(&ids);
     world.service.hand_delete(&world.bot, ids[0]).unwrap();
@@ -149,12 +149,12 @@ fn a_refusal_is_told_and_tried_again_slowly() {
         let faults = vec![refused];
         let world = World::new(Settings { failures_as, faults, ..Settings::default() });
         world.apply_version("a", &[]);
-        let message = world.told::<ChatbotVersion>("a", "Refused");
+        let message = world.told::<ChatbotVersion>("a", "RequestRejected");
         assert!(message.contains("Quota reached"), "{message}");
         let version = world.version("a");
         assert_eq!(condition(&version, "Stalled").unwrap().status, "True");
         let retry = version.status.unwrap().common.retry.unwrap();
-        let pause = retry.not_before.0.duration_since(Timestamp::now());
+        let pause = retry.next_attempt_time.0.duration_since(Timestamp::now());
         assert!(pause.as_secs() >= 10, "tried again in {pause}");
         let creates = || world.service.counters().of(Operation::Create).calls;
         assert_eq!(creates(), 1, "{failures_as:?}");

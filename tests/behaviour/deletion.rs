@@ -133,9 +133,9 @@ fn a_live_version_is_handed_over_and_deleted_after_the_move() {
     // git drops a and moves on to b in one commit; the tools delete first
     world.delete("chatbotversion", "a");
     world.gone::<ChatbotVersion>("a");
-    world.event("a", "HandedOver");
+    world.event("a", "DeletionDelegated");
     assert_eq!(world.live(Environment::Test).as_deref(), Some("a"));
-    let retiring = world.deployment("test").status.unwrap().retiring;
+    let retiring = world.deployment("test").status.unwrap().pending_deletions;
     let ids: Vec<&str> = retiring.iter().map(|r| r.version_id.as_str()).collect();
     assert_eq!(ids, [a.as_str()]);
     assert_eq!(left(&world), ["a", "b"]);
@@ -143,10 +143,10 @@ fn a_live_version_is_handed_over_and_deleted_after_the_move() {
     world.point("test", "b", &[]);
     world.ready_deployment("test");
     world.eventually("a is deleted", || (left(&world) == ["b"]).then_some(()));
-    world.event("test", "Retired");
+    world.event("test", "VersionDeleted");
     world.eventually("the deployment has nothing to do any more", || {
         let test = world.deployment("test");
-        let retiring = test.status.unwrap().retiring;
+        let retiring = test.status.unwrap().pending_deletions;
         (retiring.is_empty() && test.metadata.finalizers.is_none()).then_some(())
     });
     let moves = ["deploy a test", "deploy b test", "delete a"];
@@ -169,7 +169,7 @@ fn a_deployment_whose_version_goes_is_told_how_to_keep_it() {
     world.apply_version("a", &[]);
     world.ready_deployment("test");
     assert_eq!(world.version("a").version_id(), Some(a.as_str()));
-    assert_eq!(world.deployment("test").status.unwrap().retiring, []);
+    assert_eq!(world.deployment("test").status.unwrap().pending_deletions, []);
     assert_eq!((world.creates(), world.moves()), (1, vec!["deploy a test".to_owned()]));
 
     made(&world, "b", &[]);

@@ -114,7 +114,7 @@ fn nobody_is_fought_without_end() {
     for name in ["b", "c", "b", "c", "b"] {
         let theirs = world.service.hand_create(&world.bot, "theirs", None).unwrap();
         by_hand(&world, name);
-        let message = told(&world, "DriftRepeated", name);
+        let message = told(&world, "DriftCorrectionPaused", name);
         for said in
             ["by hand", "5 times", "left alone", "move git on", "spec.drift", "reconcile-requested-at"]
         {
@@ -138,7 +138,7 @@ fn nobody_is_fought_without_end() {
     world.kubectl(&["annotate", "cbd", "test", "chatcaptain.dev/reconcile-requested-at=once"], "");
     told(&world, "Available", "a");
     by_hand(&world, "b");
-    told(&world, "DriftRepeated", "b");
+    told(&world, "DriftCorrectionPaused", "b");
     world.looked_twice();
     assert_eq!(world.changes(), 7);
 

@@ -101,7 +101,7 @@ fn a_create_under_way_is_put_on_record_before_the_end() {
     let version: ChatbotVersion = world.version("a");
     let made = &world.state().unwrap().versions;
     assert_eq!(version.version_id(), Some(made[0].id.as_str()));
-    assert!(version.status.unwrap().intent.is_none());
+    assert!(version.status.unwrap().pending_create.is_none());
 
     world.start();
     world.ready_version("a");

@@ -49,7 +49,7 @@ fn a_hundred_objects_at_rest_cost_one_look_per_interval() {
     // the last thing that is found out
     world.eventually("the live version knows where it is live", || {
         let status = world.version(&name(0)).status?;
-        (status.deployed_in == [LiveEnvironment::Test]).then_some(())
+        (status.live_in == [LiveEnvironment::Test]).then_some(())
     });
 
     let (writes, before, started) =
@@ -90,7 +90,7 @@ fn an_hour_at_rest_changes_nothing() {
     world.ready_deployment("test");
     world.eventually("the live version knows where it is live", || {
         let status = world.version("a").status?;
-        (status.deployed_in == [LiveEnvironment::Test]).then_some(())
+        (status.live_in == [LiveEnvironment::Test]).then_some(())
     });
 
     let (writes, before) = (world.cluster.writes(&world.namespace), looks(&world));
@@ -167,7 +167,7 @@ fn the_spec_is_gits_alone() {
         owns_no_spec(&world.ready_deployment(name));
     }
     world.eventually("live versions know where they are live", || {
-        let live = |name| world.version(name).status.unwrap().deployed_in.len();
+        let live = |name| world.version(name).status.unwrap().live_in.len();
         (live("full") == 1 && live("bare") == 1).then_some(())
     });
     unchanged(&world, &["apply", "-f", "-"], &git);

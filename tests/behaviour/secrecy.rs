@@ -23,7 +23,7 @@ fn the_key_is_in_no_log_status_event_or_metric() {
     world.ready_deployment("test");
     world.set_key(REFUSED);
     world.apply_version("c", &[]);
-    world.told::<ChatbotVersion>("c", "KeyRefused");
+    world.told::<ChatbotVersion>("c", "AuthenticationFailed");
     world.set_key(CANARY);
     world.delete("chatbotversion", "a");
     world.gone::<ChatbotVersion>("a");

@@ -31,8 +31,8 @@ fn a_new_key_heals_everything_that_uses_it() {
     world.set_key("refused-by-the-service");
     world.apply_version("b", &[]);
     world.point("prod", "a", &[]);
-    world.told::<ChatbotVersion>("b", "KeyRefused");
-    world.told::<ChatbotDeployment>("prod", "KeyRefused");
+    world.told::<ChatbotVersion>("b", "AuthenticationFailed");
+    world.told::<ChatbotDeployment>("prod", "AuthenticationFailed");
     world.set_key("CCSB-another-good-one");
     world.ready_version("b");
     world.ready_deployment("prod");

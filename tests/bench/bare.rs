@@ -67,13 +67,14 @@ fn condition(kind: &str, status: &str, reason: &str) -> Value {
 
 fn intent() -> Value {
     let conditions = [condition("Ready", "False", "Creating"), condition("Reconciling", "True", "Creating")];
-    json!({"observedGeneration": 1, "conditions": conditions, "intent": {"attempt": "0123456789abcdef0123456789abcdef", "startedAt": THEN}})
+    json!({"observedGeneration": 1, "conditions": conditions, "pendingCreate": {"attemptId": "0123456789abcdef0123456789abcdef", "startTime": THEN}})
 }
 
 fn record(id: &str, name: &str) -> Value {
-    let operation = json!({"operation": "Create", "versionId": id, "at": THEN, "result": "Accepted"});
+    let operation =
+        json!({"operation": "Create", "versionId": id, "completionTime": THEN, "result": "Accepted"});
     json!({
         "observedGeneration": 1, "conditions": [condition("Ready", "True", "Available")], "lastOperations": [operation],
-        "versionId": id, "versionNumber": "1.0", "name": name, "created": THEN,
+        "versionId": id, "versionNumber": "1.0", "name": name, "creationTime": THEN,
     })
 }

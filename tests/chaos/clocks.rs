@@ -12,8 +12,9 @@ fn searching(fault: Fault, clock: &Clock) -> World {
     let world = World::asleep(Settings { faults: vec![fault.times(1)], ..Settings::default() }, &flags);
     world.start_with(&clock.env());
     world.apply_version("a", &[]);
-    world
-        .eventually("the search begins", || world.version("a").status?.intent?.unconfirmed_since.map(|_| ()));
+    world.eventually("the search begins", || {
+        world.version("a").status?.pending_create?.search_start_time.map(|_| ())
+    });
     assert_eq!(world.creates(), 0, "the effect came before the search");
     world
 }

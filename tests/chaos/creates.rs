@@ -117,7 +117,7 @@ fn a_service_out_of_reach_is_told_and_waited_for() {
         message.contains("cannot be reached") && message.contains("nothing needs to be done"),
         "{message}"
     );
-    assert!(world.version("a").status.unwrap().intent.is_none());
+    assert!(world.version("a").status.unwrap().pending_create.is_none());
     relay.plug();
     world.ready_version("a");
     // and again in the middle of things
@@ -213,7 +213,7 @@ fn a_crash_loop_resets_no_backoff() {
     let refused = Fault::new(FaultOperation::Create, FaultKind::Refused);
     let world = World::new(Settings { faults: vec![refused], ..Settings::default() });
     world.apply_version("a", &[]);
-    world.told::<ChatbotVersion>("a", "Refused");
+    world.told::<ChatbotVersion>("a", "RequestRejected");
     let retry = || world.version("a").status.unwrap().common.retry.unwrap();
     let before = retry();
     for _ in 0..5 {

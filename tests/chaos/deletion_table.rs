@@ -206,9 +206,9 @@ fn handed_over(world: &World) {
     delete(world);
     world.gone::<ChatbotVersion>("a");
     assert!(left(world), "it is live");
-    world.event("a", "HandedOver");
+    world.event("a", "DeletionDelegated");
     world.point("test", "other", &[]);
-    world.event("test", "Retired");
+    world.event("test", "VersionDeleted");
 }
 
 fn handed_over_across_restarts(world: &World) {

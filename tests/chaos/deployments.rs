@@ -103,7 +103,7 @@ fn a_rollback_that_fails_too_is_said() {
     // nothing was undone in the service: a still runs, so the way back is no way at all
     world.told::<ChatbotDeployment>("test", "RolledBack");
     let status = world.deployment("test").status.unwrap();
-    assert!(status.failed.is_some());
+    assert!(status.failed_versions.is_some());
     assert_eq!(world.live(Environment::Test).as_deref(), Some("a"));
     let active = status.active.unwrap().version_id;
     assert_eq!(world.version("a").version_id(), Some(active.as_str()));
@@ -133,5 +133,5 @@ fn a_deploy_that_lands_late_is_nobodys_drift() {
     assert_eq!(world.moves(), ["deploy a test", "deploy c test", "deploy b test", "deploy c test"]);
     let blamed = world.events("test").into_iter().find(|(reason, _)| reason == "DriftDetected");
     assert_eq!(blamed, None);
-    assert!(world.deployment("test").status.unwrap().reversals.is_none());
+    assert!(world.deployment("test").status.unwrap().drift_corrections.is_none());
 }

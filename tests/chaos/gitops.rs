@@ -37,7 +37,7 @@ fn replace_by_force_adopts_what_it_let_go() {
     world.kubectl(&["replace", "--force", "-f", "-"], &version(&world.bot, "a", &[]));
     assert_eq!(world.ready_version("a").version_id(), Some(id.as_str()));
     world.eventually("the hand-over is taken back", || {
-        world.deployment("test").status.unwrap().retiring.is_empty().then_some(())
+        world.deployment("test").status.unwrap().pending_deletions.is_empty().then_some(())
     });
     // moving on deletes nothing that git has
     world.apply_version("b", &[]);

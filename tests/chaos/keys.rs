@@ -32,7 +32,7 @@ fn a_refused_key_costs_next_to_nothing_and_heals_at_once() {
         let window = Duration::from_secs(if is_long() { 60 } else { 10 });
         let end = Instant::now() + window;
         world.start();
-        let reason = if refused_key == 401 { "KeyRefused" } else { "PermissionDenied" };
+        let reason = if refused_key == 401 { "AuthenticationFailed" } else { "PermissionDenied" };
         world.eventually("all say so", || (with_reason(&world, reason) == OBJECTS).then_some(()));
         poll(window * 2, || (Instant::now() >= end).then_some(()));
         let calls = world.service.counters().total_calls();

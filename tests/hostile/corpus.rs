@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use chatcaptain_operator::chatcaptain::{Call, Inventory, Marker};
+use chatcaptain_operator::chatcaptain::{ApiCall, Inventory, Marker};
 
 use crate::{Answer, Came, Client};
 
@@ -30,10 +30,10 @@ fn every_answer_comes_out_as_its_name_says() {
         let [call, status, outcome, ..] = parts[..] else {
             panic!("{name}: <call>.<status>.<outcome>.<what>")
         };
-        let calls: Vec<Call> = match call {
-            "any" => Call::ALL.to_vec(),
-            "write" => vec![Call::Create, Call::Delete, Call::Deploy, Call::Rollback],
-            one => vec![*Call::ALL.iter().find(|call| call.as_str() == one).expect("a call")],
+        let calls: Vec<ApiCall> = match call {
+            "any" => ApiCall::ALL.to_vec(),
+            "write" => vec![ApiCall::Create, ApiCall::Delete, ApiCall::Deploy, ApiCall::Rollback],
+            one => vec![*ApiCall::ALL.iter().find(|call| call.as_str() == one).expect("a call")],
         };
         for call in calls {
             let came = client.ask(call, Answer::Body(status.parse().unwrap(), body.clone()));
@@ -53,7 +53,7 @@ fn what_is_no_http_may_have_happened() {
         b"HTTP/1.1 99999 OK\r\n\r\n",
     ];
     for bytes in raw {
-        for call in Call::ALL {
+        for call in ApiCall::ALL {
             let Came::Failed(failure) = client.ask(call, Answer::Raw(bytes.to_vec())) else {
                 panic!("{call:?} took {bytes:?} for an answer")
             };
@@ -73,14 +73,14 @@ fn an_echoed_key_is_shown_nowhere() {
     for body in [echo.into_bytes(), broken] {
         for status in [200, 400, 403, 500] {
             // `ask` looks for the key, this for a part of it
-            let came = client.ask(Call::Create, Answer::Body(status, body.clone()));
+            let came = client.ask(ApiCall::Create, Answer::Body(status, body.clone()));
             assert!(!format!("{came:?}").contains(&crate::KEY[..12]), "{came:?}");
         }
     }
 }
 
 fn list(body: &str) -> Inventory {
-    match Client::new().ask(Call::List, Answer::Body(200, body.as_bytes().to_vec())) {
+    match Client::new().ask(ApiCall::List, Answer::Body(200, body.as_bytes().to_vec())) {
         Came::List(inventory) => inventory,
         other => panic!("{other:?}"),
     }
@@ -104,7 +104,7 @@ fn a_marker_counts_only_where_it_belongs() {
     ];
     let inventory = list(&serde_json::json!({"versions": versions}).to_string());
     assert_eq!(inventory.versions().len(), versions.len());
-    let marked: Vec<&str> = inventory.marked(&ours).map(|version| version.id.as_str()).collect();
+    let marked: Vec<&str> = inventory.by_marker(&ours).map(|version| version.id.as_str()).collect();
     assert_eq!(marked, ["this-one"]);
 }
 
@@ -114,5 +114,5 @@ fn one_id_is_one_version() {
     let ours = Marker::new("default", "chatbots", "a");
     let entry = serde_json::json!({"id": "one", "description": ours.as_str()});
     let inventory = list(&serde_json::json!({"versions": [entry, entry, entry]}).to_string());
-    assert_eq!((inventory.versions().len(), inventory.marked(&ours).count()), (1, 1));
+    assert_eq!((inventory.versions().len(), inventory.by_marker(&ours).count()), (1, 1));
 }

@@ -12,7 +12,8 @@ mod server;
 use std::{fmt::Debug, sync::LazyLock, time::Duration};
 
 use chatcaptain_operator::chatcaptain::{
-    ApiKey, Call, ChatbotId, Class, Deployments, Failure, Inventory, NewVersion, Service, VersionId,
+    ApiCall, ApiClient, ApiKey, ChatbotId, Deployments, Failure, FailureClass, Inventory, NewVersion,
+    VersionId,
 };
 use tokio::runtime::Runtime;
 
@@ -47,7 +48,7 @@ struct Client {
 
 /// The operator's side.
 struct Caller {
-    service: Service,
+    service: ApiClient,
     runtime: Runtime,
 }
 
@@ -59,7 +60,7 @@ impl Client {
     }
 
     /// Makes a call that is answered like this.
-    fn ask(&self, call: Call, answer: Answer) -> Came {
+    fn ask(&self, call: ApiCall, answer: Answer) -> Came {
         self.server.say(answer);
         self.caller.ask(call)
     }
@@ -71,27 +72,27 @@ impl Caller {
             let _ = rustls::crypto::ring::default_provider().install_default();
         });
         LazyLock::force(&PROVIDER);
-        let service = Service::new(url.parse().unwrap(), Duration::from_mins(1)).unwrap();
+        let service = ApiClient::new(url.parse().unwrap(), Duration::from_mins(1)).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         Self { service, runtime }
     }
 
     /// Makes a call, and holds what came of it to what is true of every answer.
-    fn ask(&self, call: Call) -> Came {
+    fn ask(&self, call: ApiCall) -> Came {
         let (key, bot) = (ApiKey::parse(KEY).unwrap(), ChatbotId::parse("bot").unwrap());
         let version = VersionId::parse("vrs1").unwrap();
         let came = self.runtime.block_on(async {
             let service = &self.service;
             let body = serde_json::json!({"environment": "test"});
             match call {
-                Call::List => service.list(&key, &bot).await.map(Came::List),
-                Call::Status => service.status(&key, &bot).await.map(Came::Status),
-                Call::Create => service.create(&key, &bot, &new()).await.map(Came::Written),
-                Call::Delete => service.delete(&key, &bot, &version).await.map(|()| Came::Written(None)),
-                Call::Deploy => {
+                ApiCall::List => service.list(&key, &bot).await.map(Came::List),
+                ApiCall::Status => service.status(&key, &bot).await.map(Came::Status),
+                ApiCall::Create => service.create(&key, &bot, &new()).await.map(Came::Written),
+                ApiCall::Delete => service.delete(&key, &bot, &version).await.map(|()| Came::Written(None)),
+                ApiCall::Deploy => {
                     service.deploy(&key, &bot, &version, "test").await.map(|()| Came::Written(None))
                 }
-                Call::Rollback => {
+                ApiCall::Rollback => {
                     service.rollback(&key, &bot, &version, &body).await.map(|()| Came::Written(None))
                 }
             }
@@ -106,8 +107,8 @@ fn new() -> NewVersion {
     NewVersion { name: "a".to_owned(), description: "b".to_owned(), environment: "dev" }
 }
 
-fn is_write(call: Call) -> bool {
-    !matches!(call, Call::List | Call::Status)
+fn is_write(call: ApiCall) -> bool {
+    !matches!(call, ApiCall::List | ApiCall::Status)
 }
 
 /// Messages become conditions, ids become paths: neither may carry more than it should.
@@ -119,7 +120,7 @@ fn is_fit_to_show(came: &Came) {
             assert!(!message.chars().any(char::is_control), "{message:?}");
             assert!(!message.contains(KEY), "{message}");
             assert!(!message.is_empty());
-            if let Class::Throttled { retry_after: Some(pause) } = failure.class {
+            if let FailureClass::Throttled { retry_after: Some(pause) } = failure.class {
                 assert!(pause <= Duration::from_hours(1), "{pause:?}");
             }
         }

@@ -2,7 +2,7 @@
 
 use std::{env, fs, process::Command};
 
-use chatcaptain_operator::chatcaptain::Call;
+use chatcaptain_operator::chatcaptain::ApiCall;
 
 use crate::{Answer, Caller, is_write, server::Server};
 
@@ -44,7 +44,7 @@ fn answers() -> Vec<(&'static str, Answer, &'static str, &'static str)> {
 fn no_answer_takes_more_memory_than_it_may() {
     let server = Server::start();
     for (name, answer, read, written) in answers() {
-        for call in [Call::List, Call::Create] {
+        for call in [ApiCall::List, ApiCall::Create] {
             server.say(answer.clone());
             // a process of its own: what one answer took is not given back at once
             let child = Command::new(env::current_exe().unwrap())
@@ -71,7 +71,7 @@ fn no_answer_takes_more_memory_than_it_may() {
 #[ignore = "needs a server; run by the test of all answers"]
 fn one_answer() {
     let call = env::var("HOSTILE_CALL").unwrap();
-    let call = *Call::ALL.iter().find(|other| other.as_str() == call).unwrap();
+    let call = *ApiCall::ALL.iter().find(|other| other.as_str() == call).unwrap();
     let came = Caller::of(&env::var("HOSTILE_URL").unwrap()).ask(call);
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();

@@ -1,6 +1,6 @@
 //! Answers that nobody thought of: made up of what answers are made of, and broken.
 
-use chatcaptain_operator::chatcaptain::{Call, Class};
+use chatcaptain_operator::chatcaptain::{ApiCall, FailureClass};
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use serde_json::Value;
 
@@ -97,7 +97,7 @@ fn whatever_is_answered_has_a_clear_class() {
     let corpus = corpus::files();
     let mut outcomes = std::collections::BTreeMap::new();
     for _ in 0..ANSWERS {
-        let call = *Call::ALL.choose(&mut random).unwrap();
+        let call = *ApiCall::ALL.choose(&mut random).unwrap();
         let status = *STATUS.choose(&mut random).unwrap();
         let body = body(&mut random, &corpus);
         let came = client.ask(call, Answer::Body(status, body.clone()));
@@ -113,14 +113,16 @@ fn whatever_is_answered_has_a_clear_class() {
 }
 
 /// What must hold between any answer and what is made of it.
-fn is_sound(call: Call, status: u16, body: &[u8], came: &Came) -> bool {
+fn is_sound(call: ApiCall, status: u16, body: &[u8], came: &Came) -> bool {
     // what is skipped is not held to UTF-8
     let text = String::from_utf8_lossy(body);
     let object = serde_json::from_str::<serde_json::Map<String, Value>>(&text).ok();
     let says_no = object.as_ref().map(|object| {
         let error = object.get("error").is_some_and(complains);
         let undone = |field: &str| object.get(field) == Some(&Value::Bool(false));
-        error || call == Call::Delete && undone("deleted") || call == Call::Rollback && undone("rolledBack")
+        error
+            || call == ApiCall::Delete && undone("deleted")
+            || call == ApiCall::Rollback && undone("rolledBack")
     });
     let success = (200..300).contains(&status);
     let Came::Failed(failure) = came else {
@@ -132,16 +134,16 @@ fn is_sound(call: Call, status: u16, body: &[u8], came: &Came) -> bool {
     };
     match failure.class {
         // whoever says that it did not happen must have said so in words that can be read
-        Class::Refused(_) if success => says_no != Some(false) && !failure.may_have_happened,
-        Class::Refused(_) => {
+        FailureClass::Refused(_) if success => says_no != Some(false) && !failure.may_have_happened,
+        FailureClass::Refused(_) => {
             (400..500).contains(&status)
                 && (object.is_some() || !is_write(call))
                 && !failure.may_have_happened
         }
-        Class::Unknown => !is_write(call) || failure.may_have_happened,
-        Class::Throttled { .. } => matches!(status, 403 | 429 | 503),
-        Class::Forbidden { .. } => matches!(status, 401 | 403),
-        Class::Unsent => false,
+        FailureClass::Unknown => !is_write(call) || failure.may_have_happened,
+        FailureClass::Throttled { .. } => matches!(status, 403 | 429 | 503),
+        FailureClass::Forbidden { .. } => matches!(status, 401 | 403),
+        FailureClass::Unsent => false,
     }
 }
 

@@ -21,9 +21,9 @@ const LAYERS: [(&str, &[&str], &[&str]); 7] = [
 
 /// What `plan` may take from `chatcaptain`: nouns, never calls.
 const NOUNS: [&str; 12] = [
-    "Call",
-    "Class",
-    "Deployed",
+    "ApiCall",
+    "FailureClass",
+    "LiveVersion",
     "Deployments",
     "Failure",
     "Inventory",

@@ -26,7 +26,7 @@ fn live() -> Value {
     object["status"] = json!({
         "observedGeneration": 3,
         "conditions": [{"type": "Ready", "status": "True", "reason": "Available", "message": "It runs."}],
-        "previous": {"versionId": "v0", "since": "2026-01-01T00:00:00Z"},
+        "previous": {"versionId": "v0", "startTime": "2026-01-01T00:00:00Z"},
     });
     object
 }

@@ -9,7 +9,7 @@ use crate::{
     deployments,
     generated::{hold_section, table},
     judge::{Said, verdicts},
-    states::{Since, State, word},
+    states::{ObjectState, Since, word},
     versions,
 };
 
@@ -18,7 +18,7 @@ const TOOLS: [&str; 5] = ["kstatus", "Flux", "Helm", "kubectl wait", "Argo CD"];
 
 #[test]
 fn every_tool_takes_every_state_for_the_same() {
-    let states: Vec<State> = [versions::states(), deployments::states()].concat();
+    let states: Vec<ObjectState> = [versions::states(), deployments::states()].concat();
     let said =
         verdicts(&states.iter().enumerate().map(|(number, state)| alone(number, state)).collect::<Vec<_>>());
     let mut wrong = Vec::new();
@@ -36,7 +36,7 @@ fn every_tool_takes_every_state_for_the_same() {
 }
 
 /// The object in a namespace of its own, so that no tool sees another.
-fn alone(number: usize, state: &State) -> serde_json::Value {
+fn alone(number: usize, state: &ObjectState) -> serde_json::Value {
     let mut object = state.object.clone();
     object["metadata"]["namespace"] = json!(format!("state-{number}"));
     object["metadata"]["resourceVersion"] = json!("1");
@@ -44,7 +44,7 @@ fn alone(number: usize, state: &State) -> serde_json::Value {
 }
 
 /// Each reason that `Ready` can give is among the states: those of `Drifted` alone are not.
-fn assert_every_reason(states: &[State]) {
+fn assert_every_reason(states: &[ObjectState]) {
     let of_drifted = [Reason::InSync, Reason::OutOfSync, Reason::NotObservable];
     let told: BTreeSet<_> = states.iter().filter_map(|state| state.reason().map(Reason::as_str)).collect();
     let missing: Vec<_> =
@@ -53,7 +53,7 @@ fn assert_every_reason(states: &[State]) {
 }
 
 /// One line for each way in which the README speaks of states, with the number of those that it stands for.
-fn matrix(states: &[State], said: &[BTreeMap<String, Said>]) -> String {
+fn matrix(states: &[ObjectState], said: &[BTreeMap<String, Said>]) -> String {
     let mut lines: BTreeMap<_, Vec<usize>> = BTreeMap::new();
     for (number, state) in states.iter().enumerate() {
         let (place, label) = label(state);
@@ -75,7 +75,7 @@ fn matrix(states: &[State], said: &[BTreeMap<String, Said>]) -> String {
 }
 
 /// How the README speaks of a state, and its place among the others.
-fn label(state: &State) -> (usize, String) {
+fn label(state: &ObjectState) -> (usize, String) {
     let place = |reason| 1 + Reason::ALL.iter().position(|other| *other == reason).unwrap();
     match (state.since(), state.reason()) {
         (Since::Nothing, Some(reason)) => (place(reason), format!("`{}`", reason.as_str())),

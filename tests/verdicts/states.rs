@@ -8,11 +8,13 @@ use std::{
 };
 
 use chatcaptain_operator::{
-    chatcaptain::{Call, Class, Deployed, Deployments, Failure, Inventory, Refusal, Version, VersionId},
+    chatcaptain::{
+        ApiCall, Deployments, Failure, FailureClass, Inventory, LiveVersion, Refusal, Version, VersionId,
+    },
     crd::{CommonStatus, DeletionPolicy, Reason, Verdict},
     plan::{
-        Blocked, Look, Obstacle, Rules,
-        status::{Words, say, unreadable},
+        PlanConfig, ServiceView, Unavailable, UnavailableReason,
+        status::{ReadyCondition, unreadable_status, with_conditions},
     },
 };
 use jiff::Timestamp;
@@ -45,7 +47,7 @@ macro_rules! variants {
 }
 pub(crate) use variants;
 
-variants!(Blocked: CredentialsMissing KeyRefused PermissionDenied ChatbotNotFound Throttled Unavailable);
+variants!(UnavailableReason: CredentialsMissing AuthenticationFailed PermissionDenied ChatbotNotFound Throttled ServiceUnavailable);
 
 /// The variants that were seen.
 #[derive(Default)]
@@ -67,7 +69,7 @@ impl Coverage {
 
 /// One way for an object to be.
 #[derive(Clone)]
-pub struct State {
+pub struct ObjectState {
     /// How it came about, for whoever reads a failure.
     pub story: String,
     /// The object.
@@ -82,7 +84,7 @@ pub enum Since {
     Deleted,
 }
 
-impl State {
+impl ObjectState {
     /// A scene as it was told.
     pub fn new(story: String, object: &impl Serialize) -> Self {
         Self { story, object: serde_json::to_value(object).unwrap() }
@@ -103,7 +105,7 @@ impl State {
     pub fn unreadable(&self) -> Self {
         let mut object = self.object.clone();
         let meta: ObjectMeta = serde_json::from_value(object["metadata"].clone()).unwrap();
-        let said = serde_json::to_value(unreadable(&meta, "spec: no such field", at(NOW))).unwrap();
+        let said = serde_json::to_value(unreadable_status(&meta, "spec: no such field", at(NOW))).unwrap();
         object["status"].as_object_mut().unwrap().extend(said.as_object().unwrap().clone());
         Self { story: format!("{}, then unreadable", self.story), object }
     }
@@ -160,7 +162,7 @@ pub fn word(reason: Reason) -> &'static str {
 }
 
 /// Each of them as it was told, and after git or a deletion came over it; of those that look alike one.
-pub fn and_since(told: Vec<State>) -> Vec<State> {
+pub fn and_since(told: Vec<ObjectState>) -> Vec<ObjectState> {
     let mut states = BTreeMap::new();
     for state in told {
         let leaving = state.object["metadata"]["deletionTimestamp"].is_string();
@@ -176,8 +178,8 @@ pub fn and_since(told: Vec<State>) -> Vec<State> {
 pub fn befores(meta: &ObjectMeta) -> Vec<CommonStatus> {
     let newborn = CommonStatus { observed_generation: Some(-1), ..CommonStatus::default() };
     let mut befores = vec![newborn.clone()];
-    for reason in [Reason::Available, Reason::Retrying, Reason::KeyRefused] {
-        befores.push(say(&newborn, meta, &Words::new(reason, ""), None, at(NOW)));
+    for reason in [Reason::Available, Reason::Retrying, Reason::AuthenticationFailed] {
+        befores.push(with_conditions(&newborn, meta, &ReadyCondition::new(reason, ""), None, at(NOW)));
     }
     befores
 }
@@ -191,8 +193,8 @@ pub fn ago(seconds: i64) -> Time {
     Time(at(NOW - seconds))
 }
 
-pub fn rules() -> Arc<Rules> {
-    Arc::new(Rules {
+pub fn rules() -> Arc<PlanConfig> {
+    Arc::new(PlanConfig {
         owner_id: "default".to_owned(),
         interval: Duration::from_mins(5),
         min_interval: Duration::from_secs(10),
@@ -203,15 +205,15 @@ pub fn rules() -> Arc<Rules> {
 }
 
 /// The service shows these versions; the number of `v1` is 1.1 and so on.
-pub fn shown(versions: Vec<Version>, live: Option<[Option<&str>; 2]>) -> Look {
+pub fn shown(versions: Vec<Version>, live: Option<[Option<&str>; 2]>) -> ServiceView {
     let deployed =
-        |number: Option<&str>| number.map(|number| Deployed { id: None, number: Some(number.into()) });
-    Look::Shown {
+        |number: Option<&str>| number.map(|number| LiveVersion { id: None, number: Some(number.into()) });
+    ServiceView::Available {
         inventory: Arc::new(Inventory::new(versions, Instant::now())),
         deployments: live
             .map(|[test, prod]| Arc::new(Deployments { test: deployed(test), prod: deployed(prod) })),
-        trusted: true,
-        coming: false,
+        authoritative: true,
+        rollout_pending: false,
         age: Duration::ZERO,
     }
 }
@@ -229,24 +231,24 @@ pub fn version(id: &str, name: &str, description: &str) -> Version {
 }
 
 /// Every way in which the service tells nothing.
-pub fn blocked() -> Vec<Look> {
+pub fn blocked() -> Vec<ServiceView> {
     let look = |blocked| {
         let message = "The service tells nothing; see why.".to_owned();
-        Look::Blocked(Obstacle { blocked, message, pause: None })
+        ServiceView::Unavailable(Unavailable { reason: blocked, message, retry_after: None })
     };
-    Blocked::ALL.map(look).into()
+    UnavailableReason::ALL.map(look).into()
 }
 
 /// Every way in which a call can fail.
-pub fn failures(call: Call) -> Vec<Failure> {
+pub fn failures(call: ApiCall) -> Vec<Failure> {
     let classes = [
-        Class::Refused(Refusal::Invalid),
-        Class::Forbidden { whole_key: true },
-        Class::Forbidden { whole_key: false },
-        Class::Throttled { retry_after: Some(Duration::from_secs(3)) },
-        Class::Throttled { retry_after: None },
-        Class::Unsent,
-        Class::Unknown,
+        FailureClass::Refused(Refusal::Invalid),
+        FailureClass::Forbidden { whole_key: true },
+        FailureClass::Forbidden { whole_key: false },
+        FailureClass::Throttled { retry_after: Some(Duration::from_secs(3)) },
+        FailureClass::Throttled { retry_after: None },
+        FailureClass::Unsent,
+        FailureClass::Unknown,
     ];
     classes.map(|class| Failure::new(call, class, "trouble")).into()
 }

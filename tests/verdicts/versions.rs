@@ -7,103 +7,111 @@ use std::{
 };
 
 use chatcaptain_operator::{
-    chatcaptain::{Call, VersionId},
+    chatcaptain::{ApiCall, VersionId},
     crd::{
-        ChatbotDeployment, ChatbotVersion, DeletionPolicy, FINALIZER, Intent, LiveEnvironment, Operation,
-        OperationRecord, OperationResult, Retry, annotation,
+        ChatbotDeployment, ChatbotVersion, DeletionPolicy, FINALIZER, LiveEnvironment, Operation,
+        OperationRecord, OperationResult, PendingCreate, Retry, annotation,
     },
     plan::{
-        Blocked, Look, elapsed,
-        version::{Facts, Liveness, Outcome, Record, Release, Rest, Seen, Sight, Step, next, tell},
+        ServiceView, UnavailableReason, elapsed,
+        version::{
+            CreateState, FinalizerRemoval, LiveState, Match, Observation, Outcome, State, Step, Wait,
+            next_step, report,
+        },
     },
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
 use crate::states::{
-    Coverage, NOW, State, ago, and_since, at, befores, blocked, failures, rules, shown, variants, version,
+    Coverage, NOW, ObjectState, ago, and_since, at, befores, blocked, failures, rules, shown, variants,
+    version,
 };
 
-variants!(Step: Guard Intend Search Create Adopt Delete Release Rest);
-variants!(Rest: Ready Suspended Held Blocked Queued Going Searching Young Lost Ambiguous AdoptMissing Conflict Deleting Gone);
-variants!(Release: Proven NeverCreated Retained HandedOver NotOurs Forced LeftLive LeftBehind);
-variants!(Record: Nothing Fresh Open Searching Searched Known);
-variants!(Sight: NotAsked Blocked Present Young Absent Nobody One Going Many Unclear AdoptMissing AdoptForeign);
-variants!(Liveness: Idle Offered Taken Alone Unknowable);
+variants!(Step: AddFinalizer RecordIntent StartSearch Create Adopt Delete RemoveFinalizer Wait);
+variants!(Wait: Available Suspended BackingOff Unavailable OlderCreatePending WaitingForDeletion CreateUnconfirmed WaitingForVisibility VersionLost AmbiguousVersion AdoptMissing Conflict Deleting WaitingForOtherFinalizers);
+variants!(FinalizerRemoval: Deleted NeverCreated Retained HandedOver OwnedByOther ForceOrphaned LiveUnmanaged CredentialsTimeout);
+variants!(CreateState: NotStarted IntentRecorded OutcomeUnknown Searching SearchExpired Created);
+variants!(Match: NotQueried Unavailable Present NotYetListed Missing None Single DeletionPending Multiple Unmarked AdoptMissing AdoptConflict);
+variants!(LiveState: NotLive HandoverPending HandedOver Unmanaged Unknown);
 
 const OURS: &str = "[chatcaptain.dev default/ns/support]";
 const FOREIGN: &str = "[chatcaptain.dev default/ns/other]";
 
 /// Every state, and proof that there is a scene for each value of the plan's enums.
-pub fn states() -> Vec<State> {
+pub fn states() -> Vec<ObjectState> {
     let mut told = Vec::new();
     let mut seen = Coverage::default();
     for before in befores(&newborn().metadata) {
         let mut object = newborn();
         object.status.as_mut().unwrap().common = before;
-        told.push(State::new("as it is".to_owned(), &object));
+        told.push(ObjectState::new("as it is".to_owned(), &object));
         for facts in scenes(&object) {
-            let step = next(&facts.see());
-            note(&mut seen, &facts.see(), step);
+            let step = next_step(&facts.state());
+            note(&mut seen, &facts.state(), step);
             told.extend(tellings(&facts, step));
         }
     }
     seen.assert_all::<Step>();
-    seen.assert_all::<Rest>();
-    seen.assert_all::<Release>();
-    seen.assert_all::<Record>();
-    seen.assert_all::<Sight>();
-    seen.assert_all::<Liveness>();
-    seen.assert_all::<Blocked>();
+    seen.assert_all::<Wait>();
+    seen.assert_all::<FinalizerRemoval>();
+    seen.assert_all::<CreateState>();
+    seen.assert_all::<Match>();
+    seen.assert_all::<LiveState>();
+    seen.assert_all::<UnavailableReason>();
     and_since(told)
 }
 
-fn note(seen: &mut Coverage, what: &Seen, step: Step) {
-    seen.note(&what.record);
-    seen.note(&what.sight);
+fn note(seen: &mut Coverage, what: &State, step: Step) {
+    seen.note(&what.create_state);
+    seen.note(&what.matched);
     seen.note(&step);
     if let Some(deletion) = &what.deleting {
-        seen.note(&deletion.live);
+        seen.note(&deletion.live_state);
     }
     match step {
-        Step::Rest(rest) => seen.note(&rest),
-        Step::Release(why) => seen.note(&why),
+        Step::Wait(rest) => seen.note(&rest),
+        Step::RemoveFinalizer(why) => seen.note(&why),
         _ => {}
     }
-    if let Step::Rest(Rest::Blocked(why)) = step {
+    if let Step::Wait(Wait::Unavailable(why)) = step {
         seen.note(&why);
     }
 }
 
 /// What is told of a scene, however its call ends; and then, if the object is suspended or cannot be read any more.
-fn tellings(facts: &Facts, step: Step) -> Vec<State> {
+fn tellings(facts: &Observation, step: Step) -> Vec<ObjectState> {
     let mut told = Vec::new();
     for outcome in outcomes(step, facts) {
         let mut object = (*facts.object).clone();
-        object.status = Some(tell(facts, step, &outcome).status);
-        told.push(State::new(format!("{step:?}"), &object));
-        told.extend(told.last().map(State::unreadable));
+        object.status = Some(report(facts, step, &outcome).status);
+        told.push(ObjectState::new(format!("{step:?}"), &object));
+        told.extend(told.last().map(ObjectState::unreadable));
         if object.metadata.deletion_timestamp.is_none() {
             object.spec.suspend = Some(true);
             object.metadata.generation = object.metadata.generation.map(|generation| generation + 1);
-            let suspended = Facts { object: Arc::new(object.clone()), look: Look::NotAsked, ..facts.clone() };
-            let step = next(&suspended.see());
-            object.status = Some(tell(&suspended, step, &Outcome::Nothing).status);
-            told.push(State::new(format!("{step:?}, then suspended"), &object));
+            let suspended = Observation {
+                object: Arc::new(object.clone()),
+                service: ServiceView::NotQueried,
+                ..facts.clone()
+            };
+            let step = next_step(&suspended.state());
+            object.status = Some(report(&suspended, step, &Outcome::NoCall).status);
+            told.push(ObjectState::new(format!("{step:?}, then suspended"), &object));
         }
     }
     told
 }
 
-fn outcomes(step: Step, facts: &Facts) -> Vec<Outcome> {
-    let list = match &facts.look {
-        Look::Shown { inventory, .. } => Some(inventory.clone()),
+fn outcomes(step: Step, facts: &Observation) -> Vec<Outcome> {
+    let list = match &facts.service {
+        ServiceView::Available { inventory, .. } => Some(inventory.clone()),
         _ => None,
     };
     match step {
         Step::Create => {
             let with_ours = match shown(vec![version("v1", "support", OURS)], None) {
-                Look::Shown { inventory, .. } => Some(inventory),
+                ServiceView::Available { inventory, .. } => Some(inventory),
                 _ => None,
             };
             let id = VersionId::parse("v1").ok();
@@ -112,17 +120,17 @@ fn outcomes(step: Step, facts: &Facts) -> Vec<Outcome> {
                 Outcome::Created(Ok(id), list.clone()),
                 Outcome::Created(Ok(None), list.clone()),
             ];
-            for failure in failures(Call::Create) {
+            for failure in failures(ApiCall::Create) {
                 outcomes.push(Outcome::Created(Err(failure.clone()), list.clone()));
                 outcomes.push(Outcome::Created(Err(failure), with_ours.clone()));
             }
             outcomes
         }
         Step::Delete => {
-            let failed = failures(Call::Delete).into_iter().map(|failure| Outcome::Deleted(Err(failure)));
+            let failed = failures(ApiCall::Delete).into_iter().map(|failure| Outcome::Deleted(Err(failure)));
             failed.chain([Outcome::Deleted(Ok(()))]).collect()
         }
-        _ => vec![Outcome::Nothing],
+        _ => vec![Outcome::NoCall],
     }
 }
 
@@ -139,31 +147,35 @@ fn newborn() -> ChatbotVersion {
 }
 
 /// A pass over an object that looks like this, when the service shows this.
-fn scene(object: &ChatbotVersion, look: Look, change: impl FnOnce(&mut ChatbotVersion)) -> Facts {
+fn scene(
+    object: &ChatbotVersion,
+    look: ServiceView,
+    change: impl FnOnce(&mut ChatbotVersion),
+) -> Observation {
     let mut object = object.clone();
     change(&mut object);
-    let intent = object.status.as_ref().and_then(|status| status.intent.as_ref());
-    let watched = intent.and_then(|intent| intent.unconfirmed_since.as_ref());
-    Facts {
-        searched: watched.map(|since| elapsed(since, at(NOW))).unwrap_or_default(),
+    let intent = object.status.as_ref().and_then(|status| status.pending_create.as_ref());
+    let watched = intent.and_then(|intent| intent.search_start_time.as_ref());
+    Observation {
+        search_elapsed: watched.map(|since| elapsed(since, at(NOW))).unwrap_or_default(),
         object: Arc::new(object),
-        look,
-        permit: false,
-        claimed: HashSet::new(),
-        going: HashSet::new(),
+        service: look,
+        may_call: false,
+        held_by_others: HashSet::new(),
+        deletion_pending: HashSet::new(),
         older_claim: None,
-        rival: false,
-        slots: BTreeMap::new(),
+        older_create_pending: false,
+        environment_owners: BTreeMap::new(),
         namespace_policy: None,
-        rules: rules(),
+        config: rules(),
         now: at(NOW),
-        attempt: "attempt".to_owned(),
+        attempt_id: "attempt".to_owned(),
         jitter: 0.0,
     }
 }
 
 /// Every scene of life and of deletion.
-fn scenes(object: &ChatbotVersion) -> Vec<Facts> {
+fn scenes(object: &ChatbotVersion) -> Vec<Observation> {
     let mut scenes = beginnings(object);
     scenes.extend(lives(object));
     let mut leaving = object.clone();
@@ -174,11 +186,11 @@ fn scenes(object: &ChatbotVersion) -> Vec<Facts> {
     scenes
 }
 
-fn none() -> Look {
+fn none() -> ServiceView {
     shown(vec![], None)
 }
 
-fn ours() -> Look {
+fn ours() -> ServiceView {
     shown(vec![version("v1", "support", OURS)], None)
 }
 
@@ -191,11 +203,11 @@ fn known(object: &mut ChatbotVersion) {
 /// A create is announced; the list is being watched for it since so long.
 fn intent(watched: Option<i64>) -> impl FnOnce(&mut ChatbotVersion) {
     move |object| {
-        object.status.as_mut().unwrap().intent = Some(Intent {
-            attempt: "attempt".to_owned(),
-            started_at: ago(100),
-            known_ids: vec![],
-            unconfirmed_since: watched.map(ago),
+        object.status.as_mut().unwrap().pending_create = Some(PendingCreate {
+            attempt_id: "attempt".to_owned(),
+            start_time: ago(100),
+            existing_ids: vec![],
+            search_start_time: watched.map(ago),
         });
     }
 }
@@ -211,28 +223,28 @@ fn called(object: &mut ChatbotVersion, operation: Operation) {
     let record = OperationRecord {
         operation,
         version_id: Some("v1".to_owned()),
-        at: ago(0),
+        completion_time: ago(0),
         result: OperationResult::Accepted,
         message: None,
     };
-    object.status.as_mut().unwrap().common.record(record);
+    object.status.as_mut().unwrap().common.push_operation(record);
 }
 
 /// Until there is a version.
-fn beginnings(object: &ChatbotVersion) -> Vec<Facts> {
+fn beginnings(object: &ChatbotVersion) -> Vec<Observation> {
     let twins = shown(vec![version("v1", "support", OURS), version("v2", "support", OURS)], None);
     let foreign = || shown(vec![version("v1", "support", FOREIGN)], None);
     vec![
-        scene(object, Look::NotAsked, |o| o.metadata.finalizers = None),
+        scene(object, ServiceView::NotQueried, |o| o.metadata.finalizers = None),
         scene(object, none(), same),
         scene(object, none(), |o| {
             o.status.as_mut().unwrap().common.retry =
-                Some(Retry { failures: 1, not_before: Time(at(NOW + 10)) });
+                Some(Retry { failures: 1, next_attempt_time: Time(at(NOW + 10)) });
         }),
-        Facts { rival: true, ..scene(object, none(), same) },
-        Facts { going: ["v1".to_owned()].into(), ..scene(object, ours(), same) },
+        Observation { older_create_pending: true, ..scene(object, none(), same) },
+        Observation { deletion_pending: ["v1".to_owned()].into(), ..scene(object, ours(), same) },
         scene(object, none(), intent(None)),
-        Facts { permit: true, ..scene(object, none(), intent(None)) },
+        Observation { may_call: true, ..scene(object, none(), intent(None)) },
         scene(object, none(), intent(Some(0))),
         scene(object, none(), intent(Some(100))),
         scene(object, ours(), same),
@@ -245,9 +257,9 @@ fn beginnings(object: &ChatbotVersion) -> Vec<Facts> {
 }
 
 /// With a version, and with everything that keeps from looking.
-fn lives(object: &ChatbotVersion) -> Vec<Facts> {
+fn lives(object: &ChatbotVersion) -> Vec<Observation> {
     let mut untrusted = none();
-    if let Look::Shown { trusted, .. } = &mut untrusted {
+    if let ServiceView::Available { authoritative: trusted, .. } = &mut untrusted {
         *trusted = false;
     }
     let mut scenes = vec![
@@ -259,8 +271,11 @@ fn lives(object: &ChatbotVersion) -> Vec<Facts> {
             known(o);
             annotated(annotation::RECREATE, "token")(o);
         }),
-        Facts { older_claim: Some("ns/older".to_owned()), ..scene(object, Look::NotAsked, known) },
-        scene(object, Look::NotAsked, |o| o.spec.suspend = Some(true)),
+        Observation {
+            older_claim: Some("ns/older".to_owned()),
+            ..scene(object, ServiceView::NotQueried, known)
+        },
+        scene(object, ServiceView::NotQueried, |o| o.spec.suspend = Some(true)),
     ];
     for look in blocked() {
         scenes.push(scene(object, look.clone(), same));
@@ -270,19 +285,24 @@ fn lives(object: &ChatbotVersion) -> Vec<Facts> {
 }
 
 /// The object is being deleted.
-fn endings(object: &ChatbotVersion) -> Vec<Facts> {
+fn endings(object: &ChatbotVersion) -> Vec<Observation> {
     let idle = || shown(vec![version("v1", "support", OURS)], Some([None, None]));
     let twins = shown(vec![version("v1", "support", OURS), version("v2", "support", OURS)], None);
-    let late = |mut facts: Facts| {
+    let late = |mut facts: Observation| {
         facts.now = at(NOW + 3600);
         facts
     };
     let mut scenes = vec![
-        scene(object, Look::NotAsked, |o| o.metadata.finalizers = Some(vec!["example.com/other".to_owned()])),
-        scene(object, Look::NotAsked, annotated(annotation::FORCE_ORPHAN, "yes")),
-        scene(object, Look::NotAsked, |o| o.spec.deletion_policy = Some(DeletionPolicy::Retain)),
-        scene(object, Look::NotAsked, |o| o.spec.suspend = Some(true)),
-        Facts { older_claim: Some("ns/older".to_owned()), ..scene(object, Look::NotAsked, known) },
+        scene(object, ServiceView::NotQueried, |o| {
+            o.metadata.finalizers = Some(vec!["example.com/other".to_owned()])
+        }),
+        scene(object, ServiceView::NotQueried, annotated(annotation::FORCE_ORPHAN, "yes")),
+        scene(object, ServiceView::NotQueried, |o| o.spec.deletion_policy = Some(DeletionPolicy::Retain)),
+        scene(object, ServiceView::NotQueried, |o| o.spec.suspend = Some(true)),
+        Observation {
+            older_claim: Some("ns/older".to_owned()),
+            ..scene(object, ServiceView::NotQueried, known)
+        },
         scene(object, ours(), same),
         scene(object, none(), same),
         scene(object, twins, intent(Some(0))),
@@ -303,26 +323,26 @@ fn endings(object: &ChatbotVersion) -> Vec<Facts> {
 }
 
 /// It is being deleted while its version is, or may be, live.
-fn handovers(object: &ChatbotVersion) -> Vec<Facts> {
+fn handovers(object: &ChatbotVersion) -> Vec<Observation> {
     let live = || shown(vec![version("v1", "support", OURS)], Some([Some("1.1"), None]));
     let slot = |retiring: serde_json::Value| {
         let deployment: ChatbotDeployment = serde_json::from_value(json!({
             "apiVersion": "chatcaptain.dev/v1alpha1", "kind": "ChatbotDeployment",
             "metadata": {"name": "test", "namespace": "ns", "uid": "d"},
             "spec": {"chatbotId": "bot", "environment": "test", "versionId": "v1"},
-            "status": {"retiring": retiring},
+            "status": {"pendingDeletions": retiring},
         }))
         .unwrap();
         BTreeMap::from([(LiveEnvironment::Test, Arc::new(deployment))])
     };
-    let noted = json!([{"versionId": "v1", "name": "support", "since": "2026-01-01T00:00:00Z"}]);
+    let noted = json!([{"versionId": "v1", "name": "support", "requestTime": "2026-01-01T00:00:00Z"}]);
     let mut stale = live();
-    if let Look::Shown { age, .. } = &mut stale {
+    if let ServiceView::Available { age, .. } = &mut stale {
         *age = Duration::from_mins(1);
     }
     vec![
-        Facts { slots: slot(json!([])), ..scene(object, live(), known) },
-        Facts { slots: slot(noted), ..scene(object, live(), known) },
+        Observation { environment_owners: slot(json!([])), ..scene(object, live(), known) },
+        Observation { environment_owners: slot(noted), ..scene(object, live(), known) },
         scene(object, live(), known),
         scene(object, stale, known),
         // the key may not read what is live

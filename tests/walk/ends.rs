@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chatcaptain_operator::chatcaptain::{Call, Class, Failure, Refusal};
+use chatcaptain_operator::chatcaptain::{ApiCall, Failure, FailureClass, Refusal};
 
 use crate::budget::Trouble;
 
@@ -54,15 +54,15 @@ impl End {
     }
 
     /// As the remote layer classes it.
-    pub fn failure(self, call: Call) -> Option<Failure> {
-        let throttled = Class::Throttled { retry_after: Some(Duration::from_secs(3)) };
+    pub fn failure(self, call: ApiCall) -> Option<Failure> {
+        let throttled = FailureClass::Throttled { retry_after: Some(Duration::from_secs(3)) };
         let class = match self {
             Self::Done | Self::DoneSilently | Self::DoneSlowly => return None,
-            Self::LostAfter | Self::LostDuring | Self::LostBefore => Class::Unknown,
+            Self::LostAfter | Self::LostDuring | Self::LostBefore => FailureClass::Unknown,
             Self::ThrottledAfter | Self::Throttled => throttled,
-            Self::Unsent => Class::Unsent,
-            Self::Refused => Class::Refused(Refusal::Invalid),
-            Self::Forbidden => Class::Forbidden { whole_key: false },
+            Self::Unsent => FailureClass::Unsent,
+            Self::Refused => FailureClass::Refused(Refusal::Invalid),
+            Self::Forbidden => FailureClass::Forbidden { whole_key: false },
         };
         let mut failure = Failure::new(call, class, "trouble");
         failure.may_have_happened |= self == Self::ThrottledAfter;

@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash};
 
 use chatcaptain_operator::{
     crd::{CommonStatus, FINALIZER, annotation},
-    plan::annotated,
+    plan::annotation_value,
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -78,7 +78,7 @@ pub fn consistent(common: &CommonStatus, meta: &ObjectMeta) -> Result<(), Broken
             condition.status
         );
     }
-    law!(common.last_operations.len() <= CommonStatus::OPERATIONS, "lastOperations grows without end");
+    law!(common.last_operations.len() <= CommonStatus::MAX_OPERATIONS, "lastOperations grows without end");
     Ok(())
 }
 
@@ -95,22 +95,22 @@ pub fn hash_common(
     for condition in &common.conditions {
         (&condition.type_, &condition.status, &condition.reason).hash(hasher);
     }
-    let requested = annotated(meta, annotation::RECONCILE_REQUESTED_AT);
+    let requested = annotation_value(meta, annotation::RECONCILE_REQUESTED_AT);
     (requested == common.last_handled_reconcile_at.as_deref()).hash(hasher);
     common.last_operations.first().map(|o| o.operation).hash(hasher);
     for operation in &common.last_operations {
-        let age = age(&operation.at, now);
+        let age = age(&operation.completion_time, now);
         if age <= grace {
             (operation.operation, &operation.version_id, operation.result as u8, age).hash(hasher);
         }
     }
     let retry = common.retry.as_ref();
-    retry.map(|retry| (retry.failures, age(&retry.not_before, now))).hash(hasher);
+    retry.map(|retry| (retry.failures, age(&retry.next_attempt_time, now))).hash(hasher);
     meta.deletion_timestamp.as_ref().map(|since| age(since, now)).hash(hasher);
     meta.finalizers.hash(hasher);
     for command in
         [annotation::ADOPT_ID, annotation::RECREATE, annotation::FORCE_ORPHAN, annotation::ROLLBACK_TO]
     {
-        annotated(meta, command).hash(hasher);
+        annotation_value(meta, command).hash(hasher);
     }
 }

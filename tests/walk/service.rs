@@ -9,9 +9,9 @@ use std::{
 };
 
 use chatcaptain_operator::{
-    chatcaptain::{Deployed, Deployments, Inventory, Version, VersionId},
+    chatcaptain::{Deployments, Inventory, LiveVersion, Version, VersionId},
     crd::LiveEnvironment,
-    plan::Look,
+    plan::ServiceView,
 };
 use jiff::Timestamp;
 
@@ -248,16 +248,17 @@ impl Service {
 
 impl View {
     /// As the operator sees it, `age` seconds later.
-    pub fn look(&self, age: i64, trusted: bool) -> Look {
-        let deployed =
-            |live: Option<u8>| live.map(|id| Deployed { id: None, number: Some(format!("1.{id}").into()) });
-        Look::Shown {
+    pub fn look(&self, age: i64, trusted: bool) -> ServiceView {
+        let deployed = |live: Option<u8>| {
+            live.map(|id| LiveVersion { id: None, number: Some(format!("1.{id}").into()) })
+        };
+        ServiceView::Available {
             inventory: Arc::new(self.inventory(age)),
             deployments: self
                 .live
                 .map(|[test, prod]| Arc::new(Deployments { test: deployed(test), prod: deployed(prod) })),
-            trusted,
-            coming: false,
+            authoritative: trusted,
+            rollout_pending: false,
             age: Duration::from_secs(age.unsigned_abs()),
         }
     }

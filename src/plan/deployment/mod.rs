@@ -1,21 +1,21 @@
 //! What to do about one `ChatbotDeployment`: the states, the steps, and the table that joins them.
 
-mod facts;
 mod history;
-mod tell;
-mod words;
+mod messages;
+mod observation;
+mod status;
 
 use std::fmt;
 
-pub use facts::{Facts, Leaving, Wanted, coming};
-pub use tell::{Outcome, tell};
+pub use observation::{Desired, Observation, VersionBeingDeleted, possibly_live};
+pub use status::{Outcome, report};
 
-use super::Blocked;
+use super::UnavailableReason;
 use crate::crd::Cause;
 
 /// What matters of everything that was looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Seen {
+pub struct State {
     /// The spec names exactly one version.
     pub valid: bool,
     /// `spec.suspend`.
@@ -27,30 +27,30 @@ pub struct Seen {
     /// An older object decides this environment.
     pub conflict: bool,
     /// Backoff: nothing is changed in the service yet.
-    pub held: bool,
+    pub backing_off: bool,
     /// What stands in the way of looking.
-    pub blocked: Option<Blocked>,
+    pub unavailable: Option<UnavailableReason>,
     /// The version that should run.
     pub target: Target,
     /// What runs.
     pub live: Live,
     /// The change under way.
-    pub operation: Operation,
+    pub rollout: Rollout,
     /// The version ran here before, and going back is by rollback.
-    pub back: bool,
+    pub use_rollback: bool,
     /// Whether another deployment comes first.
-    pub gate: Gate,
+    pub promotion: Promotion,
     /// Somebody moved the environment by hand.
     pub drift: Drift,
     /// Versions to delete once they are free.
-    pub retiring: Retiring,
+    pub pending_deletion: PendingDeletionState,
 }
 
 /// The version that should run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
     /// It is known, and who says so.
-    Known(Cause),
+    Resolved(Cause),
     /// It is known, and failed for this generation with nothing to go back to.
     Failed,
     /// It is not.
@@ -61,46 +61,46 @@ pub enum Target {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Unresolved {
     /// The `ChatbotVersion` is not there or not ready yet.
-    Waiting,
+    WaitingForVersion,
     /// It belongs to another chatbot.
-    Mismatch,
+    ReferenceMismatch,
     /// No such version in the service.
-    NotFound,
+    VersionNotFound,
     /// More than one version of that number.
-    Ambiguous,
+    AmbiguousVersion,
     /// `rollback-to` names nothing.
-    Command,
+    RollbackTargetNotFound,
 }
 
 /// What runs, compared with what should.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Live {
     /// The wanted version.
-    Wanted,
+    Desired,
     /// Another one, or none.
     Other,
 }
 
 /// The change under way to the wanted version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Operation {
+pub enum Rollout {
     /// There is none.
     None,
     /// Decided and written by this process; not called yet.
-    Fresh(Call),
+    IntentRecorded(RolloutMethod),
     /// Decided; whether it was called is not known.
-    Unsure,
+    OutcomeUnknown,
     /// Called, and it may still show.
-    Called(Call),
+    InProgress(RolloutMethod),
     /// A rollback that was refused or shows no effect within the grace.
-    Vain,
+    RollbackIneffective,
     /// The deadline is over.
-    Overdue,
+    DeadlineExceeded,
 }
 
 /// The two calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Call {
+pub enum RolloutMethod {
     /// Deploy.
     Deploy,
     /// Roll back.
@@ -109,13 +109,13 @@ pub enum Call {
 
 /// Whether another deployment comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Gate {
+pub enum Promotion {
     /// It has run the version for long enough, or there is no gate.
-    Open,
+    Allowed,
     /// It may come to that.
-    Closed,
+    Waiting,
     /// It does not go there: nothing will happen by itself.
-    Shut,
+    Blocked,
 }
 
 /// What is known of changes by hand.
@@ -124,11 +124,11 @@ pub enum Drift {
     /// None.
     None,
     /// An earlier call of our own took effect late; nobody is to blame.
-    Late,
+    LateEffect,
     /// To be reversed.
     Enforce,
     /// Reversed too often already.
-    Exhausted,
+    LimitReached,
     /// To be reported.
     Warn,
 }
@@ -137,169 +137,181 @@ pub enum Drift {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Deletion {
     /// `force-orphan`.
-    pub forced: bool,
+    pub force_orphan: bool,
     /// The deletion timeout is over.
-    pub overdue: bool,
+    pub timed_out: bool,
 }
 
 /// Versions whose deletion was taken over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Retiring {
+pub enum PendingDeletionState {
     /// None.
     None,
     /// Some are about to be taken over.
-    Arriving,
+    New,
     /// All still run.
-    Live,
+    InUse,
     /// One can be deleted.
-    Due,
+    Ready,
     /// A delete was accepted; the list has not caught up.
-    Sent,
+    InFlight,
 }
 
 /// One step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
     /// Set the finalizer, before a deletion is taken over.
-    Guard,
+    AddFinalizer,
     /// Remove the finalizer.
-    Unguard,
+    RemoveFinalizer,
     /// Write what is about to be called.
-    Intend(Call),
+    RecordIntent(RolloutMethod),
     /// Call it.
-    Call(Call),
+    StartRollout(RolloutMethod),
     /// Note that the version did not become live in time.
-    Fail,
+    FailRollout,
     /// Delete a version that runs here no more.
-    Retire,
+    DeleteVersion,
     /// Nothing; say how it is.
-    Rest(Rest),
+    Wait(Wait),
 }
 
 /// How it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Rest {
+pub enum Wait {
     /// The environment runs what git wants.
-    Ready,
+    Available,
     /// Suspended.
     Suspended,
     /// Backing off.
-    Held,
+    BackingOff,
     /// The spec breaks a rule.
-    Invalid,
+    InvalidSpec,
     /// An older object decides this environment.
     Conflict,
     /// The service tells nothing.
-    Blocked(Blocked),
+    Unavailable(UnavailableReason),
     /// The wanted version is not known.
     Unresolved(Unresolved),
     /// The gate is closed.
-    Gated,
+    WaitingForPromotion,
     /// The gate is shut.
-    Shut,
+    PromotionBlocked,
     /// A call was made and may still show.
-    Progressing(Call),
+    Progressing(RolloutMethod),
     /// The wanted version did not become live.
-    Failed,
+    ProgressDeadlineExceeded,
     /// An earlier version runs, and this is meant.
     RolledBack,
     /// Somebody deployed by hand, and is left alone.
-    Tolerated,
+    DriftTolerated,
     /// Somebody keeps deploying by hand.
-    Fought,
+    DriftCorrectionPaused,
     /// A version that is to be deleted is not gone yet.
     Deleting,
     /// The object is on its way out.
-    Gone,
+    WaitingForOtherFinalizers,
 }
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Guard => "set the finalizer",
-            Self::Unguard => "remove the finalizer",
-            Self::Intend(Call::Deploy) => "announce a deploy",
-            Self::Intend(Call::Rollback) => "announce a rollback",
-            Self::Call(Call::Deploy) => "deploy",
-            Self::Call(Call::Rollback) => "roll back",
-            Self::Fail => "give up a rollout",
-            Self::Retire => "delete a version that no longer runs",
-            Self::Rest(_) => "say how it is",
+            Self::AddFinalizer => "set the finalizer",
+            Self::RemoveFinalizer => "remove the finalizer",
+            Self::RecordIntent(RolloutMethod::Deploy) => "announce a deploy",
+            Self::RecordIntent(RolloutMethod::Rollback) => "announce a rollback",
+            Self::StartRollout(RolloutMethod::Deploy) => "deploy",
+            Self::StartRollout(RolloutMethod::Rollback) => "roll back",
+            Self::FailRollout => "give up a rollout",
+            Self::DeleteVersion => "delete a version that no longer runs",
+            Self::Wait(_) => "say how it is",
         })
     }
 }
 
 /// The next step.
 #[must_use]
-pub fn next(seen: &Seen) -> Step {
+pub fn next_step(seen: &State) -> Step {
     let step = match seen.deleting {
-        Some(deletion) => next_of_deletion(seen, deletion),
-        None => next_of_life(seen),
+        Some(deletion) => next_step_deleting(seen, deletion),
+        None => next_step_active(seen),
     };
     match step {
-        Step::Intend(_) | Step::Call(_) | Step::Retire if seen.held => Step::Rest(Rest::Held),
+        Step::RecordIntent(_) | Step::StartRollout(_) | Step::DeleteVersion if seen.backing_off => {
+            Step::Wait(Wait::BackingOff)
+        }
         step => step,
     }
 }
 
-fn next_of_life(seen: &Seen) -> Step {
+fn next_step_active(seen: &State) -> Step {
     // taking over a deletion changes nothing in the service, so it comes before every reason to do nothing
-    match seen.retiring {
-        Retiring::Arriving if !seen.finalizer => return Step::Guard,
-        Retiring::None if seen.finalizer => return Step::Unguard,
+    match seen.pending_deletion {
+        PendingDeletionState::New if !seen.finalizer => return Step::AddFinalizer,
+        PendingDeletionState::None if seen.finalizer => return Step::RemoveFinalizer,
         _ => {}
     }
     if !seen.valid {
-        return Step::Rest(Rest::Invalid);
+        return Step::Wait(Wait::InvalidSpec);
     }
     if seen.suspended {
-        return Step::Rest(Rest::Suspended);
+        return Step::Wait(Wait::Suspended);
     }
     if seen.conflict {
-        return Step::Rest(Rest::Conflict);
+        return Step::Wait(Wait::Conflict);
     }
-    if let Some(blocked) = seen.blocked {
-        return Step::Rest(Rest::Blocked(blocked));
+    if let Some(blocked) = seen.unavailable {
+        return Step::Wait(Wait::Unavailable(blocked));
     }
     match (seen.target, seen.live) {
-        (Target::Unresolved(why), _) => Step::Rest(Rest::Unresolved(why)),
+        (Target::Unresolved(why), _) => Step::Wait(Wait::Unresolved(why)),
         // while that backs off, the environment is told to be as it is
-        (_, Live::Wanted) if seen.retiring == Retiring::Due && !seen.held => Step::Retire,
-        (Target::Known(Cause::Git) | Target::Failed, Live::Wanted) => Step::Rest(Rest::Ready),
-        (Target::Known(Cause::Command | Cause::Failure), Live::Wanted) => Step::Rest(Rest::RolledBack),
-        (Target::Failed, Live::Other) => Step::Rest(Rest::Failed),
-        (Target::Known(_), Live::Other) => next_of_change(seen),
+        (_, Live::Desired) if seen.pending_deletion == PendingDeletionState::Ready && !seen.backing_off => {
+            Step::DeleteVersion
+        }
+        (Target::Resolved(Cause::Spec) | Target::Failed, Live::Desired) => Step::Wait(Wait::Available),
+        (Target::Resolved(Cause::RollbackCommand | Cause::AutomaticRollback), Live::Desired) => {
+            Step::Wait(Wait::RolledBack)
+        }
+        (Target::Failed, Live::Other) => Step::Wait(Wait::ProgressDeadlineExceeded),
+        (Target::Resolved(_), Live::Other) => next_rollout_step(seen),
     }
 }
 
 /// The environment runs something else than it should.
-fn next_of_change(seen: &Seen) -> Step {
-    match (seen.operation, seen.drift) {
-        (Operation::Fresh(call), _) => Step::Call(call),
-        (Operation::Called(call), _) => Step::Rest(Rest::Progressing(call)),
-        (Operation::Overdue, _) => Step::Fail,
+fn next_rollout_step(seen: &State) -> Step {
+    match (seen.rollout, seen.drift) {
+        (Rollout::IntentRecorded(call), _) => Step::StartRollout(call),
+        (Rollout::InProgress(call), _) => Step::Wait(Wait::Progressing(call)),
+        (Rollout::DeadlineExceeded, _) => Step::FailRollout,
         // deploying the same version again is safe; only what is live counts
-        (Operation::Unsure | Operation::Vain, _) => Step::Intend(Call::Deploy),
-        (Operation::None, Drift::Warn) => Step::Rest(Rest::Tolerated),
-        (Operation::None, Drift::Exhausted) => Step::Rest(Rest::Fought),
-        (Operation::None, Drift::Late | Drift::Enforce) => Step::Intend(Call::Deploy),
-        (Operation::None, Drift::None) if seen.gate == Gate::Closed => Step::Rest(Rest::Gated),
-        (Operation::None, Drift::None) if seen.gate == Gate::Shut => Step::Rest(Rest::Shut),
-        (Operation::None, Drift::None) if seen.back => Step::Intend(Call::Rollback),
-        (Operation::None, Drift::None) => Step::Intend(Call::Deploy),
+        (Rollout::OutcomeUnknown | Rollout::RollbackIneffective, _) => {
+            Step::RecordIntent(RolloutMethod::Deploy)
+        }
+        (Rollout::None, Drift::Warn) => Step::Wait(Wait::DriftTolerated),
+        (Rollout::None, Drift::LimitReached) => Step::Wait(Wait::DriftCorrectionPaused),
+        (Rollout::None, Drift::LateEffect | Drift::Enforce) => Step::RecordIntent(RolloutMethod::Deploy),
+        (Rollout::None, Drift::None) if seen.promotion == Promotion::Waiting => {
+            Step::Wait(Wait::WaitingForPromotion)
+        }
+        (Rollout::None, Drift::None) if seen.promotion == Promotion::Blocked => {
+            Step::Wait(Wait::PromotionBlocked)
+        }
+        (Rollout::None, Drift::None) if seen.use_rollback => Step::RecordIntent(RolloutMethod::Rollback),
+        (Rollout::None, Drift::None) => Step::RecordIntent(RolloutMethod::Deploy),
     }
 }
 
 /// What is live stays live: a deployment's deletion changes nothing in the service, but deletions that it
 /// took over are carried out where they can be.
-fn next_of_deletion(seen: &Seen, deletion: Deletion) -> Step {
-    match (seen.blocked, seen.retiring) {
-        _ if !seen.finalizer => Step::Rest(Rest::Gone),
-        _ if deletion.forced || seen.suspended => Step::Unguard,
-        (_, Retiring::None | Retiring::Arriving) => Step::Unguard,
-        (Some(blocked), _) if blocked.is_credentials() && deletion.overdue => Step::Unguard,
-        (Some(_), _) | (None, Retiring::Sent) => Step::Rest(Rest::Deleting),
-        (None, Retiring::Due) => Step::Retire,
-        (None, Retiring::Live) => Step::Unguard,
+fn next_step_deleting(seen: &State, deletion: Deletion) -> Step {
+    match (seen.unavailable, seen.pending_deletion) {
+        _ if !seen.finalizer => Step::Wait(Wait::WaitingForOtherFinalizers),
+        _ if deletion.force_orphan || seen.suspended => Step::RemoveFinalizer,
+        (_, PendingDeletionState::None | PendingDeletionState::New) => Step::RemoveFinalizer,
+        (Some(blocked), _) if blocked.is_credentials_problem() && deletion.timed_out => Step::RemoveFinalizer,
+        (Some(_), _) | (None, PendingDeletionState::InFlight) => Step::Wait(Wait::Deleting),
+        (None, PendingDeletionState::Ready) => Step::DeleteVersion,
+        (None, PendingDeletionState::InUse) => Step::RemoveFinalizer,
     }
 }

@@ -1,16 +1,16 @@
 //! What to do about one `ChatbotVersion`: the states, the steps, and the two tables that join them.
 
-mod facts;
-mod tell;
+mod observation;
+mod status;
 
 use std::fmt;
 
-pub use facts::Facts;
-pub use tell::{Outcome, tell};
+pub use observation::Observation;
+pub use status::{Outcome, report};
 
 /// What matters of it all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Seen {
+pub struct State {
     /// `spec.suspend`.
     pub suspended: bool,
     /// The object is being deleted, and how.
@@ -20,104 +20,104 @@ pub struct Seen {
     /// An older object holds the same version.
     pub conflict: bool,
     /// An older object of that name is being created.
-    pub rival: bool,
+    pub older_create_pending: bool,
     /// A `recreate` token that was not acted on.
     pub recreate: bool,
     /// Backoff: nothing is changed in the service yet.
-    pub held: bool,
+    pub backing_off: bool,
     /// What status knows.
-    pub record: Record,
+    pub create_state: CreateState,
     /// What the service shows.
-    pub sight: Sight,
+    pub matched: Match,
 }
 
 /// What status knows of the version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Record {
+pub enum CreateState {
     /// Nothing: no create was ever decided.
-    Nothing,
+    NotStarted,
     /// An intent that this process wrote; the create is not sent.
-    Fresh,
+    IntentRecorded,
     /// An intent whose end nobody knows.
-    Open,
+    OutcomeUnknown,
     /// The same, and the list is being watched within the grace.
     Searching,
     /// The same, and the grace is over.
-    Searched,
+    SearchExpired,
     /// The id.
-    Known,
+    Created,
 }
 
 /// What the service shows of the version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Sight {
+pub enum Match {
     /// It was not asked.
-    NotAsked,
+    NotQueried,
     /// It told nothing.
-    Blocked(super::Blocked),
+    Unavailable(super::UnavailableReason),
     /// The known version is listed.
     Present,
     /// The known version is not listed, but it is young.
-    Young,
+    NotYetListed,
     /// The known version is not listed.
-    Absent,
+    Missing,
     /// No version that could be ours.
-    Nobody,
+    None,
     /// One version that is ours.
-    One,
+    Single,
     /// A version that is ours and may be gone in a moment: its deletion was called for.
-    Going,
+    DeletionPending,
     /// More than one.
-    Many,
+    Multiple,
     /// Versions of that name that were there before and do not tell whose they are.
-    Unclear,
+    Unmarked,
     /// The id to adopt is not listed.
     AdoptMissing,
     /// The id to adopt belongs to another object.
-    AdoptForeign,
+    AdoptConflict,
 }
 
 /// How an object is being deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Deletion {
     /// The version is to be deleted too.
-    pub delete: bool,
+    pub delete_version: bool,
     /// `force-orphan`.
-    pub forced: bool,
+    pub force_orphan: bool,
     /// The deletion timeout is over.
-    pub overdue: bool,
+    pub timed_out: bool,
     /// A delete was accepted within the grace.
-    pub sent: bool,
+    pub delete_pending: bool,
     /// A missing version is proven to be gone.
-    pub trusted: bool,
+    pub absence_proven: bool,
     /// Whether it is live.
-    pub live: Liveness,
+    pub live_state: LiveState,
 }
 
 /// Whether a version is live somewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Liveness {
+pub enum LiveState {
     /// It is not.
-    Idle,
+    NotLive,
     /// It is or will be, and the deployment that runs it has not noted the deletion yet.
-    Offered,
+    HandoverPending,
     /// The deployment that runs it has noted the deletion.
-    Taken,
+    HandedOver,
     /// It is, and no deployment is in charge.
-    Alone,
+    Unmanaged,
     /// It cannot be known.
-    Unknowable,
+    Unknown,
 }
 
 /// One step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
     /// Set the finalizer.
-    Guard,
+    AddFinalizer,
     /// Write the intent of a create.
-    Intend,
+    RecordIntent,
     /// Note that the end of a create is not known, and watch the list.
-    Search,
+    StartSearch,
     /// Create.
     Create,
     /// Take over the version that is ours.
@@ -125,16 +125,16 @@ pub enum Step {
     /// Delete.
     Delete,
     /// Remove the finalizer.
-    Release(Release),
+    RemoveFinalizer(FinalizerRemoval),
     /// Nothing; say how it is.
-    Rest(Rest),
+    Wait(Wait),
 }
 
 /// Why an object may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Release {
+pub enum FinalizerRemoval {
     /// The version is gone.
-    Proven,
+    Deleted,
     /// Nothing was ever created.
     NeverCreated,
     /// Policy, or the object was suspended.
@@ -142,38 +142,38 @@ pub enum Release {
     /// The deployment that runs the version deletes it later.
     HandedOver,
     /// The version belongs to an older object.
-    NotOurs,
+    OwnedByOther,
     /// `force-orphan`.
-    Forced,
+    ForceOrphaned,
     /// The version is live and nobody is there to take it over.
-    LeftLive,
+    LiveUnmanaged,
     /// Credentials are gone for too long.
-    LeftBehind,
+    CredentialsTimeout,
 }
 
 /// How it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Rest {
+pub enum Wait {
     /// As wanted.
-    Ready,
+    Available,
     /// Suspended.
     Suspended,
     /// Backing off.
-    Held,
+    BackingOff,
     /// The service tells nothing.
-    Blocked(super::Blocked),
+    Unavailable(super::UnavailableReason),
     /// Waiting for an older object of the same name.
-    Queued,
+    OlderCreatePending,
     /// Waiting for what becomes of a version whose deletion was called for.
-    Going,
+    WaitingForDeletion,
     /// The list is being watched.
-    Searching,
+    CreateUnconfirmed,
     /// The new version is not listed yet.
-    Young,
+    WaitingForVisibility,
     /// The version is lost.
-    Lost,
+    VersionLost,
     /// Which version is meant is not clear.
-    Ambiguous,
+    AmbiguousVersion,
     /// The id to adopt is not listed.
     AdoptMissing,
     /// Another object holds the version.
@@ -181,128 +181,134 @@ pub enum Rest {
     /// A deletion waits.
     Deleting,
     /// The object is on its way out.
-    Gone,
+    WaitingForOtherFinalizers,
 }
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Guard => f.write_str("set the finalizer"),
-            Self::Intend => f.write_str("announce a create"),
-            Self::Search => f.write_str("watch the list for what a create made"),
+            Self::AddFinalizer => f.write_str("set the finalizer"),
+            Self::RecordIntent => f.write_str("announce a create"),
+            Self::StartSearch => f.write_str("watch the list for what a create made"),
             Self::Create => f.write_str("create the version"),
             Self::Adopt => f.write_str("take over the version"),
             Self::Delete => f.write_str("delete the version"),
-            Self::Release(why) => write!(f, "let the object go: {why}"),
-            Self::Rest(_) => f.write_str("say how it is"),
+            Self::RemoveFinalizer(why) => write!(f, "let the object go: {why}"),
+            Self::Wait(_) => f.write_str("say how it is"),
         }
     }
 }
 
-impl fmt::Display for Release {
+impl fmt::Display for FinalizerRemoval {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Proven => "its version is gone",
+            Self::Deleted => "its version is gone",
             Self::NeverCreated => "nothing was ever created",
             Self::Retained => "its version is kept",
             Self::HandedOver => "a ChatbotDeployment deletes its version later",
-            Self::NotOurs => "its version belongs to an older object",
-            Self::Forced => "force-orphan asks for it",
-            Self::LeftLive => "its version is live and nobody is in charge of it",
-            Self::LeftBehind => "nobody could authenticate in time",
+            Self::OwnedByOther => "its version belongs to an older object",
+            Self::ForceOrphaned => "force-orphan asks for it",
+            Self::LiveUnmanaged => "its version is live and nobody is in charge of it",
+            Self::CredentialsTimeout => "nobody could authenticate in time",
         })
     }
 }
 
 /// The next step.
 #[must_use]
-pub fn next(seen: &Seen) -> Step {
+pub fn next_step(seen: &State) -> Step {
     let step = match seen.deleting {
-        Some(deletion) => next_of_deletion(seen, deletion),
-        None => next_of_life(seen),
+        Some(deletion) => next_step_deleting(seen, deletion),
+        None => next_step_active(seen),
     };
     match step {
         // a search or an adoption changes nothing in the service
-        Step::Intend | Step::Create | Step::Delete if seen.held => Step::Rest(Rest::Held),
+        Step::RecordIntent | Step::Create | Step::Delete if seen.backing_off => Step::Wait(Wait::BackingOff),
         step => step,
     }
 }
 
-fn next_of_life(seen: &Seen) -> Step {
+fn next_step_active(seen: &State) -> Step {
     if seen.suspended {
-        return Step::Rest(Rest::Suspended);
+        return Step::Wait(Wait::Suspended);
     }
     if seen.conflict {
-        return Step::Rest(Rest::Conflict);
+        return Step::Wait(Wait::Conflict);
     }
     if !seen.finalizer {
-        return Step::Guard;
+        return Step::AddFinalizer;
     }
-    match (seen.sight, seen.record) {
-        (Sight::NotAsked, _) => Step::Rest(Rest::Held),
-        (Sight::Blocked(blocked), _) => Step::Rest(Rest::Blocked(blocked)),
+    match (seen.matched, seen.create_state) {
+        (Match::NotQueried, _) => Step::Wait(Wait::BackingOff),
+        (Match::Unavailable(blocked), _) => Step::Wait(Wait::Unavailable(blocked)),
 
-        (Sight::Present, _) => Step::Rest(Rest::Ready),
-        (Sight::Young, _) => Step::Rest(Rest::Young),
-        (Sight::Absent, _) if seen.recreate => Step::Intend,
-        (Sight::Absent, _) => Step::Rest(Rest::Lost),
+        (Match::Present, _) => Step::Wait(Wait::Available),
+        (Match::NotYetListed, _) => Step::Wait(Wait::WaitingForVisibility),
+        (Match::Missing, _) if seen.recreate => Step::RecordIntent,
+        (Match::Missing, _) => Step::Wait(Wait::VersionLost),
 
-        (Sight::One, _) => Step::Adopt,
-        (Sight::Going, _) => Step::Rest(Rest::Going),
-        (Sight::Many, _) => Step::Rest(Rest::Ambiguous),
-        (Sight::AdoptMissing, _) => Step::Rest(Rest::AdoptMissing),
-        (Sight::AdoptForeign, _) => Step::Rest(Rest::Conflict),
+        (Match::Single, _) => Step::Adopt,
+        (Match::DeletionPending, _) => Step::Wait(Wait::WaitingForDeletion),
+        (Match::Multiple, _) => Step::Wait(Wait::AmbiguousVersion),
+        (Match::AdoptMissing, _) => Step::Wait(Wait::AdoptMissing),
+        (Match::AdoptConflict, _) => Step::Wait(Wait::Conflict),
 
-        (Sight::Unclear, Record::Nothing) if !seen.recreate => Step::Rest(Rest::Ambiguous),
-        (Sight::Nobody | Sight::Unclear, record) => match record {
-            Record::Nothing | Record::Searched | Record::Known if seen.rival => Step::Rest(Rest::Queued),
-            Record::Nothing | Record::Searched | Record::Known => Step::Intend,
-            Record::Fresh => Step::Create,
-            Record::Open => Step::Search,
-            Record::Searching => Step::Rest(Rest::Searching),
+        (Match::Unmarked, CreateState::NotStarted) if !seen.recreate => Step::Wait(Wait::AmbiguousVersion),
+        (Match::None | Match::Unmarked, record) => match record {
+            CreateState::NotStarted | CreateState::SearchExpired | CreateState::Created
+                if seen.older_create_pending =>
+            {
+                Step::Wait(Wait::OlderCreatePending)
+            }
+            CreateState::NotStarted | CreateState::SearchExpired | CreateState::Created => Step::RecordIntent,
+            CreateState::IntentRecorded => Step::Create,
+            CreateState::OutcomeUnknown => Step::StartSearch,
+            CreateState::Searching => Step::Wait(Wait::CreateUnconfirmed),
         },
     }
 }
 
 /// The truth table of deletion, first match wins.
-fn next_of_deletion(seen: &Seen, deletion: Deletion) -> Step {
-    use Record::{Fresh, Known, Nothing, Open, Searched, Searching};
-    let wait = Step::Rest(Rest::Deleting);
-    match (seen.record, seen.sight) {
-        _ if !seen.finalizer => Step::Rest(Rest::Gone),
-        _ if deletion.forced => Step::Release(Release::Forced),
-        _ if seen.suspended || !deletion.delete => Step::Release(Release::Retained),
-        _ if seen.conflict => Step::Release(Release::NotOurs),
+fn next_step_deleting(seen: &State, deletion: Deletion) -> Step {
+    use CreateState::{Created, IntentRecorded, NotStarted, OutcomeUnknown, SearchExpired, Searching};
+    let wait = Step::Wait(Wait::Deleting);
+    match (seen.create_state, seen.matched) {
+        _ if !seen.finalizer => Step::Wait(Wait::WaitingForOtherFinalizers),
+        _ if deletion.force_orphan => Step::RemoveFinalizer(FinalizerRemoval::ForceOrphaned),
+        _ if seen.suspended || !deletion.delete_version => Step::RemoveFinalizer(FinalizerRemoval::Retained),
+        _ if seen.conflict => Step::RemoveFinalizer(FinalizerRemoval::OwnedByOther),
 
         // not recorded: ours if it is there, and nothing was created if not
-        (_, Sight::One) => Step::Adopt,
-        (_, Sight::Going) => wait,
-        (Nothing, Sight::Blocked(blocked)) if blocked.is_transient() => wait,
-        (Nothing | Fresh, Sight::Many) => Step::Rest(Rest::Ambiguous),
-        (Nothing | Fresh, _) => Step::Release(Release::NeverCreated),
+        (_, Match::Single) => Step::Adopt,
+        (_, Match::DeletionPending) => wait,
+        (NotStarted, Match::Unavailable(blocked)) if blocked.is_transient() => wait,
+        (NotStarted | IntentRecorded, Match::Multiple) => Step::Wait(Wait::AmbiguousVersion),
+        (NotStarted | IntentRecorded, _) => Step::RemoveFinalizer(FinalizerRemoval::NeverCreated),
 
-        (_, Sight::Blocked(blocked)) if !blocked.is_transient() && deletion.overdue => {
-            Step::Release(Release::LeftBehind)
+        (_, Match::Unavailable(blocked)) if !blocked.is_transient() && deletion.timed_out => {
+            Step::RemoveFinalizer(FinalizerRemoval::CredentialsTimeout)
         }
-        (_, Sight::Blocked(_) | Sight::NotAsked) => wait,
+        (_, Match::Unavailable(_) | Match::NotQueried) => wait,
 
         // an attempt whose end is unknown is watched to its end; of two a human must say which
-        (Open | Searching | Searched, Sight::Many) => Step::Rest(Rest::Ambiguous),
-        (Open, _) => Step::Search,
+        (OutcomeUnknown | Searching | SearchExpired, Match::Multiple) => Step::Wait(Wait::AmbiguousVersion),
+        (OutcomeUnknown, _) => Step::StartSearch,
         (Searching, _) => wait,
-        (Searched, _) => Step::Release(Release::NeverCreated),
+        (SearchExpired, _) => Step::RemoveFinalizer(FinalizerRemoval::NeverCreated),
 
-        (Known, Sight::Present) => match deletion.live {
-            Liveness::Taken => Step::Release(Release::HandedOver),
-            Liveness::Offered => wait,
-            Liveness::Alone | Liveness::Unknowable => Step::Release(Release::LeftLive),
-            Liveness::Idle if deletion.sent => wait,
-            Liveness::Idle => Step::Delete,
+        (Created, Match::Present) => match deletion.live_state {
+            LiveState::HandedOver => Step::RemoveFinalizer(FinalizerRemoval::HandedOver),
+            LiveState::HandoverPending => wait,
+            LiveState::Unmanaged | LiveState::Unknown => {
+                Step::RemoveFinalizer(FinalizerRemoval::LiveUnmanaged)
+            }
+            LiveState::NotLive if deletion.delete_pending => wait,
+            LiveState::NotLive => Step::Delete,
         },
         // created a moment ago: that the list does not show it proves nothing yet
-        (Known, Sight::Young) if !deletion.sent => wait,
-        (Known, _) if deletion.trusted => Step::Release(Release::Proven),
-        (Known, _) if deletion.overdue => Step::Release(Release::LeftBehind),
-        (Known, _) => wait,
+        (Created, Match::NotYetListed) if !deletion.delete_pending => wait,
+        (Created, _) if deletion.absence_proven => Step::RemoveFinalizer(FinalizerRemoval::Deleted),
+        (Created, _) if deletion.timed_out => Step::RemoveFinalizer(FinalizerRemoval::CredentialsTimeout),
+        (Created, _) => wait,
     }
 }

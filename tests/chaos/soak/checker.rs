@@ -139,8 +139,8 @@ impl Evidence {
             if status.active.as_ref().map(|active| active.version_id.as_str()) != live {
                 complaints.push(format!("rest: {name} says {:?} runs, it is {live:?}", status.active));
             }
-            if !status.retiring.is_empty() {
-                complaints.push(format!("rest: {name} still has to delete {:?}", status.retiring));
+            if !status.pending_deletions.is_empty() {
+                complaints.push(format!("rest: {name} still has to delete {:?}", status.pending_deletions));
             }
         }
         complaints

@@ -4,9 +4,9 @@ use chatcaptain_operator::{
     chatcaptain::Failure,
     crd::{ChatbotDeploymentStatus, DriftPolicy, OnFailure, Operation, RollbackMethod, annotation},
     plan::{
-        Look, Told, annotated,
-        deployment::{Call, Facts, Outcome, Rest, Step},
-        requested,
+        Report, ServiceView, annotation_value,
+        deployment::{Observation, Outcome, RolloutMethod, Step, Wait},
+        reconcile_requested,
     },
 };
 
@@ -19,62 +19,62 @@ use crate::{
 
 impl DeploymentWorld {
     /// Before a step is taken.
-    pub fn check_step(&self, facts: &Facts, step: Step) -> Result<(), Broken> {
+    pub fn check_step(&self, facts: &Observation, step: Step) -> Result<(), Broken> {
         let status = facts.status();
         match step {
-            Step::Call(call) => {
-                let operation = status.operation.as_ref();
+            Step::StartRollout(call) => {
+                let operation = status.current_operation.as_ref();
                 law!(
-                    operation.is_some_and(|o| o.called_at.is_none()),
+                    operation.is_some_and(|o| o.call_time.is_none()),
                     "a call that status does not announce"
                 );
                 law!(self.permit.is_some(), "a call that may have been made already");
                 let id = operation.map(|o| o.version_id.clone()).unwrap_or_default();
                 let ran = status.history.iter().any(|entry| entry.version_id == id);
                 law!(
-                    call == Call::Deploy || ran && self.setup.method == RollbackMethod::Rollback,
+                    call == RolloutMethod::Deploy || ran && self.setup.method == RollbackMethod::Rollback,
                     "rolled back to what never ran here"
                 );
             }
-            Step::Rest(Rest::Failed) => {
-                law!(status.failed.is_some(), "failed without a record");
+            Step::Wait(Wait::ProgressDeadlineExceeded) => {
+                law!(status.failed_versions.is_some(), "failed without a record");
             }
             _ => {}
         }
-        if matches!(step, Step::Call(_) | Step::Retire | Step::Intend(_)) {
+        if matches!(step, Step::StartRollout(_) | Step::DeleteVersion | Step::RecordIntent(_)) {
             law!(!self.is_held(facts), "a change within the backoff");
             law!(!self.older && facts.object.spec.suspend != Some(true), "a change by who has no say");
         }
         Ok(())
     }
 
-    fn is_held(&self, facts: &Facts) -> bool {
+    fn is_held(&self, facts: &Observation) -> bool {
         let (status, meta) = (&facts.status().common, &facts.object.metadata);
         let handled = status.last_handled_reconcile_at.as_deref();
-        let later = status.retry.as_ref().is_some_and(|retry| retry.not_before.0 > at(self.now));
-        later && status.observed_generation == meta.generation && !requested(meta, handled)
+        let later = status.retry.as_ref().is_some_and(|retry| retry.next_attempt_time.0 > at(self.now));
+        later && status.observed_generation == meta.generation && !reconcile_requested(meta, handled)
     }
 
     /// Before a status is published.
     pub fn check_told(
         &self,
-        facts: &Facts,
+        facts: &Observation,
         step: Step,
         outcome: &Outcome,
-        told: &Told<ChatbotDeploymentStatus>,
+        told: &Report<ChatbotDeploymentStatus>,
     ) -> Result<(), Broken> {
         if told.finalizer.is_some() {
             return Ok(());
         }
         let status = &told.status;
         // what is due says nothing of the environment
-        if step != Step::Retire {
+        if step != Step::DeleteVersion {
             consistent(&status.common, &facts.object.metadata)?;
         }
         check_record(step, outcome, status)?;
-        law!(status.history.len() <= 10 && status.retiring.len() <= 50, "status grows without end");
-        let looked = matches!(facts.look, Look::Shown { .. });
-        if is_true(&status.common, "Ready") && looked && matches!(step, Step::Rest(_)) {
+        law!(status.history.len() <= 10 && status.pending_deletions.len() <= 50, "status grows without end");
+        let looked = matches!(facts.service, ServiceView::Available { .. });
+        if is_true(&status.common, "Ready") && looked && matches!(step, Step::Wait(_)) {
             let id = id_at(self.wanted());
             let shown = self.shot.as_ref().and_then(|shot| shot.view.runs(HERE, &id));
             let tolerated =
@@ -114,7 +114,7 @@ impl DeploymentWorld {
             "{active:?} is said to run, and {live:?} does"
         );
         let runs = matches!(reason(&status.common), "Available" | "RolledBack");
-        for entry in status.retiring.iter().filter(|_| runs && self.knows_what_runs()) {
+        for entry in status.pending_deletions.iter().filter(|_| runs && self.knows_what_runs()) {
             law!(self.service.is_live(&entry.version_id), "{} is never deleted", entry.version_id);
         }
         self.check_left()
@@ -122,7 +122,7 @@ impl DeploymentWorld {
 
     /// The one thing to be said of it.
     fn check_verdict(&self, status: &ChatbotDeploymentStatus) -> Result<(), Broken> {
-        let command = status.command.as_ref();
+        let command = status.rollback_command.as_ref();
         let command = command.filter(|c| Some(c.generation) == status.common.observed_generation);
         let wanted = command.map_or_else(|| id_at(self.wanted()), |command| command.version_id.clone());
         let live = self.service.runs(HERE).map(id_of);
@@ -146,7 +146,7 @@ impl DeploymentWorld {
                 (broken.is_some() || self.meddled) && live != wanted || !self.tells_anything()
             }
             "DriftTolerated" => self.setup.drift == DriftPolicy::Warn && live != wanted,
-            "DriftRepeated" => live != wanted && status.reversals.is_some(),
+            "DriftCorrectionPaused" => live != wanted && status.drift_corrections.is_some(),
             _ => false,
         };
         law!(right, "{} with {live} live where {wanted} should run", reason(&status.common));
@@ -159,7 +159,7 @@ impl DeploymentWorld {
         for index in 0..2 {
             let id = id_at(index);
             let there = self.service.find(&id).is_some();
-            let noted = status.retiring.iter().any(|entry| entry.version_id == id);
+            let noted = status.pending_deletions.iter().any(|entry| entry.version_id == id);
             law!(
                 self.holders[index] != Holder::Gone || !there || noted || self.orphans.contains(&id),
                 "{id} is left behind silently"
@@ -172,7 +172,7 @@ impl DeploymentWorld {
 
     fn is_commanded(&self) -> bool {
         let object = self.object.as_ref();
-        object.is_some_and(|object| annotated(&object.metadata, annotation::ROLLBACK_TO).is_some())
+        object.is_some_and(|object| annotation_value(&object.metadata, annotation::ROLLBACK_TO).is_some())
     }
 
     /// Whether it can be seen what runs.
@@ -194,12 +194,12 @@ impl DeploymentWorld {
 /// Each call that was made is on record.
 fn check_record(step: Step, outcome: &Outcome, status: &ChatbotDeploymentStatus) -> Result<(), Broken> {
     let (made, operation) = match (step, outcome) {
-        (Step::Call(call), Outcome::Called(result)) => (
-            !result.as_ref().is_err_and(Failure::is_unmade),
-            if call == Call::Rollback { Operation::Rollback } else { Operation::Deploy },
+        (Step::StartRollout(call), Outcome::RolloutStarted(result)) => (
+            !result.as_ref().is_err_and(Failure::was_not_sent),
+            if call == RolloutMethod::Rollback { Operation::Rollback } else { Operation::Deploy },
         ),
-        (Step::Retire, Outcome::Retired(_, result)) => {
-            (!result.as_ref().is_err_and(Failure::is_unmade), Operation::Delete)
+        (Step::DeleteVersion, Outcome::VersionDeleted(_, result)) => {
+            (!result.as_ref().is_err_and(Failure::was_not_sent), Operation::Delete)
         }
         _ => return Ok(()),
     };

@@ -3,10 +3,10 @@
 use chatcaptain_operator::{
     crd::Cause,
     plan::{
-        Blocked,
+        UnavailableReason,
         deployment::{
-            Call, Deletion, Drift, Gate, Live, Operation, Rest, Retiring, Seen, Step, Target, Unresolved,
-            next,
+            Deletion, Drift, Live, PendingDeletionState, Promotion, Rollout, RolloutMethod, State, Step,
+            Target, Unresolved, Wait, next_step,
         },
     },
 };
@@ -14,38 +14,43 @@ use chatcaptain_operator::{
 use crate::explore::{Broken, law};
 
 const TARGETS: [Target; 9] = [
-    Target::Known(Cause::Git),
-    Target::Known(Cause::Command),
-    Target::Known(Cause::Failure),
+    Target::Resolved(Cause::Spec),
+    Target::Resolved(Cause::RollbackCommand),
+    Target::Resolved(Cause::AutomaticRollback),
     Target::Failed,
-    Target::Unresolved(Unresolved::Waiting),
-    Target::Unresolved(Unresolved::Mismatch),
-    Target::Unresolved(Unresolved::NotFound),
-    Target::Unresolved(Unresolved::Ambiguous),
-    Target::Unresolved(Unresolved::Command),
+    Target::Unresolved(Unresolved::WaitingForVersion),
+    Target::Unresolved(Unresolved::ReferenceMismatch),
+    Target::Unresolved(Unresolved::VersionNotFound),
+    Target::Unresolved(Unresolved::AmbiguousVersion),
+    Target::Unresolved(Unresolved::RollbackTargetNotFound),
 ];
-const OPERATIONS: [Operation; 8] = [
-    Operation::None,
-    Operation::Fresh(Call::Deploy),
-    Operation::Fresh(Call::Rollback),
-    Operation::Unsure,
-    Operation::Called(Call::Deploy),
-    Operation::Called(Call::Rollback),
-    Operation::Vain,
-    Operation::Overdue,
+const OPERATIONS: [Rollout; 8] = [
+    Rollout::None,
+    Rollout::IntentRecorded(RolloutMethod::Deploy),
+    Rollout::IntentRecorded(RolloutMethod::Rollback),
+    Rollout::OutcomeUnknown,
+    Rollout::InProgress(RolloutMethod::Deploy),
+    Rollout::InProgress(RolloutMethod::Rollback),
+    Rollout::RollbackIneffective,
+    Rollout::DeadlineExceeded,
 ];
-const DRIFTS: [Drift; 5] = [Drift::None, Drift::Late, Drift::Enforce, Drift::Exhausted, Drift::Warn];
-const RETIRINGS: [Retiring; 5] =
-    [Retiring::None, Retiring::Arriving, Retiring::Live, Retiring::Due, Retiring::Sent];
+const DRIFTS: [Drift; 5] = [Drift::None, Drift::LateEffect, Drift::Enforce, Drift::LimitReached, Drift::Warn];
+const RETIRINGS: [PendingDeletionState; 5] = [
+    PendingDeletionState::None,
+    PendingDeletionState::New,
+    PendingDeletionState::InUse,
+    PendingDeletionState::Ready,
+    PendingDeletionState::InFlight,
+];
 
 /// Holds the laws for every value and counts them.
 pub fn every_seen() -> usize {
     let mut deletions = vec![None];
     for bits in 0..4u8 {
-        deletions.push(Some(Deletion { forced: bits & 1 != 0, overdue: bits & 2 != 0 }));
+        deletions.push(Some(Deletion { force_orphan: bits & 1 != 0, timed_out: bits & 2 != 0 }));
     }
     let mut blocks = vec![None];
-    blocks.extend(Blocked::ALL.map(Some));
+    blocks.extend(UnavailableReason::ALL.map(Some));
     let mut count = 0;
     for &deleting in &deletions {
         for &blocked in &blocks {
@@ -62,33 +67,33 @@ pub fn every_seen() -> usize {
 /// The values that differ in the rest.
 fn every_flag(
     deleting: Option<Deletion>,
-    blocked: Option<Blocked>,
+    blocked: Option<UnavailableReason>,
     target: Target,
-    operation: Operation,
+    operation: Rollout,
 ) -> usize {
     let mut count = 0;
     for drift in DRIFTS {
         for retiring in RETIRINGS {
             for flags in 0..3 << 7 {
                 let flag = |bit: u8| flags & (1 << bit) != 0;
-                let seen = Seen {
+                let seen = State {
                     valid: flag(0),
                     suspended: flag(1),
                     finalizer: flag(2),
                     conflict: flag(3),
-                    held: flag(4),
-                    back: flag(5),
-                    live: if flag(6) { Live::Wanted } else { Live::Other },
-                    gate: [Gate::Open, Gate::Closed, Gate::Shut][flags >> 7],
+                    backing_off: flag(4),
+                    use_rollback: flag(5),
+                    live: if flag(6) { Live::Desired } else { Live::Other },
+                    promotion: [Promotion::Allowed, Promotion::Waiting, Promotion::Blocked][flags >> 7],
                     deleting,
-                    blocked,
+                    unavailable: blocked,
                     target,
-                    operation,
+                    rollout: operation,
                     drift,
-                    retiring,
+                    pending_deletion: retiring,
                 };
                 count += 1;
-                let step = next(&seen);
+                let step = next_step(&seen);
                 if let Err(broken) = holds(&seen, step) {
                     panic!("{broken}: {seen:?} leads to {step:?}");
                 }
@@ -99,26 +104,31 @@ fn every_flag(
 }
 
 /// What can be deleted is only known from a look, and without one nobody is told to be idle.
-fn is_possible(seen: &Seen) -> bool {
-    let looked = seen.blocked.is_none() && !seen.suspended && !seen.conflict;
-    looked || !matches!(seen.retiring, Retiring::Due | Retiring::Sent)
+fn is_possible(seen: &State) -> bool {
+    let looked = seen.unavailable.is_none() && !seen.suspended && !seen.conflict;
+    looked || !matches!(seen.pending_deletion, PendingDeletionState::Ready | PendingDeletionState::InFlight)
 }
 
-fn holds(seen: &Seen, step: Step) -> Result<(), Broken> {
-    if matches!(step, Step::Intend(_) | Step::Call(_) | Step::Retire) && is_possible(seen) {
-        let prevented = seen.suspended || seen.conflict || seen.blocked.is_some() || seen.held;
+fn holds(seen: &State, step: Step) -> Result<(), Broken> {
+    if matches!(step, Step::RecordIntent(_) | Step::StartRollout(_) | Step::DeleteVersion)
+        && is_possible(seen)
+    {
+        let prevented = seen.suspended || seen.conflict || seen.unavailable.is_some() || seen.backing_off;
         law!(!prevented, "a change while suspended, in conflict, held or without a look");
     }
     match step {
-        Step::Guard => law!(
-            !seen.finalizer && seen.retiring == Retiring::Arriving && seen.deleting.is_none(),
+        Step::AddFinalizer => law!(
+            !seen.finalizer && seen.pending_deletion == PendingDeletionState::New && seen.deleting.is_none(),
             "guarded for nothing"
         ),
-        Step::Unguard => law!(
-            seen.finalizer && (seen.retiring == Retiring::None || seen.deleting.is_some()),
+        Step::RemoveFinalizer => law!(
+            seen.finalizer
+                && (seen.pending_deletion == PendingDeletionState::None || seen.deleting.is_some()),
             "the guard goes though deletions wait for it"
         ),
-        Step::Retire => law!(seen.retiring == Retiring::Due, "deleted though it is not due"),
+        Step::DeleteVersion => {
+            law!(seen.pending_deletion == PendingDeletionState::Ready, "deleted though it is not due")
+        }
         _ => {}
     }
     match seen.deleting {
@@ -127,7 +137,9 @@ fn holds(seen: &Seen, step: Step) -> Result<(), Broken> {
             law!(
                 matches!(
                     step,
-                    Step::Unguard | Step::Retire | Step::Rest(Rest::Gone | Rest::Deleting | Rest::Held)
+                    Step::RemoveFinalizer
+                        | Step::DeleteVersion
+                        | Step::Wait(Wait::WaitingForOtherFinalizers | Wait::Deleting | Wait::BackingOff)
                 ),
                 "something else than letting go"
             );
@@ -136,29 +148,32 @@ fn holds(seen: &Seen, step: Step) -> Result<(), Broken> {
     }
 }
 
-fn holds_in_life(seen: &Seen, step: Step) -> Result<(), Broken> {
-    let known = matches!(seen.target, Target::Known(_));
+fn holds_in_life(seen: &State, step: Step) -> Result<(), Broken> {
+    let known = matches!(seen.target, Target::Resolved(_));
     match step {
-        Step::Call(call) => {
-            law!(seen.operation == Operation::Fresh(call), "a call that this process did not announce");
+        Step::StartRollout(call) => {
+            law!(seen.rollout == Rollout::IntentRecorded(call), "a call that this process did not announce");
             law!(known && seen.live == Live::Other && seen.valid, "a call for nothing");
         }
-        Step::Intend(call) => {
+        Step::RecordIntent(call) => {
             law!(known && seen.live == Live::Other && seen.valid, "a change for nothing");
             holds_of_intent(seen, call)?;
         }
-        Step::Fail => law!(seen.operation == Operation::Overdue, "failed before the deadline"),
-        Step::Rest(Rest::Ready) => law!(
-            seen.live == Live::Wanted && matches!(seen.target, Target::Known(Cause::Git) | Target::Failed),
+        Step::FailRollout => law!(seen.rollout == Rollout::DeadlineExceeded, "failed before the deadline"),
+        Step::Wait(Wait::Available) => law!(
+            seen.live == Live::Desired
+                && matches!(seen.target, Target::Resolved(Cause::Spec) | Target::Failed),
             "Ready without the wanted version"
         ),
-        Step::Rest(Rest::RolledBack) => law!(
-            seen.live == Live::Wanted && known && seen.target != Target::Known(Cause::Git),
+        Step::Wait(Wait::RolledBack) => law!(
+            seen.live == Live::Desired && known && seen.target != Target::Resolved(Cause::Spec),
             "rolled back, though it is not"
         ),
-        Step::Rest(Rest::Tolerated) => law!(seen.drift == Drift::Warn, "tolerated though nobody said so"),
-        Step::Rest(Rest::Progressing(call)) => {
-            law!(seen.operation == Operation::Called(call), "waits for a call that was not made");
+        Step::Wait(Wait::DriftTolerated) => {
+            law!(seen.drift == Drift::Warn, "tolerated though nobody said so")
+        }
+        Step::Wait(Wait::Progressing(call)) => {
+            law!(seen.rollout == Rollout::InProgress(call), "waits for a call that was not made");
         }
         _ => {}
     }
@@ -166,19 +181,21 @@ fn holds_in_life(seen: &Seen, step: Step) -> Result<(), Broken> {
 }
 
 /// When a change may begin, and by which call.
-fn holds_of_intent(seen: &Seen, call: Call) -> Result<(), Broken> {
-    match (seen.operation, seen.drift) {
+fn holds_of_intent(seen: &State, call: RolloutMethod) -> Result<(), Broken> {
+    match (seen.rollout, seen.drift) {
         // nothing is under way: this is a decision
-        (Operation::None, Drift::None) => {
-            law!(seen.gate == Gate::Open, "the gate is closed");
-            law!((call == Call::Rollback) == seen.back, "not by the way that leads there");
+        (Rollout::None, Drift::None) => {
+            law!(seen.promotion == Promotion::Allowed, "the gate is closed");
+            law!((call == RolloutMethod::Rollback) == seen.use_rollback, "not by the way that leads there");
         }
-        (Operation::None, Drift::Late | Drift::Enforce) => {
-            law!(call == Call::Deploy, "drift is reversed by a deploy")
+        (Rollout::None, Drift::LateEffect | Drift::Enforce) => {
+            law!(call == RolloutMethod::Deploy, "drift is reversed by a deploy")
         }
-        (Operation::None, _) => law!(false, "drift is reversed though it is to be left alone"),
+        (Rollout::None, _) => law!(false, "drift is reversed though it is to be left alone"),
         // what was tried is tried again by the call that always leads there
-        (Operation::Unsure | Operation::Vain, _) => law!(call == Call::Deploy, "tried in vain twice"),
+        (Rollout::OutcomeUnknown | Rollout::RollbackIneffective, _) => {
+            law!(call == RolloutMethod::Deploy, "tried in vain twice")
+        }
         _ => law!(false, "announced again though it is under way"),
     }
     Ok(())

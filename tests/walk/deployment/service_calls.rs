@@ -1,8 +1,8 @@
 //! The three calls, each with every way it can end, and the crash within; and what the objects of versions do.
 
 use chatcaptain_operator::{
-    chatcaptain::{Call as ServiceCall, Class, Failure, Refusal},
-    plan::deployment::{Call, Facts, Outcome},
+    chatcaptain::{ApiCall as ServiceCall, Failure, FailureClass, Refusal},
+    plan::deployment::{Observation, Outcome, RolloutMethod},
 };
 
 use super::{
@@ -32,17 +32,18 @@ impl DeploymentWorld {
     /// A deploy or rollback: `None` if the process dies before its record.
     pub fn call(
         &mut self,
-        facts: &Facts,
-        call: Call,
+        facts: &Observation,
+        call: RolloutMethod,
         choices: &mut Choices,
     ) -> Result<Option<Outcome>, Broken> {
         let id = facts
             .status()
-            .operation
+            .current_operation
             .as_ref()
             .map(|operation| operation.version_id.clone())
             .unwrap_or_default();
-        let service_call = if call == Call::Rollback { ServiceCall::Rollback } else { ServiceCall::Deploy };
+        let service_call =
+            if call == RolloutMethod::Rollback { ServiceCall::Rollback } else { ServiceCall::Deploy };
         let end = self.end(choices);
         let permit = self.permit.take();
         if end.is_slow() {
@@ -52,27 +53,27 @@ impl DeploymentWorld {
         let mut result = end.failure(service_call).map_or(Ok(()), Err);
         if end.takes_effect() {
             match (call, self.setup.rollback, self.service.find(&id).map(|kept| kept.id)) {
-                (Call::Rollback, Rollback::Refused, _) | (_, _, None) => {
-                    let class = Class::Refused(Refusal::Unsupported);
+                (RolloutMethod::Rollback, Rollback::Refused, _) | (_, _, None) => {
+                    let class = FailureClass::Refused(Refusal::Unsupported);
                     result = Err(Failure::new(service_call, class, "no such call"));
                 }
-                (Call::Rollback, Rollback::WorkingCopy, _) => {}
+                (RolloutMethod::Rollback, Rollback::WorkingCopy, _) => {}
                 (_, _, Some(kept)) => self.service.deploy(HERE, kept, self.now),
             }
         }
         self.shot = None;
-        if result.as_ref().is_err_and(Failure::is_unmade) {
+        if result.as_ref().is_err_and(Failure::was_not_sent) {
             self.permit = permit;
-            return Ok(Some(Outcome::Called(result)));
+            return Ok(Some(Outcome::RolloutStarted(result)));
         }
-        Ok((self.between(choices) != Between::Crash).then_some(Outcome::Called(result)))
+        Ok((self.between(choices) != Between::Crash).then_some(Outcome::RolloutStarted(result)))
     }
 
     /// A delete of a version whose object is gone.
-    pub fn retire(&mut self, facts: &Facts, choices: &mut Choices) -> Result<Option<Outcome>, Broken> {
-        let wanted = facts.wanted().ok();
-        let Some(due) = facts.due(wanted.as_ref().map(|wanted| wanted.id.as_str())) else {
-            return Ok(Some(Outcome::Nothing));
+    pub fn retire(&mut self, facts: &Observation, choices: &mut Choices) -> Result<Option<Outcome>, Broken> {
+        let wanted = facts.desired().ok();
+        let Some(due) = facts.deletable(wanted.as_ref().map(|wanted| wanted.id.as_str())) else {
+            return Ok(Some(Outcome::NoCall));
         };
         let id = due.version_id;
         law!(!self.service.is_live(&id), "a live version is deleted");
@@ -89,7 +90,7 @@ impl DeploymentWorld {
         }
         self.shot = None;
         let result = end.failure(ServiceCall::Delete).map_or(Ok(()), Err);
-        Ok((self.between(choices) != Between::Crash).then_some(Outcome::Retired(id, result)))
+        Ok((self.between(choices) != Between::Crash).then_some(Outcome::VersionDeleted(id, result)))
     }
 
     fn end(&mut self, choices: &mut Choices) -> End {
@@ -136,7 +137,7 @@ impl DeploymentWorld {
     /// Whether the object of a version, which is being deleted, can go now.
     pub fn can_go(&self, index: usize) -> bool {
         let (id, status) = (id_at(index), self.status());
-        let noted = status.retiring.iter().any(|entry| entry.version_id == id);
+        let noted = status.pending_deletions.iter().any(|entry| entry.version_id == id);
         // a process that has called for a version remembers that for a while; only a crash in between forgets it
         let coming = self.service.is_coming(&id);
         self.holders[index] == Holder::Leaving && (noted || !self.is_offered(index) && !coming)
@@ -146,7 +147,7 @@ impl DeploymentWorld {
     fn is_offered(&self, index: usize) -> bool {
         let (id, status) = (id_at(index), self.status());
         let deleting = self.object.as_ref().is_none_or(|o| o.metadata.deletion_timestamp.is_some());
-        let coming = status.operation.as_ref().is_some_and(|operation| operation.version_id == id);
+        let coming = status.current_operation.as_ref().is_some_and(|operation| operation.version_id == id);
         let active = status.active.as_ref().is_some_and(|active| active.version_id == id);
         let runs = if self.setup.manner.readable { self.service.is_live(&id) } else { active };
         !deleting && (coming || runs)
@@ -156,7 +157,7 @@ impl DeploymentWorld {
     /// charge, it is left; else its version goes with it.
     pub fn take_turn(&mut self, index: usize) -> Result<(), Broken> {
         let id = id_at(index);
-        let noted = self.status().retiring.iter().any(|entry| entry.version_id == id);
+        let noted = self.status().pending_deletions.iter().any(|entry| entry.version_id == id);
         self.holders[index] = Holder::Gone;
         if noted {
             return Ok(());

@@ -7,10 +7,10 @@ use std::{
 
 use chatcaptain_operator::{
     crd::{
-        ChatbotDeployment, ChatbotDeploymentStatus, ChatbotVersion, DriftPolicy, LiveEnvironment, LocalRef,
-        OnFailure, Reversals, RollbackMethod, RollbackPolicy,
+        ChatbotDeployment, ChatbotDeploymentStatus, ChatbotVersion, DriftCorrections, DriftPolicy,
+        LiveEnvironment, LocalObjectReference, OnFailure, RollbackMethod, RollbackPolicy,
     },
-    plan::deployment::coming,
+    plan::deployment::possibly_live,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde_json::json;
@@ -219,7 +219,8 @@ impl DeploymentWorld {
         let by_id = self.setup.by_id;
         self.edit(|object| {
             object.spec.version_id = by_id.then(|| id_at(index));
-            object.spec.version_ref = (!by_id).then(|| LocalRef { name: NAMES[index].to_owned() });
+            object.spec.version_ref =
+                (!by_id).then(|| LocalObjectReference { name: NAMES[index].to_owned() });
         });
     }
 
@@ -293,37 +294,38 @@ impl DeploymentWorld {
         let now = self.now;
         hash_common(&status.common, meta, now, LATE, hasher);
         let target = status.target.as_ref();
-        target.map(|target| (&target.version_id, target.cause, target.reached_at.is_some())).hash(hasher);
+        target.map(|target| (&target.version_id, target.cause, target.reached_time.is_some())).hash(hasher);
         for ran in [&status.active, &status.previous] {
             ran.as_ref().map(|ran| (&ran.version_id, ran.version_number.is_some())).hash(hasher);
         }
         status.history.iter().for_each(|entry| entry.version_id.hash(hasher));
-        coming(status, at(now), &RULES).for_each(|id| id.hash(hasher));
-        status.retiring.iter().for_each(|entry| entry.version_id.hash(hasher));
-        if let Some(operation) = &status.operation {
-            let started = age(&operation.started_at, now).min(DEADLINE + 1);
-            let called = operation.called_at.as_ref().map(|at| age(at, now).min(LATE + 1));
+        possibly_live(status, at(now), &RULES).for_each(|id| id.hash(hasher));
+        status.pending_deletions.iter().for_each(|entry| entry.version_id.hash(hasher));
+        if let Some(operation) = &status.current_operation {
+            let started = age(&operation.start_time, now).min(DEADLINE + 1);
+            let called = operation.call_time.as_ref().map(|at| age(at, now).min(LATE + 1));
             let deployed = self.service.find(&operation.version_id).and_then(|kept| kept.deployed);
-            let shows = deployed != operation.deployed_before.as_ref().map(|before| before.0);
+            let shows = deployed != operation.previous_deploy_time.as_ref().map(|before| before.0);
             (operation.operation, &operation.version_id, started, called, shows).hash(hasher);
             operation.result.map(|result| result as u8).hash(hasher);
-            operation.first_called_at.as_ref().map(|first| age(first, now).min(DEADLINE + 1)).hash(hasher);
+            operation.first_call_time.as_ref().map(|first| age(first, now).min(DEADLINE + 1)).hash(hasher);
         }
-        let failed = status.failed.as_ref();
+        let failed = status.failed_versions.as_ref();
         failed.map(|failed| (Some(failed.generation) == meta.generation, &failed.version_ids)).hash(hasher);
-        let command = status.command.as_ref();
+        let command = status.rollback_command.as_ref();
         command
             .map(|command| (Some(command.generation) == meta.generation, &command.version_id))
             .hash(hasher);
-        let reversals = status.reversals.as_ref();
-        reversals.map(|reversals| (reversals.count, age(&reversals.since, now))).hash(hasher);
+        let reversals = status.drift_corrections.as_ref();
+        reversals.map(|reversals| (reversals.count, age(&reversals.window_start_time, now))).hash(hasher);
     }
 
     /// Many changes by hand were reversed lately.
     pub fn weary(&mut self) {
         let since = Time(at(self.now));
         self.edit(|object| {
-            object.status.as_mut().unwrap().reversals = Some(Reversals { count: 5, since });
+            object.status.as_mut().unwrap().drift_corrections =
+                Some(DriftCorrections { count: 5, window_start_time: since });
         });
     }
 }
@@ -382,8 +384,13 @@ impl World for DeploymentWorld {
             is_true(&status.common, "Ready"),
             reason(&status.common),
             id_at(self.wanted()),
-            status.operation.as_ref().map(|o| (o.operation, &o.version_id, o.called_at.is_some(), o.result)),
-            status.retiring.iter().map(|entry| entry.version_id.as_str()).collect::<Vec<_>>(),
+            status.current_operation.as_ref().map(|o| (
+                o.operation,
+                &o.version_id,
+                o.call_time.is_some(),
+                o.result
+            )),
+            status.pending_deletions.iter().map(|entry| entry.version_id.as_str()).collect::<Vec<_>>(),
             self.holders,
             self.sleep,
             self.permit.is_some(),

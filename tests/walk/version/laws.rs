@@ -3,8 +3,8 @@
 use chatcaptain_operator::{
     crd::ChatbotVersionStatus,
     plan::{
-        Look, Told, requested,
-        version::{Facts, Release, Rest, Step},
+        Report, ServiceView, reconcile_requested,
+        version::{FinalizerRemoval, Observation, Step, Wait},
     },
 };
 
@@ -17,17 +17,17 @@ use crate::{
 
 impl VersionWorld {
     /// Before a step is taken.
-    pub fn check_step(&mut self, facts: &Facts, step: Step) -> Result<(), Broken> {
+    pub fn check_step(&mut self, facts: &Observation, step: Step) -> Result<(), Broken> {
         let status = facts.status();
         match step {
-            Step::Intend => {
+            Step::RecordIntent => {
                 // each token of `recreate` allows one more
-                let seen = facts.see();
+                let seen = facts.state();
                 self.allowed += usize::from(seen.recreate && self.allowed == self.made());
             }
             Step::Create => {
-                let intent = status.intent.as_ref();
-                let intended = intent.is_some_and(|intent| intent.unconfirmed_since.is_none());
+                let intent = status.pending_create.as_ref();
+                let intended = intent.is_some_and(|intent| intent.search_start_time.is_none());
                 let looked = self.shot.as_ref().map(|shot| shot.look);
                 law!(intended, "a create without an intent");
                 law!(
@@ -41,8 +41,8 @@ impl VersionWorld {
                 );
             }
             Step::Delete => law!(!self.is_held(facts), "a delete within the backoff"),
-            Step::Release(why) => self.check_release(why)?,
-            Step::Rest(Rest::Lost) => {
+            Step::RemoveFinalizer(why) => self.check_release(why)?,
+            Step::Wait(Wait::VersionLost) => {
                 let id = self.known_id().unwrap_or_default();
                 law!(self.service.find(id).is_none(), "lost, though it is there");
             }
@@ -51,33 +51,36 @@ impl VersionWorld {
         Ok(())
     }
 
-    fn is_held(&self, facts: &Facts) -> bool {
+    fn is_held(&self, facts: &Observation) -> bool {
         let (status, meta) = (&facts.status().common, &facts.object.metadata);
         let handled = status.last_handled_reconcile_at.as_deref();
-        let later = status.retry.as_ref().is_some_and(|retry| retry.not_before.0 > at(self.now));
-        later && status.observed_generation == meta.generation && !requested(meta, handled)
+        let later = status.retry.as_ref().is_some_and(|retry| retry.next_attempt_time.0 > at(self.now));
+        later && status.observed_generation == meta.generation && !reconcile_requested(meta, handled)
     }
 
     /// Nothing of ours is left behind unless somebody wanted it, takes it over, or it is on record.
-    fn check_release(&self, why: Release) -> Result<(), Broken> {
+    fn check_release(&self, why: FinalizerRemoval) -> Result<(), Broken> {
         let ours = self.service.there().find(|kept| kept.maker == Maker::Operator);
         let known = self.known_id();
         match why {
-            Release::Proven => {
+            FinalizerRemoval::Deleted => {
                 let left = known.and_then(|id| self.service.find(id));
                 law!(left.is_none(), "let go as deleted, though it is there");
             }
-            Release::NeverCreated => {
+            FinalizerRemoval::NeverCreated => {
                 // whoever says which version it is takes the others on themselves
                 law!(ours.is_none() || self.told_to_adopt, "let go as never created, though it was");
             }
-            Release::LeftLive => {
+            FinalizerRemoval::LiveUnmanaged => {
                 let live = known.is_some_and(|id| self.service.is_live(id));
                 let told = self.shot.as_ref().is_some_and(|shot| shot.view.tells_what_is_live());
                 law!(live || !told, "left as live, though it is known not to be");
             }
-            Release::HandedOver => law!(self.slot.1, "handed over to nobody"),
-            Release::Retained | Release::NotOurs | Release::Forced | Release::LeftBehind => {}
+            FinalizerRemoval::HandedOver => law!(self.slot.1, "handed over to nobody"),
+            FinalizerRemoval::Retained
+            | FinalizerRemoval::OwnedByOther
+            | FinalizerRemoval::ForceOrphaned
+            | FinalizerRemoval::CredentialsTimeout => {}
         }
         Ok(())
     }
@@ -85,24 +88,33 @@ impl VersionWorld {
     /// Before a status is published.
     pub fn check_told(
         &self,
-        facts: &Facts,
+        facts: &Observation,
         step: Step,
-        told: &Told<ChatbotVersionStatus>,
+        told: &Report<ChatbotVersionStatus>,
     ) -> Result<(), Broken> {
         if told.finalizer.is_some() {
-            let left =
-                matches!(step, Step::Release(Release::Forced | Release::LeftLive | Release::LeftBehind));
+            let left = matches!(
+                step,
+                Step::RemoveFinalizer(
+                    FinalizerRemoval::ForceOrphaned
+                        | FinalizerRemoval::LiveUnmanaged
+                        | FinalizerRemoval::CredentialsTimeout
+                )
+            );
             law!(!left || !told.orphans.is_empty(), "a version is left behind and nothing says so");
             return Ok(());
         }
         let status = &told.status;
         consistent(&status.common, &facts.object.metadata)?;
         let suspended = facts.object.spec.suspend == Some(true);
-        if is_true(&status.common, "Ready") && !suspended && matches!(facts.look, Look::Shown { .. }) {
+        if is_true(&status.common, "Ready")
+            && !suspended
+            && matches!(facts.service, ServiceView::Available { .. })
+        {
             let id = status.version_id.as_deref().unwrap_or_default();
             let shown = self.shot.as_ref().is_none_or(|shot| shot.view.shows(id));
             law!(shown, "Ready without the version in the list");
-            law!(status.intent.is_none(), "Ready with an open intent");
+            law!(status.pending_create.is_none(), "Ready with an open intent");
             self.check_owner(id)?;
         }
         Ok(())
@@ -153,7 +165,8 @@ impl VersionWorld {
 
     fn check_gone(&self) -> Result<(), Broken> {
         let left = self.service.there().any(|kept| kept.maker == Maker::Operator);
-        let meant = !matches!(self.released, Some(Release::Proven | Release::NeverCreated) | None);
+        let meant =
+            !matches!(self.released, Some(FinalizerRemoval::Deleted | FinalizerRemoval::NeverCreated) | None);
         let again = self.allowed > 1;
         law!(!left || meant || again || self.can_be_mistaken(), "a version is left behind silently");
         Ok(())

@@ -1,8 +1,8 @@
 //! Every value of `Seen`, and what the table of steps must hold for each of them by itself.
 
 use chatcaptain_operator::plan::{
-    Blocked,
-    version::{Deletion, Liveness, Record, Release, Rest, Seen, Sight, Step, next},
+    UnavailableReason,
+    version::{CreateState, Deletion, FinalizerRemoval, LiveState, Match, State, Step, Wait, next_step},
 };
 
 use crate::explore::{Broken, law};
@@ -18,20 +18,20 @@ pub fn every_seen() -> usize {
             for record in RECORDS {
                 for flags in 0..64u8 {
                     let flag = |bit: u8| flags & (1 << bit) != 0;
-                    let seen = Seen {
+                    let seen = State {
                         suspended: flag(0),
                         finalizer: flag(1),
                         conflict: flag(2),
-                        rival: flag(3),
+                        older_create_pending: flag(3),
                         recreate: flag(4),
-                        held: flag(5),
+                        backing_off: flag(5),
                         deleting,
-                        record,
-                        sight,
+                        create_state: record,
+                        matched: sight,
                     };
                     count += 1;
                     if let Err(broken) = holds(&seen) {
-                        panic!("{broken}: {seen:?} leads to {:?}", next(&seen));
+                        panic!("{broken}: {seen:?} leads to {:?}", next_step(&seen));
                     }
                 }
             }
@@ -40,34 +40,53 @@ pub fn every_seen() -> usize {
     count
 }
 
-const RECORDS: [Record; 6] =
-    [Record::Nothing, Record::Fresh, Record::Open, Record::Searching, Record::Searched, Record::Known];
+const RECORDS: [CreateState; 6] = [
+    CreateState::NotStarted,
+    CreateState::IntentRecorded,
+    CreateState::OutcomeUnknown,
+    CreateState::Searching,
+    CreateState::SearchExpired,
+    CreateState::Created,
+];
 
-fn sights() -> Vec<Sight> {
+fn sights() -> Vec<Match> {
     let mut sights = vec![
-        Sight::NotAsked,
-        Sight::Present,
-        Sight::Young,
-        Sight::Absent,
-        Sight::Nobody,
-        Sight::One,
-        Sight::Going,
-        Sight::Many,
-        Sight::Unclear,
-        Sight::AdoptMissing,
-        Sight::AdoptForeign,
+        Match::NotQueried,
+        Match::Present,
+        Match::NotYetListed,
+        Match::Missing,
+        Match::None,
+        Match::Single,
+        Match::DeletionPending,
+        Match::Multiple,
+        Match::Unmarked,
+        Match::AdoptMissing,
+        Match::AdoptConflict,
     ];
-    sights.extend(Blocked::ALL.map(Sight::Blocked));
+    sights.extend(UnavailableReason::ALL.map(Match::Unavailable));
     sights
 }
 
 fn deletions() -> Vec<Option<Deletion>> {
     let mut deletions = vec![None];
-    for live in [Liveness::Idle, Liveness::Offered, Liveness::Taken, Liveness::Alone, Liveness::Unknowable] {
+    for live in [
+        LiveState::NotLive,
+        LiveState::HandoverPending,
+        LiveState::HandedOver,
+        LiveState::Unmanaged,
+        LiveState::Unknown,
+    ] {
         for delete in YES_NO {
             for forced in YES_NO {
                 for (overdue, sent, trusted) in triples() {
-                    deletions.push(Some(Deletion { delete, forced, overdue, sent, trusted, live }));
+                    deletions.push(Some(Deletion {
+                        delete_version: delete,
+                        force_orphan: forced,
+                        timed_out: overdue,
+                        delete_pending: sent,
+                        absence_proven: trusted,
+                        live_state: live,
+                    }));
                 }
             }
         }
@@ -81,91 +100,97 @@ fn triples() -> impl Iterator<Item = (bool, bool, bool)> {
 
 /// Whether record and sight can be seen together: only a known version is present, young or absent, and
 /// only an unknown one is looked for.
-fn is_possible(seen: &Seen) -> bool {
-    match seen.sight {
-        Sight::NotAsked | Sight::Blocked(_) => true,
-        Sight::Present | Sight::Young | Sight::Absent => seen.record == Record::Known,
-        _ => seen.record != Record::Known,
+fn is_possible(seen: &State) -> bool {
+    match seen.matched {
+        Match::NotQueried | Match::Unavailable(_) => true,
+        Match::Present | Match::NotYetListed | Match::Missing => seen.create_state == CreateState::Created,
+        _ => seen.create_state != CreateState::Created,
     }
 }
 
-fn holds(seen: &Seen) -> Result<(), Broken> {
-    let step = next(seen);
+fn holds(seen: &State) -> Result<(), Broken> {
+    let step = next_step(seen);
     let changes = matches!(step, Step::Create | Step::Delete);
-    let decides = changes || matches!(step, Step::Intend | Step::Search | Step::Adopt);
-    let blind = matches!(seen.sight, Sight::NotAsked | Sight::Blocked(_));
+    let decides = changes || matches!(step, Step::RecordIntent | Step::StartSearch | Step::Adopt);
+    let blind = matches!(seen.matched, Match::NotQueried | Match::Unavailable(_));
     law!(!decides || seen.finalizer, "something is decided without the finalizer");
     law!(
         !decides || !(seen.suspended || seen.conflict || blind),
         "something is decided while suspended, in conflict or without a look"
     );
-    law!(!seen.held || !(changes || step == Step::Intend), "a change begins while held");
-    law!(next(seen) == step, "the step is not a function of what is seen");
+    law!(!seen.backing_off || !(changes || step == Step::RecordIntent), "a change begins while held");
+    law!(next_step(seen) == step, "the step is not a function of what is seen");
     match seen.deleting {
         None => holds_in_life(seen, step),
         Some(deletion) => holds_in_deletion(seen, deletion, step),
     }
 }
 
-fn holds_in_life(seen: &Seen, step: Step) -> Result<(), Broken> {
-    law!(!matches!(step, Step::Delete | Step::Release(_)), "deleted or let go though nobody asked");
+fn holds_in_life(seen: &State, step: Step) -> Result<(), Broken> {
+    law!(!matches!(step, Step::Delete | Step::RemoveFinalizer(_)), "deleted or let go though nobody asked");
     match step {
         Step::Create => law!(
-            seen.record == Record::Fresh && matches!(seen.sight, Sight::Nobody | Sight::Unclear),
+            seen.create_state == CreateState::IntentRecorded
+                && matches!(seen.matched, Match::None | Match::Unmarked),
             "a create without a fresh intent or without having found nobody"
         ),
-        Step::Intend if is_possible(seen) => law!(
-            matches!(seen.record, Record::Nothing | Record::Searched)
-                && matches!(seen.sight, Sight::Nobody | Sight::Unclear)
-                || seen.sight == Sight::Absent && seen.recreate,
+        Step::RecordIntent if is_possible(seen) => law!(
+            matches!(seen.create_state, CreateState::NotStarted | CreateState::SearchExpired)
+                && matches!(seen.matched, Match::None | Match::Unmarked)
+                || seen.matched == Match::Missing && seen.recreate,
             "an intent though a version is known or a create may be out"
         ),
-        Step::Search => law!(seen.record == Record::Open, "a search without an open intent"),
-        Step::Adopt => law!(seen.sight == Sight::One, "not one version is adopted"),
-        Step::Guard => law!(!seen.finalizer, "the finalizer is there already"),
-        Step::Rest(Rest::Ready) => {
-            law!(seen.sight == Sight::Present, "Ready without the version");
+        Step::StartSearch => {
+            law!(seen.create_state == CreateState::OutcomeUnknown, "a search without an open intent")
+        }
+        Step::Adopt => law!(seen.matched == Match::Single, "not one version is adopted"),
+        Step::AddFinalizer => law!(!seen.finalizer, "the finalizer is there already"),
+        Step::Wait(Wait::Available) => {
+            law!(seen.matched == Match::Present, "Ready without the version");
         }
         _ => {}
     }
     Ok(())
 }
 
-fn holds_in_deletion(seen: &Seen, deletion: Deletion, step: Step) -> Result<(), Broken> {
+fn holds_in_deletion(seen: &State, deletion: Deletion, step: Step) -> Result<(), Broken> {
     law!(
-        !matches!(step, Step::Create | Step::Intend | Step::Guard),
+        !matches!(step, Step::Create | Step::RecordIntent | Step::AddFinalizer),
         "something begins though the object is being deleted"
     );
-    law!(!matches!(step, Step::Rest(Rest::Ready)), "Ready while being deleted");
+    law!(!matches!(step, Step::Wait(Wait::Available)), "Ready while being deleted");
     match step {
         Step::Delete => law!(
-            seen.record == Record::Known
-                && seen.sight == Sight::Present
-                && deletion.live == Liveness::Idle
-                && deletion.delete
-                && !deletion.forced
-                && !deletion.sent,
+            seen.create_state == CreateState::Created
+                && seen.matched == Match::Present
+                && deletion.live_state == LiveState::NotLive
+                && deletion.delete_version
+                && !deletion.force_orphan
+                && !deletion.delete_pending,
             "deleted though it is not there, live, retained, forced or deleted already"
         ),
-        Step::Release(why) => {
+        Step::RemoveFinalizer(why) => {
             law!(seen.finalizer, "let go twice");
             let allowed = match why {
-                Release::Forced => deletion.forced,
-                Release::Retained => seen.suspended || !deletion.delete,
-                Release::NotOurs => seen.conflict,
-                Release::Proven => {
-                    deletion.trusted
-                        && !matches!(seen.sight, Sight::Present | Sight::Blocked(_))
-                        && (seen.sight != Sight::Young || deletion.sent)
+                FinalizerRemoval::ForceOrphaned => deletion.force_orphan,
+                FinalizerRemoval::Retained => seen.suspended || !deletion.delete_version,
+                FinalizerRemoval::OwnedByOther => seen.conflict,
+                FinalizerRemoval::Deleted => {
+                    deletion.absence_proven
+                        && !matches!(seen.matched, Match::Present | Match::Unavailable(_))
+                        && (seen.matched != Match::NotYetListed || deletion.delete_pending)
                 }
-                Release::NeverCreated => {
-                    matches!(seen.record, Record::Nothing | Record::Fresh | Record::Searched)
+                FinalizerRemoval::NeverCreated => {
+                    matches!(
+                        seen.create_state,
+                        CreateState::NotStarted | CreateState::IntentRecorded | CreateState::SearchExpired
+                    )
                 }
-                Release::HandedOver => deletion.live == Liveness::Taken,
-                Release::LeftLive => {
-                    matches!(deletion.live, Liveness::Alone | Liveness::Unknowable)
+                FinalizerRemoval::HandedOver => deletion.live_state == LiveState::HandedOver,
+                FinalizerRemoval::LiveUnmanaged => {
+                    matches!(deletion.live_state, LiveState::Unmanaged | LiveState::Unknown)
                 }
-                Release::LeftBehind => deletion.overdue && seen.sight != Sight::Present,
+                FinalizerRemoval::CredentialsTimeout => deletion.timed_out && seen.matched != Match::Present,
             };
             law!(allowed, "let go without cause");
         }

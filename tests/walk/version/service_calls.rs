@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use chatcaptain_operator::{
-    chatcaptain::Call,
+    chatcaptain::ApiCall,
     crd::LiveEnvironment,
-    plan::version::{Facts, Outcome},
+    plan::version::{Observation, Outcome},
 };
 
 use super::{
@@ -35,7 +35,7 @@ enum Between {
 
 impl VersionWorld {
     /// A create: `None` if the process dies before its record.
-    pub fn create(&mut self, facts: &Facts, choices: &mut Choices) -> Result<Option<Outcome>, Broken> {
+    pub fn create(&mut self, facts: &Observation, choices: &mut Choices) -> Result<Option<Outcome>, Broken> {
         law!(self.made() < self.allowed, "a second create could take effect");
         let end = self.end(choices);
         let permit = self.permit.take();
@@ -53,7 +53,7 @@ impl VersionWorld {
             id = Some(made);
         }
         self.shot = None;
-        let result = match end.failure(Call::Create) {
+        let result = match end.failure(ApiCall::Create) {
             None => Ok(id.filter(|_| end != End::DoneSilently).map(id_of)),
             Some(failure) => Err(failure),
         };
@@ -86,7 +86,7 @@ impl VersionWorld {
             self.service.delete(&id, self.now);
         }
         self.shot = None;
-        let result = end.failure(Call::Delete).map_or(Ok(()), Err);
+        let result = end.failure(ApiCall::Delete).map_or(Ok(()), Err);
         if self.between(choices, false) == Between::Crash {
             return Ok(None);
         }

@@ -8,10 +8,10 @@ use std::{
 
 use chatcaptain_operator::{
     crd::{
-        Active, ChatbotDeployment, ChatbotVersion, ChatbotVersionStatus, DeletionPolicy, Environment,
-        LiveEnvironment, Retiring, annotation,
+        ChatbotDeployment, ChatbotVersion, ChatbotVersionStatus, DeletionPolicy, DeployedVersion,
+        Environment, LiveEnvironment, PendingDeletion, annotation,
     },
-    plan::{Rules, annotated, version::Release},
+    plan::{PlanConfig, annotation_value, version::FinalizerRemoval},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde_json::json;
@@ -30,8 +30,8 @@ pub const MARKER: &str = "[chatcaptain.dev default/ns/support]";
 const FOREIGN: &str = "[chatcaptain.dev default/ns/other]";
 
 /// The flags. The grace is as long as a late list is late.
-pub static RULES: LazyLock<Arc<Rules>> = LazyLock::new(|| {
-    Arc::new(Rules {
+pub static RULES: LazyLock<Arc<PlanConfig>> = LazyLock::new(|| {
+    Arc::new(PlanConfig {
         owner_id: "default".to_owned(),
         interval: Duration::from_secs(60),
         min_interval: Duration::from_secs(10),
@@ -110,7 +110,7 @@ pub struct VersionWorld {
     pub slot: (bool, bool),
     /// Creates that may take effect.
     pub allowed: usize,
-    pub released: Option<Release>,
+    pub released: Option<FinalizerRemoval>,
     /// Somebody has said which version it is.
     pub told_to_adopt: bool,
     /// Nothing fails any more.
@@ -222,15 +222,15 @@ impl VersionWorld {
             .unwrap();
             let (runs, noted) = self.slot;
             let status = deployment.status.get_or_insert_default();
-            status.active = Some(Active {
+            status.active = Some(DeployedVersion {
                 version_id: if runs { id } else { "other" }.to_owned(),
                 version_number: None,
-                since: Time(at(0)),
+                start_time: Time(at(0)),
             });
-            status.retiring.extend(noted.then(|| Retiring {
+            status.pending_deletions.extend(noted.then(|| PendingDeletion {
                 version_id: id.to_owned(),
                 name: NAME.to_owned(),
-                since: Time(at(0)),
+                request_time: Time(at(0)),
             }));
             Arc::new(deployment)
         })
@@ -262,10 +262,10 @@ fn newborn(setup: Setup) -> ChatbotVersion {
 
 fn hash_status(status: &ChatbotVersionStatus, meta: &ObjectMeta, now: i64, hasher: &mut DefaultHasher) {
     hash_common(&status.common, meta, now, LATE, hasher);
-    (&status.version_id, &status.deployed_in, status.deployed.is_some(), &status.duplicates).hash(hasher);
-    (status.last_handled_recreate.as_deref() == annotated(meta, annotation::RECREATE)).hash(hasher);
-    if let Some(intent) = &status.intent {
-        (&intent.known_ids, intent.unconfirmed_since.is_some()).hash(hasher);
+    (&status.version_id, &status.live_in, status.last_deploy_time.is_some(), &status.duplicates).hash(hasher);
+    (status.last_handled_recreate.as_deref() == annotation_value(meta, annotation::RECREATE)).hash(hasher);
+    if let Some(intent) = &status.pending_create {
+        (&intent.existing_ids, intent.search_start_time.is_some()).hash(hasher);
     }
 }
 
@@ -331,7 +331,7 @@ impl World for VersionWorld {
             is_true(&status.common, "Ready"),
             reason(&status.common),
             status.version_id,
-            status.intent.map(|intent| intent.unconfirmed_since.map(|since| age(&since, self.now))),
+            status.pending_create.map(|intent| intent.search_start_time.map(|since| age(&since, self.now))),
             status.common.retry.is_some(),
             self.permit,
             self.service.there().map(|kept| (kept.id, kept.maker)).collect::<Vec<_>>(),

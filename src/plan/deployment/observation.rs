@@ -9,49 +9,54 @@ use std::{
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{Call, Deletion, Drift, Gate, Live, Operation, Retiring, Seen, Target, Unresolved};
+use super::{
+    Deletion, Drift, Live, PendingDeletionState, Promotion, Rollout, RolloutMethod, State, Target, Unresolved,
+};
 use crate::{
     chatcaptain::{Inventory, Version},
     crd::{
-        self, Cause, ChatbotDeployment, ChatbotDeploymentStatus, ChatbotVersion, ConditionType, DriftPolicy,
-        FINALIZER, OnFailure, OperationResult, PromoteAfter, RollbackMethod, RunningOperation, VersionSource,
-        annotation, parse_duration,
+        self, Cause, ChatbotDeployment, ChatbotDeploymentStatus, ChatbotVersion, ConditionType,
+        CurrentOperation, DriftPolicy, FINALIZER, OnFailure, OperationResult, PromoteAfter, RollbackMethod,
+        VersionSource, annotation, parse_duration,
     },
-    plan::{Look, Rules, annotated, elapsed, is_pending_delete, requested, status::is_held},
+    plan::{
+        PlanConfig, ServiceView, annotation_value, elapsed, is_pending_delete, reconcile_requested,
+        status::is_backing_off,
+    },
 };
 
 /// Reversals of changes by hand within an hour, after which the operator stops.
-const REVERSALS: i32 = 5;
-const REVERSAL_WINDOW: Duration = Duration::from_hours(1);
+const MAX_DRIFT_CORRECTIONS: i32 = 5;
+const DRIFT_WINDOW: Duration = Duration::from_hours(1);
 const PROGRESS_DEADLINE: Duration = Duration::from_mins(5);
 
 /// Everything that was looked at for one pass.
 #[derive(Clone)]
-pub struct Facts {
+pub struct Observation {
     /// The object.
     pub object: Arc<ChatbotDeployment>,
     /// What the service told.
-    pub look: Look,
+    pub service: ServiceView,
     /// This process wrote the operation and has not called yet.
-    pub permit: bool,
+    pub may_call: bool,
     /// An older object that decides the same environment, as `namespace/name`.
     pub older_claim: Option<String>,
     /// The object that `versionRef` names.
-    pub reference: Option<Arc<ChatbotVersion>>,
+    pub referenced_version: Option<Arc<ChatbotVersion>>,
     /// The object that `rollback-to` names.
-    pub commanded: Option<Arc<ChatbotVersion>>,
+    pub rollback_version: Option<Arc<ChatbotVersion>>,
     /// The object that `promoteAfter` names.
-    pub gate: Option<Arc<ChatbotDeployment>>,
+    pub promotion_source: Option<Arc<ChatbotDeployment>>,
     /// Versions that run here and whose objects are being deleted with them.
-    pub leaving: Vec<Leaving>,
+    pub versions_being_deleted: Vec<VersionBeingDeleted>,
     /// Ids among `retiring` that an object wants again.
     pub reclaimed: HashSet<String>,
     /// Ids that other environments of the bot run or are about to run.
-    pub busy_elsewhere: HashSet<String>,
+    pub in_use_elsewhere: HashSet<String>,
     /// Since when all other environments of the bot run what they do, where objects decide them and know.
-    pub elsewhere_since: Option<Timestamp>,
+    pub elsewhere_stable_since: Option<Timestamp>,
     /// The flags.
-    pub rules: Arc<Rules>,
+    pub config: Arc<PlanConfig>,
     /// Whole seconds.
     pub now: Timestamp,
     /// Randomness for backoff, 0 to 1.
@@ -60,7 +65,7 @@ pub struct Facts {
 
 /// A version whose object is being deleted while it runs here.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Leaving {
+pub struct VersionBeingDeleted {
     /// Its id.
     pub version_id: String,
     /// Its object's name.
@@ -69,7 +74,7 @@ pub struct Leaving {
 
 /// The version that should run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct Desired {
     /// Its id.
     pub id: String,
     /// Its number.
@@ -78,46 +83,50 @@ pub struct Wanted {
     pub cause: Cause,
 }
 
-impl Facts {
+impl Observation {
     /// What matters.
     #[must_use]
-    pub fn see(&self) -> Seen {
+    pub fn state(&self) -> State {
         let meta = &self.object.metadata;
         let status = self.status();
-        let wanted = self.wanted();
+        let wanted = self.desired();
         let id = wanted.as_ref().ok().map(|wanted| wanted.id.as_str());
-        let is_live = |id: &str| id == self.live().unwrap_or_default() && !self.is_outrun(id);
-        let live = if id.is_some_and(is_live) { Live::Wanted } else { Live::Other };
-        Seen {
+        let is_live = |id: &str| id == self.live().unwrap_or_default() && !self.other_call_in_flight(id);
+        let live = if id.is_some_and(is_live) { Live::Desired } else { Live::Other };
+        State {
             valid: self.object.spec.version_source().is_some(),
             suspended: self.object.spec.suspend == Some(true),
             deleting: meta.deletion_timestamp.as_ref().map(|since| Deletion {
-                forced: annotated(meta, annotation::FORCE_ORPHAN).is_some(),
-                overdue: elapsed(since, self.now) > self.rules.deletion_timeout,
+                force_orphan: annotation_value(meta, annotation::FORCE_ORPHAN).is_some(),
+                timed_out: elapsed(since, self.now) > self.config.deletion_timeout,
             }),
             finalizer: meta.finalizers.iter().flatten().any(|f| f == FINALIZER),
             conflict: self.older_claim.is_some(),
-            held: is_held(&status.common, meta, self.now),
-            blocked: if let Look::Blocked(obstacle) = &self.look { Some(obstacle.blocked) } else { None },
+            backing_off: is_backing_off(&status.common, meta, self.now),
+            unavailable: if let ServiceView::Unavailable(obstacle) = &self.service {
+                Some(obstacle.reason)
+            } else {
+                None
+            },
             target: match &wanted {
                 Err(why) => Target::Unresolved(*why),
                 Ok(wanted) if live == Live::Other && self.has_failed(&wanted.id) => Target::Failed,
-                Ok(wanted) => Target::Known(wanted.cause),
+                Ok(wanted) => Target::Resolved(wanted.cause),
             },
             live,
-            operation: id.map_or(Operation::None, |id| self.operation(id)),
-            back: id.is_some_and(|id| self.is_back(id)),
+            rollout: id.map_or(Rollout::None, |id| self.rollout(id)),
+            use_rollback: id.is_some_and(|id| self.use_rollback(id)),
             // going back waits for nobody
-            gate: match &wanted {
-                Ok(wanted) if wanted.cause == Cause::Git => self.gate(&wanted.id),
-                _ => Gate::Open,
+            promotion: match &wanted {
+                Ok(wanted) if wanted.cause == Cause::Spec => self.promotion(&wanted.id),
+                _ => Promotion::Allowed,
             },
-            drift: if live == Live::Wanted {
+            drift: if live == Live::Desired {
                 Drift::None
             } else {
                 id.map_or(Drift::None, |id| self.drift(id))
             },
-            retiring: self.retiring(id),
+            pending_deletion: self.pending_deletion_state(id),
         }
     }
 
@@ -137,70 +146,72 @@ impl Facts {
     /// The bot's versions, if the service told.
     #[must_use]
     pub fn inventory(&self) -> Option<&Arc<Inventory>> {
-        if let Look::Shown { inventory, .. } = &self.look { Some(inventory) } else { None }
+        if let ServiceView::Available { inventory, .. } = &self.service { Some(inventory) } else { None }
     }
 
     /// The version that should run: by command, because the wanted one failed, or by the spec.
     ///
     /// # Errors
     /// Why it is not known.
-    pub fn wanted(&self) -> Result<Wanted, Unresolved> {
-        if let Some(commanded) = self.command() {
+    pub fn desired(&self) -> Result<Desired, Unresolved> {
+        if let Some(commanded) = self.rollback_command() {
             let id = commanded?;
-            return Ok(Wanted { number: self.number_of(&id), id, cause: Cause::Command });
+            return Ok(Desired { number: self.number_of(&id), id, cause: Cause::RollbackCommand });
         }
-        let git = self.wanted_by_git()?;
+        let git = self.desired_by_spec()?;
         if self.has_failed(&git.id)
             && self.object.spec.on_failure() == OnFailure::Previous
             && let Some(good) = self
                 .status()
                 .history
                 .iter()
-                .find(|entry| entry.version_id != git.id && self.may_be_there(&entry.version_id))
+                .find(|entry| entry.version_id != git.id && self.may_exist(&entry.version_id))
         {
-            return Ok(Wanted {
+            return Ok(Desired {
                 id: good.version_id.clone(),
                 number: good.version_number.clone(),
-                cause: Cause::Failure,
+                cause: Cause::AutomaticRollback,
             });
         }
         Ok(git)
     }
 
-    pub(super) fn wanted_by_git(&self) -> Result<Wanted, Unresolved> {
-        let git = |id: &str, number: Option<&str>| Wanted {
+    pub(super) fn desired_by_spec(&self) -> Result<Desired, Unresolved> {
+        let git = |id: &str, number: Option<&str>| Desired {
             id: id.to_owned(),
             number: number.map(str::to_owned).or_else(|| self.number_of(id)),
-            cause: Cause::Git,
+            cause: Cause::Spec,
         };
         let inventory = self.inventory();
-        match self.object.spec.version_source().ok_or(Unresolved::NotFound)? {
+        match self.object.spec.version_source().ok_or(Unresolved::VersionNotFound)? {
             VersionSource::Ref(_) => {
-                let version = self.reference.as_ref().ok_or(Unresolved::Waiting)?;
+                let version = self.referenced_version.as_ref().ok_or(Unresolved::WaitingForVersion)?;
                 if version.spec.chatbot_id != self.object.spec.chatbot_id {
-                    return Err(Unresolved::Mismatch);
+                    return Err(Unresolved::ReferenceMismatch);
                 }
-                let status = version.status.as_ref().filter(|status| status.intent.is_none());
-                let id = status.and_then(|status| status.version_id.as_deref()).ok_or(Unresolved::Waiting)?;
+                let status = version.status.as_ref().filter(|status| status.pending_create.is_none());
+                let id = status
+                    .and_then(|status| status.version_id.as_deref())
+                    .ok_or(Unresolved::WaitingForVersion)?;
                 // what is about to be deleted is not deployed; where it runs already, it is as wanted
                 let leaving = version.metadata.deletion_timestamp.is_some();
                 if leaving && self.live().as_deref() != Some(id) {
-                    return Err(Unresolved::Waiting);
+                    return Err(Unresolved::WaitingForVersion);
                 }
                 match inventory.map(|inventory| inventory.version(id)) {
-                    Some(None) => Err(Unresolved::Waiting),
+                    Some(None) => Err(Unresolved::WaitingForVersion),
                     _ => Ok(git(id, status.and_then(|status| status.version_number.as_deref()))),
                 }
             }
             VersionSource::Id(id) => match inventory.map(|inventory| inventory.version(id)) {
-                Some(None) => Err(Unresolved::NotFound),
+                Some(None) => Err(Unresolved::VersionNotFound),
                 _ => Ok(git(id, None)),
             },
             VersionSource::Number(number) => {
-                let mut numbered = inventory.into_iter().flat_map(|inventory| inventory.numbered(number));
-                let one = numbered.next().ok_or(Unresolved::NotFound)?;
+                let mut numbered = inventory.into_iter().flat_map(|inventory| inventory.by_number(number));
+                let one = numbered.next().ok_or(Unresolved::VersionNotFound)?;
                 if numbered.next().is_some() {
-                    Err(Unresolved::Ambiguous)
+                    Err(Unresolved::AmbiguousVersion)
                 } else {
                     Ok(git(one.id.as_str(), Some(number)))
                 }
@@ -209,13 +220,13 @@ impl Facts {
     }
 
     /// The spec names another version than the one that the status is about.
-    pub(super) fn is_moved(&self) -> bool {
-        let Some(target) = self.status().target.as_ref().filter(|target| target.cause == Cause::Git) else {
+    pub(super) fn spec_target_changed(&self) -> bool {
+        let Some(target) = self.status().target.as_ref().filter(|target| target.cause == Cause::Spec) else {
             return false;
         };
         match self.object.spec.version_source() {
             Some(VersionSource::Number(number)) => target.version_number.as_deref() != Some(number),
-            _ => match self.wanted_by_git() {
+            _ => match self.desired_by_spec() {
                 Ok(wanted) => wanted.id != target.version_id,
                 // what it names may only be away for a moment
                 Err(_) => self.status().common.observed_generation != self.object.metadata.generation,
@@ -224,21 +235,24 @@ impl Facts {
     }
 
     /// The version of a `rollback-to` that holds. It was resolved when it was given; a later generation ends it.
-    fn command(&self) -> Option<Result<String, Unresolved>> {
-        let value = annotated(&self.object.metadata, annotation::ROLLBACK_TO)?;
-        if let Some(command) = &self.status().command
+    fn rollback_command(&self) -> Option<Result<String, Unresolved>> {
+        let value = annotation_value(&self.object.metadata, annotation::ROLLBACK_TO)?;
+        if let Some(command) = &self.status().rollback_command
             && command.value == value
         {
             let holds = Some(command.generation) == self.object.metadata.generation;
             let id = command.version_id.clone();
-            return holds.then(|| if self.may_be_there(&id) { Ok(id) } else { Err(Unresolved::Command) });
+            return holds
+                .then(|| if self.may_exist(&id) { Ok(id) } else { Err(Unresolved::RollbackTargetNotFound) });
         }
-        let named =
-            self.commanded.as_ref().filter(|version| version.spec.chatbot_id == self.object.spec.chatbot_id);
+        let named = self
+            .rollback_version
+            .as_ref()
+            .filter(|version| version.spec.chatbot_id == self.object.spec.chatbot_id);
         let id = match value {
             "previous" => {
                 let previous = self.status().previous.as_ref().map(|previous| previous.version_id.clone());
-                previous.filter(|id| self.may_be_there(id))
+                previous.filter(|id| self.may_exist(id))
             }
             id => named.and_then(|version| version.version_id()).map(str::to_owned).or_else(|| {
                 self.inventory()
@@ -246,25 +260,25 @@ impl Facts {
                     .map(|version| version.id.as_str().to_owned())
             }),
         };
-        Some(id.ok_or(Unresolved::Command))
+        Some(id.ok_or(Unresolved::RollbackTargetNotFound))
     }
 
     /// What did not become live for this generation, unless somebody asks to try again.
-    pub(super) fn failed(&self) -> &[String] {
-        let failed = self.status().failed.as_ref().filter(|failed| {
-            Some(failed.generation) == self.object.metadata.generation && !self.is_requested()
+    pub(super) fn failed_versions(&self) -> &[String] {
+        let failed = self.status().failed_versions.as_ref().filter(|failed| {
+            Some(failed.generation) == self.object.metadata.generation && !self.is_reconcile_requested()
         });
         failed.map(|failed| failed.version_ids.as_slice()).unwrap_or_default()
     }
 
     /// Somebody asks for a look, and to try again what was given up.
     #[must_use]
-    pub fn is_requested(&self) -> bool {
-        requested(&self.object.metadata, self.status().common.last_handled_reconcile_at.as_deref())
+    pub fn is_reconcile_requested(&self) -> bool {
+        reconcile_requested(&self.object.metadata, self.status().common.last_handled_reconcile_at.as_deref())
     }
 
     fn has_failed(&self, id: &str) -> bool {
-        self.failed().iter().any(|failed| failed == id)
+        self.failed_versions().iter().any(|failed| failed == id)
     }
 
     fn number_of(&self, id: &str) -> Option<String> {
@@ -273,7 +287,7 @@ impl Facts {
     }
 
     /// Whether a version is listed, or nobody can tell.
-    fn may_be_there(&self, id: &str) -> bool {
+    fn may_exist(&self, id: &str) -> bool {
         self.inventory().is_none_or(|inventory| inventory.version(id).is_some())
     }
 
@@ -284,12 +298,12 @@ impl Facts {
 
     /// Whether it can be seen what is live: the key may read it, and the list knows it.
     #[must_use]
-    pub fn is_observable(&self) -> bool {
-        let Look::Shown { inventory, deployments: Some(deployments), .. } = &self.look else {
+    pub fn live_is_observable(&self) -> bool {
+        let ServiceView::Available { inventory, deployments: Some(deployments), .. } = &self.service else {
             return false;
         };
-        deployments.of(self.environment()).is_none_or(|deployed| {
-            let comparable = deployed.number.is_some() && inventory.tells_numbers();
+        deployments.get(self.environment()).is_none_or(|deployed| {
+            let comparable = deployed.number.is_some() && inventory.has_version_numbers();
             comparable || deployed.resolve(inventory).is_some()
         })
     }
@@ -298,13 +312,13 @@ impl Facts {
     /// call, else as last confirmed. `None`: nothing, or nothing that is listed.
     #[must_use]
     pub fn live(&self) -> Option<String> {
-        let Look::Shown { inventory, deployments, .. } = &self.look else {
+        let ServiceView::Available { inventory, deployments, .. } = &self.service else {
             return self.status().active.as_ref().map(|active| active.version_id.clone());
         };
         let Some(deployments) = deployments else {
             return self.live_by_list(inventory);
         };
-        let deployed = deployments.of(self.environment())?;
+        let deployed = deployments.get(self.environment())?;
         if let Some(version) = deployed.resolve(inventory) {
             return Some(version.id.as_str().to_owned());
         }
@@ -321,7 +335,7 @@ impl Facts {
             .map(|(id, _)| id.clone())
             .or_else(|| {
                 // one side tells no numbers, so they cannot be compared
-                (deployed.number.is_none() || !inventory.tells_numbers())
+                (deployed.number.is_none() || !inventory.has_version_numbers())
                     .then(|| self.live_by_list(inventory))
                     .flatten()
             })
@@ -329,8 +343,8 @@ impl Facts {
 
     fn live_by_list(&self, inventory: &Inventory) -> Option<String> {
         let status = self.status();
-        match &status.operation {
-            Some(operation) if self.shows(operation, inventory) => Some(operation.version_id.clone()),
+        match &status.current_operation {
+            Some(operation) if self.took_effect(operation, inventory) => Some(operation.version_id.clone()),
             // since a version was last confirmed another call may have taken effect
             Some(_) => None,
             None => status.active.as_ref().map(|active| active.version_id.clone()),
@@ -338,99 +352,108 @@ impl Facts {
     }
 
     /// The wanted version runs, but a call for another one may still take effect: git came back in between.
-    pub(super) fn is_outrun(&self, wanted: &str) -> bool {
-        let in_flight = self.status().operation.as_ref().is_some_and(|operation| {
+    pub(super) fn other_call_in_flight(&self, wanted: &str) -> bool {
+        let in_flight = self.status().current_operation.as_ref().is_some_and(|operation| {
             operation.version_id != wanted
-                && (operation.called_at.is_some() || !self.permit)
+                && (operation.call_time.is_some() || !self.may_call)
                 && operation.result != Some(OperationResult::Refused)
-                && elapsed(&operation.started_at, self.now) <= self.deadline()
+                && elapsed(&operation.start_time, self.now) <= self.progress_deadline()
         });
-        in_flight && self.is_observable() && self.live().as_deref() == Some(wanted)
+        in_flight && self.live_is_observable() && self.live().as_deref() == Some(wanted)
     }
 
     /// Whether the list shows that our call took effect.
-    fn shows(&self, operation: &RunningOperation, inventory: &Inventory) -> bool {
-        let Some(called_at) = &operation.called_at else {
+    fn took_effect(&self, operation: &CurrentOperation, inventory: &Inventory) -> bool {
+        let Some(called_at) = &operation.call_time else {
             return false;
         };
         let deployed = inventory.version(&operation.version_id).and_then(|version| version.deployed);
-        if inventory.tells_deployed() {
+        if inventory.has_deploy_times() {
             // a time that moved after a call without a usable answer may be another environment's
             let ours = operation.result == Some(OperationResult::Accepted)
-                || !self.busy_elsewhere.contains(&operation.version_id);
+                || !self.in_use_elsewhere.contains(&operation.version_id);
             return ours
                 && deployed.is_some_and(|at| {
                     at.as_microsecond()
-                        != operation.deployed_before.as_ref().map_or(0, |t| t.0.as_microsecond())
+                        != operation.previous_deploy_time.as_ref().map_or(0, |t| t.0.as_microsecond())
                 });
         }
         // the service tells nothing at all of deployments: an accepted deploy is the last that can be known
         operation.operation == crd::Operation::Deploy
             && operation.result == Some(OperationResult::Accepted)
-            && elapsed(called_at, self.now) > self.rules.visibility_grace
+            && elapsed(called_at, self.now) > self.config.visibility_grace
     }
 
-    fn operation(&self, wanted: &str) -> Operation {
-        let Some(operation) = &self.status().operation else {
-            return Operation::None;
+    fn rollout(&self, wanted: &str) -> Rollout {
+        let Some(operation) = &self.status().current_operation else {
+            return Rollout::None;
         };
-        let call =
-            if operation.operation == crd::Operation::Rollback { Call::Rollback } else { Call::Deploy };
+        let call = if operation.operation == crd::Operation::Rollback {
+            RolloutMethod::Rollback
+        } else {
+            RolloutMethod::Deploy
+        };
         if operation.version_id != wanted {
-            return if self.is_outrun(wanted) { Operation::Called(call) } else { Operation::None };
+            return if self.other_call_in_flight(wanted) { Rollout::InProgress(call) } else { Rollout::None };
         }
-        let over = |since: &Time| elapsed(since, self.now) > self.rules.visibility_grace;
-        let repeated_too_long =
-            || operation.first_called_at.as_ref().is_some_and(|t| elapsed(t, self.now) > self.deadline());
-        match (&operation.called_at, operation.result) {
-            (None, _) if self.permit => Operation::Fresh(call),
-            (None, _) if over(&operation.started_at) => Operation::Unsure,
-            (None, _) => Operation::Called(call),
-            (Some(_), Some(OperationResult::Refused)) if call == Call::Rollback => Operation::Vain,
-            (Some(_), Some(OperationResult::Refused)) => Operation::None,
+        let over = |since: &Time| elapsed(since, self.now) > self.config.visibility_grace;
+        let repeated_too_long = || {
+            operation
+                .first_call_time
+                .as_ref()
+                .is_some_and(|t| elapsed(t, self.now) > self.progress_deadline())
+        };
+        match (&operation.call_time, operation.result) {
+            (None, _) if self.may_call => Rollout::IntentRecorded(call),
+            (None, _) if over(&operation.start_time) => Rollout::OutcomeUnknown,
+            (None, _) => Rollout::InProgress(call),
+            (Some(_), Some(OperationResult::Refused)) if call == RolloutMethod::Rollback => {
+                Rollout::RollbackIneffective
+            }
+            (Some(_), Some(OperationResult::Refused)) => Rollout::None,
             // before it counts as late, everything was tried: the deploy in place of a rollback, and a call
             // without a usable answer once more
-            (Some(at), _) if call == Call::Rollback && over(at) => Operation::Vain,
+            (Some(at), _) if call == RolloutMethod::Rollback && over(at) => Rollout::RollbackIneffective,
             (Some(at), Some(OperationResult::Unknown)) if over(at) && repeated_too_long() => {
-                Operation::Overdue
+                Rollout::DeadlineExceeded
             }
-            (Some(at), Some(OperationResult::Unknown)) if over(at) => Operation::Unsure,
+            (Some(at), Some(OperationResult::Unknown)) if over(at) => Rollout::OutcomeUnknown,
             (Some(at), Some(OperationResult::Accepted))
-                if call == Call::Deploy && elapsed(at, self.now) > self.deadline() =>
+                if call == RolloutMethod::Deploy && elapsed(at, self.now) > self.progress_deadline() =>
             {
-                Operation::Overdue
+                Rollout::DeadlineExceeded
             }
-            _ => Operation::Called(call),
+            _ => Rollout::InProgress(call),
         }
     }
 
     /// How long a version may take to become live.
     #[must_use]
-    pub fn deadline(&self) -> Duration {
+    pub fn progress_deadline(&self) -> Duration {
         let asked = self.object.spec.progress_deadline.as_deref();
         asked.and_then(|text| parse_duration(text).ok()).unwrap_or(PROGRESS_DEADLINE)
     }
 
-    fn is_back(&self, wanted: &str) -> bool {
+    fn use_rollback(&self, wanted: &str) -> bool {
         self.object.spec.rollback_method() == RollbackMethod::Rollback
             && self.status().history.iter().any(|entry| entry.version_id == wanted)
     }
 
-    fn gate(&self, wanted: &str) -> Gate {
+    fn promotion(&self, wanted: &str) -> Promotion {
         let Some(after) = &self.object.spec.promote_after else {
-            return Gate::Open;
+            return Promotion::Allowed;
         };
-        let first = self.gate.as_ref().and_then(|gate| gate.status.as_ref());
+        let first = self.promotion_source.as_ref().and_then(|gate| gate.status.as_ref());
         let since = self.status().target.as_ref().filter(|target| target.version_id == wanted);
-        let since = since.and_then(|target| target.since.as_ref());
+        let since = since.and_then(|target| target.start_time.as_ref());
         if first.is_some_and(|first| self.has_soaked(first, after, wanted)) {
-            Gate::Open
-        } else if first.is_none_or(|first| !goes_to(first, wanted))
-            && since.is_some_and(|since| elapsed(since, self.now) > self.deadline())
+            Promotion::Allowed
+        } else if first.is_none_or(|first| !is_heading_to(first, wanted))
+            && since.is_some_and(|since| elapsed(since, self.now) > self.progress_deadline())
         {
-            Gate::Shut
+            Promotion::Blocked
         } else {
-            Gate::Closed
+            Promotion::Waiting
         }
     }
 
@@ -440,94 +463,107 @@ impl Facts {
         let ready = first.common.conditions.iter().find(|c| c.type_ == "Ready" && c.status == "True");
         let active = first.active.as_ref().filter(|active| active.version_id == wanted);
         ready.zip(active).is_some_and(|(ready, active)| {
-            elapsed(&ready.last_transition_time, self.now) >= soak && elapsed(&active.since, self.now) >= soak
+            elapsed(&ready.last_transition_time, self.now) >= soak
+                && elapsed(&active.start_time, self.now) >= soak
         })
     }
 
     fn drift(&self, wanted: &str) -> Drift {
         let status = self.status();
         let reached =
-            status.target.as_ref().is_some_and(|t| t.version_id == wanted && t.reached_at.is_some());
-        if !reached || !self.is_observable() {
+            status.target.as_ref().is_some_and(|t| t.version_id == wanted && t.reached_time.is_some());
+        if !reached || !self.live_is_observable() {
             return Drift::None;
         }
-        if self.live().is_some_and(|live| coming(status, self.now, &self.rules).any(|id| id == live)) {
-            return Drift::Late;
+        if self.live().is_some_and(|live| possibly_live(status, self.now, &self.config).any(|id| id == live))
+        {
+            return Drift::LateEffect;
         }
-        let exhausted = status.reversals.as_ref().is_some_and(|reversals| {
-            reversals.count >= REVERSALS && elapsed(&reversals.since, self.now) <= REVERSAL_WINDOW
+        let exhausted = status.drift_corrections.as_ref().is_some_and(|reversals| {
+            reversals.count >= MAX_DRIFT_CORRECTIONS
+                && elapsed(&reversals.window_start_time, self.now) <= DRIFT_WINDOW
         });
         match self.object.spec.drift.unwrap_or(DriftPolicy::Enforce) {
             DriftPolicy::Warn => Drift::Warn,
-            DriftPolicy::Enforce if exhausted && !self.is_requested() => Drift::Exhausted,
+            DriftPolicy::Enforce if exhausted && !self.is_reconcile_requested() => Drift::LimitReached,
             DriftPolicy::Enforce => Drift::Enforce,
         }
     }
 
     /// How often changes by hand were reversed within the window, this one included.
-    pub(super) fn reversals(&self) -> crd::Reversals {
-        let now = super::super::whole(self.now);
-        match &self.status().reversals {
-            Some(old) if elapsed(&old.since, self.now) <= REVERSAL_WINDOW => {
-                crd::Reversals { count: old.count.saturating_add(1), since: old.since.clone() }
-            }
-            _ => crd::Reversals { count: 1, since: now },
+    pub(super) fn drift_corrections(&self) -> crd::DriftCorrections {
+        let now = super::super::truncate_to_seconds(self.now);
+        match &self.status().drift_corrections {
+            Some(old) if elapsed(&old.window_start_time, self.now) <= DRIFT_WINDOW => crd::DriftCorrections {
+                count: old.count.saturating_add(1),
+                window_start_time: old.window_start_time.clone(),
+            },
+            _ => crd::DriftCorrections { count: 1, window_start_time: now },
         }
     }
 
-    fn retiring(&self, wanted: Option<&str>) -> Retiring {
-        let kept = self.still_retiring();
+    fn pending_deletion_state(&self, wanted: Option<&str>) -> PendingDeletionState {
+        let kept = self.pending_deletions();
         let status = self.status();
         if self
-            .leaving
+            .versions_being_deleted
             .iter()
-            .any(|leaving| !status.retiring.iter().any(|r| r.version_id == leaving.version_id))
+            .any(|leaving| !status.pending_deletions.iter().any(|r| r.version_id == leaving.version_id))
         {
-            return Retiring::Arriving;
+            return PendingDeletionState::New;
         }
         if kept.is_empty() {
             // entries to drop are dropped with the next status; the finalizer goes after that
-            return if status.retiring.is_empty() { Retiring::None } else { Retiring::Live };
+            return if status.pending_deletions.is_empty() {
+                PendingDeletionState::None
+            } else {
+                PendingDeletionState::InUse
+            };
         }
-        match self.due(wanted) {
-            Some(_) if self.retire_sent() => Retiring::Sent,
-            Some(_) => Retiring::Due,
-            None => Retiring::Live,
+        match self.deletable(wanted) {
+            Some(_) if self.delete_in_flight() => PendingDeletionState::InFlight,
+            Some(_) => PendingDeletionState::Ready,
+            None => PendingDeletionState::InUse,
         }
     }
 
     /// The entries of `retiring` that are still to be deleted: neither gone nor wanted again.
     #[must_use]
-    pub fn still_retiring(&self) -> Vec<crd::Retiring> {
-        let gone = |id: &str| match &self.look {
-            Look::Shown { inventory, trusted, .. } => *trusted && inventory.version(id).is_none(),
+    pub fn pending_deletions(&self) -> Vec<crd::PendingDeletion> {
+        let gone = |id: &str| match &self.service {
+            ServiceView::Available { inventory, authoritative: trusted, .. } => {
+                *trusted && inventory.version(id).is_none()
+            }
             _ => false,
         };
-        let mut entries = self.status().retiring.clone();
+        let mut entries = self.status().pending_deletions.clone();
         entries.retain(|entry| !self.reclaimed.contains(&entry.version_id) && !gone(&entry.version_id));
         entries
     }
 
     /// A version that can be deleted: it is listed, runs nowhere and is about to run nowhere.
     #[must_use]
-    pub fn due(&self, wanted: Option<&str>) -> Option<crd::Retiring> {
-        let Look::Shown { inventory, deployments, .. } = &self.look else {
+    pub fn deletable(&self, wanted: Option<&str>) -> Option<crd::PendingDeletion> {
+        let ServiceView::Available { inventory, deployments, .. } = &self.service else {
             return None;
         };
-        let mut busy = self.busy_elsewhere.clone();
+        let mut busy = self.in_use_elsewhere.clone();
         busy.extend(wanted.map(str::to_owned));
         busy.extend(self.live());
         let status = self.status();
         // without a deployment status: somebody may have deployed it by hand since
-        let since =
-            status.active.as_ref().zip(self.elsewhere_since).map(|(here, there)| here.since.0.min(there));
-        busy.extend(status.operation.as_ref().map(|operation| operation.version_id.clone()));
-        busy.extend(coming(status, self.now, &self.rules).map(str::to_owned));
+        let since = status
+            .active
+            .as_ref()
+            .zip(self.elsewhere_stable_since)
+            .map(|(here, there)| here.start_time.0.min(there));
+        busy.extend(status.current_operation.as_ref().map(|operation| operation.version_id.clone()));
+        busy.extend(possibly_live(status, self.now, &self.config).map(str::to_owned));
         busy.extend(status.active.as_ref().map(|active| active.version_id.clone()));
         match deployments {
             Some(deployments) => {
                 for environment in ["test", "prod"] {
-                    let Some(deployed) = deployments.of(environment) else {
+                    let Some(deployed) = deployments.get(environment) else {
                         continue;
                     };
                     // what runs but cannot be told may be any of them
@@ -537,48 +573,51 @@ impl Facts {
             None if since.is_none() || self.live().is_none() => return None,
             None => {}
         }
-        let free = |entry: &crd::Retiring| {
-            let past = |version| since.is_some_and(|since| inventory.is_past(version, since));
+        let free = |entry: &crd::PendingDeletion| {
+            let past = |version| since.is_some_and(|since| inventory.not_deployed_since(version, since));
             !busy.contains(&entry.version_id)
                 && inventory
                     .version(&entry.version_id)
                     .is_some_and(|version| deployments.is_some() || past(version))
         };
-        self.still_retiring().into_iter().find(free)
+        self.pending_deletions().into_iter().find(free)
     }
 
-    fn retire_sent(&self) -> bool {
+    fn delete_in_flight(&self) -> bool {
         let last = self.status().common.last_operations.first();
-        last.is_some_and(|last| is_pending_delete(last, self.now, self.rules.visibility_grace))
+        last.is_some_and(|last| is_pending_delete(last, self.now, self.config.visibility_grace))
     }
 
     /// How old what the service shows may be for this object.
     #[must_use]
     pub fn interval(&self) -> Duration {
-        self.rules.interval(self.object.spec.interval.as_deref())
+        self.config.interval(self.object.spec.interval.as_deref())
     }
 }
 
 /// Whether a deployment runs a version or is on its way there.
-pub(super) fn goes_to(status: &ChatbotDeploymentStatus, id: &str) -> bool {
+pub(super) fn is_heading_to(status: &ChatbotDeploymentStatus, id: &str) -> bool {
     !status.common.is_true(ConditionType::Stalled)
         && status.target.as_ref().is_some_and(|target| target.version_id == id)
 }
 
 /// Versions that may become live though nobody wants them any more: ours was a call without a usable answer, and its
 /// effect has not been seen since.
-pub fn coming<'a>(
+pub fn possibly_live<'a>(
     status: &'a ChatbotDeploymentStatus,
     now: Timestamp,
-    rules: &Rules,
+    rules: &PlanConfig,
 ) -> impl Iterator<Item = &'a str> {
     let grace = rules.visibility_grace;
     status.common.last_operations.iter().filter_map(move |record| {
         let id = record.version_id.as_deref()?;
-        let seen = status.history.iter().any(|entry| entry.version_id == id && entry.since.0 >= record.at.0);
+        let seen = status
+            .history
+            .iter()
+            .any(|entry| entry.version_id == id && entry.start_time.0 >= record.completion_time.0);
         let may_come = matches!(record.operation, crd::Operation::Deploy | crd::Operation::Rollback)
             && record.result == OperationResult::Unknown
-            && elapsed(&record.at, now) <= grace;
+            && elapsed(&record.completion_time, now) <= grace;
         (may_come && !seen).then_some(id)
     })
 }

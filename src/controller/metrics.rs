@@ -9,13 +9,13 @@ use prometheus_client::{
     metrics::{MetricType, gauge::ConstGauge},
 };
 
-use super::{Context, Kind, cache::Cache};
+use super::{Context, Reconciler, cache::Cache};
 use crate::crd::{ChatbotDeployment, ConditionType};
 
 /// Reads a context's caches.
-pub struct Objects(pub Arc<Context>);
+pub struct ObjectMetrics(pub Arc<Context>);
 
-impl fmt::Debug for Objects {
+impl fmt::Debug for ObjectMetrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Objects")
     }
@@ -38,7 +38,7 @@ struct DeploymentLabels {
     version_number: String,
 }
 
-impl Collector for Objects {
+impl Collector for ObjectMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
         let open = ConstGauge::new(i64::try_from(self.0.accounts.open_breakers()).unwrap_or(i64::MAX));
         let metric = encoder.encode_descriptor(
@@ -79,7 +79,7 @@ fn deployments(cache: &Cache<ChatbotDeployment>, metric: &mut MetricEncoder<'_>)
     Ok(())
 }
 
-fn conditions<K: Kind>(cache: &Cache<K>, metric: &mut MetricEncoder<'_>) -> fmt::Result {
+fn conditions<K: Reconciler>(cache: &Cache<K>, metric: &mut MetricEncoder<'_>) -> fmt::Result {
     for store in cache.stores() {
         for object in store.state() {
             let Ok(object) = &object.0 else { continue };

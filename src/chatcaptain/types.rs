@@ -1,4 +1,4 @@
-//! The nouns of the service: keys, ids, versions and the marker that names a version's owner.
+//! The types of the service: keys, ids, versions and the marker that names a version's owner.
 
 use std::{fmt, hash::Hash};
 
@@ -71,7 +71,7 @@ impl Hash for ApiKey {
 /// An id that cannot be used in a call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no id: {1}")]
-pub struct BadId(String, &'static str);
+pub struct InvalidId(String, &'static str);
 
 /// Id of a chatbot: `^[A-Za-z0-9_-]{1,128}$`, so that it can be nothing but one path segment.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -82,11 +82,11 @@ impl ChatbotId {
     ///
     /// # Errors
     /// When it has other characters or another length.
-    pub fn parse(text: &str) -> Result<Self, BadId> {
+    pub fn parse(text: &str) -> Result<Self, InvalidId> {
         let fits = (1..=128).contains(&text.len())
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
         if !fits {
-            return Err(BadId(shortened(text), "expected 1 to 128 letters, digits, _ or -"));
+            return Err(InvalidId(truncated(text), "expected 1 to 128 letters, digits, _ or -"));
         }
         Ok(Self(text.into()))
     }
@@ -107,12 +107,12 @@ impl VersionId {
     ///
     /// # Errors
     /// When it is empty, too long, or would not stay one path segment.
-    pub fn parse(text: &str) -> Result<Self, BadId> {
+    pub fn parse(text: &str) -> Result<Self, InvalidId> {
         match text {
-            "" | "." | ".." => Err(BadId(text.to_owned(), "it is no path segment")),
-            _ if text.len() > 256 => Err(BadId(shortened(text), "it is longer than 256 bytes")),
+            "" | "." | ".." => Err(InvalidId(text.to_owned(), "it is no path segment")),
+            _ if text.len() > 256 => Err(InvalidId(truncated(text), "it is longer than 256 bytes")),
             _ if text.chars().any(char::is_control) => {
-                Err(BadId(shortened(text), "it has control characters"))
+                Err(InvalidId(truncated(text), "it has control characters"))
             }
             _ => Ok(Self(text.into())),
         }
@@ -125,7 +125,7 @@ impl VersionId {
     }
 }
 
-fn shortened(text: &str) -> String {
+fn truncated(text: &str) -> String {
     text.chars().take(40).collect()
 }
 

@@ -14,7 +14,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 type Wake = Box<dyn FnOnce() + Send>;
 
 /// All turns.
-pub struct Turns {
+pub struct FairSemaphore {
     free: Semaphore,
     /// How many of them one chatbot may have.
     share: usize,
@@ -30,27 +30,27 @@ struct Bot {
 }
 
 /// A turn and the chatbot's share in it.
-pub type Turn<'a> = (Share<'a>, Option<SemaphorePermit<'a>>);
+pub type Permit<'a> = (ChatbotPermit<'a>, Option<SemaphorePermit<'a>>);
 
 /// Dropping it wakes whoever is next of its chatbot.
-pub struct Share<'a> {
-    turns: &'a Turns,
+pub struct ChatbotPermit<'a> {
+    turns: &'a FairSemaphore,
     bot: &'a str,
 }
 
-impl Turns {
+impl FairSemaphore {
     pub fn new(at_once: usize) -> Self {
         let share = at_once.saturating_sub((at_once / 4).max(1)).max(1);
         Self { free: Semaphore::new(at_once), share, bots: Mutex::default() }
     }
 
     /// Waits for a turn. `None`: the chatbot has its share already, and `wake` is called when it is time.
-    pub async fn take<'a>(
+    pub async fn acquire<'a>(
         &'a self,
         bot: &'a str,
         uid: &str,
         wake: impl FnOnce() + Send + 'static,
-    ) -> Option<Turn<'a>> {
+    ) -> Option<Permit<'a>> {
         {
             let mut bots = self.lock();
             let entry = bots.entry(bot.to_owned()).or_default();
@@ -63,12 +63,12 @@ impl Turns {
             entry.taken += 1;
         }
         // from here on it is given back, even if nobody waits for it any more
-        let share = Share { turns: self, bot };
+        let share = ChatbotPermit { turns: self, bot };
         Some((share, self.free.acquire().await.ok()))
     }
 
     /// Ends one turn of a chatbot; who is next.
-    fn end(&self, bot: &str) -> Option<Wake> {
+    fn release(&self, bot: &str) -> Option<Wake> {
         let mut bots = self.lock();
         let entry = bots.get_mut(bot)?;
         entry.taken -= 1;
@@ -87,9 +87,9 @@ impl Turns {
     }
 }
 
-impl Drop for Share<'_> {
+impl Drop for ChatbotPermit<'_> {
     fn drop(&mut self) {
-        if let Some(wake) = self.turns.end(self.bot) {
+        if let Some(wake) = self.turns.release(self.bot) {
             wake();
         }
     }
@@ -106,14 +106,14 @@ mod tests {
 
     #[tokio::test]
     async fn one_chatbot_leaves_room_for_the_others_and_its_objects_follow_one_by_one() {
-        let turns = Turns::new(4);
+        let turns = FairSemaphore::new(4);
         let woken = Arc::new(AtomicUsize::new(0));
         let take = |uid: &'static str| {
             let woken = woken.clone();
             let wake = move || {
                 woken.fetch_add(1, Ordering::SeqCst);
             };
-            turns.take("busy", uid, wake)
+            turns.acquire("busy", uid, wake)
         };
         let mut taken = Vec::new();
         for uid in ["a", "b", "c"] {
@@ -122,7 +122,7 @@ mod tests {
         for uid in ["d", "d", "e"] {
             assert!(take(uid).await.is_none(), "{uid}");
         }
-        let other = turns.take("other", "x", || panic!("it does not wait")).await;
+        let other = turns.acquire("other", "x", || panic!("it does not wait")).await;
         assert!(other.is_some());
         taken.clear();
         // d and e, each once
