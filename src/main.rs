@@ -181,8 +181,8 @@ async fn lead(
 /// Ready once the caches are full. Ends only if they are not when we are told to stop: no pass has begun then, and
 /// kube's controllers would wait for them for ever.
 async fn stopped_while_filling(context: &Context, readiness: &Readiness) {
-    context.ready().await;
-    if context.are_caches_full() {
+    context.wait_for_cache_sync().await;
+    if context.has_synced() {
         readiness.set(None);
         std::future::pending::<()>().await;
     }

@@ -1,9 +1,9 @@
-//! What the cluster holds of one kind, and who is found by what.
+//! The objects of one kind as the watches show them, and an index by what they refer to.
 
 use std::{
     collections::HashMap,
     hash::{DefaultHasher, Hash, Hasher},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, RwLock},
 };
 
 use kube::{
@@ -15,10 +15,14 @@ use kube::{
     },
 };
 
-use super::Reconciler;
-use crate::crd;
+use super::Indexed;
+use crate::{
+    crd,
+    sync::{read, write},
+};
 
-/// Something an object is found by. Hashed to stay small; whoever looks up checks what was found.
+/// Something an object is found by. Hashed to stay small: of ten thousand objects each has several. Whoever looks up
+/// checks what was found.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Key(u64);
 
@@ -30,7 +34,7 @@ impl Key {
         Self(hasher.finish())
     }
 
-    /// The Secret an object reads.
+    /// The Secret that an object refers to.
     pub fn secret(namespace: &str, name: &str) -> Self {
         Self::new("secret", &[namespace, name])
     }
@@ -40,29 +44,29 @@ impl Key {
         Self::new("chatbot", &[chatbot])
     }
 
-    /// The environment a deployment decides.
+    /// The environment that a deployment claims.
     pub fn environment_owner(chatbot: &str, environment: &str) -> Self {
-        Self::new("slot", &[chatbot, environment])
+        Self::new("environment", &[chatbot, environment])
     }
 
-    /// The version id an object holds.
+    /// The version id that an object holds.
     pub fn version(chatbot: &str, id: &str) -> Self {
         Self::new("version", &[chatbot, id])
     }
 
-    /// The name of the version in the service, while its create is not settled.
-    pub fn creating(chatbot: &str, name: &str) -> Self {
-        Self::new("creating", &[chatbot, name])
+    /// The name of the version in the service, while its create is pending.
+    pub fn pending_create(chatbot: &str, name: &str) -> Self {
+        Self::new("pending create", &[chatbot, name])
     }
 
-    /// The object of the other kind, or the gate, that an object refers to.
+    /// An object that an object refers to by name.
     pub fn reference(kind: &str, namespace: &str, name: &str) -> Self {
         Self::new(kind, &[namespace, name])
     }
 }
 
-/// Leaves out of an object what no pass needs: of ten thousand, every line counts.
-pub fn strip_unused_fields<K: Reconciler>(object: &mut Guarded<K>) {
+/// Drops what no reconcile needs: of ten thousand objects, every line counts.
+pub fn strip_unused_fields<K: Indexed>(object: &mut Guarded<K>) {
     let meta = object.meta_mut();
     meta.managed_fields = None;
     meta.labels = None;
@@ -77,7 +81,7 @@ pub type Guarded<K> = DeserializeGuard<K>;
 pub type Ref<K> = ObjectRef<Guarded<K>>;
 
 /// All objects of one kind.
-pub struct Cache<K: Reconciler> {
+pub struct Cache<K: Indexed> {
     stores: RwLock<Vec<Store<Guarded<K>>>>,
     index: RwLock<Index>,
 }
@@ -90,21 +94,21 @@ struct Index {
 
 type Name = Arc<(String, String)>;
 
-impl<K: Reconciler> Default for Cache<K> {
+impl<K: Indexed> Default for Cache<K> {
     fn default() -> Self {
         Self { stores: RwLock::default(), index: RwLock::default() }
     }
 }
 
-impl<K: Reconciler> Cache<K> {
+impl<K: Indexed> Cache<K> {
     /// Adds the objects of one more namespace.
     pub fn add(&self, store: Store<Guarded<K>>) {
-        self.stores.write().unwrap_or_else(PoisonError::into_inner).push(store);
+        write(&self.stores).push(store);
     }
 
     /// Every store.
     pub fn stores(&self) -> Vec<Store<Guarded<K>>> {
-        self.stores.read().unwrap_or_else(PoisonError::into_inner).clone()
+        read(&self.stores).clone()
     }
 
     /// Keeps the index in step with a watch; to be called after the store has taken the event. What a list does not
@@ -112,15 +116,15 @@ impl<K: Reconciler> Cache<K> {
     pub fn apply(&self, event: &watcher::Event<Guarded<K>>, store: &Store<Guarded<K>>) {
         match event {
             watcher::Event::Apply(object) => {
-                let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+                let mut index = write(&self.index);
                 index.set(name_of(object), keys_of(object));
             }
             watcher::Event::Delete(object) => {
-                self.index.write().unwrap_or_else(PoisonError::into_inner).set(name_of(object), Vec::new());
+                write(&self.index).set(name_of(object), Vec::new());
             }
             // before that the store has none of them, and another watch might prune them
             watcher::Event::InitDone => {
-                let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+                let mut index = write(&self.index);
                 for object in store.state() {
                     index.set(name_of(&object), keys_of(&object));
                 }
@@ -136,7 +140,7 @@ impl<K: Reconciler> Cache<K> {
             let reference = Ref::<K>::new(&name.1).within(&name.0);
             stores.iter().all(|store| store.get(&reference).is_none())
         };
-        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        let mut index = write(&self.index);
         let gone: Vec<Name> = index.by_name.keys().filter(is_gone).cloned().collect();
         for name in gone {
             index.set(name, Vec::new());
@@ -167,17 +171,17 @@ impl<K: Reconciler> Cache<K> {
     }
 
     fn names(&self, key: Key) -> Vec<Name> {
-        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        let index = read(&self.index);
         index.by_key.get(&key).into_iter().flatten().cloned().collect()
     }
 }
 
-fn name_of<K: Reconciler>(object: &Guarded<K>) -> Name {
+fn name_of<K: Indexed>(object: &Guarded<K>) -> Name {
     Arc::new((object.namespace().unwrap_or_default(), object.name_any()))
 }
 
-fn keys_of<K: Reconciler>(object: &Guarded<K>) -> Vec<Key> {
-    object.0.as_ref().map(Reconciler::keys).unwrap_or_default()
+fn keys_of<K: Indexed>(object: &Guarded<K>) -> Vec<Key> {
+    object.0.as_ref().map(Indexed::keys).unwrap_or_default()
 }
 
 impl Index {
@@ -215,7 +219,7 @@ mod tests {
 
     /// Another watch ends its list, and prunes, while this one has brought the first page of its own.
     #[test]
-    fn what_was_pruned_while_the_list_came_is_found_again() {
+    fn prune_of_another_watch_loses_no_page_of_a_list() {
         let (cache, secret) = (Cache::<ChatbotVersion>::default(), Key::secret("default", "chatcaptain"));
         let (store, mut writer) = reflector::store();
         cache.add(store.clone());

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::Mutex,
     time::Duration,
 };
 
@@ -13,20 +13,21 @@ use tokio::time::timeout;
 use crate::{
     chatcaptain::ApiKey,
     crd::CredentialsRef,
-    plan::{Unavailable, UnavailableReason},
+    plan::{Unavailable, UnavailableReason, messages},
+    sync::lock,
 };
 
 const READ_TIMEOUT: Duration = Duration::from_secs(15);
-/// In a large cluster some Secret changes all the time.
+/// In a large cluster some Secret changes all the time: at some time a key that may be stale has to do.
 const MAX_READ_ATTEMPTS: u32 = 3;
 
 /// Namespace, Secret, key in it.
 type KeyRef = (String, String, String);
 
-/// All keys that were read.
+/// The API keys that were read, until their Secrets change.
 pub struct Credentials {
     client: Client,
-    read: Mutex<CachedKeys>,
+    cache: Mutex<CachedKeys>,
 }
 
 #[derive(Default)]
@@ -45,14 +46,14 @@ struct CachedKey {
 
 impl Credentials {
     pub fn new(client: Client) -> Self {
-        Self { client, read: Mutex::default() }
+        Self { client, cache: Mutex::default() }
     }
 
     /// The Secret has changed or is gone.
     pub fn invalidate(&self, namespace: &str, name: &str) {
-        let mut read = self.lock();
-        read.changes += 1;
-        for ((ns, secret, _), known) in &mut read.known {
+        let mut cache = lock(&self.cache);
+        cache.changes += 1;
+        for ((ns, secret, _), known) in &mut cache.known {
             if ns == namespace && secret == name {
                 known.current = false;
             }
@@ -61,9 +62,9 @@ impl Credentials {
 
     /// Any Secret of the namespace, or of all, may have changed; namespace and name of those that were read.
     pub fn invalidate_all(&self, namespace: Option<&str>) -> HashSet<(String, String)> {
-        let mut read = self.lock();
-        read.changes += 1;
-        let places = read.known.iter_mut().filter(|((ns, ..), _)| namespace.is_none_or(|only| ns == only));
+        let mut cache = lock(&self.cache);
+        cache.changes += 1;
+        let places = cache.known.iter_mut().filter(|((ns, ..), _)| namespace.is_none_or(|only| ns == only));
         let forgotten = places.map(|((namespace, name, _), known)| {
             known.current = false;
             (namespace.clone(), name.clone())
@@ -80,7 +81,7 @@ impl Credentials {
         last_good: bool,
     ) -> Result<ApiKey, Unavailable> {
         let place = (namespace.to_owned(), reference.name().to_owned(), reference.key().to_owned());
-        let before = self.lock().known.get(&place).cloned();
+        let before = lock(&self.cache).known.get(&place).cloned();
         if let Some(known) = before.as_ref().filter(|known| known.current) {
             return Ok(known.key.clone());
         }
@@ -97,60 +98,41 @@ impl Credentials {
     async fn read_current(&self, place: &KeyRef) -> Result<ApiKey, Unavailable> {
         let mut tries = 0;
         loop {
-            let changes = self.lock().changes;
+            let changes = lock(&self.cache).changes;
             let key = self.read(place).await?;
             tries += 1;
-            let mut read = self.lock();
-            let current = read.changes == changes;
+            let mut cache = lock(&self.cache);
+            let current = cache.changes == changes;
             if current || tries == MAX_READ_ATTEMPTS {
-                read.known.insert(place.clone(), CachedKey { key: key.clone(), current });
+                cache.known.insert(place.clone(), CachedKey { key: key.clone(), current });
                 return Ok(key);
             }
         }
     }
 
     async fn read(&self, (namespace, name, key): &KeyRef) -> Result<ApiKey, Unavailable> {
-        let missing = |message: String| Unavailable {
-            reason: UnavailableReason::CredentialsMissing,
-            message,
-            retry_after: None,
-        };
-        // the Secret is there, so it is not created but patched
-        let unusable = |what: &str| {
-            missing(format!(
-                "{what}; set it with: kubectl -n {namespace} patch secret {name} -p '{{\"stringData\":{{\"{key}\":\"<API key>\"}}}}'."
-            ))
+        let unavailable = |reason, message: String| Unavailable { reason, message, retry_after: None };
+        let missing = |message| unavailable(UnavailableReason::CredentialsMissing, message);
+        let unusable = |problem: &str| missing(messages::secret_key_unusable(problem, namespace, name, key));
+        let unreadable = |detail: &str| {
+            unavailable(UnavailableReason::ServiceUnavailable, messages::secret_unreadable(name, detail))
         };
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
-        let unavailable = |why: String| Unavailable {
-            reason: UnavailableReason::ServiceUnavailable,
-            message: format!("Secret {name} cannot be read ({why}); it is tried again."),
-            retry_after: None,
-        };
         let secret = match timeout(READ_TIMEOUT, secrets.get_opt(name)).await {
             Ok(Ok(Some(secret))) => secret,
-            Ok(Ok(None)) => {
-                return Err(missing(format!(
-                    "Secret {name} does not exist in namespace {namespace}; create it with: kubectl -n {namespace} create \
-                     secret generic {name} --from-literal={key}=<API key>."
-                )));
-            }
+            Ok(Ok(None)) => return Err(missing(messages::secret_missing(namespace, name, key))),
             Ok(Err(kube::Error::Api(status))) if status.is_forbidden() => {
-                return Err(unavailable("the operator's role does not allow it".to_owned()));
+                return Err(unreadable(messages::SECRET_FORBIDDEN));
             }
-            Ok(Err(error)) => return Err(unavailable(error.to_string())),
-            Err(_) => return Err(unavailable("no answer in time".to_owned())),
+            Ok(Err(error)) => return Err(unreadable(&error.to_string())),
+            Err(_) => return Err(unreadable("no answer within the timeout")),
         };
         let Some(bytes) = secret.data.as_ref().and_then(|data| data.get(key)) else {
             return Err(unusable(&format!("Secret {name} has no key {key}")));
         };
         let text = std::str::from_utf8(&bytes.0)
-            .map_err(|_| unusable(&format!("Key {key} of Secret {name} is no text")))?;
+            .map_err(|_| unusable(&format!("Key {key} of Secret {name} is not text")))?;
         ApiKey::parse(text).map_err(|why| unusable(&format!("Key {key} of Secret {name} {why}")))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, CachedKeys> {
-        self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -169,7 +151,7 @@ mod tests {
 
     /// The Secret changes after the API server has read it and before its answer is there.
     #[tokio::test]
-    async fn what_was_read_while_a_secret_changed_is_read_again() {
+    async fn secret_that_changes_while_it_is_read_is_read_again() {
         let credentials = Arc::new(OnceLock::<Credentials>::new());
         let (requests, changing) = (Arc::new(AtomicU32::new(0)), credentials.clone());
         let count = requests.clone();

@@ -1,125 +1,36 @@
-//! Observe and act for `ChatbotDeployment`.
+//! Observes and acts for `ChatbotDeployment`.
 
-use std::{collections::HashSet, sync::Arc, time::Instant};
+use std::{collections::HashSet, sync::Arc};
 
 use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::{
-    Context, Reconciler,
+    Context, Indexed, Reconciler,
     cache::{Key, Ref},
-    context::{ServiceQuery, no_older_than},
+    service_access::ServiceQuery,
+    version::permit_taken,
 };
 use crate::{
-    chatcaptain::{ApiCall as ServiceCall, Failure, FailureClass, VersionId},
+    chatcaptain::{ApiCall, Failure, FailureClass, VersionId},
     crd::{
-        ChatbotDeployment, ChatbotDeploymentStatus, ChatbotVersion, CommonStatus, DeletionPolicy,
-        LiveEnvironment, VersionSource, annotation,
+        ChatbotDeployment, ChatbotDeploymentStatus, ChatbotVersion, CommonStatus, LiveEnvironment,
+        VersionSource, annotation,
     },
     plan::{
-        Report, ServiceView, annotation_value,
+        Freshness, Report, ServiceReads, ServiceView, annotation_value, claims,
         deployment::{
-            Observation, Outcome, RolloutMethod, Step, VersionBeingDeleted, next_step, possibly_live, report,
+            Observation, Outcome, RolloutMethod, State, Step, VersionBeingDeleted, next_step, report,
         },
-        is_older,
     },
+    sync::lock,
 };
 
-impl Reconciler for ChatbotDeployment {
+/// What a step that deletes, or an unclear answer, has to be based on.
+const NEWEST: ServiceReads = ServiceReads { list: Freshness::Now, deployments: Some(Freshness::Now) };
+
+impl Indexed for ChatbotDeployment {
     const KIND: &'static str = "ChatbotDeployment";
-    type Observation = Observation;
-    type Step = Step;
-    type Outcome = Outcome;
-    type Status = ChatbotDeploymentStatus;
-
-    async fn observe(object: &Arc<Self>, context: &Context) -> Observation {
-        let uid = object.uid().unwrap_or_default();
-        let namespace = object.namespace().unwrap_or_default();
-        let announced = object.status.as_ref().and_then(Self::pending_call);
-        let reference = match object.spec.version_source() {
-            Some(VersionSource::Ref(name)) => context.versions.get(&namespace, name),
-            _ => None,
-        };
-        let commanded = annotation_value(&object.metadata, annotation::ROLLBACK_TO);
-        let gate = object.spec.promote_after.as_ref().map(|after| after.deployment_ref.name.as_str());
-        let mut facts = Observation {
-            service: ServiceView::NotQueried,
-            may_call: context.permitted(&uid, announced.as_deref()).is_some(),
-            older_claim: older_claim(object, context),
-            referenced_version: reference,
-            rollback_version: commanded.and_then(|name| context.versions.get(&namespace, name)),
-            promotion_source: gate.and_then(|name| context.deployments.get(&namespace, name)),
-            versions_being_deleted: leaving(object, context).await,
-            reclaimed: reclaimed(object, context),
-            in_use_elsewhere: HashSet::new(),
-            elsewhere_stable_since: None,
-            config: context.config.clone(),
-            now: Context::now(),
-            jitter: Context::jitter(),
-            object: object.clone(),
-        };
-        (facts.in_use_elsewhere, facts.elsewhere_stable_since) = elsewhere(object, context);
-        if object.spec.suspend != Some(true) && facts.older_claim.is_none() {
-            facts.service = look(&facts, context).await;
-            if next_step(&facts.state()) == Step::DeleteVersion {
-                // what is to be deleted must not run now, whatever ran a while ago
-                facts.service = look_now(&facts, context).await;
-            }
-        }
-        facts
-    }
-
-    fn plan(facts: &Observation) -> Step {
-        next_step(&facts.state())
-    }
-
-    async fn act(step: Step, facts: &Observation, context: &Context) -> Outcome {
-        match step {
-            Step::StartRollout(call) => Outcome::RolloutStarted(change(facts, call, context).await),
-            Step::DeleteVersion => {
-                let wanted = facts.desired().ok();
-                match facts.deletable(wanted.as_ref().map(|wanted| wanted.id.as_str())) {
-                    Some(entry) => {
-                        let result = retire(facts, &entry.version_id, context).await;
-                        Outcome::VersionDeleted(entry.version_id, result)
-                    }
-                    None => Outcome::NoCall,
-                }
-            }
-            _ => Outcome::NoCall,
-        }
-    }
-
-    fn report(facts: &Observation, step: Step, outcome: &Outcome) -> Report<ChatbotDeploymentStatus> {
-        report(facts, step, outcome)
-    }
-
-    fn refresh_object(facts: &mut Observation, object: Arc<Self>) {
-        facts.object = object;
-        facts.now = Context::now();
-    }
-
-    fn writes_to_service(step: Step) -> bool {
-        matches!(step, Step::StartRollout(_) | Step::DeleteVersion)
-    }
-
-    fn pending_call(status: &ChatbotDeploymentStatus) -> Option<String> {
-        let operation =
-            status.current_operation.as_ref().filter(|operation| operation.call_time.is_none())?;
-        Some(format!("{:?} {} {}", operation.operation, operation.version_id, operation.start_time.0))
-    }
-
-    fn status(&self) -> Option<&ChatbotDeploymentStatus> {
-        self.status.as_ref()
-    }
-
-    fn common(status: &ChatbotDeploymentStatus) -> &CommonStatus {
-        &status.common
-    }
-
-    fn chatbot(&self) -> &str {
-        &self.spec.chatbot_id
-    }
 
     fn keys(&self) -> Vec<Key> {
         let namespace = self.namespace().unwrap_or_default();
@@ -149,194 +60,253 @@ impl Reconciler for ChatbotDeployment {
 
     fn enqueue_dependents(&self, context: &Context) {
         let (namespace, bot) = (self.namespace().unwrap_or_default(), &self.spec.chatbot_id);
-        // whoever is gated by this one, and whoever lost the environment to it
+        // deployments that promote after this one, and those that lost the environment to it
         context.enqueue_deployments(Key::reference("ChatbotDeployment", &namespace, &self.name_any()));
         context.enqueue_deployments(Key::environment_owner(bot, self.spec.environment.as_str()));
-        // whoever waits to be taken over, and whoever became or ceased to be live
+        // versions that wait for the hand-over of their deletion, and those that became or ceased to be live
         let Some(status) = &self.status else { return };
-        let retiring = status.pending_deletions.iter().map(|entry| &entry.version_id);
+        let handed_over = status.pending_deletions.iter().map(|entry| &entry.version_id);
         let ran = status.active.iter().chain(&status.previous).map(|active| &active.version_id);
-        for id in retiring.chain(ran) {
+        for id in handed_over.chain(ran) {
             context.enqueue_versions(Key::version(bot, id));
         }
     }
 }
 
-/// The older object that decides the same environment.
-fn older_claim(object: &ChatbotDeployment, context: &Context) -> Option<String> {
-    let decides = context.environment_owner(&object.spec.chatbot_id, object.spec.environment)?;
-    let older = decides.metadata.uid != object.metadata.uid && is_older(&decides.metadata, &object.metadata);
-    older.then(|| format!("{}/{}", decides.namespace().unwrap_or_default(), decides.name_any()))
+impl Reconciler for ChatbotDeployment {
+    type Observation = Observation;
+    type State = State;
+    type Step = Step;
+    type Outcome = Outcome;
+    type Status = ChatbotDeploymentStatus;
+
+    async fn observe(object: &Arc<Self>, context: &Context) -> Observation {
+        let uid = object.uid().unwrap_or_default();
+        let namespace = object.namespace().unwrap_or_default();
+        let version = |name: Option<&str>| context.versions.get(&namespace, name?);
+        let referenced = match object.spec.version_source() {
+            Some(VersionSource::Ref(name)) => Some(name),
+            _ => None,
+        };
+        let promoted_after = object.spec.promote_after.as_ref().map(|after| &after.deployment_ref.name);
+        let (in_use_elsewhere, elsewhere_stable_since) = other_environments(object, context);
+        let intent_written = lock(&context.call_permits).granted_at(&uid, object.status.as_ref());
+        let mut observation = Observation {
+            service: ServiceView::NotQueried,
+            may_call: intent_written.is_some(),
+            older_claim: older_claim(object, context),
+            referenced_version: version(referenced),
+            rollback_version: version(annotation_value(&object.metadata, annotation::ROLLBACK_TO)),
+            promotion_source: promoted_after.and_then(|name| context.deployments.get(&namespace, name)),
+            versions_being_deleted: versions_being_deleted(object, context).await,
+            reclaimed: reclaimed(object, context),
+            in_use_elsewhere,
+            elsewhere_stable_since,
+            config: context.config.clone(),
+            now: Context::now(),
+            jitter: Context::jitter(),
+            object: object.clone(),
+        };
+        if observation.needs_service() {
+            query_service(&mut observation, context).await;
+        }
+        observation
+    }
+
+    fn state(observation: &Observation) -> State {
+        observation.state()
+    }
+
+    fn plan(state: &State) -> Step {
+        next_step(state)
+    }
+
+    async fn act(step: Step, observation: &Observation, context: &Context) -> Outcome {
+        match step {
+            Step::StartRollout(method) => {
+                Outcome::RolloutStarted(roll_out(observation, method, context).await)
+            }
+            Step::DeleteVersion => {
+                let desired = observation.desired().ok();
+                match observation.deletable(desired.as_ref().map(|desired| desired.id.as_str())) {
+                    Some(entry) => {
+                        let result = delete(observation, &entry.version_id, context).await;
+                        Outcome::VersionDeleted(entry.version_id, result)
+                    }
+                    None => Outcome::NoCall,
+                }
+            }
+            _ => Outcome::NoCall,
+        }
+    }
+
+    fn report(
+        observation: &Observation,
+        _state: &State,
+        step: Step,
+        outcome: &Outcome,
+    ) -> Report<ChatbotDeploymentStatus> {
+        report(observation, step, outcome)
+    }
+
+    fn refresh_object(observation: &mut Observation, object: Arc<Self>) {
+        observation.object = object;
+        observation.now = Context::now();
+    }
+
+    fn writes_to_service(step: Step) -> bool {
+        step.writes_to_service()
+    }
+
+    fn status(&self) -> Option<&ChatbotDeploymentStatus> {
+        self.status.as_ref()
+    }
+
+    fn common(status: &ChatbotDeploymentStatus) -> &CommonStatus {
+        &status.common
+    }
+
+    fn chatbot(&self) -> &str {
+        &self.spec.chatbot_id
+    }
 }
 
-/// Objects that are being deleted together with a version that runs here, or is about to.
-async fn leaving(object: &ChatbotDeployment, context: &Context) -> Vec<VersionBeingDeleted> {
+/// The older object that decides the same environment.
+fn older_claim(object: &ChatbotDeployment, context: &Context) -> Option<String> {
+    let owner = context.environment_owner(&object.spec.chatbot_id, object.spec.environment);
+    claims::older_environment_claim(object, owner.as_deref())
+}
+
+/// The versions in charge of this deployment whose objects are being deleted together with them.
+async fn versions_being_deleted(object: &ChatbotDeployment, context: &Context) -> Vec<VersionBeingDeleted> {
     let Some(status) = &object.status else {
         return Vec::new();
     };
-    let active = status.active.as_ref().map(|active| active.version_id.as_str());
-    let called = status.current_operation.as_ref().map(|operation| operation.version_id.as_str());
-    let late = possibly_live(status, Context::now(), &context.config);
-    let noted = status.pending_deletions.iter().map(|entry| entry.version_id.as_str());
-    let ids: HashSet<&str> = active.into_iter().chain(called).chain(late).chain(noted).collect();
-    let mut leaving = Vec::new();
-    for id in ids {
-        for version in holders(object, id, context) {
+    let mut found = Vec::new();
+    for id in claims::versions_in_charge(status, Context::now(), &context.config) {
+        for version in context.version_holders(&object.spec.chatbot_id, id) {
             if version.metadata.deletion_timestamp.is_some() && is_deleted_too(&version, context).await {
-                leaving.push(VersionBeingDeleted { version_id: id.to_owned(), name: version.name_any() });
+                found.push(VersionBeingDeleted { version_id: id.to_owned(), name: version.name_any() });
             }
         }
     }
-    leaving
-}
-
-/// The version itself goes with its object: neither policy nor suspension nor a command keeps it.
-async fn is_deleted_too(version: &ChatbotVersion, context: &Context) -> bool {
-    // as long as it is not known nothing is taken over
-    let Ok(namespace) = context.namespace_policy(version).await else {
-        return false;
-    };
-    let (object, flag) = (version.spec.deletion_policy, context.config.deletion_policy);
-    DeletionPolicy::of(object, namespace.as_deref(), flag) == DeletionPolicy::Delete
-        && version.spec.suspend != Some(true)
-        && annotation_value(&version.metadata, annotation::FORCE_ORPHAN).is_none()
-}
-
-/// Ids in `retiring` that an object which stays holds again.
-fn reclaimed(object: &ChatbotDeployment, context: &Context) -> HashSet<String> {
-    let entries = object.status.iter().flat_map(|status| &status.pending_deletions);
-    entries
-        .filter(|entry| {
-            holders(object, &entry.version_id, context)
-                .iter()
-                .any(|v| v.metadata.deletion_timestamp.is_none())
-        })
-        .map(|entry| entry.version_id.clone())
-        .collect()
-}
-
-fn holders(object: &ChatbotDeployment, id: &str, context: &Context) -> Vec<Arc<ChatbotVersion>> {
-    let mut found = context.versions.find(Key::version(&object.spec.chatbot_id, id));
-    found.retain(|version| {
-        version.spec.chatbot_id == object.spec.chatbot_id && version.version_id() == Some(id)
-    });
     found
 }
 
-/// What the bot's other environments run or are about to run, and since when, if all of them are known.
-fn elsewhere(object: &ChatbotDeployment, context: &Context) -> (HashSet<String>, Option<Timestamp>) {
-    let mut busy = HashSet::new();
-    let mut since = Some(Timestamp::MAX);
-    for environment in LiveEnvironment::ALL.into_iter().filter(|e| *e != object.spec.environment) {
-        let slot = context.environment_owner(&object.spec.chatbot_id, environment);
-        let Some(status) = slot.as_ref().and_then(|slot| slot.status.as_ref()) else {
-            since = None;
-            continue;
-        };
-        since = since.zip(status.active.as_ref()).map(|(since, active)| since.min(active.start_time.0));
-        busy.extend(status.active.iter().map(|active| active.version_id.clone()));
-        busy.extend(status.target.iter().map(|target| target.version_id.clone()));
-        busy.extend(status.current_operation.iter().map(|operation| operation.version_id.clone()));
-        busy.extend(possibly_live(status, Context::now(), &context.config).map(str::to_owned));
-    }
-    (busy, since)
+async fn is_deleted_too(version: &ChatbotVersion, context: &Context) -> bool {
+    // as long as the namespace's policy is not known nothing is taken over
+    let Ok(policy) = context.namespace_policy(version).await else {
+        return false;
+    };
+    claims::is_deleted_with_object(version, policy.as_deref(), &context.config)
 }
 
-/// Where this object is in the service.
-fn place<'a>(facts: &'a Observation, namespace: &'a str) -> ServiceQuery<'a> {
-    let object = &facts.object;
+/// Ids whose deletion was handed over and that an object which stays holds again.
+fn reclaimed(object: &ChatbotDeployment, context: &Context) -> HashSet<String> {
+    let entries = object.status.iter().flat_map(|status| &status.pending_deletions);
+    let stays = |version: &Arc<ChatbotVersion>| version.metadata.deletion_timestamp.is_none();
+    entries
+        .map(|entry| &entry.version_id)
+        .filter(|id| context.version_holders(&object.spec.chatbot_id, id).iter().any(stays))
+        .cloned()
+        .collect()
+}
+
+/// What the bot's other environments run or are about to run; and since when, if deployments decide all of them and know.
+fn other_environments(object: &ChatbotDeployment, context: &Context) -> (HashSet<String>, Option<Timestamp>) {
+    let (mut in_use, mut stable_since) = (HashSet::new(), Some(Timestamp::MAX));
+    for environment in LiveEnvironment::ALL.into_iter().filter(|e| *e != object.spec.environment) {
+        let owner = context.environment_owner(&object.spec.chatbot_id, environment);
+        let status = owner.as_ref().and_then(|owner| owner.status.as_ref());
+        let active_since = status.and_then(|status| status.active.as_ref()).map(|a| a.start_time.0);
+        stable_since = stable_since.zip(active_since).map(|(since, active)| since.min(active));
+        if let Some(status) = status {
+            in_use.extend(claims::in_use_in(status, Context::now(), &context.config));
+        }
+    }
+    (in_use, stable_since)
+}
+
+/// Reads until the answers are as new as the next step needs them.
+async fn query_service(observation: &mut Observation, context: &Context) {
+    observation.service = query(observation, observation.service_reads(), context).await;
+    if observation.needs_newer_list() {
+        let reads = ServiceReads { list: Freshness::Now, ..observation.service_reads() };
+        observation.service = query(observation, reads, context).await;
+    }
+    if observation.needs_confirmation() {
+        observation.service = query(observation, NEWEST, context).await;
+    }
+}
+
+async fn query(observation: &Observation, reads: ServiceReads, context: &Context) -> ServiceView {
+    let object = &observation.object;
     let active = object.status.as_ref().and_then(|status| status.active.as_ref());
-    ServiceQuery {
-        namespace,
+    let namespace = object.namespace().unwrap_or_default();
+    let query = ServiceQuery {
+        namespace: &namespace,
         credentials: object.spec.credentials_ref.as_ref(),
         chatbot: &object.spec.chatbot_id,
         version_id: active.map(|active| active.version_id.as_str()),
-        with_deployments: true,
+        reads,
+        intent_written: None,
         allow_stale_key: object.metadata.deletion_timestamp.is_some(),
-    }
+    };
+    context.query_service(&query).await
 }
 
-async fn look_now(facts: &Observation, context: &Context) -> ServiceView {
-    let namespace = facts.object.namespace().unwrap_or_default();
-    let now = Instant::now();
-    context.query_service(&place(facts, &namespace), now, now).await
-}
-
-async fn look(facts: &Observation, context: &Context) -> ServiceView {
-    let object = &facts.object;
-    let status = facts.status();
-    let namespace = object.namespace().unwrap_or_default();
-    let place = place(facts, &namespace);
-    let (now, usual) = (Instant::now(), no_older_than(facts.interval()));
-    let hurried = facts.is_reconcile_requested();
-    let moving = status.current_operation.as_ref().is_some_and(|operation| operation.call_time.is_some());
-    let list_since = if hurried { now } else { usual };
-    let status_since = if hurried || moving { now } else { usual };
-    let look = context.query_service(&place, list_since, status_since).await;
-    if let ServiceView::Available { inventory, deployments, .. } = &look {
-        let wanted = facts.referenced_version.as_ref().and_then(|version| version.version_id());
-        let missing = wanted.is_some_and(|id| inventory.version(id).is_none());
-        // what is live is told by the list alone, or names a version that a fresher list would have
-        if inventory.requested_at < now && (missing || moving && deployments.is_none()) {
-            return context.query_service(&place, now, status_since).await;
-        }
-    }
-    look
-}
-
-async fn change(facts: &Observation, call: RolloutMethod, context: &Context) -> Result<(), Failure> {
-    let object = &facts.object;
-    let service_call =
-        if call == RolloutMethod::Rollback { ServiceCall::Rollback } else { ServiceCall::Deploy };
-    let uid = object.uid().unwrap_or_default();
-    let status = facts.status();
-    let announced = ChatbotDeployment::pending_call(status).unwrap_or_default();
-    let id = version_id(
-        service_call,
-        status.current_operation.as_ref().map(|operation| operation.version_id.as_str()),
-    )?;
+/// Sends the deploy or rollback, if this pass gets the permit for it.
+async fn roll_out(
+    observation: &Observation,
+    method: RolloutMethod,
+    context: &Context,
+) -> Result<(), Failure> {
+    let (object, uid) = (&observation.object, observation.object.uid().unwrap_or_default());
+    let call = if method == RolloutMethod::Rollback { ApiCall::Rollback } else { ApiCall::Deploy };
+    let operation = observation.status().current_operation.as_ref();
+    let id = version_id(call, operation.map(|operation| operation.version_id.as_str()))?;
     let namespace = object.namespace().unwrap_or_default();
     let credentials = object.spec.credentials_ref.as_ref();
     let (account, bot) =
-        context.target(service_call, &namespace, credentials, &object.spec.chatbot_id, false).await?;
-    context.spend(&uid);
-    let result = match call {
-        RolloutMethod::Deploy => account.deploy(&bot, &id, facts.environment()).await,
+        context.target(call, &namespace, credentials, &object.spec.chatbot_id, false).await?;
+    let permit = lock(&context.call_permits).take(&uid, object.status.as_ref());
+    let permit = permit.ok_or_else(|| permit_taken(call))?;
+    let environment = observation.environment();
+    let result = match method {
+        RolloutMethod::Deploy => account.deploy(&bot, &id, environment).await,
         RolloutMethod::Rollback => {
-            account.rollback(&bot, &id, facts.environment(), &rollback_body(facts)).await
+            account.rollback(&bot, &id, environment, &rollback_body(observation)).await
         }
     };
-    if let Err(failure) = &result
-        && failure.was_not_sent()
-    {
-        // it was not made, so it may still be
-        context.permit(&uid, announced);
+    if let Err(failure) = &result {
+        lock(&context.call_permits).restore(permit, failure);
     }
     result
 }
 
 /// The environment, and whatever else the user knows the service to want.
-fn rollback_body(facts: &Observation) -> serde_json::Value {
+fn rollback_body(observation: &Observation) -> serde_json::Value {
     let mut body = serde_json::Map::new();
-    body.insert("environment".to_owned(), facts.environment().into());
-    let parameters = facts.object.spec.rollback.as_ref().and_then(|rollback| rollback.parameters.as_ref());
+    body.insert("environment".to_owned(), observation.environment().into());
+    let rollback = observation.object.spec.rollback.as_ref();
+    let parameters = rollback.and_then(|rollback| rollback.parameters.as_ref());
     for (name, value) in parameters.into_iter().flatten() {
         body.insert(name.clone(), value.as_str().into());
     }
     body.into()
 }
 
-async fn retire(facts: &Observation, id: &str, context: &Context) -> Result<(), Failure> {
-    let object = &facts.object;
-    let id = version_id(ServiceCall::Delete, Some(id))?;
+async fn delete(observation: &Observation, id: &str, context: &Context) -> Result<(), Failure> {
+    let object = &observation.object;
+    let id = version_id(ApiCall::Delete, Some(id))?;
     let namespace = object.namespace().unwrap_or_default();
     let credentials = object.spec.credentials_ref.as_ref();
     let (account, bot) =
-        context.target(ServiceCall::Delete, &namespace, credentials, &object.spec.chatbot_id, true).await?;
+        context.target(ApiCall::Delete, &namespace, credentials, &object.spec.chatbot_id, true).await?;
     account.delete(&bot, &id).await
 }
 
-fn version_id(call: ServiceCall, id: Option<&str>) -> Result<VersionId, Failure> {
+fn version_id(call: ApiCall, id: Option<&str>) -> Result<VersionId, Failure> {
     VersionId::parse(id.unwrap_or_default())
-        .map_err(|bad| Failure::new(call, FailureClass::Unsent, &bad.to_string()))
+        .map_err(|invalid| Failure::new(call, FailureClass::Unsent, &invalid.to_string()))
 }

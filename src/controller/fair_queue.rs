@@ -5,10 +5,12 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::Mutex,
 };
 
 use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::sync::lock;
 
 /// Has an object looked at.
 type Wake = Box<dyn FnOnce() + Send>;
@@ -52,7 +54,7 @@ impl FairSemaphore {
         wake: impl FnOnce() + Send + 'static,
     ) -> Option<Permit<'a>> {
         {
-            let mut bots = self.lock();
+            let mut bots = lock(&self.bots);
             let entry = bots.entry(bot.to_owned()).or_default();
             if entry.taken >= self.share {
                 if entry.known.insert(uid.to_owned()) {
@@ -69,7 +71,7 @@ impl FairSemaphore {
 
     /// Ends one turn of a chatbot; who is next.
     fn release(&self, bot: &str) -> Option<Wake> {
-        let mut bots = self.lock();
+        let mut bots = lock(&self.bots);
         let entry = bots.get_mut(bot)?;
         entry.taken -= 1;
         let Some((uid, wake)) = entry.waiting.pop_front() else {
@@ -80,10 +82,6 @@ impl FairSemaphore {
         };
         entry.known.remove(&uid);
         Some(wake)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Bot>> {
-        self.bots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -128,6 +126,6 @@ mod tests {
         // d and e, each once
         assert_eq!(woken.load(Ordering::SeqCst), 2);
         drop(other);
-        assert!(turns.lock().is_empty(), "nothing is kept of those who are done");
+        assert!(lock(&turns.bots).is_empty(), "nothing is kept of those who are done");
     }
 }

@@ -1,13 +1,23 @@
-//! Joins the cluster and the service: one pass for every kind, and what it needs around it.
+//! Joins the cluster and the service. Every reconcile, of either kind, is the same five lines (`reconcile`): observe,
+//! plan, act, report, publish.
+//!
+//! Decides nothing about objects: that is `plan`'s. What is here reads, calls, writes, and brings objects to their turn.
 
+mod after_write;
 mod cache;
+mod cache_sync;
 mod context;
 mod credentials;
 mod deployment;
+mod enqueue;
 mod fair_queue;
+mod lookup;
 mod metrics;
-mod pace;
+mod namespace_policy;
 mod publish;
+mod reconcile;
+mod service_access;
+mod stale_reads;
 mod version;
 mod watch;
 
@@ -18,24 +28,19 @@ pub use watch::{Scope, run};
 use std::{
     fmt::{Debug, Display},
     sync::Arc,
-    time::Instant,
 };
 
-use kube::{Resource, ResourceExt, core::NamespaceResourceScope, runtime::controller::Action};
+use kube::{Resource, core::NamespaceResourceScope};
 use serde::{Serialize, de::DeserializeOwned};
-use tracing::Instrument;
 
 use crate::{
     crd::CommonStatus,
-    plan::{Report, Requeue},
+    plan::{Report, call_permits::AnnouncesCall},
 };
 use cache::{Key, Ref};
 
-/// Passes over one object in a row before others get their turn.
-const MAX_PASSES: usize = 16;
-
-/// What is particular to one kind. Everything else is `pass`.
-pub trait Reconciler:
+/// A kind whose objects are found and queued by what they refer to.
+pub trait Indexed:
     Resource<Scope = NamespaceResourceScope, DynamicType = ()>
     + Clone
     + Debug
@@ -45,113 +50,58 @@ pub trait Reconciler:
     + Sync
     + 'static
 {
-    /// Name of the kind.
+    /// The `kind` in manifests and metrics.
     const KIND: &'static str;
-    /// Everything that was looked at.
-    type Observation: Send + Sync;
-    /// One step, in words for the log.
-    type Step: Copy + Display + Send + Sync;
-    /// What came of it.
-    type Outcome: Send + Sync;
-    /// The status.
-    type Status: Serialize + Clone + PartialEq + Send + Sync;
 
-    /// Looks at the object, what it refers to, and the service. A look that fails is a fact, too.
+    /// What others find the object by.
+    fn keys(&self) -> Vec<Key>;
+    /// Queues one object of this kind.
+    fn enqueue(reference: Ref<Self>, context: &Context);
+    /// Queues the objects that depend on this one.
+    fn enqueue_dependents(&self, context: &Context);
+}
+
+/// What a reconcile does that is particular to one kind. Everything else is `reconcile::reconcile_once`.
+pub trait Reconciler: Indexed {
+    /// Everything that a decision can depend on.
+    type Observation: Send + Sync;
+    /// The observation, reduced to what decides.
+    type State: Send + Sync;
+    /// One step; displayed in the log.
+    type Step: Copy + Display + Send + Sync;
+    /// What came of a step.
+    type Outcome: Send + Sync;
+    /// The object's status.
+    type Status: Serialize + Clone + PartialEq + AnnouncesCall + Send + Sync;
+
+    /// Reads the object, what it refers to, and the service. A read that fails is an observation, too.
     fn observe(object: &Arc<Self>, context: &Context) -> impl Future<Output = Self::Observation> + Send;
-    /// The next step. Pure.
-    fn plan(facts: &Self::Observation) -> Self::Step;
-    /// Makes at most one change to the service.
+    /// Reduces an observation. Pure.
+    fn state(observation: &Self::Observation) -> Self::State;
+    /// Decides the next step. Pure.
+    fn plan(state: &Self::State) -> Self::Step;
+    /// Carries the step out as far as it concerns the service: at most one change.
     fn act(
         step: Self::Step,
-        facts: &Self::Observation,
+        observation: &Self::Observation,
         context: &Context,
     ) -> impl Future<Output = Self::Outcome> + Send;
-    /// What to say of it. Pure.
-    fn report(facts: &Self::Observation, step: Self::Step, outcome: &Self::Outcome) -> Report<Self::Status>;
+    /// Says what came of it. Pure.
+    fn report(
+        observation: &Self::Observation,
+        state: &Self::State,
+        step: Self::Step,
+        outcome: &Self::Outcome,
+    ) -> Report<Self::Status>;
 
-    /// The same facts, but as of now and about a newer copy of the object.
-    fn refresh_object(facts: &mut Self::Observation, object: Arc<Self>);
-    /// The step changed the service, so that what came of it must be put on record.
+    /// Turns the observation to a newer copy of the object, as of now.
+    fn refresh_object(observation: &mut Self::Observation, object: Arc<Self>);
+    /// Whether the step changes the service, so that its outcome must be recorded whatever happens.
     fn writes_to_service(step: Self::Step) -> bool;
-    /// Names the call that status has announced and nobody has made yet, if there is one.
-    fn pending_call(status: &Self::Status) -> Option<String>;
     /// The status as it stands.
     fn status(&self) -> Option<&Self::Status>;
-    /// The common part of a status.
+    /// The part of a status that both kinds have.
     fn common(status: &Self::Status) -> &CommonStatus;
-    /// The chatbot's id.
+    /// Id of the chatbot in the service.
     fn chatbot(&self) -> &str;
-    /// What others find it by.
-    fn keys(&self) -> Vec<Key>;
-    /// Wakes the objects that depend on this one.
-    fn enqueue_dependents(&self, context: &Context);
-    /// Wakes one object.
-    fn enqueue(reference: Ref<Self>, context: &Context);
-}
-
-/// One pass: the same five lines for every kind.
-async fn reconcile_once<K: Reconciler>(
-    object: Arc<K>,
-    context: &Context,
-) -> Result<(Arc<K>, Requeue), publish::Error> {
-    // the object, what it refers to, the service; reads only
-    let facts = K::observe(&object, context).await;
-    // pure
-    let step = K::plan(&facts);
-    // at most one change to the service
-    let outcome = K::act(step, &facts, context).await;
-    // pure, and server-side only if it says something new
-    publish::report_and_publish(object, facts, step, outcome, context).await
-}
-
-fn reference_to<K: Reconciler>(object: &K) -> Ref<K> {
-    Ref::<K>::new(&object.name_any()).within(&object.namespace().unwrap_or_default())
-}
-
-/// Passes over one object until it rests.
-async fn reconcile<K: Reconciler>(object: Arc<K>, context: Arc<Context>) -> Action {
-    context.ready().await;
-    let uid = object.uid().unwrap_or_default();
-    if context.is_stale(&uid, object.resource_version().as_deref()) {
-        // our own last write is on its way here; a decision on the copy before it could only be wrong
-        return pace::requeue_shortly();
-    }
-    let (waker, reference) = (context.clone(), reference_to(object.as_ref()));
-    let chatbot = object.chatbot().to_owned();
-    let wake = move || K::enqueue(reference, &waker);
-    let Some(_turn) = context.fair_queue.acquire(&chatbot, &uid, wake).await else {
-        return pace::requeue_after_others();
-    };
-    let mut object = object;
-    for _ in 0..MAX_PASSES {
-        if context.is_stopping() {
-            return pace::requeue_shortly();
-        }
-        let started = Instant::now();
-        let result = reconcile_once(object.clone(), &context).await;
-        context.metrics.record_reconcile(K::KIND, result.is_ok(), started.elapsed());
-        match result {
-            Ok((next, Requeue::Immediately)) => object = next,
-            Ok((_, pace)) => return pace::action(pace),
-            Err(error) => return pace::requeue_after_error(&error),
-        }
-    }
-    pace::requeue_shortly()
-}
-
-/// Runs the passes in a task of their own: a call and its record are not torn apart when the caller goes.
-async fn reconcile_in_task<K: Reconciler>(object: Arc<K>, context: Arc<Context>) -> Action {
-    let span = tracing::info_span!(
-        "object",
-        kind = K::KIND,
-        namespace = object.namespace().unwrap_or_default(),
-        name = object.name_any(),
-        chatbot = object.chatbot(),
-    );
-    let task = context.tasks.spawn(reconcile(object, context.clone()).instrument(span.clone()));
-    task.await.unwrap_or_else(|error| {
-        // the panic hook has told where
-        span.in_scope(|| tracing::error!(%error, "a pass broke off; it is begun anew"));
-        pace::requeue_shortly()
-    })
 }

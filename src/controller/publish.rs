@@ -1,45 +1,44 @@
-//! Writes what a pass has to say: finalizer or status, and events; only if it says something new.
+//! Writes a report to the object, finalizer or status; only if it says something new.
+//!
+//! A write carries the resourceVersion that the decision was based on: whoever decided on an older copy, or has lost the
+//! lease meanwhile, loses the race and decides again.
 
-use std::{
-    fmt::Write,
-    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use jiff::Timestamp;
 use kube::{
     Api, Resource, ResourceExt,
     api::{Patch, PatchParams},
-    runtime::events::{Event, EventType},
 };
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
-use super::{Context, Reconciler};
+use super::{Context, Reconciler, after_write::after_write};
 use crate::{
-    crd::{ConditionType, FINALIZER},
-    plan::{CounterIncrement, NewEvent, Report, Requeue},
+    backoff::Backoff,
+    crd::FINALIZER,
+    plan::{Report, Requeue, call_permits::AnnouncesCall},
 };
 
-/// The field manager of everything the operator writes.
+/// The field manager of everything that the operator writes.
 pub const FIELD_MANAGER: &str = "chatcaptain-operator";
 
+/// A request that hangs must not hold a permit for ever.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Tries to put a call on record; together about a minute. What is lost all the same is found by its marker.
+/// Attempts to record the outcome of a call, over about a minute. What is lost all the same is found by its marker.
 const MAX_RECORD_ATTEMPTS: u32 = 12;
+const RECORD_BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_millis(6400));
 
 /// Why nothing was written.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Somebody else wrote meanwhile: what was decided is void.
-    #[error("the object has changed meanwhile")]
+    /// Somebody else has written: the decision was based on what is so no more.
+    #[error("the object has changed since it was read")]
     Stale,
-    /// The object is no more.
-    #[error("the object is gone")]
+    /// The object no longer exists.
+    #[error("the object no longer exists")]
     Gone,
-    /// The API server did not take it.
-    #[error("the API server did not take it: {0}")]
+    /// The API server cannot be reached, refuses the write, or may not be asked.
+    #[error("cannot write to the API server: {0}")]
     Cluster(String),
 }
 
@@ -53,54 +52,69 @@ impl From<kube::Error> for Error {
     }
 }
 
-/// Tells and publishes. The record of a call is told anew of a newer copy of the object until it is written;
-/// any other word is dropped when it comes too late.
+/// Reports and publishes. The outcome of a call must be recorded whatever happens, so its report is repeated on newer
+/// copies of the object until it is written: somebody may have changed the object while the call was under way. Any
+/// other report is dropped when the object has changed: it was decided on what is so no more.
 pub async fn report_and_publish<K: Reconciler>(
     mut object: Arc<K>,
-    mut facts: K::Observation,
-    step: K::Step,
-    outcome: K::Outcome,
+    mut observation: K::Observation,
+    mut state: K::State,
+    (step, outcome): (K::Step, K::Outcome),
     context: &Context,
 ) -> Result<(Arc<K>, Requeue), Error> {
-    let announced = object.status().and_then(K::pending_call);
-    if K::writes_to_service(step) {
+    let is_call = K::writes_to_service(step);
+    if is_call {
         // it may have taken long, and graces count from its end
-        K::refresh_object(&mut facts, object.clone());
+        K::refresh_object(&mut observation, object.clone());
+        state = K::state(&observation);
     }
     for attempt in 1.. {
-        let told = K::report(&facts, step, &outcome);
-        for version_id in &told.orphans {
-            let reason = told.events.last().map(|happened| happened.reason.as_str());
-            // before the object goes: whoever dies right after has left no other trace of it
-            tracing::warn!(version_id, reason, "this version may be left in the service");
-        }
-        let error = match write(&object, &told, context).await {
+        let report = K::report(&observation, &state, step, &outcome);
+        log_orphans(&report);
+        let error = match write(&object, &report, context).await {
             Ok(written) => {
-                after_write(object.as_ref(), &written, step, &told, context);
-                return Ok((written, told.requeue));
+                after_write(object.as_ref(), &written, step, &report, context);
+                return Ok((written, report.requeue));
             }
             Err(error) => error,
         };
-        if !K::writes_to_service(step) || attempt >= MAX_RECORD_ATTEMPTS || matches!(error, Error::Gone) {
+        if !is_call || attempt >= MAX_RECORD_ATTEMPTS || matches!(error, Error::Gone) {
             if !matches!(error, Error::Stale) {
-                tracing::warn!(%error, %step, "not written");
+                tracing::warn!(%error, %step, "cannot update object");
             }
             return Err(error);
         }
-        tracing::warn!(%error, %step, attempt, "the record of a call is tried again");
+        tracing::warn!(%error, %step, attempt, "cannot record the outcome of a call; retrying");
         if !matches!(error, Error::Stale) {
-            sleep(Duration::from_millis(100) * 2u32.pow(attempt.min(6))).await;
+            sleep(RECORD_BACKOFF.delay(attempt)).await;
         }
-        let Ok(newer) = read(object.as_ref(), context).await else {
-            continue;
-        };
-        if newer.uid() != object.uid() || newer.status().and_then(K::pending_call) != announced {
-            return Err(Error::Stale);
+        if let Some(newer) = newer_copy(&object, context).await? {
+            object = newer;
+            K::refresh_object(&mut observation, object.clone());
+            state = K::state(&observation);
         }
-        object = Arc::new(newer);
-        K::refresh_object(&mut facts, object.clone());
     }
     Err(Error::Stale)
+}
+
+/// Before the object goes: a process that dies right after has left no other trace of the version.
+fn log_orphans<S>(report: &Report<S>) {
+    let reason = report.events.last().map(|event| event.reason.as_str());
+    for version_id in &report.orphans {
+        tracing::warn!(version_id, reason, "version may be left in the service");
+    }
+}
+
+/// The object as it is now, if it can be read. One that announces another call is not what the outcome belongs to.
+async fn newer_copy<K: Reconciler>(object: &Arc<K>, context: &Context) -> Result<Option<Arc<K>>, Error> {
+    let Ok(newer) = read(object.as_ref(), context).await else {
+        return Ok(None);
+    };
+    let announced = |object: &K| object.status().and_then(AnnouncesCall::pending_call);
+    if newer.uid() != object.uid() || announced(&newer) != announced(object) {
+        return Err(Error::Stale);
+    }
+    Ok(Some(Arc::new(newer)))
 }
 
 fn api<K: Reconciler>(object: &K, context: &Context) -> Api<K> {
@@ -110,7 +124,7 @@ fn api<K: Reconciler>(object: &K, context: &Context) -> Api<K> {
 async fn with_timeout<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
     match timeout(WRITE_TIMEOUT, request).await {
         Ok(result) => Ok(result?),
-        Err(_) => Err(Error::Cluster("no answer in time".to_owned())),
+        Err(_) => Err(Error::Cluster("no answer within the timeout".to_owned())),
     }
 }
 
@@ -118,36 +132,41 @@ async fn read<K: Reconciler>(object: &K, context: &Context) -> Result<K, Error> 
     with_timeout(api(object, context).get(&object.name_any())).await
 }
 
-/// Writes the finalizer or the status, with the resourceVersion that was looked at: whoever holds an older
-/// copy, or has lost the lease, loses the race.
+/// Writes the finalizer or the status, if this process may write.
 async fn write<K: Reconciler>(
     object: &Arc<K>,
-    told: &Report<K::Status>,
+    report: &Report<K::Status>,
     context: &Context,
 ) -> Result<Arc<K>, Error> {
-    if told.finalizer.is_none() && object.status() == Some(&told.status) {
+    if report.finalizer.is_none() && object.status() == Some(&report.status) {
         return Ok(object.clone());
     }
     if !context.fence.holds() {
-        return Err(Error::Cluster("the lease is not held".to_owned()));
+        return Err(Error::Cluster("this replica no longer leads".to_owned()));
     }
-    let written = match told.finalizer {
+    let written = match report.finalizer {
         Some(set) => write_finalizer(object.as_ref(), set, context).await,
-        None => write_status(object.as_ref(), &told.status, context).await,
+        None => write_status(object.as_ref(), &report.status, context).await,
     };
     match written {
         Ok(mut written) => {
             written.managed_fields_mut().clear();
             let uid = object.uid().unwrap_or_default();
-            context.mark_stale(&uid, object.resource_version(), written.resource_version().as_deref());
+            context.stale_reads.mark_stale(
+                &uid,
+                object.resource_version(),
+                written.resource_version().as_deref(),
+            );
             Ok(Arc::new(written))
         }
-        // the answer to an earlier try of this very write may have been lost
+        // the answer to an earlier attempt at this very write may have been lost
         Err(Error::Stale) => match read(object.as_ref(), context).await {
-            Ok(now) if told.finalizer.is_none() && now.status() == Some(&told.status) => Ok(Arc::new(now)),
+            Ok(now) if report.finalizer.is_none() && now.status() == Some(&report.status) => {
+                Ok(Arc::new(now))
+            }
             _ => Err(Error::Stale),
         },
-        Err(Error::Gone) if told.finalizer == Some(false) => Ok(object.clone()),
+        Err(Error::Gone) if report.finalizer == Some(false) => Ok(object.clone()),
         Err(error) => Err(error),
     }
 }
@@ -180,7 +199,8 @@ async fn write_status<K: Reconciler>(object: &K, status: &K::Status, context: &C
     if written.status().map(types) == Some(types(status)) {
         return Ok(written);
     }
-    // another manager's condition, such as that of a time when the object could not be read, goes only this way
+    // a condition that another field manager owns, such as one from a time when the object could not be read, is
+    // removed by a merge patch alone
     let patch = json!({"status": {"conditions": K::common(status).conditions}});
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     with_timeout(api.patch_status(&name, &params, &Patch::Merge(&patch))).await
@@ -192,106 +212,4 @@ fn finalizers<K: Resource>(object: &K, set: bool) -> Vec<String> {
         list.push(FINALIZER.to_owned());
     }
     list
-}
-
-/// Everything that follows from a write that went through.
-fn after_write<K: Reconciler>(
-    before: &K,
-    after: &Arc<K>,
-    step: K::Step,
-    told: &Report<K::Status>,
-    context: &Context,
-) {
-    let uid = before.uid().unwrap_or_default();
-    if !K::writes_to_service(step)
-        && let Some(call) = K::pending_call(&told.status)
-        && before.status().and_then(K::pending_call).as_deref() != Some(call.as_str())
-    {
-        context.permit(&uid, call);
-    }
-    log(before, step, told);
-    told.counters.iter().for_each(|tally| count(*tally, context));
-    for happened in &told.events {
-        emit(after, happened, context);
-    }
-    for _ in &told.orphans {
-        context.metrics.count_orphan();
-    }
-    let ready = |status: &K::Status| K::common(status).is_true(ConditionType::Ready);
-    let first =
-        before.status().is_none_or(|status| K::common(status).observed_generation.is_none_or(|g| g <= 1));
-    if first
-        && ready(&told.status)
-        && !before.status().is_some_and(ready)
-        && let Some(created) = before.creation_timestamp()
-    {
-        let age = Timestamp::now().duration_since(created.0);
-        context.metrics.record_time_to_ready(K::KIND, Duration::try_from(age).unwrap_or_default());
-    }
-}
-
-/// Whoever reads the log alone knows what changed where, and from what to what.
-fn log<K: Reconciler>(before: &K, step: K::Step, told: &Report<K::Status>) {
-    let says = |status: &K::Status| {
-        let ready = K::common(status).conditions.iter().find(|c| c.type_ == "Ready");
-        ready.map(|c| (c.status.clone(), c.reason.clone(), c.message.clone()))
-    };
-    let now = says(&told.status);
-    if told.finalizer.is_some() {
-        tracing::info!("{step}");
-    }
-    let last = |status: &K::Status| K::common(status).last_operations.first().cloned();
-    if K::writes_to_service(step)
-        && let Some(call) = last(&told.status)
-        && before.status().and_then(last).as_ref() != Some(&call)
-    {
-        let (version_id, result, said) = (call.version_id, call.result, call.message);
-        tracing::info!(version_id, ?result, said, "{step}");
-    }
-    for NewEvent { warning, reason, note } in &told.events {
-        let reason = reason.as_str();
-        if *warning {
-            tracing::warn!(reason, "{note}");
-        } else {
-            tracing::info!(reason, "{note}");
-        }
-    }
-    if now != before.status().and_then(says)
-        && let Some((ready, reason, message)) = now
-    {
-        tracing::info!(ready, reason, "{message}");
-    }
-}
-
-fn count(tally: CounterIncrement, context: &Context) {
-    match tally {
-        CounterIncrement::CreateRecovered => context.metrics.count_ambiguous_create("recovered"),
-        CounterIncrement::CreateAbsent => context.metrics.count_ambiguous_create("absent"),
-        CounterIncrement::DriftEnforced => context.metrics.count_drift("enforced"),
-        CounterIncrement::DriftWarned => context.metrics.count_drift("warned"),
-    }
-}
-
-/// Best effort and off the path: an event that is lost loses nothing but a line.
-fn emit<K: Reconciler>(object: &Arc<K>, happened: &NewEvent, context: &Context) {
-    let mut note = String::new();
-    let _ = write!(note, "{:.900}", happened.note);
-    // events count as one where everything but the note is alike, and another note is another event
-    let start: String = happened.note.chars().filter(char::is_ascii).take(100).collect();
-    let action = format!("{start} {:x}", BuildHasherDefault::<DefaultHasher>::default().hash_one(&note));
-    let event = Event {
-        type_: if happened.warning { EventType::Warning } else { EventType::Normal },
-        reason: happened.reason.as_str().to_owned(),
-        note: Some(note),
-        action,
-        secondary: None,
-    };
-    let (recorder, reference) = (context.events.clone(), object.object_ref(&()));
-    context.tasks.spawn(async move {
-        match timeout(WRITE_TIMEOUT, recorder.publish(&event, &reference)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(%error, "an event was not published"),
-            Err(_) => tracing::debug!("an event was not published in time"),
-        }
-    });
 }

@@ -1,4 +1,4 @@
-//! Observe and act for `ChatbotVersion`.
+//! Observes and acts for `ChatbotVersion`.
 
 use std::{
     collections::HashSet,
@@ -10,102 +10,129 @@ use kube::ResourceExt;
 use tokio::{spawn, time::timeout};
 
 use super::{
-    Context, Reconciler,
+    Context, Indexed, Reconciler,
     cache::{Key, Ref},
-    context::{ServiceQuery, no_older_than},
+    service_access::ServiceQuery,
 };
 use crate::{
     chatcaptain::{Account, ApiCall, ChatbotId, Failure, FailureClass, Inventory, VersionId},
-    crd::{
-        ChatbotVersion, ChatbotVersionStatus, CommonStatus, DeletionPolicy, FINALIZER, Reason, annotation,
-    },
+    crd::{ChatbotVersion, ChatbotVersionStatus, CommonStatus},
     plan::{
-        Report, ServiceView, annotation_value, is_older,
-        version::{Observation, Outcome, Step, next_step, report},
+        Report, ServiceView, claims,
+        version::{Observation, Outcome, State, Step, next_step, report},
     },
+    sync::lock,
 };
 
-/// How long a create's record waits for the list that confirms it.
-const CONFIRM: Duration = Duration::from_secs(2);
+/// How long the record of a create waits for the list that confirms it.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
+
+impl Indexed for ChatbotVersion {
+    const KIND: &'static str = "ChatbotVersion";
+
+    fn keys(&self) -> Vec<Key> {
+        let namespace = self.namespace().unwrap_or_default();
+        let secret = self.spec.credentials_ref.clone().unwrap_or_default();
+        let bot = &self.spec.chatbot_id;
+        let mut keys = vec![Key::secret(&namespace, secret.name())];
+        keys.extend(self.version_id().map(|id| Key::version(bot, id)));
+        if self.status.as_ref().is_some_and(|status| status.pending_create.is_some()) {
+            keys.push(Key::pending_create(bot, self.version_name()));
+        }
+        keys
+    }
+
+    fn enqueue(reference: Ref<Self>, context: &Context) {
+        context.enqueue_version(reference);
+    }
+
+    fn enqueue_dependents(&self, context: &Context) {
+        let (namespace, bot) = (self.namespace().unwrap_or_default(), &self.spec.chatbot_id);
+        context.enqueue_deployments(Key::reference("ChatbotVersion", &namespace, &self.name_any()));
+        if self.metadata.deletion_timestamp.is_some() {
+            // the deployment that runs it takes the deletion over
+            context.enqueue_deployments(Key::chatbot(bot));
+        }
+        if let Some(id) = self.version_id() {
+            // another object that claims the same id may hold it now
+            context.enqueue_versions(Key::version(bot, id));
+        }
+    }
+}
 
 impl Reconciler for ChatbotVersion {
-    const KIND: &'static str = "ChatbotVersion";
     type Observation = Observation;
+    type State = State;
     type Step = Step;
     type Outcome = Outcome;
     type Status = ChatbotVersionStatus;
 
     async fn observe(object: &Arc<Self>, context: &Context) -> Observation {
         let uid = object.uid().unwrap_or_default();
-        let announced = object.status.as_ref().and_then(Self::pending_call);
-        let permit = context.permitted(&uid, announced.as_deref());
-        let older_claim = older_claim(object, context);
-        let deleting = object.metadata.deletion_timestamp.is_some();
-        let policy = if deleting { context.namespace_policy(object).await } else { Ok(None) };
-        let (namespace_policy, unknown_policy) = match policy {
+        let status = object.status.as_ref();
+        let intent_written = lock(&context.call_permits).granted_at(&uid, status);
+        let search_started = lock(&context.search_timers).started(&uid, status, Instant::now());
+        let (namespace_policy, unreadable_policy) = match deletion_policy(object, context).await {
             Ok(policy) => (policy, None),
-            Err(obstacle) => (None, Some(obstacle)),
+            Err(unavailable) => (None, Some(unavailable)),
         };
-        let mut facts = Observation {
+        let mut observation = Observation {
             object: object.clone(),
             service: ServiceView::NotQueried,
-            may_call: permit.is_some(),
-            search_elapsed: context.search_elapsed(&uid, unconfirmed(object)),
+            may_call: intent_written.is_some(),
+            search_elapsed: search_started.map_or(Duration::ZERO, |started| started.elapsed()),
             held_by_others: HashSet::new(),
             deletion_pending: HashSet::new(),
             older_create_pending: false,
             environment_owners: context.environment_owners(&object.spec.chatbot_id),
-            older_claim,
+            older_claim: older_claim(object, context),
             namespace_policy,
             config: context.config.clone(),
             now: Context::now(),
             attempt_id: format!("{:032x}", rand::random::<u128>()),
             jitter: Context::jitter(),
         };
-        if let Some(obstacle) = unknown_policy {
-            facts.service = ServiceView::Unavailable(obstacle);
-        } else if needs_look(&facts) {
-            facts.service = look(&facts, permit, context).await;
+        if let Some(unavailable) = unreadable_policy {
+            observation.service = ServiceView::Unavailable(unavailable);
+        } else if observation.needs_service() {
+            observation.service = query_service(&observation, intent_written, context).await;
         }
-        if let ServiceView::Available { inventory, .. } = &facts.service {
-            facts.held_by_others = claimed(&facts, inventory, context);
-            facts.deletion_pending = going(&facts, inventory, context).await;
-            facts.older_create_pending = !inventory.has_descriptions() && is_rivalled(object, context);
-        }
-        facts
+        check_candidates(&mut observation, context).await;
+        observation
     }
 
-    fn plan(facts: &Observation) -> Step {
-        next_step(&facts.state())
+    fn state(observation: &Observation) -> State {
+        observation.state()
     }
 
-    async fn act(step: Step, facts: &Observation, context: &Context) -> Outcome {
+    fn plan(state: &State) -> Step {
+        next_step(state)
+    }
+
+    async fn act(step: Step, observation: &Observation, context: &Context) -> Outcome {
         match step {
-            Step::Create => create(facts, context).await,
-            Step::Delete => Outcome::Deleted(delete(facts, context).await),
+            Step::Create => create(observation, context).await,
+            Step::Delete => Outcome::Deleted(delete(observation, context).await),
             _ => Outcome::NoCall,
         }
     }
 
-    fn report(facts: &Observation, step: Step, outcome: &Outcome) -> Report<ChatbotVersionStatus> {
-        report(facts, step, outcome)
+    fn report(
+        observation: &Observation,
+        _: &State,
+        step: Step,
+        outcome: &Outcome,
+    ) -> Report<ChatbotVersionStatus> {
+        report(observation, step, outcome)
     }
 
-    fn refresh_object(facts: &mut Observation, object: Arc<Self>) {
-        facts.object = object;
-        facts.now = Context::now();
+    fn refresh_object(observation: &mut Observation, object: Arc<Self>) {
+        observation.object = object;
+        observation.now = Context::now();
     }
 
     fn writes_to_service(step: Step) -> bool {
-        matches!(step, Step::Create | Step::Delete)
-    }
-
-    fn pending_call(status: &ChatbotVersionStatus) -> Option<String> {
-        status
-            .pending_create
-            .as_ref()
-            .filter(|i| i.search_start_time.is_none())
-            .map(|intent| intent.attempt_id.clone())
+        step.writes_to_service()
     }
 
     fn status(&self) -> Option<&ChatbotVersionStatus> {
@@ -119,168 +146,132 @@ impl Reconciler for ChatbotVersion {
     fn chatbot(&self) -> &str {
         &self.spec.chatbot_id
     }
-
-    fn keys(&self) -> Vec<Key> {
-        let namespace = self.namespace().unwrap_or_default();
-        let secret = self.spec.credentials_ref.clone().unwrap_or_default();
-        let bot = &self.spec.chatbot_id;
-        let mut keys = vec![Key::secret(&namespace, secret.name())];
-        keys.extend(self.version_id().map(|id| Key::version(bot, id)));
-        if self.status.as_ref().is_some_and(|status| status.pending_create.is_some()) {
-            keys.push(Key::creating(bot, self.version_name()));
-        }
-        keys
-    }
-
-    fn enqueue(reference: Ref<Self>, context: &Context) {
-        context.enqueue_version(reference);
-    }
-
-    fn enqueue_dependents(&self, context: &Context) {
-        let (namespace, bot) = (self.namespace().unwrap_or_default(), &self.spec.chatbot_id);
-        context.enqueue_deployments(Key::reference("ChatbotVersion", &namespace, &self.name_any()));
-        if self.metadata.deletion_timestamp.is_some() {
-            // whoever runs it takes its deletion over
-            context.enqueue_deployments(Key::chatbot(bot));
-        }
-        if let Some(id) = self.version_id() {
-            // whoever shares its id may hold it now
-            context.enqueue_versions(Key::version(bot, id));
-        }
-    }
 }
 
-/// The attempt whose end is unknown.
-fn unconfirmed(object: &ChatbotVersion) -> Option<&str> {
-    let intent = object.status.as_ref()?.pending_create.as_ref()?;
-    intent.search_start_time.as_ref().map(|_| intent.attempt_id.as_str())
+/// What the namespace says of the deletion of a version that is being deleted.
+async fn deletion_policy(
+    object: &ChatbotVersion,
+    context: &Context,
+) -> Result<Option<String>, crate::plan::Unavailable> {
+    if object.metadata.deletion_timestamp.is_none() {
+        return Ok(None);
+    }
+    context.namespace_policy(object).await
 }
 
 /// The older object that holds the same version id.
 fn older_claim(object: &ChatbotVersion, context: &Context) -> Option<String> {
-    let holders = context.holders(object, object.version_id()?);
-    let older = holders.into_iter().find(|other| is_older(&other.metadata, &object.metadata))?;
-    Some(format!("{}/{}", older.namespace().unwrap_or_default(), older.name_any()))
+    let holders = context.version_holders(&object.spec.chatbot_id, object.version_id()?);
+    claims::older_version_claim(object, &holders)
 }
 
-/// Nothing is asked of the service where the answer could not matter.
-fn needs_look(facts: &Observation) -> bool {
-    let meta = &facts.object.metadata;
-    let kept = facts.deletion_policy() == DeletionPolicy::Retain
-        || annotation_value(meta, annotation::FORCE_ORPHAN).is_some();
-    let left = meta.deletion_timestamp.is_some() && kept;
-    let guarded = meta.finalizers.iter().flatten().any(|f| f == FINALIZER);
-    guarded && facts.object.spec.suspend != Some(true) && facts.older_claim.is_none() && !left
-}
-
-async fn look(facts: &Observation, permit: Option<Instant>, context: &Context) -> ServiceView {
-    let object = &facts.object;
-    let status = facts.status();
-    let deleting = object.metadata.deletion_timestamp.is_some();
-    let usual = no_older_than(facts.interval());
-    let asked = facts.is_reconcile_requested();
-    // what is about to come or go shows only in a newer list
-    let passing = [Reason::WaitingForVisibility, Reason::WaitingForDeletion].map(Reason::as_str);
-    let unlisted = status.common.conditions.iter().any(|c| passing.contains(&c.reason.as_str()));
-    let list_since = match permit {
-        _ if unlisted => Instant::now(),
-        // a look that is newer than the intent, and that every create decided meanwhile can share
-        Some(written) => written,
-        None if deleting || asked || status.pending_create.is_some() => Instant::now(),
-        None => usual,
-    };
+async fn query_service(
+    observation: &Observation,
+    intent_written: Option<Instant>,
+    context: &Context,
+) -> ServiceView {
+    let object = &observation.object;
     let namespace = object.namespace().unwrap_or_default();
-    let place = ServiceQuery {
+    let query = ServiceQuery {
         namespace: &namespace,
         credentials: object.spec.credentials_ref.as_ref(),
         chatbot: &object.spec.chatbot_id,
-        version_id: status.version_id.as_deref(),
-        // what does not exist yet runs nowhere
-        with_deployments: status.version_id.is_some(),
-        allow_stale_key: deleting,
+        version_id: observation.status().version_id.as_deref(),
+        reads: observation.service_reads(),
+        intent_written,
+        allow_stale_key: object.metadata.deletion_timestamp.is_some(),
     };
-    let status_since = if deleting || asked { Instant::now() } else { usual };
-    context.query_service(&place, list_since, status_since).await
+    context.query_service(&query).await
 }
 
-/// The versions that could be the object's while it does not know which is.
-fn candidates<'a>(facts: &Observation, inventory: &'a Inventory) -> Vec<&'a VersionId> {
-    if facts.object.version_id().is_some() && facts.status().pending_create.is_none() {
-        return Vec::new();
-    }
-    facts.candidates(inventory).into_iter().map(|version| &version.id).collect()
+/// What other objects and this process know of the versions that could be the object's.
+async fn check_candidates(observation: &mut Observation, context: &Context) {
+    let ServiceView::Available { inventory, .. } = &observation.service else {
+        return;
+    };
+    let candidates = ids_to_check(observation, inventory);
+    let object = &observation.object;
+    let held = candidates.iter().map(VersionId::as_str).filter(|id| {
+        claims::is_held_by_other(object, id, &context.version_holders(&object.spec.chatbot_id, id))
+    });
+    let held_by_others = held.map(str::to_owned).collect();
+    let older_create_pending = !inventory.has_descriptions() && is_older_create_pending(object, context);
+    let deletion_pending = deletion_pending(observation, candidates, context).await;
+    observation.held_by_others = held_by_others;
+    observation.deletion_pending = deletion_pending;
+    observation.older_create_pending = older_create_pending;
 }
 
-/// The candidates that other objects hold.
-fn claimed(facts: &Observation, inventory: &Inventory, context: &Context) -> HashSet<String> {
-    let candidates = candidates(facts, inventory).into_iter().map(VersionId::as_str);
-    candidates.filter(|id| !context.holders(&facts.object, id).is_empty()).map(str::to_owned).collect()
+fn ids_to_check(observation: &Observation, inventory: &Inventory) -> Vec<VersionId> {
+    observation.candidates_to_check(inventory).into_iter().map(|version| version.id.clone()).collect()
 }
 
-/// The candidates whose deletion this process called for within the grace.
-async fn going(facts: &Observation, inventory: &Inventory, context: &Context) -> HashSet<String> {
-    let candidates = candidates(facts, inventory);
+/// The candidates that this process is deleting, or has deleted within the visibility grace.
+async fn deletion_pending(
+    observation: &Observation,
+    candidates: Vec<VersionId>,
+    context: &Context,
+) -> HashSet<String> {
     if candidates.is_empty() {
         return HashSet::new();
     }
-    let Ok((account, bot)) = target(facts, context, ApiCall::List, true).await else {
+    let Ok((account, bot)) = target(observation, context, ApiCall::List, true).await else {
         return HashSet::new();
     };
-    let grace = facts.config.visibility_grace;
-    let going = candidates.into_iter().filter(|id| account.is_delete_pending(&bot, id, grace));
-    going.map(|id| id.as_str().to_owned()).collect()
+    let grace = observation.config.visibility_grace;
+    let pending = candidates.iter().filter(|id| account.is_delete_pending(&bot, id, grace));
+    pending.map(|id| id.as_str().to_owned()).collect()
 }
 
-/// An older object has a create under way for a version of the same name.
-fn is_rivalled(object: &ChatbotVersion, context: &Context) -> bool {
-    let found = context.versions.find(Key::creating(&object.spec.chatbot_id, object.version_name()));
-    found.iter().any(|other| {
-        other.metadata.uid != object.metadata.uid
-            && other.spec.chatbot_id == object.spec.chatbot_id
-            && other.version_name() == object.version_name()
-            && is_older(&other.metadata, &object.metadata)
-    })
+fn is_older_create_pending(object: &ChatbotVersion, context: &Context) -> bool {
+    let key = Key::pending_create(&object.spec.chatbot_id, object.version_name());
+    claims::is_older_create_pending(object, &context.versions.find(key))
 }
 
-async fn create(facts: &Observation, context: &Context) -> Outcome {
-    let uid = facts.object.uid().unwrap_or_default();
-    let announced = facts.object.status.as_ref().and_then(ChatbotVersion::pending_call).unwrap_or_default();
-    let (account, bot) = match target(facts, context, ApiCall::Create, false).await {
+/// Sends the create, if this pass gets the permit for it.
+async fn create(observation: &Observation, context: &Context) -> Outcome {
+    let (object, uid) = (&observation.object, observation.object.uid().unwrap_or_default());
+    let (account, bot) = match target(observation, context, ApiCall::Create, false).await {
         Ok(target) => target,
         Err(failure) => return Outcome::Created(Err(failure), None),
     };
-    context.spend(&uid);
-    let result = account.create(&bot, &facts.new_version()).await;
+    let Some(permit) = lock(&context.call_permits).take(&uid, object.status.as_ref()) else {
+        return Outcome::Created(Err(permit_taken(ApiCall::Create)), None);
+    };
+    let result = account.create(&bot, &observation.new_version()).await;
     if let Err(failure) = &result
         && !failure.may_have_happened
     {
-        if failure.was_not_sent() {
-            // it was not sent, so it may still be
-            context.permit(&uid, announced);
-        }
+        lock(&context.call_permits).restore(permit, failure);
         return Outcome::Created(result, None);
     }
-    // in a task of its own: a call that is dropped half-way may be the one whose answer everybody waits for
+    // in a task of its own: a read that is dropped half-way may be the one whose answer everybody waits for
     let list = spawn(async move { account.inventory(&bot, Instant::now()).await });
-    let list = timeout(CONFIRM, list).await.ok().and_then(Result::ok);
+    let list = timeout(CONFIRM_TIMEOUT, list).await.ok().and_then(Result::ok);
     Outcome::Created(result, list.and_then(Result::ok))
 }
 
-async fn delete(facts: &Observation, context: &Context) -> Result<(), Failure> {
-    let (account, bot) = target(facts, context, ApiCall::Delete, true).await?;
-    let id = VersionId::parse(facts.object.version_id().unwrap_or_default())
-        .map_err(|bad| Failure::new(ApiCall::Delete, FailureClass::Unsent, &bad.to_string()))?;
+/// Somebody else makes the announced call: whoever lost the race makes none.
+pub(super) fn permit_taken(call: ApiCall) -> Failure {
+    Failure::new(call, FailureClass::Unsent, "another reconcile of this object makes the call")
+}
+
+async fn delete(observation: &Observation, context: &Context) -> Result<(), Failure> {
+    let (account, bot) = target(observation, context, ApiCall::Delete, true).await?;
+    let id = VersionId::parse(observation.object.version_id().unwrap_or_default())
+        .map_err(|invalid| Failure::new(ApiCall::Delete, FailureClass::Unsent, &invalid.to_string()))?;
     account.delete(&bot, &id).await
 }
 
-/// The account and bot for a change; a failure here means that nothing was sent.
+/// The account and bot for a change. A failure here means that nothing was sent.
 async fn target(
-    facts: &Observation,
+    observation: &Observation,
     context: &Context,
     call: ApiCall,
-    last_good: bool,
+    allow_stale_key: bool,
 ) -> Result<(Arc<Account>, ChatbotId), Failure> {
-    let namespace = facts.object.namespace().unwrap_or_default();
-    let credentials = facts.object.spec.credentials_ref.as_ref();
-    context.target(call, &namespace, credentials, &facts.object.spec.chatbot_id, last_good).await
+    let object = &observation.object;
+    let namespace = object.namespace().unwrap_or_default();
+    let credentials = object.spec.credentials_ref.as_ref();
+    context.target(call, &namespace, credentials, &object.spec.chatbot_id, allow_stale_key).await
 }

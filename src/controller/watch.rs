@@ -1,11 +1,11 @@
-//! Watches both kinds and the Secrets, and runs the passes that they cause.
+//! Watches both kinds and the Secrets, and runs the controllers.
 
-use std::{fmt::Debug, sync::Arc};
+use std::{collections::BTreeSet, fmt::Debug, sync::Arc};
 
 use futures::{
     Stream, StreamExt, TryStreamExt,
-    channel::mpsc::{UnboundedReceiver, unbounded},
-    future::{join, join_all, ready},
+    channel::mpsc::UnboundedReceiver,
+    future::{join_all, join3, ready},
     stream,
 };
 use k8s_openapi::api::core::v1::Secret;
@@ -25,60 +25,49 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Context, Reconciler,
+    Context, Indexed, Reconciler,
     cache::{Cache, Guarded, Key, Ref, strip_unused_fields},
     publish::FIELD_MANAGER,
-    reconcile_in_task,
+    reconcile::reconcile_in_task,
 };
 use crate::{
     crd::{ChatbotDeployment, ChatbotVersion},
     plan::{status::unreadable_status, truncate_to_seconds},
 };
 
-/// Which objects are looked at.
+/// Which objects are reconciled.
 #[derive(Clone, Debug, Default)]
 pub struct Scope {
-    /// Only these namespaces; none: all.
+    /// In these namespaces alone; none: in all.
     pub namespaces: Vec<String>,
-    /// Only objects with these labels.
+    /// With these labels alone.
     pub selector: Option<String>,
-    /// Passes at a time.
+    /// How many at a time.
     pub concurrency: usize,
 }
 
 impl Scope {
+    /// Each namespace once: two watches of one namespace would be two controllers of one object.
     fn namespaces(&self) -> Vec<Option<&str>> {
-        match self.namespaces.as_slice() {
-            [] => vec![None],
-            some => some.iter().map(|namespace| Some(namespace.as_str())).collect(),
-        }
+        let distinct: BTreeSet<&str> = self.namespaces.iter().map(String::as_str).collect();
+        if distinct.is_empty() { vec![None] } else { distinct.into_iter().map(Some).collect() }
     }
 }
 
-/// Runs until `stop`; returns when every pass has ended.
+/// Runs until `stop`; returns when every reconcile has ended.
 pub async fn run(context: Arc<Context>, scope: Scope, stop: CancellationToken) {
-    context.expect_caches(2 * scope.namespaces().len());
-    let (versions, deployments): (Vec<_>, Vec<_>) = scope
-        .namespaces()
-        .into_iter()
-        .map(|namespace| {
-            let (wake_versions, woken_versions) = unbounded();
-            let (wake_deployments, woken_deployments) = unbounded();
-            context.add_queues(wake_versions, wake_deployments);
-            (
-                controller::<ChatbotVersion>(&context, &scope, namespace, woken_versions, &stop, |c| {
-                    &c.versions
-                }),
-                controller::<ChatbotDeployment>(&context, &scope, namespace, woken_deployments, &stop, |c| {
-                    &c.deployments
-                }),
-            )
-        })
-        .unzip();
-    let secrets =
-        scope.namespaces().into_iter().map(|namespace| watch_secrets(&context, namespace, stop.clone()));
-    let secrets: Vec<_> = secrets.collect();
-    join(join(join_all(versions), join_all(deployments)), join_all(secrets)).await;
+    let namespaces = scope.namespaces();
+    context.caches.expect(2 * namespaces.len());
+    let versions = namespaces.iter().map(|namespace| {
+        let queue = context.version_queues.add();
+        controller::<ChatbotVersion>(&context, &scope, *namespace, queue, &stop, |c| &c.versions)
+    });
+    let deployments = namespaces.iter().map(|namespace| {
+        let queue = context.deployment_queues.add();
+        controller::<ChatbotDeployment>(&context, &scope, *namespace, queue, &stop, |c| &c.deployments)
+    });
+    let secrets = namespaces.iter().map(|namespace| watch_secrets(&context, *namespace, stop.clone()));
+    join3(join_all(versions), join_all(deployments), join_all(secrets)).await;
 }
 
 fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
@@ -100,55 +89,64 @@ fn watcher_config(scope: &Scope) -> watcher::Config {
     }
 }
 
-/// The controller of one kind in one namespace, as a future that ends after `stop`.
+/// The controller of one kind in one namespace (or in all), as a future that ends after `stop`.
 fn controller<K: Reconciler>(
     context: &Arc<Context>,
     scope: &Scope,
     namespace: Option<&str>,
-    woken: UnboundedReceiver<Ref<K>>,
+    queue: UnboundedReceiver<Ref<K>>,
     stop: &CancellationToken,
     cache: fn(&Context) -> &Cache<K>,
 ) -> impl Future<Output = ()> + Send + use<K> {
     let (store, writer) = reflector::store::<Guarded<K>>();
     cache(context).add(store.clone());
-    let (follower, filled) = (context.clone(), store.clone());
-    let mut filling = true;
-    let objects = restarting_watch(scoped::<Guarded<K>>(&context.client, namespace), watcher_config(scope))
+    let events = restarting_watch(scoped::<Guarded<K>>(&context.client, namespace), watcher_config(scope))
         .default_backoff()
         .modify(strip_unused_fields)
-        .reflect(writer)
-        .map_ok(move |event| {
-            cache(&follower).apply(&event, &filled);
-            enqueue_dependents(&event, &follower);
-            let mut all = Vec::new();
-            if matches!(event, watcher::Event::InitDone) {
-                if std::mem::take(&mut filling) {
-                    follower.cache_is_full();
-                    all = filled.state();
-                } else {
-                    follower.handle_relist();
-                }
-            }
-            stream::iter(
-                object_to_reconcile(event).into_iter().chain(all.into_iter().map(Arc::unwrap_or_clone)),
-            )
-            .map(Ok)
-        })
-        .try_flatten();
+        .reflect(writer);
+    let objects = objects_to_reconcile(events, context.clone(), store.clone(), cache);
     Controller::for_stream(log_errors(K::KIND, objects), store as Store<Guarded<K>>)
-        .reconcile_on(woken)
+        .reconcile_on(queue)
         .with_config(Config::default().concurrency(u16::try_from(scope.concurrency).unwrap_or(u16::MAX)))
         .graceful_shutdown_on(stop.clone().cancelled_owned())
         .run(reconcile_guarded, |_, never: &std::convert::Infallible, _| match *never {}, context.clone())
         .for_each(|result| {
             if let Err(error) = result {
-                tracing::debug!(%error, "controller");
+                tracing::debug!(%error, "controller error");
             }
             ready(())
         })
 }
 
-/// One look at one object, or at the reason why it cannot be read.
+/// Keeps index and dependents in step with the events of a watch, and passes on what is to be reconciled: the object of
+/// an event, everything after the first list. (After a later list everything is queued, see `handle_relist`.)
+fn objects_to_reconcile<K: Reconciler>(
+    events: impl Stream<Item = watcher::Result<watcher::Event<Guarded<K>>>> + Send + 'static,
+    context: Arc<Context>,
+    store: Store<Guarded<K>>,
+    cache: fn(&Context) -> &Cache<K>,
+) -> impl Stream<Item = watcher::Result<Guarded<K>>> + Send + 'static {
+    let mut is_first_list = true;
+    events
+        .map_ok(move |event| {
+            cache(&context).apply(&event, &store);
+            enqueue_dependents(&event, &context);
+            let mut all = Vec::new();
+            if matches!(event, watcher::Event::InitDone) {
+                if std::mem::take(&mut is_first_list) {
+                    context.caches.mark_synced();
+                    all = store.state();
+                } else {
+                    context.handle_relist();
+                }
+            }
+            let all = all.into_iter().map(Arc::unwrap_or_clone);
+            stream::iter(object_to_reconcile(event).into_iter().chain(all)).map(Ok)
+        })
+        .try_flatten()
+}
+
+/// Reconciles an object, or says on it why it does not fit its schema.
 async fn reconcile_guarded<K: Reconciler>(
     object: Arc<Guarded<K>>,
     context: Arc<Context>,
@@ -157,30 +155,30 @@ async fn reconcile_guarded<K: Reconciler>(
         Ok(object) => reconcile_in_task(Arc::new(object.clone()), context).await,
         Err(invalid) => {
             let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-            tracing::error!(kind = K::KIND, namespace, name, error = %invalid.error, "the object cannot be read");
+            tracing::error!(kind = K::KIND, namespace, name, error = %invalid.error, "cannot read object");
             report_unreadable::<K>(&object, &invalid.error, &context).await;
             Action::await_change()
         }
     })
 }
 
-/// Says on the object itself that it cannot be read; the others go on.
-async fn report_unreadable<K: Reconciler>(object: &Guarded<K>, error: &str, context: &Context) {
+/// Says on the object itself why it cannot be read. The other objects are reconciled as usual.
+async fn report_unreadable<K: Indexed>(object: &Guarded<K>, error: &str, context: &Context) {
     let meta = object.meta();
     let status = unreadable_status(meta, error, truncate_to_seconds(Context::now()).0);
     let patch = json!({"metadata": {"resourceVersion": meta.resource_version}, "status": status});
     let api: Api<PartialObjectMeta<K>> =
         Api::namespaced(context.client.clone(), meta.namespace.as_deref().unwrap_or_default());
     let name = meta.name.as_deref().unwrap_or_default();
-    // no apply: that would leave other conditions beside these, and take away the ids that are recorded
+    // not by server-side apply: that would leave other conditions beside these, and remove the ids that are recorded
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     if let Err(error) = api.patch_status(name, &params, &Patch::Merge(&patch)).await {
-        tracing::debug!(%error, "not written");
+        tracing::debug!(%error, "cannot update status of unreadable object");
     }
 }
 
-/// Wakes whoever depends on what changed, and forgets what is gone.
-fn enqueue_dependents<K: Reconciler>(event: &watcher::Event<Guarded<K>>, context: &Context) {
+/// Queues the objects that depend on what changed, and forgets what is gone.
+fn enqueue_dependents<K: Indexed>(event: &watcher::Event<Guarded<K>>, context: &Context) {
     let (watcher::Event::Apply(object) | watcher::Event::InitApply(object) | watcher::Event::Delete(object)) =
         event
     else {
@@ -189,15 +187,15 @@ fn enqueue_dependents<K: Reconciler>(event: &watcher::Event<Guarded<K>>, context
     if let watcher::Event::Delete(object) = event {
         context.forget(&object.uid().unwrap_or_default());
     }
-    // before that everything is looked at anyway
+    // before the caches are full, everything is reconciled anyway
     if let Ok(object) = &object.0
-        && context.are_caches_full()
+        && context.caches.has_synced()
     {
         object.enqueue_dependents(context);
     }
 }
 
-/// Secrets by name alone: no payload is transferred or kept.
+/// Watches the metadata of Secrets: no payload is transferred or kept.
 async fn watch_secrets(context: &Arc<Context>, namespace: Option<&str>, stop: CancellationToken) {
     let secrets = restarting_watch(
         scoped::<PartialObjectMeta<Secret>>(&context.client, namespace),
@@ -205,7 +203,7 @@ async fn watch_secrets(context: &Arc<Context>, namespace: Option<&str>, stop: Ca
     )
     .default_backoff();
     let changed = log_errors("Secret", secrets).take_until(stop.cancelled_owned());
-    let wake = |namespace: &str, name: &str| {
+    let enqueue = |namespace: &str, name: &str| {
         context.enqueue_versions(Key::secret(namespace, name));
         context.enqueue_deployments(Key::secret(namespace, name));
     };
@@ -219,12 +217,12 @@ async fn watch_secrets(context: &Arc<Context>, namespace: Option<&str>, stop: Ca
                 ) => {
                     let (namespace, name) = (secret.namespace().unwrap_or_default(), secret.name_any());
                     context.credentials.invalidate(&namespace, &name);
-                    wake(&namespace, &name);
+                    enqueue(&namespace, &name);
                 }
-                // of one that is gone no event will tell
+                // a Secret that went while the watch was broken brings no event
                 Ok(watcher::Event::Init) => {
                     for (namespace, name) in context.credentials.invalidate_all(namespace) {
-                        wake(&namespace, &name);
+                        enqueue(&namespace, &name);
                     }
                 }
                 _ => {}
@@ -234,7 +232,7 @@ async fn watch_secrets(context: &Arc<Context>, namespace: Option<&str>, stop: Ca
         .await;
 }
 
-/// The object to look at after an event; those of a list are looked at when the store has all of them.
+/// The object of an event; those of a list are reconciled once the store has all of them.
 fn object_to_reconcile<K>(event: watcher::Event<K>) -> Option<K> {
     match event {
         watcher::Event::Apply(object) | watcher::Event::Delete(object) => Some(object),
@@ -242,8 +240,8 @@ fn object_to_reconcile<K>(event: watcher::Event<K>) -> Option<K> {
     }
 }
 
-/// What happens, from a list on, and from another one whenever the watch broke. `watcher` would resume where it broke;
-/// after a restore of etcd that revision is still to come, and it would wait for it without end.
+/// A watch that begins with a list, and with another one whenever it broke. `watcher` alone would resume at the revision
+/// where it broke; after a restore of etcd that revision is in the future, and it would wait for it without end.
 fn restarting_watch<K>(
     api: Api<K>,
     config: watcher::Config,
@@ -258,7 +256,7 @@ where
         }
         let mut event = events.next().await?;
         if matches!(event, Ok(watcher::Event::Init)) {
-            // said before anything was asked: taken for a success, it would end every backoff
+            // `Init` comes before any request: taken for a success, it would reset every backoff
             let answer = events.next().await?;
             if answer.is_ok() {
                 held = Some(answer);
@@ -273,7 +271,7 @@ where
     })
 }
 
-/// Each watch backs off by itself; the controller, which would pause all of them, need not know.
+/// Logs errors, each once in a row, and drops them: every watch backs off by itself, and the controller would pause all.
 fn log_errors<K: Send + 'static>(
     what: &'static str,
     stream: impl Stream<Item = watcher::Result<K>> + Send + 'static,
@@ -288,7 +286,7 @@ fn log_errors<K: Send + 'static>(
             Err(error) => {
                 let error = error.to_string();
                 if complaint.as_ref() != Some(&error) {
-                    tracing::warn!(what, %error, "the watch broke; it is begun anew");
+                    tracing::warn!(what, %error, "watch failed; listing again");
                 }
                 complaint = Some(error);
                 None
@@ -316,7 +314,7 @@ mod tests {
 
     /// An API server that lists once, and fails ever after.
     #[tokio::test(start_paused = true)]
-    async fn an_api_server_that_fails_is_asked_less_and_less() {
+    async fn failing_api_server_is_polled_with_backoff() {
         let requests = Arc::new(AtomicU32::new(0));
         let count = requests.clone();
         let answer = async move |uri: Uri| {

@@ -379,3 +379,11 @@ impl ChatbotDeploymentSpec {
         self.rollback.as_ref().and_then(|r| r.method).unwrap_or(RollbackMethod::Rollback)
     }
 }
+
+impl CurrentOperation {
+    /// Whether the call was sent, as far as anybody may assume: its answer, or that there was none, is recorded.
+    #[must_use]
+    pub fn is_sent(&self) -> bool {
+        self.call_time.is_some()
+    }
+}

@@ -1,32 +1,70 @@
-//! What stands in the way of a look or a change: its kinds, its words and its pauses.
+//! What the service answers, or why it gives no answer; and what a failed call means for the object.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use super::{Requeue, status::ReadyCondition};
+use super::{Requeue, messages, status::ReadyCondition};
 use crate::{
-    chatcaptain::{ApiCall, Failure, FailureClass},
+    chatcaptain::{Deployments, Failure, FailureClass, Inventory},
     crd::Reason,
 };
 
-/// Why the service told nothing.
+/// How long to wait for a service that is throttling or unavailable, where it does not say.
+const TRANSIENT_RETRY: Duration = Duration::from_secs(5);
+/// The longest time between two looks at what a user has to repair in the service. (The change of a Secret is noticed.)
+const USER_ACTION_RETRY: Duration = Duration::from_mins(1);
+
+/// What the service answers.
+#[derive(Clone)]
+pub enum ServiceView {
+    /// It was not queried: its answer could not matter.
+    NotQueried,
+    /// It gives no usable answer.
+    Unavailable(Unavailable),
+    /// It answers.
+    Available {
+        /// The bot's versions.
+        inventory: Arc<Inventory>,
+        /// What is live; `None` where the key may not read it.
+        deployments: Option<Arc<Deployments>>,
+        /// A version that this key does not list is gone.
+        authoritative: bool,
+        /// This process has deployed the version in question, and it may become live in a moment.
+        rollout_pending: bool,
+        /// How long ago the list was requested.
+        age: Duration,
+    },
+}
+
+impl ServiceView {
+    /// When to come back to an object at rest: when this view is older than the interval.
+    #[must_use]
+    pub fn requeue_when_stale(&self, interval: Duration, jitter: f64) -> Requeue {
+        let age = if let Self::Available { age, .. } = self { *age } else { Duration::ZERO };
+        let rest = interval.saturating_sub(age).max(Duration::from_secs(1));
+        // spread by up to 2 %, so that objects that came at once do not come back at once for ever
+        Requeue::After(rest + rest.mul_f64(jitter / 50.0))
+    }
+}
+
+/// Why the service gives no usable answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum UnavailableReason {
-    /// The Secret or the key in it is missing.
+    /// The Secret, or the key in it, is missing or unusable.
     CredentialsMissing,
-    /// The service refuses the key.
+    /// The service refuses the API key.
     AuthenticationFailed,
-    /// The key lacks a permission.
+    /// The API key lacks a permission.
     PermissionDenied,
     /// The service does not know the chatbot.
     ChatbotNotFound,
-    /// Calls pause.
+    /// The service asks to slow down.
     Throttled,
-    /// The service cannot be reached or fails.
+    /// The service cannot be reached, or fails.
     ServiceUnavailable,
 }
 
 impl UnavailableReason {
-    /// All of them.
+    /// All reasons.
     pub const ALL: [Self; 6] = [
         Self::CredentialsMissing,
         Self::AuthenticationFailed,
@@ -36,7 +74,7 @@ impl UnavailableReason {
         Self::ServiceUnavailable,
     ];
 
-    /// The condition's reason.
+    /// The reason of the condition.
     #[must_use]
     pub fn condition_reason(self) -> Reason {
         match self {
@@ -49,19 +87,19 @@ impl UnavailableReason {
         }
     }
 
-    /// It comes right without a human.
+    /// Whether it passes without anybody's action.
     #[must_use]
     pub fn is_transient(self) -> bool {
         matches!(self, Self::Throttled | Self::ServiceUnavailable)
     }
 
-    /// Nobody can authenticate: a deletion does not wait for this for ever.
+    /// Whether no call can be authenticated: a deletion does not wait for this without end.
     #[must_use]
     pub fn is_credentials_problem(self) -> bool {
         matches!(self, Self::CredentialsMissing | Self::AuthenticationFailed | Self::PermissionDenied)
     }
 
-    /// What a failed look at the service means.
+    /// What a failed read means.
     #[must_use]
     pub fn from_failure(failure: &Failure) -> Self {
         match failure.class {
@@ -74,96 +112,67 @@ impl UnavailableReason {
     }
 }
 
-/// Why the service told nothing, in words, and when to ask again.
+/// Why the service gives no usable answer, for people, and when to ask again.
 #[derive(Clone, Debug)]
 pub struct Unavailable {
-    /// What stands in the way.
+    /// Why.
     pub reason: UnavailableReason,
-    /// What it is and what to do next.
+    /// What is wrong and what to do next.
     pub message: String,
     /// How long the service asks to wait.
     pub retry_after: Option<Duration>,
 }
 
 impl Unavailable {
-    /// What stands in the way after a failed call with the key from `secret`.
+    /// What a failed read with the key from Secret `secret` means.
     #[must_use]
     pub fn new(failure: &Failure, secret: &str, chatbot: &str) -> Self {
-        let blocked = UnavailableReason::from_failure(failure);
-        let said = &failure.message;
-        let message = match blocked {
-            UnavailableReason::AuthenticationFailed => {
-                format!("The service refuses the API key in Secret {secret} ({said}); put a valid key there.")
-            }
-            UnavailableReason::PermissionDenied => permission_message(failure.call, secret, said),
-            UnavailableReason::ChatbotNotFound => format!(
-                "The service refuses to list the versions of chatbot {chatbot} ({said}); \
-                 check spec.chatbotId and that the key in Secret {secret} belongs to its account."
-            ),
-            UnavailableReason::Throttled => {
-                "The service asks to slow down; the object is looked at again when the pause is over."
-                    .to_owned()
-            }
+        let reason = UnavailableReason::from_failure(failure);
+        let detail = &failure.message;
+        let message = match reason {
+            UnavailableReason::AuthenticationFailed => messages::authentication_failed(secret, detail),
+            UnavailableReason::PermissionDenied => messages::permission_denied(failure.call, secret, detail),
+            UnavailableReason::ChatbotNotFound => messages::chatbot_not_found(chatbot, secret, detail),
+            UnavailableReason::Throttled => messages::THROTTLED.to_owned(),
             UnavailableReason::ServiceUnavailable | UnavailableReason::CredentialsMissing => {
-                format!(
-                    "The service gives no usable answer ({said}); it is asked again, nothing needs to be done."
-                )
+                messages::service_unavailable(detail)
             }
         };
-        let pause =
-            if let FailureClass::Throttled { retry_after } = failure.class { retry_after } else { None };
-        Self { reason: blocked, message, retry_after: pause }
+        Self { reason, message, retry_after: retry_after(failure) }
     }
 }
 
-/// Names the permission that a key lacks and the next step.
-fn permission_message(call: ApiCall, secret: &str, said: &str) -> String {
-    format!(
-        "The API key in Secret {secret} lacks the permission for {} ({said}); grant it.",
-        call.permission()
-    )
+fn retry_after(failure: &Failure) -> Option<Duration> {
+    if let FailureClass::Throttled { retry_after } = failure.class { retry_after } else { None }
 }
 
-/// What a refused change means, and how long the service asks to wait.
+/// The condition after a failed change, and how long the service asks to wait.
 pub(super) fn write_failure_condition(failure: &Failure, secret: &str) -> (ReadyCondition, Option<Duration>) {
-    let said = &failure.message;
-    let words = match failure.class {
-        FailureClass::Refused(_) => ReadyCondition::new(
-            Reason::RequestRejected,
-            format!(
-                "The service refused to {} ({said}); correct the cause, it is tried again slowly.",
-                failure.call.as_str()
-            ),
-        ),
+    let detail = &failure.message;
+    let (reason, message) = match failure.class {
+        FailureClass::Refused(_) => {
+            (Reason::RequestRejected, messages::request_rejected(failure.call, detail))
+        }
         FailureClass::Forbidden { whole_key: true } => {
-            let obstacle = Unavailable::new(failure, secret, "");
-            ReadyCondition::new(Reason::AuthenticationFailed, obstacle.message)
+            (Reason::AuthenticationFailed, messages::authentication_failed(secret, detail))
         }
         FailureClass::Forbidden { whole_key: false } => {
-            ReadyCondition::new(Reason::PermissionDenied, permission_message(failure.call, secret, said))
+            (Reason::PermissionDenied, messages::permission_denied(failure.call, secret, detail))
         }
-        FailureClass::Throttled { .. } => {
-            ReadyCondition::new(Reason::Throttled, Unavailable::new(failure, secret, "").message)
+        FailureClass::Throttled { .. } => (Reason::Throttled, messages::THROTTLED.to_owned()),
+        FailureClass::Unsent | FailureClass::Unknown => {
+            (Reason::Retrying, messages::request_failed(failure.call, detail))
         }
-        FailureClass::Unsent | FailureClass::Unknown => ReadyCondition::new(
-            Reason::Retrying,
-            format!(
-                "The call to {} failed ({said}); it is tried again, nothing needs to be done.",
-                failure.call.as_str()
-            ),
-        ),
     };
-    let pause = if let FailureClass::Throttled { retry_after } = failure.class { retry_after } else { None };
-    (words, pause)
+    (ReadyCondition::new(reason, message), retry_after(failure))
 }
 
-/// When to look again although the service told nothing.
-pub(super) fn requeue_unavailable(obstacle: &Unavailable, interval: Duration, jitter: f64) -> Requeue {
-    let base = match obstacle.reason {
-        UnavailableReason::Throttled => obstacle.retry_after.unwrap_or(Duration::from_secs(5)),
-        UnavailableReason::ServiceUnavailable => Duration::from_secs(5),
-        // the Secret's change wakes its objects; this is for what changes in the service
-        _ => interval.min(Duration::from_mins(1)),
+/// When to come back although the service gives no usable answer.
+pub(super) fn requeue_unavailable(unavailable: &Unavailable, interval: Duration, jitter: f64) -> Requeue {
+    let base = match unavailable.reason {
+        UnavailableReason::Throttled => unavailable.retry_after.unwrap_or(TRANSIENT_RETRY),
+        UnavailableReason::ServiceUnavailable => TRANSIENT_RETRY,
+        _ => interval.min(USER_ACTION_RETRY),
     };
     Requeue::After(base + base.mul_f64(jitter / 4.0))
 }

@@ -1,12 +1,13 @@
-//! The part of status that is told alike for both kinds, and backoff.
+//! The part of status that both kinds have in common: conditions, backoff and the record of calls.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
-use super::{Requeue, annotation_value, reconcile_requested};
+use super::{Requeue, annotation_value, messages, reconcile_requested};
 use crate::{
+    backoff::Backoff,
     chatcaptain::{Failure, FailureClass},
     crd::{
         CommonStatus, ConditionType, Operation, OperationRecord, OperationResult, Reason, Retry, annotation,
@@ -14,20 +15,22 @@ use crate::{
     },
 };
 
-/// Backoff after a failure that may pass by itself: first and longest pause.
-const TRANSIENT_BACKOFF: (Duration, Duration) = (Duration::from_secs(2), Duration::from_mins(5));
-/// Backoff after a refusal, which a human must see to.
-const REJECTED_BACKOFF: (Duration, Duration) = (Duration::from_secs(30), Duration::from_hours(1));
+/// After a failure that passes without anybody's action.
+const TRANSIENT_BACKOFF: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_mins(5));
+/// After a refusal: somebody has to correct its cause, and it is still tried again so that it heals without a command.
+const REJECTED_BACKOFF: Backoff = Backoff::new(Duration::from_secs(30), Duration::from_hours(1));
 
-/// Objects keep whole seconds; rounding up keeps the pause.
+/// Objects keep whole seconds; rounding up keeps the delay.
 const ROUNDING: Duration = Duration::from_secs(1);
+/// Characters of a `reconcile-requested-at` token that are echoed: the size of an object is bounded.
+const MAX_TOKEN: usize = 256;
 
-/// What a condition says.
+/// What `Ready` says; the other conditions follow from its reason.
 #[derive(Clone, Debug)]
 pub struct ReadyCondition {
-    /// The reason.
+    /// The reason, which decides the status of all conditions.
     pub reason: Reason,
-    /// What is so, and the next step. Empty: the reason's own words.
+    /// What is so, why, and the next step. Empty: the reason's meaning.
     pub message: String,
 }
 
@@ -38,12 +41,12 @@ impl ReadyCondition {
     }
 }
 
-/// The common status that says `words` of the object as it is now.
+/// The common status of the object as it is now, with these conditions, and the reconcile request acknowledged.
 #[must_use]
 pub fn with_conditions(
     old: &CommonStatus,
     meta: &ObjectMeta,
-    words: &ReadyCondition,
+    ready: &ReadyCondition,
     drifted: Option<(&str, Reason, &str)>,
     now: Timestamp,
 ) -> CommonStatus {
@@ -51,26 +54,28 @@ pub fn with_conditions(
         observed_generation: meta.generation,
         conditions: build_conditions(
             &old.conditions,
-            words.reason,
-            &words.message,
+            ready.reason,
+            &ready.message,
             drifted,
             meta.generation,
             &Time(now),
         ),
-        last_handled_reconcile_at: annotation_value(meta, annotation::RECONCILE_REQUESTED_AT)
-            .map(|token| token.chars().take(256).collect()),
+        last_handled_reconcile_at: acknowledge_request(meta),
         last_operations: old.last_operations.clone(),
         retry: old.retry.clone(),
     }
 }
 
-/// What is said of an object that cannot be read: its conditions and no more, whatever else its status holds.
+fn acknowledge_request(meta: &ObjectMeta) -> Option<String> {
+    let token = annotation_value(meta, annotation::RECONCILE_REQUESTED_AT)?;
+    Some(token.chars().take(MAX_TOKEN).collect())
+}
+
+/// The common status of an object that does not fit its schema: conditions and no more, whatever else its status holds.
 #[must_use]
 pub fn unreadable_status(meta: &ObjectMeta, error: &str, now: Timestamp) -> CommonStatus {
     let reason = if meta.deletion_timestamp.is_some() { Reason::Deleting } else { Reason::InvalidSpec };
-    let message = format!(
-        "The object cannot be read: {error}. Correct it, or upgrade the CRDs and the operator together."
-    );
+    let message = messages::unreadable_object(error);
     CommonStatus {
         observed_generation: meta.generation,
         conditions: build_conditions(&[], reason, &message, None, meta.generation, &Time(now)),
@@ -78,29 +83,28 @@ pub fn unreadable_status(meta: &ObjectMeta, error: &str, now: Timestamp) -> Comm
     }
 }
 
-/// The verdict as it was, for this generation: while an object is suspended, backing off, or at rest with
-/// the service out of reach, nothing new is known of it.
+/// The last verdict, carried over to this generation: while an object is suspended, backing off, or at rest with the
+/// service unavailable, nothing new is known of it.
 #[must_use]
-pub fn carry_over(old: &CommonStatus, meta: &ObjectMeta, echo: bool) -> CommonStatus {
+pub fn carry_over(old: &CommonStatus, meta: &ObjectMeta, acknowledge: bool) -> CommonStatus {
     let mut common = old.clone();
     common.observed_generation = meta.generation;
     for condition in &mut common.conditions {
         condition.observed_generation = meta.generation;
     }
-    if echo {
-        common.last_handled_reconcile_at = annotation_value(meta, annotation::RECONCILE_REQUESTED_AT)
-            .map(|token| token.chars().take(256).collect());
+    if acknowledge {
+        common.last_handled_reconcile_at = acknowledge_request(meta);
     }
     common
 }
 
-/// Whether the last verdict on the object as it stands was Ready.
+/// Whether the last verdict, on this generation, was Ready.
 #[must_use]
 pub fn is_ready(old: &CommonStatus, meta: &ObjectMeta) -> bool {
     old.observed_generation == meta.generation && old.is_true(ConditionType::Ready)
 }
 
-/// Leaves `new` as `old` was if that was Stalled on the object as it stands: a slow retry does not change it.
+/// Keeps an object Stalled while a slow retry is under way: only its success is news.
 pub(super) fn carry_over_stalled(new: &mut CommonStatus, old: &CommonStatus, meta: &ObjectMeta) {
     if old.is_true(ConditionType::Stalled)
         && old.retry.is_some()
@@ -110,66 +114,60 @@ pub(super) fn carry_over_stalled(new: &mut CommonStatus, old: &CommonStatus, met
     }
 }
 
-/// A suspended object keeps its last verdict, unless there is none yet or it was about something else than
-/// the spec names now.
+/// A suspended object keeps its last verdict, unless there is none yet, or the spec names something else now.
 pub(super) fn suspended_status(
     old: &CommonStatus,
     meta: &ObjectMeta,
-    moved: bool,
+    spec_target_changed: bool,
     now: Timestamp,
 ) -> CommonStatus {
-    let message = match (old.conditions.is_empty(), moved) {
-        (true, _) => "Suspended before anything was done; set spec.suspend to false.",
-        (false, true) => {
-            "Suspended before the version that the spec names was seen to; set spec.suspend to false."
-        }
+    let message = match (old.conditions.is_empty(), spec_target_changed) {
+        (true, _) => messages::SUSPENDED_NEW,
+        (false, true) => messages::SUSPENDED_CHANGED,
         (false, false) => return carry_over(old, meta, false),
     };
     let mut common = with_conditions(old, meta, &ReadyCondition::new(Reason::Suspended, message), None, now);
+    // nothing was looked at, so no request was handled
     common.last_handled_reconcile_at.clone_from(&old.last_handled_reconcile_at);
     common
 }
 
-/// Whether a change must wait for the backoff; a new generation or a reconcile request ends it. One that lasts longer
-/// than any pause after so many failures is from before the clock was put back, and holds nobody.
+/// Whether a change has to wait for the backoff. A new generation or a reconcile request ends it. A rest that is longer
+/// than any delay after so many failures is from before the clock was put back, and counts for nothing.
 #[must_use]
 pub fn is_backing_off(old: &CommonStatus, meta: &ObjectMeta, now: Timestamp) -> bool {
     let waits = |retry: &Retry| {
         let rest = retry.next_attempt_time.0.duration_since(now);
-        rest.is_positive()
-            && rest.unsigned_abs() <= backoff_delay(REJECTED_BACKOFF, retry.failures) + ROUNDING
+        let longest = REJECTED_BACKOFF.delay(retry.failures.unsigned_abs()) + ROUNDING;
+        rest.is_positive() && rest.unsigned_abs() <= longest
     };
     old.retry.as_ref().is_some_and(waits)
         && old.observed_generation == meta.generation
         && !reconcile_requested(meta, old.last_handled_reconcile_at.as_deref())
 }
 
-/// The backoff after one more failure: exponential, with `jitter` (0 to 1) taking off up to half.
+/// The backoff after one more failure; `jitter` (0 to 1) takes off up to half.
 #[must_use]
 pub fn next_backoff(old: Option<&Retry>, failure: &Failure, now: Timestamp, jitter: f64) -> Retry {
     let failures = old.map_or(0, |retry| retry.failures).saturating_add(1);
-    let range = match failure.class {
+    let backoff = match failure.class {
         FailureClass::Refused(_) | FailureClass::Forbidden { .. } => REJECTED_BACKOFF,
         FailureClass::Throttled { .. } | FailureClass::Unsent | FailureClass::Unknown => TRANSIENT_BACKOFF,
     };
-    let pause = backoff_delay(range, failures).mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 2.0) + ROUNDING;
-    let until = now.as_second() + i64::try_from(pause.as_secs()).unwrap_or(i64::MAX / 2);
+    let shortened = 1.0 - jitter.clamp(0.0, 1.0) / 2.0;
+    let delay = backoff.delay(failures.unsigned_abs()).mul_f64(shortened) + ROUNDING;
+    let until = now.as_second() + i64::try_from(delay.as_secs()).unwrap_or(i64::MAX / 2);
     Retry { failures, next_attempt_time: Time(Timestamp::from_second(until).unwrap_or(now)) }
 }
 
-fn backoff_delay((first, last): (Duration, Duration), failures: i32) -> Duration {
-    let doublings = u32::try_from(failures.saturating_sub(1)).unwrap_or(0).min(16);
-    first.saturating_mul(1 << doublings).min(last)
-}
-
-/// How long until the backoff is over.
+/// When the backoff is over.
 #[must_use]
 pub fn requeue_after_backoff(common: &CommonStatus, now: Timestamp) -> Requeue {
     let rest = common.retry.as_ref().map(|retry| retry.next_attempt_time.0.duration_since(now));
     Requeue::After(rest.and_then(|rest| Duration::try_from(rest).ok()).unwrap_or_default())
 }
 
-/// One line for `lastOperations`.
+/// The entry of `lastOperations` for a call.
 #[must_use]
 pub fn operation_record<T>(
     operation: Operation,
@@ -186,7 +184,7 @@ pub fn operation_record<T>(
     }
 }
 
-/// How a call ended.
+/// How a call ended, as far as its answer tells.
 #[must_use]
 pub fn operation_result<T>(result: &Result<T, Failure>) -> OperationResult {
     match result {

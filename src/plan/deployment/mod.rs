@@ -1,5 +1,6 @@
 //! What to do about one `ChatbotDeployment`: the states, the steps, and the table that joins them.
 
+mod freshness;
 mod history;
 mod messages;
 mod observation;

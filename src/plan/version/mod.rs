@@ -1,5 +1,6 @@
 //! What to do about one `ChatbotVersion`: the states, the steps, and the two tables that join them.
 
+mod freshness;
 mod observation;
 mod status;
 

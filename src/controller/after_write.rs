@@ -1,0 +1,133 @@
+//! What follows from a report that is written: permits, log lines, events and counters.
+
+use std::{
+    fmt::Write,
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use kube::{
+    ResourceExt,
+    runtime::events::{Event, EventType},
+};
+use tokio::time::timeout;
+
+use super::{Context, Reconciler};
+use crate::{
+    crd::ConditionType,
+    plan::{CounterIncrement, NewEvent, Report},
+    sync::lock,
+};
+
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Everything that follows from a write that succeeded.
+pub fn after_write<K: Reconciler>(
+    before: &K,
+    after: &Arc<K>,
+    step: K::Step,
+    report: &Report<K::Status>,
+    context: &Context,
+) {
+    let uid = before.uid().unwrap_or_default();
+    lock(&context.call_permits).after_write(
+        &uid,
+        before.status(),
+        &report.status,
+        K::writes_to_service(step),
+        Instant::now(),
+    );
+    log(before, step, report);
+    report.counters.iter().for_each(|counter| increment(*counter, context));
+    for event in &report.events {
+        emit(after, event, context);
+    }
+    for _ in &report.orphans {
+        context.metrics.count_orphan();
+    }
+    record_time_to_ready(before, report, context);
+}
+
+/// Observes the age of an object that becomes Ready for the first time.
+fn record_time_to_ready<K: Reconciler>(before: &K, report: &Report<K::Status>, context: &Context) {
+    let ready = |status: &K::Status| K::common(status).is_true(ConditionType::Ready);
+    let is_first_generation =
+        before.status().is_none_or(|status| K::common(status).observed_generation.is_none_or(|g| g <= 1));
+    if is_first_generation
+        && ready(&report.status)
+        && !before.status().is_some_and(ready)
+        && let Some(created) = before.creation_timestamp()
+    {
+        let age = Timestamp::now().duration_since(created.0);
+        context.metrics.record_time_to_ready(K::KIND, Duration::try_from(age).unwrap_or_default());
+    }
+}
+
+/// Logs what changed, so that the log alone tells the story of an object.
+fn log<K: Reconciler>(before: &K, step: K::Step, report: &Report<K::Status>) {
+    let verdict = |status: &K::Status| {
+        let ready = K::common(status).conditions.iter().find(|c| c.type_ == "Ready");
+        ready.map(|c| (c.status.clone(), c.reason.clone(), c.message.clone()))
+    };
+    let now = verdict(&report.status);
+    if report.finalizer.is_some() {
+        tracing::info!("{step}");
+    }
+    let last = |status: &K::Status| K::common(status).last_operations.first().cloned();
+    if K::writes_to_service(step)
+        && let Some(call) = last(&report.status)
+        && before.status().and_then(last).as_ref() != Some(&call)
+    {
+        let (version_id, result, detail) = (call.version_id, call.result, call.message);
+        tracing::info!(version_id, ?result, detail, "{step}");
+    }
+    for NewEvent { warning, reason, note } in &report.events {
+        let reason = reason.as_str();
+        if *warning {
+            tracing::warn!(reason, "{note}");
+        } else {
+            tracing::info!(reason, "{note}");
+        }
+    }
+    if now != before.status().and_then(verdict)
+        && let Some((ready, reason, message)) = now
+    {
+        tracing::info!(ready, reason, "{message}");
+    }
+}
+
+fn increment(counter: CounterIncrement, context: &Context) {
+    match counter {
+        CounterIncrement::CreateRecovered => context.metrics.count_ambiguous_create("recovered"),
+        CounterIncrement::CreateAbsent => context.metrics.count_ambiguous_create("absent"),
+        CounterIncrement::DriftEnforced => context.metrics.count_drift("enforced"),
+        CounterIncrement::DriftWarned => context.metrics.count_drift("warned"),
+    }
+}
+
+/// Publishes an event, best effort and beside the reconcile: what it tells stands in the status, too.
+fn emit<K: Reconciler>(object: &Arc<K>, event: &NewEvent, context: &Context) {
+    let mut note = String::new();
+    let _ = write!(note, "{:.900}", event.note);
+    // the recorder counts events as one where everything but the note is alike; another note is another event, so the
+    // note becomes part of the action
+    let start: String = event.note.chars().filter(char::is_ascii).take(100).collect();
+    let action = format!("{start} {:x}", BuildHasherDefault::<DefaultHasher>::default().hash_one(&note));
+    let event = Event {
+        type_: if event.warning { EventType::Warning } else { EventType::Normal },
+        reason: event.reason.as_str().to_owned(),
+        note: Some(note),
+        action,
+        secondary: None,
+    };
+    let (recorder, reference) = (context.events.clone(), object.object_ref(&()));
+    context.tasks.spawn(async move {
+        match timeout(PUBLISH_TIMEOUT, recorder.publish(&event, &reference)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "cannot publish event"),
+            Err(_) => tracing::debug!("cannot publish event within the timeout"),
+        }
+    });
+}

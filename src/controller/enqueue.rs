@@ -1,0 +1,96 @@
+//! Brings objects to their turn beyond their own events: because what they refer to has changed.
+
+use std::sync::Mutex;
+
+use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
+
+use super::{
+    Context, Indexed,
+    cache::{Cache, Key, Ref},
+};
+use crate::{
+    crd::{ChatbotDeployment, ChatbotVersion},
+    sync::lock,
+};
+
+/// The queues of one kind's controllers, one for each watched namespace.
+pub struct Queues<K: Indexed>(Mutex<Vec<UnboundedSender<Ref<K>>>>);
+
+impl<K: Indexed> Default for Queues<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Indexed> Queues<K> {
+    /// The queue of one more controller.
+    pub fn add(&self) -> UnboundedReceiver<Ref<K>> {
+        let (sender, receiver) = unbounded();
+        lock(&self.0).push(sender);
+        receiver
+    }
+
+    /// Each controller drops what is not its own.
+    fn send(&self, references: &[Ref<K>]) {
+        for queue in lock(&self.0).iter() {
+            for reference in references {
+                // a controller that has ended reconciles no more
+                let _ = queue.unbounded_send(reference.clone());
+            }
+        }
+    }
+
+    /// Queues one object.
+    pub fn enqueue(&self, reference: Ref<K>) {
+        self.send(&[reference]);
+    }
+
+    /// Queues the objects that are found by `key`.
+    pub fn enqueue_by_key(&self, cache: &Cache<K>, key: Key) {
+        self.send(&cache.refs(key));
+    }
+
+    fn enqueue_all(&self, cache: &Cache<K>) {
+        self.send(&cache.all());
+    }
+}
+
+impl Context {
+    /// Queues the versions that are found by `key`.
+    pub(super) fn enqueue_versions(&self, key: Key) {
+        self.version_queues.enqueue_by_key(&self.versions, key);
+    }
+
+    /// Queues the deployments that are found by `key`.
+    pub(super) fn enqueue_deployments(&self, key: Key) {
+        self.deployment_queues.enqueue_by_key(&self.deployments, key);
+    }
+
+    /// A watch broke and has listed anew. What happened in between brought no events, so everything is queued.
+    pub(super) fn handle_relist(&self) {
+        self.stale_reads.clear();
+        self.versions.prune();
+        self.deployments.prune();
+        self.version_queues.enqueue_all(&self.versions);
+        self.deployment_queues.enqueue_all(&self.deployments);
+    }
+
+    /// Nothing is remembered of an object that is gone.
+    pub(super) fn forget(&self, uid: &str) {
+        self.stale_reads.forget(uid);
+        lock(&self.call_permits).forget(uid);
+        lock(&self.search_timers).forget(uid);
+    }
+}
+
+impl Context {
+    /// Queues one version.
+    pub(super) fn enqueue_version(&self, reference: Ref<ChatbotVersion>) {
+        self.version_queues.enqueue(reference);
+    }
+
+    /// Queues one deployment.
+    pub(super) fn enqueue_deployment(&self, reference: Ref<ChatbotDeployment>) {
+        self.deployment_queues.enqueue(reference);
+    }
+}

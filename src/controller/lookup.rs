@@ -1,0 +1,38 @@
+//! Finds objects in the caches by what they claim. Whose claim wins is `plan::claims`'.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{Context, cache::Key};
+use crate::{
+    crd::{ChatbotDeployment, ChatbotVersion, LiveEnvironment},
+    plan::claims,
+};
+
+impl Context {
+    /// The deployment that decides each environment of a bot.
+    pub(super) fn environment_owners(
+        &self,
+        chatbot: &str,
+    ) -> BTreeMap<LiveEnvironment, Arc<ChatbotDeployment>> {
+        let owner = |environment| Some((environment, self.environment_owner(chatbot, environment)?));
+        LiveEnvironment::ALL.into_iter().filter_map(owner).collect()
+    }
+
+    /// The deployment that decides one environment.
+    pub(super) fn environment_owner(
+        &self,
+        chatbot: &str,
+        environment: LiveEnvironment,
+    ) -> Option<Arc<ChatbotDeployment>> {
+        let claimants = self.deployments.find(Key::environment_owner(chatbot, environment.as_str()));
+        claims::environment_owner(claimants, chatbot, environment)
+    }
+
+    /// The objects that hold a version id.
+    pub(super) fn version_holders(&self, chatbot: &str, id: &str) -> Vec<Arc<ChatbotVersion>> {
+        let mut found = self.versions.find(Key::version(chatbot, id));
+        // keys are hashes: whoever looks up checks
+        found.retain(|version| claims::holds(version, chatbot, id));
+        found
+    }
+}

@@ -1,0 +1,123 @@
+//! The reconcile of one object, the same for every kind, and when it comes back.
+
+use std::{sync::Arc, time::Duration, time::Instant};
+
+use kube::{Resource, ResourceExt, core::NamespaceResourceScope, runtime::controller::Action};
+use rand::RngExt;
+use tracing::Instrument;
+
+use super::{
+    Context, Reconciler,
+    cache::{Guarded, Ref},
+    publish,
+};
+use crate::plan::Requeue;
+
+/// Steps of one object in a row before others get their turn.
+const MAX_STEPS: usize = 16;
+/// Never sleep longer than this: an event that was missed must not be missed for ever.
+const MAX_REQUEUE: Duration = Duration::from_hours(1);
+/// A requeue of zero would spin.
+const MIN_REQUEUE: Duration = Duration::from_millis(50);
+
+/// One step: the same five lines for every kind.
+async fn reconcile_once<K: Reconciler>(
+    object: Arc<K>,
+    context: &Context,
+) -> Result<(Arc<K>, Requeue), publish::Error> {
+    // the object, what it refers to, the service; reads only
+    let observation = K::observe(&object, context).await;
+    // pure
+    let state = K::state(&observation);
+    let step = K::plan(&state);
+    // at most one change to the service
+    let outcome = K::act(step, &observation, context).await;
+    // pure, and server-side only if it says something new
+    publish::report_and_publish(object, observation, state, (step, outcome), context).await
+}
+
+/// Reconciles one object until it rests.
+async fn reconcile<K: Reconciler>(object: Arc<K>, context: Arc<Context>) -> Action {
+    context.caches.wait_for_sync().await;
+    let uid = object.uid().unwrap_or_default();
+    if context.stale_reads.is_stale(&uid, object.resource_version().as_deref()) {
+        // our own last write is on its way here; a decision on the copy before it could only be wrong
+        return requeue_shortly();
+    }
+    let (queue, reference) = (context.clone(), reference_to(object.as_ref()));
+    let chatbot = object.chatbot().to_owned();
+    let enqueue = move || K::enqueue(reference, &queue);
+    let Some(_permit) = context.fair_queue.acquire(&chatbot, &uid, enqueue).await else {
+        return requeue_after_others();
+    };
+    let mut object = object;
+    for _ in 0..MAX_STEPS {
+        if context.is_stopping() {
+            return requeue_shortly();
+        }
+        let started = Instant::now();
+        let result = reconcile_once(object.clone(), &context).await;
+        context.metrics.record_reconcile(K::KIND, result.is_ok(), started.elapsed());
+        match result {
+            Ok((written, Requeue::Immediately)) => object = written,
+            Ok((_, requeue)) => return action(requeue),
+            Err(error) => return requeue_after_error(&error),
+        }
+    }
+    requeue_shortly()
+}
+
+/// Reconciles in a task of its own: the controller drops the futures of objects that are gone, and a call must not be
+/// torn from its record.
+pub async fn reconcile_in_task<K: Reconciler>(object: Arc<K>, context: Arc<Context>) -> Action {
+    let span = tracing::info_span!(
+        "object",
+        kind = K::KIND,
+        namespace = object.namespace().unwrap_or_default(),
+        name = object.name_any(),
+        chatbot = object.chatbot(),
+    );
+    let task = context.tasks.spawn(reconcile(object, context.clone()).instrument(span.clone()));
+    task.await.unwrap_or_else(|error| {
+        // the panic hook has printed where
+        span.in_scope(|| tracing::error!(%error, "reconcile panicked; retrying"));
+        requeue_shortly()
+    })
+}
+
+fn reference_to<K>(object: &K) -> Ref<K>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone,
+    Guarded<K>: Resource<DynamicType = ()>,
+{
+    Ref::<K>::new(&object.name_any()).within(&object.namespace().unwrap_or_default())
+}
+
+fn action(requeue: Requeue) -> Action {
+    match requeue {
+        Requeue::Immediately => requeue_shortly(),
+        Requeue::After(delay) => Action::requeue(delay.clamp(MIN_REQUEUE, MAX_REQUEUE)),
+        Requeue::OnChange => Action::requeue(MAX_REQUEUE),
+    }
+}
+
+/// In a moment, after whatever waits already.
+fn requeue_shortly() -> Action {
+    Action::requeue(Duration::from_secs(1))
+}
+
+/// When the chatbot's other objects have had their turn. Normally the last of them queues this one; the delay is for
+/// the case that the wake-up went to an object that is gone.
+fn requeue_after_others() -> Action {
+    Action::requeue(Duration::from_secs(15))
+}
+
+/// When the cluster did not take the report.
+fn requeue_after_error(error: &publish::Error) -> Action {
+    let delay = match error {
+        publish::Error::Stale => Duration::from_millis(200),
+        publish::Error::Gone => MAX_REQUEUE,
+        publish::Error::Cluster(_) => Duration::from_secs(3),
+    };
+    Action::requeue(delay + delay.mul_f64(rand::rng().random::<f64>() / 2.0))
+}

@@ -1,0 +1,135 @@
+//! The service, as one object may see and change it: with the key it refers to, and as fresh as it needs.
+
+use std::{sync::Arc, time::Instant};
+
+use super::Context;
+use crate::{
+    chatcaptain::{Account, ApiCall, ChatbotId, Deployments, Failure, FailureClass, Inventory},
+    crd::CredentialsRef,
+    plan::{Freshness, ServiceReads, ServiceView, Unavailable, UnavailableReason, messages, proves_account},
+};
+
+/// The object's place in the service, and what is wanted to be known of it.
+pub struct ServiceQuery<'a> {
+    /// Namespace of the object and of its Secret.
+    pub namespace: &'a str,
+    pub credentials: Option<&'a CredentialsRef>,
+    pub chatbot: &'a str,
+    /// The version that status names.
+    pub version_id: Option<&'a str>,
+    pub reads: ServiceReads,
+    /// When the create intent was written, for `Freshness::AfterIntent`.
+    pub intent_written: Option<Instant>,
+    /// A key that is no longer in the Secret will do: a namespace that is deleted may lose its Secret first.
+    pub allow_stale_key: bool,
+}
+
+impl ServiceQuery<'_> {
+    fn secret(&self) -> String {
+        self.credentials.cloned().unwrap_or_default().name().to_owned()
+    }
+
+    /// The oldest answer that is fresh enough.
+    fn since(&self, freshness: Freshness) -> Instant {
+        let now = Instant::now();
+        match freshness {
+            Freshness::Now => now,
+            Freshness::AfterIntent => self.intent_written.unwrap_or(now),
+            Freshness::Within(age) => now.checked_sub(age).unwrap_or(now),
+        }
+    }
+}
+
+impl Context {
+    /// The account of the key that an object refers to.
+    pub(super) async fn account(
+        &self,
+        namespace: &str,
+        reference: Option<&CredentialsRef>,
+        allow_stale_key: bool,
+    ) -> Result<Arc<Account>, Unavailable> {
+        let reference = reference.cloned().unwrap_or_default();
+        let key = self.credentials.key(namespace, &reference, allow_stale_key).await?;
+        Ok(self.accounts.get(&key))
+    }
+
+    /// The account and bot for a change in the service. A failure here means that nothing was sent.
+    ///
+    /// The fence is asked first: a process that has lost its lease changes nothing.
+    pub(super) async fn target(
+        &self,
+        call: ApiCall,
+        namespace: &str,
+        credentials: Option<&CredentialsRef>,
+        chatbot: &str,
+        allow_stale_key: bool,
+    ) -> Result<(Arc<Account>, ChatbotId), Failure> {
+        let unsent = |why: &str| Failure::new(call, FailureClass::Unsent, why);
+        if !self.fence.holds() {
+            return Err(unsent("this replica no longer leads"));
+        }
+        let account = self.account(namespace, credentials, allow_stale_key).await;
+        let account = account.map_err(|unavailable| unsent(&unavailable.message))?;
+        Ok((account, ChatbotId::parse(chatbot).map_err(|invalid| unsent(&invalid.to_string()))?))
+    }
+
+    /// What the service says of a bot.
+    pub(super) async fn query_service(&self, query: &ServiceQuery<'_>) -> ServiceView {
+        self.try_query_service(query).await.unwrap_or_else(ServiceView::Unavailable)
+    }
+
+    async fn try_query_service(&self, query: &ServiceQuery<'_>) -> Result<ServiceView, Unavailable> {
+        let list_since = query.since(query.reads.list);
+        let deployments_since = query.reads.deployments.map(|freshness| query.since(freshness));
+        let account = self.account(query.namespace, query.credentials, query.allow_stale_key).await?;
+        let bot = ChatbotId::parse(query.chatbot).map_err(|invalid| Unavailable {
+            reason: UnavailableReason::ChatbotNotFound,
+            message: messages::invalid_chatbot_id(&invalid.to_string()),
+            retry_after: None,
+        })?;
+        let inventory = account.inventory(&bot, list_since).await;
+        let inventory =
+            inventory.map_err(|failure| Unavailable::new(&failure, &query.secret(), query.chatbot))?;
+        if !account.is_authoritative(&bot)
+            && proves_account(&inventory, query.version_id, &self.config.owner_id)
+        {
+            account.mark_authoritative(&bot);
+        }
+        let deployments = match deployments_since {
+            Some(since) => read_deployments(&account, &bot, since, query).await?,
+            None => None,
+        };
+        record_live(&account, &bot, &inventory, deployments.as_deref());
+        Ok(ServiceView::Available {
+            authoritative: account.is_authoritative(&bot),
+            rollout_pending: query.version_id.is_some_and(|id| account.is_rollout_pending(&bot, id)),
+            age: inventory.requested_at.elapsed(),
+            inventory,
+            deployments,
+        })
+    }
+}
+
+/// The deployment status; `None` where the key may not read it, or the service has no such call: the list has to do.
+async fn read_deployments(
+    account: &Account,
+    bot: &ChatbotId,
+    since: Instant,
+    query: &ServiceQuery<'_>,
+) -> Result<Option<Arc<Deployments>>, Unavailable> {
+    match account.deployments(bot, since).await {
+        Ok(deployments) => Ok(Some(deployments)),
+        Err(failure) => match failure.class {
+            FailureClass::Forbidden { whole_key: false } | FailureClass::Refused(_) => Ok(None),
+            _ => Err(Unavailable::new(&failure, &query.secret(), query.chatbot)),
+        },
+    }
+}
+
+/// What is live by now is no longer on its way.
+fn record_live(account: &Account, bot: &ChatbotId, inventory: &Inventory, deployments: Option<&Deployments>) {
+    account.record_live(bot, |environment, id| {
+        let live = deployments.and_then(|deployments| deployments.get(environment));
+        live.and_then(|live| live.resolve(inventory)).is_some_and(|version| version.id.as_str() == id)
+    });
+}

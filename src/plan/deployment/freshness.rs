@@ -1,0 +1,46 @@
+//! Whether the service is asked about a `ChatbotDeployment`, and how new its answers have to be.
+
+use super::{Observation, Step, next_step};
+use crate::{
+    crd::CurrentOperation,
+    plan::{Freshness, ServiceReads, ServiceView},
+};
+
+impl Observation {
+    /// Whether the service's answer could matter.
+    #[must_use]
+    pub fn needs_service(&self) -> bool {
+        self.object.spec.suspend != Some(true) && self.older_claim.is_none()
+    }
+
+    /// How new the answers have to be.
+    #[must_use]
+    pub fn service_reads(&self) -> ServiceReads {
+        let usual = Freshness::Within(self.interval());
+        let requested = self.is_reconcile_requested();
+        let of = |urgent: bool| if urgent { Freshness::Now } else { usual };
+        ServiceReads { list: of(requested), deployments: Some(of(requested || self.is_rolling_out())) }
+    }
+
+    /// Whether the answers leave open what only newer ones can tell. Asked once, after the first answers.
+    #[must_use]
+    pub fn needs_newer_list(&self) -> bool {
+        let ServiceView::Available { deployments, .. } = &self.service else {
+            return false;
+        };
+        let desired = self.referenced_version.as_ref().and_then(|version| version.version_id());
+        let unlisted = desired.and_then(|id| self.service.lists(id)) == Some(false);
+        // without a deployment status only the list tells whether the call took effect
+        unlisted || (self.is_rolling_out() && deployments.is_none())
+    }
+
+    /// Whether the next step deletes a version: what is deleted must not be live now, whatever was live a while ago.
+    #[must_use]
+    pub fn needs_confirmation(&self) -> bool {
+        !self.status().pending_deletions.is_empty() && next_step(&self.state()) == Step::DeleteVersion
+    }
+
+    fn is_rolling_out(&self) -> bool {
+        self.status().current_operation.as_ref().is_some_and(CurrentOperation::is_sent)
+    }
+}

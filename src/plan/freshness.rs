@@ -1,0 +1,49 @@
+//! How new the service's answers have to be for a decision. Each kind says it in its own `freshness` file; the
+//! controller turns it into instants, the model into steps.
+
+use std::time::Duration;
+
+use super::ServiceView;
+
+/// How new one answer has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// Requested from now on: what is being decided hangs on what is so at this moment.
+    Now,
+    /// Requested after this process wrote the create intent. Every create that was decided meanwhile can share it.
+    AfterIntent,
+    /// Requested at most this long ago.
+    Within(Duration),
+}
+
+/// What to read from the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServiceReads {
+    /// The list of versions.
+    pub list: Freshness,
+    /// The deployment status; `None` where nothing of the object can be live.
+    pub deployments: Option<Freshness>,
+}
+
+/// Whether a list proves that the key belongs to the account that holds our versions: it shows the version that status
+/// names, or any with this installation's marker. Only such a key is believed when it does not show a version; a key
+/// of another account shows an empty or foreign list.
+#[must_use]
+pub fn proves_account(
+    inventory: &crate::chatcaptain::Inventory,
+    version_id: Option<&str>,
+    owner_id: &str,
+) -> bool {
+    version_id.is_some_and(|id| inventory.version(id).is_some()) || inventory.contains_owner(owner_id)
+}
+
+impl ServiceView {
+    /// Whether the list shows `id`; `None` without a list.
+    pub(super) fn lists(&self, id: &str) -> Option<bool> {
+        if let Self::Available { inventory, .. } = self {
+            Some(inventory.version(id).is_some())
+        } else {
+            None
+        }
+    }
+}

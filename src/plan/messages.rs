@@ -1,0 +1,112 @@
+//! The sentences that both kinds share: what happened, why, what to do next.
+//!
+//! Plain, active, present English. No timestamps, durations or request ids: a message that changes at each look would
+//! be a write at each look.
+
+use crate::chatcaptain::ApiCall;
+
+/// The service asks to slow down.
+pub const THROTTLED: &str = "The service is throttling requests with this API key; retrying automatically.";
+
+/// The service gives no usable answer.
+#[must_use]
+pub fn service_unavailable(detail: &str) -> String {
+    format!("The service is unavailable ({detail}); retrying automatically.")
+}
+
+/// The service refuses the key.
+#[must_use]
+pub fn authentication_failed(secret: &str, detail: &str) -> String {
+    format!("The service refuses the API key in Secret {secret} ({detail}). Put a valid key into the Secret.")
+}
+
+/// The key lacks a permission.
+#[must_use]
+pub fn permission_denied(call: ApiCall, secret: &str, detail: &str) -> String {
+    format!(
+        "The API key in Secret {secret} lacks the permission {} ({detail}). Grant it in the service.",
+        call.permission()
+    )
+}
+
+/// The service does not list the bot's versions.
+#[must_use]
+pub fn chatbot_not_found(chatbot: &str, secret: &str, detail: &str) -> String {
+    format!(
+        "The service does not list the versions of chatbot {chatbot} ({detail}). Check spec.chatbotId, and that the API \
+         key in Secret {secret} belongs to the chatbot's account."
+    )
+}
+
+/// `spec.chatbotId` cannot be the id of a chatbot.
+#[must_use]
+pub fn invalid_chatbot_id(detail: &str) -> String {
+    format!("spec.chatbotId is invalid: {detail}. Correct it.")
+}
+
+/// The service refused a change.
+#[must_use]
+pub fn request_rejected(call: ApiCall, detail: &str) -> String {
+    format!(
+        "The service rejects the {} request ({detail}). Correct the cause; retrying slowly.",
+        call.as_str()
+    )
+}
+
+/// A change failed, or its outcome is unknown.
+#[must_use]
+pub fn request_failed(call: ApiCall, detail: &str) -> String {
+    format!("The {} request failed ({detail}); retrying automatically.", call.as_str())
+}
+
+/// The Secret does not exist.
+#[must_use]
+pub fn secret_missing(namespace: &str, name: &str, key: &str) -> String {
+    format!(
+        "Secret {name} does not exist in namespace {namespace}. Create it with: kubectl -n {namespace} create secret \
+         generic {name} --from-literal={key}=<API key>"
+    )
+}
+
+/// The Secret exists, but the key in it is missing or unusable: it is patched, not created.
+#[must_use]
+pub fn secret_key_unusable(problem: &str, namespace: &str, name: &str, key: &str) -> String {
+    format!(
+        "{problem}. Set it with: kubectl -n {namespace} patch secret {name} -p '{{\"stringData\":{{\"{key}\":\"<API key>\"}}}}'"
+    )
+}
+
+/// The Secret cannot be read.
+#[must_use]
+pub fn secret_unreadable(name: &str, detail: &str) -> String {
+    format!("The operator cannot read Secret {name} ({detail}); retrying automatically.")
+}
+
+/// The operator's role does not allow reading the Secret.
+pub const SECRET_FORBIDDEN: &str = "its role does not allow it; apply deploy/ again";
+
+/// The namespace cannot be read.
+#[must_use]
+pub fn namespace_unreadable(name: &str, detail: &str) -> String {
+    format!(
+        "The operator cannot read the deletion policy of namespace {name} ({detail}); retrying automatically."
+    )
+}
+
+/// The object does not fit its schema.
+#[must_use]
+pub fn unreadable_object(detail: &str) -> String {
+    format!(
+        "The operator cannot read this object: {detail}. Correct it, or upgrade the CRDs and the operator together."
+    )
+}
+
+/// Suspended before the first reconcile.
+pub const SUSPENDED_NEW: &str = "Suspended before the first reconcile. Set spec.suspend to false to start.";
+
+/// Suspended, and the spec names another version than the last verdict is about.
+pub const SUSPENDED_CHANGED: &str =
+    "Suspended: the current spec has not been reconciled. Set spec.suspend to false to reconcile it.";
+
+/// Our part of the deletion is done.
+pub const WAITING_FOR_OTHER_FINALIZERS: &str = "Cleanup complete; waiting for other finalizers.";

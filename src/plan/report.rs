@@ -1,0 +1,136 @@
+//! What a reconcile has to say: status, events, counters, and when to come back.
+
+use std::time::Duration;
+
+/// When to reconcile an object again.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Requeue {
+    /// At once, with the object as it was just written.
+    Immediately,
+    /// After this time, or on the next change.
+    After(Duration),
+    /// On the next change.
+    OnChange,
+}
+
+/// An event for `kubectl describe`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewEvent {
+    /// Its type is `Warning`, not `Normal`.
+    pub warning: bool,
+    /// Its `reason`.
+    pub reason: EventReason,
+    /// What happened, why and, for a warning, what to do next.
+    pub note: String,
+}
+
+macro_rules! event_reasons {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// The reasons of events, a closed list. The reference table is held to it by a test.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum EventReason { $($(#[doc = $doc])+ $name,)+ }
+
+        impl EventReason {
+            /// All reasons, in the order of the reference table.
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+
+            /// The event's `reason`.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)+ }
+            }
+
+            /// What it means, for the reference table.
+            #[must_use]
+            pub fn meaning(self) -> &'static str {
+                match self { $(Self::$name => concat!($($doc,)+).trim_ascii(),)+ }
+            }
+        }
+    };
+}
+
+event_reasons! {
+    /// The object takes over a version that already exists in the service; nothing is created.
+    Adopted,
+    /// The result of a create request was unknown; its version is found and recorded.
+    CreateRecovered,
+    /// The environment runs the desired version after a deploy.
+    Deployed,
+    /// The environment runs an earlier version again.
+    RolledBack,
+    /// The service refuses a rollback, or it has no effect; the operator deploys the version instead.
+    RollbackFallback,
+    /// A version does not become live within spec.progressDeadline.
+    RolloutFailed,
+    /// Somebody deployed another version outside the operator.
+    DriftDetected,
+    /// A version is no longer in the service.
+    VersionLost,
+    /// The service has more versions with the object's marker; they are left alone and recorded.
+    DuplicateFound,
+    /// A live version's ChatbotVersion is deleted; the ChatbotDeployment that runs the version deletes it later.
+    DeletionDelegated,
+    /// A version whose deletion was delegated is deleted.
+    VersionDeleted,
+    /// An object's finalizer is removed while its version may still exist in the service.
+    Orphaned,
+}
+
+/// A counter to increment once the report is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CounterIncrement {
+    /// A create of unknown outcome had made its version.
+    CreateRecovered,
+    /// A create of unknown outcome had made no version: another may be sent.
+    CreateAbsent,
+    /// Drift is corrected.
+    DriftEnforced,
+    /// Drift is reported only.
+    DriftWarned,
+}
+
+/// The result of a reconcile, before it is published.
+#[derive(Clone, Debug)]
+pub struct Report<S> {
+    /// Written only if it differs from the object's status.
+    pub status: S,
+    /// Whether to add or remove the finalizer; the status is not written then.
+    pub finalizer: Option<bool>,
+    /// When to come back.
+    pub requeue: Requeue,
+    /// Emitted once the report is written.
+    pub events: Vec<NewEvent>,
+    /// Incremented once the report is written.
+    pub counters: Vec<CounterIncrement>,
+    /// Ids of versions that may be left behind in the service.
+    pub orphans: Vec<String>,
+}
+
+impl<S> Report<S> {
+    /// A report of `status` alone.
+    #[must_use]
+    pub fn new(status: S, requeue: Requeue) -> Self {
+        Self {
+            status,
+            finalizer: None,
+            requeue,
+            events: Vec::new(),
+            counters: Vec::new(),
+            orphans: Vec::new(),
+        }
+    }
+
+    /// With one more event.
+    #[must_use]
+    pub fn event(mut self, warning: bool, reason: EventReason, note: impl Into<String>) -> Self {
+        self.events.push(NewEvent { warning, reason, note: note.into() });
+        self
+    }
+
+    /// With one more counter.
+    #[must_use]
+    pub fn count(mut self, counter: CounterIncrement) -> Self {
+        self.counters.push(counter);
+        self
+    }
+}
