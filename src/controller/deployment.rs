@@ -18,16 +18,13 @@ use crate::{
         VersionSource, annotation,
     },
     plan::{
-        Freshness, Report, ServiceReads, ServiceView, annotation_value, claims,
+        Report, ServiceReads, ServiceView, annotation_value, claims,
         deployment::{
             Observation, Outcome, RolloutMethod, State, Step, VersionBeingDeleted, next_step, report,
         },
     },
     sync::lock,
 };
-
-/// What a step that deletes, or an unclear answer, has to be based on.
-const NEWEST: ServiceReads = ServiceReads { list: Freshness::Now, deployments: Some(Freshness::Now) };
 
 impl Indexed for ChatbotDeployment {
     const KIND: &'static str = "ChatbotDeployment";
@@ -229,13 +226,10 @@ fn other_environments(object: &ChatbotDeployment, context: &Context) -> (HashSet
 
 /// Reads until the answers are as new as the next step needs them.
 async fn query_service(observation: &mut Observation, context: &Context) {
-    observation.service = query(observation, observation.service_reads(), context).await;
-    if observation.needs_newer_list() {
-        let reads = ServiceReads { list: Freshness::Now, ..observation.service_reads() };
+    let mut next = Some(observation.service_reads());
+    while let Some(reads) = next {
         observation.service = query(observation, reads, context).await;
-    }
-    if observation.needs_confirmation() {
-        observation.service = query(observation, NEWEST, context).await;
+        next = observation.further_reads(reads);
     }
 }
 

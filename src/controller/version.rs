@@ -71,7 +71,7 @@ impl Reconciler for ChatbotVersion {
         let uid = object.uid().unwrap_or_default();
         let status = object.status.as_ref();
         let intent_written = lock(&context.call_permits).granted_at(&uid, status);
-        let search_started = lock(&context.search_timers).started(&uid, status, Instant::now());
+        let search_started = lock(&context.search_timers).start(&uid, status, Instant::now());
         let (namespace_policy, unreadable_policy) = match deletion_policy(object, context).await {
             Ok(policy) => (policy, None),
             Err(unavailable) => (None, Some(unavailable)),

@@ -139,23 +139,110 @@ impl<T> Default for SearchTimers<T> {
 impl<T: Copy> SearchTimers<T> {
     /// When the search for the status' unconfirmed create began in this process: `now` for one that begins. `None`, and
     /// forgotten, where nothing is searched for.
-    pub fn started(&mut self, uid: &str, status: Option<&ChatbotVersionStatus>, now: T) -> Option<T> {
-        let create = status.and_then(|status| status.pending_create.as_ref());
-        let Some(create) = create.filter(|create| create.search_start_time.is_some()) else {
+    pub fn start(&mut self, uid: &str, status: Option<&ChatbotVersionStatus>, now: T) -> Option<T> {
+        let Some(attempt) = searched_attempt(status) else {
             self.started.remove(uid);
             return None;
         };
-        if let Some((attempt, started)) = self.started.get(uid)
-            && *attempt == create.attempt_id
-        {
-            return Some(*started);
-        }
-        self.started.insert(uid.to_owned(), (create.attempt_id.clone(), now));
-        Some(now)
+        let started = self.started(uid, status).unwrap_or(now);
+        self.started.insert(uid.to_owned(), (attempt.to_owned(), started));
+        Some(started)
+    }
+
+    /// When the search for the status' unconfirmed create began in this process, if it has begun.
+    #[must_use]
+    pub fn started(&self, uid: &str, status: Option<&ChatbotVersionStatus>) -> Option<T> {
+        let attempt = searched_attempt(status)?;
+        self.started.get(uid).filter(|(searched, _)| searched == attempt).map(|(_, started)| *started)
     }
 
     /// Forgets an object that is gone.
     pub fn forget(&mut self, uid: &str) {
         self.started.remove(uid);
+    }
+}
+
+/// The attempt whose outcome the list is searched for.
+fn searched_attempt(status: Option<&ChatbotVersionStatus>) -> Option<&str> {
+    let create = status?.pending_create.as_ref()?;
+    create.search_start_time.as_ref().map(|_| create.attempt_id.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use serde_json::json;
+
+    use super::*;
+    use crate::chatcaptain::{ApiCall, FailureClass};
+
+    fn announcing(attempt: &str) -> ChatbotVersionStatus {
+        let create = json!({"attemptId": attempt, "startTime": "2026-01-01T00:00:00Z"});
+        serde_json::from_value(json!({"pendingCreate": create})).unwrap()
+    }
+
+    fn searching(attempt: &str) -> ChatbotVersionStatus {
+        let mut status = announcing(attempt);
+        let create = status.pending_create.as_mut().unwrap();
+        create.search_start_time = Some(create.start_time.clone());
+        status
+    }
+
+    fn granted() -> CallPermits<u32> {
+        let mut permits = CallPermits::default();
+        permits.after_write("u", None::<&ChatbotVersionStatus>, &announcing("a"), false, 7);
+        permits
+    }
+
+    #[test]
+    fn permit_is_granted_to_the_process_that_wrote_the_announcement() {
+        assert_eq!(granted().granted_at("u", Some(&announcing("a"))), Some(7));
+        assert_eq!(granted().granted_at("u", Some(&announcing("another process'"))), None);
+        assert_eq!(
+            granted().granted_at("u", Some(&searching("a"))),
+            None,
+            "it is sent, as far as anybody knows"
+        );
+    }
+
+    #[test]
+    fn permit_is_taken_once() {
+        let (mut permits, status) = (granted(), announcing("a"));
+        assert!(permits.take("u", Some(&status)).is_some());
+        assert!(permits.take("u", Some(&status)).is_none());
+    }
+
+    #[test]
+    fn permit_comes_back_only_if_the_call_was_not_sent() {
+        for (class, back) in [(FailureClass::Unsent, true), (FailureClass::Unknown, false)] {
+            let (mut permits, status) = (granted(), announcing("a"));
+            let permit = permits.take("u", Some(&status)).unwrap();
+            permits.restore(permit, &Failure::new(ApiCall::Create, class, "no answer"));
+            assert_eq!(permits.granted_at("u", Some(&status)).is_some(), back, "{class:?}");
+        }
+    }
+
+    #[test]
+    fn report_of_a_call_grants_nothing() {
+        let mut permits = CallPermits::default();
+        permits.after_write("u", None::<&ChatbotVersionStatus>, &announcing("a"), true, 7);
+        assert_eq!(permits.granted_at("u", Some(&announcing("a"))), None);
+    }
+
+    #[test]
+    fn write_that_announces_nothing_new_grants_nothing() {
+        let (mut permits, status) = (CallPermits::default(), announcing("a"));
+        permits.after_write("u", Some(&status), &status, false, 7);
+        assert_eq!(permits.granted_at("u", Some(&status)), None, "another process announced it");
+    }
+
+    #[test]
+    fn search_lasts_from_the_first_look_of_this_process() {
+        let (mut timers, status) = (SearchTimers::default(), searching("a"));
+        assert_eq!(timers.start("u", Some(&status), 1), Some(1));
+        assert_eq!(timers.start("u", Some(&status), 5), Some(1));
+        assert_eq!(timers.start("u", Some(&searching("b")), 6), Some(6), "another attempt");
+        assert_eq!(timers.start("u", Some(&announcing("b")), 7), None);
+        assert_eq!(timers.started("u", Some(&searching("b"))), None, "forgotten");
     }
 }

@@ -6,6 +6,9 @@ use crate::{
     plan::{Freshness, ServiceReads, ServiceView},
 };
 
+/// Everything as it is at this moment.
+const NEWEST: ServiceReads = ServiceReads { list: Freshness::Now, deployments: Some(Freshness::Now) };
+
 impl Observation {
     /// Whether the service's answer could matter.
     #[must_use]
@@ -22,9 +25,20 @@ impl Observation {
         ServiceReads { list: of(requested), deployments: Some(of(requested || self.is_rolling_out())) }
     }
 
-    /// Whether the answers leave open what only newer ones can tell. Asked once, after the first answers.
+    /// What has to be read again, now that the answers to `made` are there: only newer ones can tell what these leave
+    /// open, and what the next step deletes must not be live now, whatever was live a while ago.
     #[must_use]
-    pub fn needs_newer_list(&self) -> bool {
+    pub fn further_reads(&self, made: ServiceReads) -> Option<ServiceReads> {
+        if made.list != Freshness::Now && self.leaves_open() {
+            return Some(ServiceReads { list: Freshness::Now, ..made });
+        }
+        let deletes =
+            || !self.status().pending_deletions.is_empty() && next_step(&self.state()) == Step::DeleteVersion;
+        (made != NEWEST && deletes()).then_some(NEWEST)
+    }
+
+    /// Whether an older list leaves open what this decision hangs on.
+    fn leaves_open(&self) -> bool {
         let ServiceView::Available { deployments, .. } = &self.service else {
             return false;
         };
@@ -32,12 +46,6 @@ impl Observation {
         let unlisted = desired.and_then(|id| self.service.lists(id)) == Some(false);
         // without a deployment status only the list tells whether the call took effect
         unlisted || (self.is_rolling_out() && deployments.is_none())
-    }
-
-    /// Whether the next step deletes a version: what is deleted must not be live now, whatever was live a while ago.
-    #[must_use]
-    pub fn needs_confirmation(&self) -> bool {
-        !self.status().pending_deletions.is_empty() && next_step(&self.state()) == Step::DeleteVersion
     }
 
     fn is_rolling_out(&self) -> bool {

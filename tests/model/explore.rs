@@ -11,39 +11,39 @@ use std::{
     thread,
 };
 
-/// Why a law is broken.
-pub type Broken = String;
+/// Why a law is violation.
+pub type Violation = String;
 
-/// Ends with the law that is broken unless it holds.
-macro_rules! law {
+/// Ends with the law that is violation unless it holds.
+macro_rules! invariant {
     ($holds:expr, $($text:tt)+) => {
         if !$holds {
             return Err(format!($($text)+));
         }
     };
 }
-pub(crate) use law;
+pub(crate) use invariant;
 
 /// Passes within which everything must have come to rest once nothing fails any more.
-const PATIENCE: usize = 400;
+const MAX_PASSES: usize = 400;
 /// Passes in a row, and seconds, without a word, after which it counts as rest.
-const QUIET: (usize, i64) = (3, 100);
+const REST: (usize, i64) = (3, 100);
 
 /// A small model of one object, the service and the operator between them.
 pub trait World: Clone {
     /// Hashes everything that decides what can happen from here.
     fn hash(&self, hasher: &mut DefaultHasher);
     /// Lets one thing happen. Says whether it was a pass that wrote and called nothing.
-    fn step(&mut self, choices: &mut Choices) -> Result<bool, Broken>;
+    fn step(&mut self, choices: &mut Choices) -> Result<bool, Violation>;
     /// From now on nothing fails and nobody interferes.
-    fn calm_down(&mut self);
-    /// Whether there can be trouble at all; if not, all that can happen is that it comes to rest.
-    fn is_troubled(&self) -> bool;
+    fn stop_faults(&mut self);
+    /// Whether there can be fault at all; if not, all that can happen is that it comes to rest.
+    fn has_budget(&self) -> bool;
     /// What must be so at rest.
-    fn at_rest(&self) -> Result<(), Broken>;
+    fn at_rest(&self) -> Result<(), Violation>;
     /// The time, in seconds.
     fn now(&self) -> i64;
-    /// One line for the trail to a broken law.
+    /// One line for the trail to a violation law.
     fn outline(&self) -> String;
 }
 
@@ -86,7 +86,7 @@ impl Choices {
 
 /// What was walked.
 #[derive(Default, Clone, Copy)]
-pub struct Tally {
+pub struct Explored {
     /// Walks.
     pub starts: usize,
     /// Different states.
@@ -95,7 +95,7 @@ pub struct Tally {
     pub transitions: usize,
 }
 
-impl fmt::Display for Tally {
+impl fmt::Display for Explored {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { starts, states, transitions } = self;
         write!(f, "{starts} starts, {states} reachable states, {transitions} transitions")
@@ -103,30 +103,30 @@ impl fmt::Display for Tally {
 }
 
 /// Walks from every start, on every core.
-pub fn explore_all<W: World + Sync>(starts: &[W]) -> Tally {
+pub fn explore_all<W: World + Sync>(starts: &[W]) -> Explored {
     let next = AtomicUsize::new(0);
     let walk = || {
-        let mut tally = Tally::default();
+        let mut explored = Explored::default();
         while let Some(start) = starts.get(next.fetch_add(1, Ordering::Relaxed)) {
             let walked = explore(start);
-            tally.starts += 1;
+            explored.starts += 1;
             if std::env::var("SIZES").is_ok() {
                 println!("{} {} {}", walked.states, walked.transitions, start.outline());
             }
-            tally.states += walked.states;
-            tally.transitions += walked.transitions;
+            explored.states += walked.states;
+            explored.transitions += walked.transitions;
         }
-        tally
+        explored
     };
     let cores = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
         let walks: Vec<_> = (0..cores).map(|_| scope.spawn(walk)).collect();
-        let mut total = Tally::default();
+        let mut total = Explored::default();
         for walk in walks {
-            let tally = walk.join().unwrap_or_else(|broken| std::panic::resume_unwind(broken));
-            total.starts += tally.starts;
-            total.states += tally.states;
-            total.transitions += tally.transitions;
+            let explored = walk.join().unwrap_or_else(|violation| std::panic::resume_unwind(violation));
+            total.starts += explored.starts;
+            total.states += explored.states;
+            total.transitions += explored.transitions;
         }
         total
     })
@@ -138,25 +138,25 @@ type Origin = Option<(u64, Vec<(u8, u8)>)>;
 /// Walks every state that can be reached from `start`.
 ///
 /// # Panics
-/// With the whole trail, when a law is broken.
-fn explore<W: World>(start: &W) -> Tally {
+/// With the whole trail, when a law is violation.
+fn explore<W: World>(start: &W) -> Explored {
     let mut origins: HashMap<u64, Origin> = HashMap::from([(key(start), None)]);
     let mut settled = HashSet::new();
     let mut queue = VecDeque::from([start.clone()]);
-    let mut tally = Tally::default();
+    let mut explored = Explored::default();
     while let Some(world) = queue.pop_front() {
-        tally.states += 1;
+        explored.states += 1;
         let from = key(&world);
-        if let Err(broken) = settle(&world, &mut settled) {
-            panic!("{broken}\n{}", trail(start, &origins, from, None));
+        if let Err(violation) = settle(&world, &mut settled) {
+            panic!("{violation}\n{}", trail(start, &origins, from, None));
         }
         let mut choices = Choices::default();
-        while world.is_troubled() {
+        while world.has_budget() {
             let mut after = world.clone();
-            if let Err(broken) = after.step(&mut choices) {
-                panic!("{broken}\n{}", trail(start, &origins, from, Some(choices.script)));
+            if let Err(violation) = after.step(&mut choices) {
+                panic!("{violation}\n{}", trail(start, &origins, from, Some(choices.script)));
             }
-            tally.transitions += 1;
+            explored.transitions += 1;
             if let std::collections::hash_map::Entry::Vacant(entry) = origins.entry(key(&after)) {
                 entry.insert(Some((from, choices.script.clone())));
                 queue.push_back(after);
@@ -166,7 +166,7 @@ fn explore<W: World>(start: &W) -> Tally {
             }
         }
     }
-    tally
+    explored
 }
 
 /// Two states in a million would share one of 2^64 keys once in millions of walks.
@@ -177,9 +177,9 @@ fn key<W: World>(world: &W) -> u64 {
 }
 
 /// Lets passes go on without a fault until nothing is written any more, and holds what must be so then.
-fn settle<W: World>(world: &W, settled: &mut HashSet<u64>) -> Result<(), Broken> {
+fn settle<W: World>(world: &W, settled: &mut HashSet<u64>) -> Result<(), Violation> {
     let mut world = world.clone();
-    world.calm_down();
+    world.stop_faults();
     let (mut passed, mut quiet, mut since) = (Vec::new(), 0, world.now());
     loop {
         let here = key(&world);
@@ -189,15 +189,15 @@ fn settle<W: World>(world: &W, settled: &mut HashSet<u64>) -> Result<(), Broken>
         passed.push(here);
         let was_quiet = world
             .step(&mut Choices::default())
-            .map_err(|broken| format!("{broken}, on the way to rest: {}", world.outline()))?;
+            .map_err(|violation| format!("{violation}, on the way to rest: {}", world.outline()))?;
         if !was_quiet {
             (quiet, since) = (0, world.now());
-            law!(passed.len() < PATIENCE, "it does not come to rest: {}", world.outline());
+            invariant!(passed.len() < MAX_PASSES, "it does not come to rest: {}", world.outline());
             continue;
         }
         quiet += 1;
-        if quiet >= QUIET.0 && world.now() - since >= QUIET.1 {
-            world.at_rest().map_err(|broken| format!("{broken}, at rest: {}", world.outline()))?;
+        if quiet >= REST.0 && world.now() - since >= REST.1 {
+            world.at_rest().map_err(|violation| format!("{violation}, at rest: {}", world.outline()))?;
             break;
         }
     }

@@ -1,16 +1,16 @@
-//! Every value of `Seen`, and what the table of steps must hold for each of them by itself.
+//! Every value of `State`, and what the table of steps must hold for each of them by itself.
 
 use chatcaptain_operator::plan::{
     UnavailableReason,
     version::{CreateState, Deletion, FinalizerRemoval, LiveState, Match, State, Step, Wait, next_step},
 };
 
-use crate::explore::{Broken, law};
+use crate::explore::{Violation, invariant};
 
 const YES_NO: [bool; 2] = [false, true];
 
-/// Holds the laws for every value and counts them.
-pub fn every_seen() -> usize {
+/// Holds the invariants for every value and counts them.
+pub fn every_state_alone() -> usize {
     let (deletions, sights) = (deletions(), sights());
     let mut count = 0;
     for &deleting in &deletions {
@@ -30,8 +30,8 @@ pub fn every_seen() -> usize {
                         matched: sight,
                     };
                     count += 1;
-                    if let Err(broken) = holds(&seen) {
-                        panic!("{broken}: {seen:?} leads to {:?}", next_step(&seen));
+                    if let Err(violation) = holds(&seen) {
+                        panic!("{violation}: {seen:?} leads to {:?}", next_step(&seen));
                     }
                 }
             }
@@ -78,13 +78,13 @@ fn deletions() -> Vec<Option<Deletion>> {
     ] {
         for delete in YES_NO {
             for forced in YES_NO {
-                for (overdue, sent, trusted) in triples() {
+                for (overdue, sent, authoritative) in triples() {
                     deletions.push(Some(Deletion {
                         delete_version: delete,
                         force_orphan: forced,
                         timed_out: overdue,
                         delete_pending: sent,
-                        absence_proven: trusted,
+                        absence_proven: authoritative,
                         live_state: live,
                     }));
                 }
@@ -108,59 +108,62 @@ fn is_possible(seen: &State) -> bool {
     }
 }
 
-fn holds(seen: &State) -> Result<(), Broken> {
+fn holds(seen: &State) -> Result<(), Violation> {
     let step = next_step(seen);
     let changes = matches!(step, Step::Create | Step::Delete);
     let decides = changes || matches!(step, Step::RecordIntent | Step::StartSearch | Step::Adopt);
     let blind = matches!(seen.matched, Match::NotQueried | Match::Unavailable(_));
-    law!(!decides || seen.finalizer, "something is decided without the finalizer");
-    law!(
+    invariant!(!decides || seen.finalizer, "something is decided without the finalizer");
+    invariant!(
         !decides || !(seen.suspended || seen.conflict || blind),
         "something is decided while suspended, in conflict or without a look"
     );
-    law!(!seen.backing_off || !(changes || step == Step::RecordIntent), "a change begins while held");
-    law!(next_step(seen) == step, "the step is not a function of what is seen");
+    invariant!(!seen.backing_off || !(changes || step == Step::RecordIntent), "a change begins while held");
+    invariant!(next_step(seen) == step, "the step is not a function of what is seen");
     match seen.deleting {
         None => holds_in_life(seen, step),
         Some(deletion) => holds_in_deletion(seen, deletion, step),
     }
 }
 
-fn holds_in_life(seen: &State, step: Step) -> Result<(), Broken> {
-    law!(!matches!(step, Step::Delete | Step::RemoveFinalizer(_)), "deleted or let go though nobody asked");
+fn holds_in_life(seen: &State, step: Step) -> Result<(), Violation> {
+    invariant!(
+        !matches!(step, Step::Delete | Step::RemoveFinalizer(_)),
+        "deleted or let go though nobody asked"
+    );
     match step {
-        Step::Create => law!(
+        Step::Create => invariant!(
             seen.create_state == CreateState::IntentRecorded
                 && matches!(seen.matched, Match::None | Match::Unmarked),
             "a create without a fresh intent or without having found nobody"
         ),
-        Step::RecordIntent if is_possible(seen) => law!(
+        Step::RecordIntent if is_possible(seen) => invariant!(
             matches!(seen.create_state, CreateState::NotStarted | CreateState::SearchExpired)
                 && matches!(seen.matched, Match::None | Match::Unmarked)
                 || seen.matched == Match::Missing && seen.recreate,
             "an intent though a version is known or a create may be out"
         ),
         Step::StartSearch => {
-            law!(seen.create_state == CreateState::OutcomeUnknown, "a search without an open intent")
+            invariant!(seen.create_state == CreateState::OutcomeUnknown, "a search without an open intent")
         }
-        Step::Adopt => law!(seen.matched == Match::Single, "not one version is adopted"),
-        Step::AddFinalizer => law!(!seen.finalizer, "the finalizer is there already"),
+        Step::Adopt => invariant!(seen.matched == Match::Single, "not one version is adopted"),
+        Step::AddFinalizer => invariant!(!seen.finalizer, "the finalizer is there already"),
         Step::Wait(Wait::Available) => {
-            law!(seen.matched == Match::Present, "Ready without the version");
+            invariant!(seen.matched == Match::Present, "Ready without the version");
         }
         _ => {}
     }
     Ok(())
 }
 
-fn holds_in_deletion(seen: &State, deletion: Deletion, step: Step) -> Result<(), Broken> {
-    law!(
+fn holds_in_deletion(seen: &State, deletion: Deletion, step: Step) -> Result<(), Violation> {
+    invariant!(
         !matches!(step, Step::Create | Step::RecordIntent | Step::AddFinalizer),
         "something begins though the object is being deleted"
     );
-    law!(!matches!(step, Step::Wait(Wait::Available)), "Ready while being deleted");
+    invariant!(!matches!(step, Step::Wait(Wait::Available)), "Ready while being deleted");
     match step {
-        Step::Delete => law!(
+        Step::Delete => invariant!(
             seen.create_state == CreateState::Created
                 && seen.matched == Match::Present
                 && deletion.live_state == LiveState::NotLive
@@ -170,7 +173,7 @@ fn holds_in_deletion(seen: &State, deletion: Deletion, step: Step) -> Result<(),
             "deleted though it is not there, live, retained, forced or deleted already"
         ),
         Step::RemoveFinalizer(why) => {
-            law!(seen.finalizer, "let go twice");
+            invariant!(seen.finalizer, "let go twice");
             let allowed = match why {
                 FinalizerRemoval::ForceOrphaned => deletion.force_orphan,
                 FinalizerRemoval::Retained => seen.suspended || !deletion.delete_version,
@@ -192,7 +195,7 @@ fn holds_in_deletion(seen: &State, deletion: Deletion, step: Step) -> Result<(),
                 }
                 FinalizerRemoval::CredentialsTimeout => deletion.timed_out && seen.matched != Match::Present,
             };
-            law!(allowed, "let go without cause");
+            invariant!(allowed, "let go without cause");
         }
         _ => {}
     }

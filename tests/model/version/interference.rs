@@ -1,14 +1,17 @@
 //! What happens to the object and the service from outside: people, other objects, crashes.
 
-use chatcaptain_operator::crd::{ChatbotVersion, DeletionPolicy, LiveEnvironment, annotation};
+use chatcaptain_operator::{
+    crd::{ChatbotVersion, DeletionPolicy, LiveEnvironment, annotation},
+    plan::call_permits::{CallPermits, SearchTimers},
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::world::VersionWorld;
 use crate::{
-    budget::Trouble,
-    explore::{Broken, Choices},
-    laws::at,
-    service::{Descriptions, LATE, Maker, id_of},
+    budget::Fault,
+    explore::{Choices, Violation},
+    invariants::at,
+    service::{Creator, Descriptions, LATE, id_of},
 };
 
 /// One thing that can happen.
@@ -20,12 +23,12 @@ enum Event {
     Late,
     /// The process dies between two passes.
     Crash,
-    /// The deployment that decides the environment looks.
+    /// The deployment that decides the environment reads.
     Deployment,
     /// The older object of the same name has its version.
     RivalDone,
     /// Somebody interferes.
-    Order(Order),
+    Interference(Interference),
 }
 
 /// Seconds for which the machine is busy: longer than the visibility grace.
@@ -33,7 +36,7 @@ const BUSY: i64 = 2 * LATE;
 
 /// What somebody can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
+pub enum Interference {
     /// The object is deleted.
     Delete,
     Suspend,
@@ -54,31 +57,31 @@ pub enum Order {
     /// Somebody deploys the known version to test.
     Deploy,
     /// Somebody deploys another version to test.
-    Displace,
+    DeployOther,
     /// An older object turns out to hold the same version.
     Older,
 }
 
 impl VersionWorld {
     /// One thing happens.
-    pub fn happen(&mut self, choices: &mut Choices) -> Result<bool, Broken> {
+    pub fn happen(&mut self, choices: &mut Choices) -> Result<bool, Violation> {
         let events = self.events();
         match choices.pick(&events) {
-            Event::Pass => return self.pass(choices),
+            Event::Pass => return self.reconcile(choices),
             Event::Late => {
-                self.budget.spend(Trouble::Awkwardness);
+                self.budget.spend(Fault::SlowAnswer);
                 self.sleep += BUSY;
                 return Ok(false);
             }
             Event::Crash => {
-                self.budget.spend(Trouble::Crash);
+                self.budget.spend(Fault::Crash);
                 self.forget();
             }
             Event::Deployment => self.slot = self.slot_now(),
             Event::RivalDone => self.rival = false,
-            Event::Order(order) => {
-                self.budget.spend(Trouble::Order);
-                self.obey(order);
+            Event::Interference(order) => {
+                self.budget.spend(Fault::Interference);
+                self.interfere(order);
                 self.collect();
             }
         }
@@ -88,19 +91,19 @@ impl VersionWorld {
 
     /// What only the process knows is lost.
     pub fn forget(&mut self) {
-        self.permit = None;
-        self.searching = None;
-        self.shot = None;
-        self.trusted = false;
+        self.permits = CallPermits::default();
+        self.searches = SearchTimers::default();
+        self.snapshot = None;
+        self.authoritative = false;
     }
 
     fn events(&self) -> Vec<Event> {
         let mut events = vec![Event::Pass];
-        if self.budget.allows(Trouble::Awkwardness) && self.object.is_some() {
+        if self.budget.allows(Fault::SlowAnswer) && self.object.is_some() {
             events.push(Event::Late);
         }
-        if self.budget.allows(Trouble::Crash)
-            && (self.permit.is_some() || self.searching.is_some() || self.trusted)
+        if self.budget.allows(Fault::Crash)
+            && (self.permit().is_some() || self.search_started().is_some() || self.authoritative)
         {
             events.push(Event::Crash);
         }
@@ -113,14 +116,14 @@ impl VersionWorld {
         if self.calm {
             // whoever else is involved does its part before the next pass
             events.reverse();
-        } else if self.budget.allows(Trouble::Order) {
-            events.extend(self.orders().into_iter().map(Event::Order));
+        } else if self.budget.allows(Fault::Interference) {
+            events.extend(self.orders().into_iter().map(Event::Interference));
         }
         events
     }
 
     /// What makes a difference now.
-    fn orders(&self) -> Vec<Order> {
+    fn orders(&self) -> Vec<Interference> {
         let Some(object) = &self.object else {
             return Vec::new();
         };
@@ -130,66 +133,66 @@ impl VersionWorld {
         let test = self.service.runs(LiveEnvironment::Test).map(id_of);
         let runs = test.is_some_and(|live| self.known_id() == Some(live.as_str()));
         let possible = [
-            (Order::Delete, !deleting),
-            (Order::Suspend, !suspended),
-            (Order::Resume, suspended),
-            (Order::Retain, object.spec.deletion_policy.is_none()),
-            (Order::Recreate, !deleting),
-            (Order::Request, true),
-            (Order::ForceOrphan, deleting),
-            (Order::Adopt, self.known_id().is_none() && self.service.there().next().is_some()),
-            (Order::Remove, known),
-            (Order::Namesake, self.service.ever().len() < 3),
-            (Order::Deploy, known && !runs),
-            (Order::Displace, runs),
-            (Order::Older, self.known_id().is_some() && !self.older),
+            (Interference::Delete, !deleting),
+            (Interference::Suspend, !suspended),
+            (Interference::Resume, suspended),
+            (Interference::Retain, object.spec.deletion_policy.is_none()),
+            (Interference::Recreate, !deleting),
+            (Interference::Request, true),
+            (Interference::ForceOrphan, deleting),
+            (Interference::Adopt, self.known_id().is_none() && self.service.there().next().is_some()),
+            (Interference::Remove, known),
+            (Interference::Namesake, self.service.ever().len() < 3),
+            (Interference::Deploy, known && !runs),
+            (Interference::DeployOther, runs),
+            (Interference::Older, self.known_id().is_some() && !self.older),
         ];
         possible.into_iter().filter_map(|(order, can)| can.then_some(order)).collect()
     }
 
     /// Somebody has their way.
-    pub fn obey(&mut self, order: Order) {
+    pub fn interfere(&mut self, order: Interference) {
         let now = self.now;
-        let first = self.service.there().next().map(|kept| id_of(kept.id));
+        let first = self.service.there().next().map(|stored| id_of(stored.id));
         let token = format!("token-{}", self.budget.left());
         match order {
-            Order::Delete => self.edit(|object| {
+            Interference::Delete => self.edit(|object| {
                 object.metadata.deletion_timestamp = Some(Time(at(now)));
                 bump(object);
             }),
-            Order::Suspend | Order::Resume => self.edit(|object| {
-                object.spec.suspend = Some(order == Order::Suspend);
+            Interference::Suspend | Interference::Resume => self.edit(|object| {
+                object.spec.suspend = Some(order == Interference::Suspend);
                 bump(object);
             }),
-            Order::Retain => self.edit(|object| {
+            Interference::Retain => self.edit(|object| {
                 object.spec.deletion_policy = Some(DeletionPolicy::Retain);
                 bump(object);
             }),
-            Order::Recreate => self.annotate(annotation::RECREATE, &token),
-            Order::Request => self.annotate(annotation::RECONCILE_REQUESTED_AT, &token),
-            Order::ForceOrphan => self.annotate(annotation::FORCE_ORPHAN, "yes"),
-            Order::Adopt => {
+            Interference::Recreate => self.annotate(annotation::RECREATE, &token),
+            Interference::Request => self.annotate(annotation::RECONCILE_REQUESTED_AT, &token),
+            Interference::ForceOrphan => self.annotate(annotation::FORCE_ORPHAN, "yes"),
+            Interference::Adopt => {
                 self.told_to_adopt = true;
                 self.annotate(annotation::ADOPT_ID, first.unwrap().as_str());
             }
-            Order::Remove => {
+            Interference::Remove => {
                 let id = self.known_id().unwrap_or_default().to_owned();
                 self.service.delete(&id, now);
             }
-            Order::Namesake => {
-                let described = self.setup.manner.descriptions == Descriptions::Returned;
+            Interference::Namesake => {
+                let described = self.setup.behavior.descriptions == Descriptions::Returned;
                 let description = if described { "by hand" } else { "" };
-                self.service.create(Maker::Somebody, super::world::NAME, description, now);
+                self.service.create(Creator::Somebody, super::world::NAME, description, now);
             }
-            Order::Deploy => {
+            Interference::Deploy => {
                 let id = self.service.find(self.known_id().unwrap_or_default()).unwrap().id;
                 self.service.deploy(LiveEnvironment::Test, id, now);
             }
-            Order::Displace => {
-                let other = self.service.create(Maker::Somebody, "other", "by hand", now);
+            Interference::DeployOther => {
+                let other = self.service.create(Creator::Somebody, "other", "by hand", now);
                 self.service.deploy(LiveEnvironment::Test, other, now);
             }
-            Order::Older => self.older = true,
+            Interference::Older => self.older = true,
         }
     }
 

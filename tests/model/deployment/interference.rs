@@ -1,13 +1,16 @@
 //! What happens to the object and the service from outside: git, people, other objects, crashes.
 
-use chatcaptain_operator::crd::{ChatbotDeployment, LiveEnvironment, annotation};
+use chatcaptain_operator::{
+    crd::{ChatbotDeployment, LiveEnvironment, annotation},
+    plan::call_permits::CallPermits,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::world::{DeploymentWorld, HERE, Holder, id_at};
+use super::world::{DeploymentWorld, HERE, VersionObject, id_at};
 use crate::{
-    budget::Trouble,
-    explore::{Broken, Choices},
-    laws::at,
+    budget::Fault,
+    explore::{Choices, Violation},
+    invariants::at,
     service::LATE,
 };
 
@@ -23,7 +26,7 @@ enum Event {
     /// The object of a version, which is being deleted, has its turn.
     Version(usize),
     /// Somebody interferes.
-    Order(Order),
+    Interference(Interference),
 }
 
 /// Seconds for which the machine is busy: longer than the visibility grace.
@@ -31,11 +34,11 @@ const BUSY: i64 = 2 * LATE;
 
 /// What somebody can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
+pub enum Interference {
     /// Git names this version.
-    Want(usize),
+    MoveSpec(usize),
     /// Git drops the object of this version.
-    Leave(usize),
+    Prune(usize),
     /// Git brings the object of this version back, and it adopts what is still there.
     Return(usize),
     /// The object is deleted.
@@ -47,13 +50,13 @@ pub enum Order {
     /// `rollback-to: previous`.
     Command,
     /// No `rollback-to` any more.
-    Countermand,
+    RemoveCommand,
     /// Somebody deploys this version to prod.
-    ByHand(usize),
+    DeployManually(usize),
     /// Somebody deploys this version to test.
     Elsewhere(usize),
     /// Changes by hand were reversed too often.
-    Weary,
+    ExhaustDriftCorrections,
     /// An older object decides the environment.
     Older,
     /// It does no more.
@@ -62,22 +65,22 @@ pub enum Order {
 
 impl DeploymentWorld {
     /// One thing happens.
-    pub fn happen(&mut self, choices: &mut Choices) -> Result<bool, Broken> {
+    pub fn happen(&mut self, choices: &mut Choices) -> Result<bool, Violation> {
         match choices.pick(&self.events()) {
-            Event::Pass => return self.pass(choices),
+            Event::Pass => return self.reconcile(choices),
             Event::Late => {
-                self.budget.spend(Trouble::Awkwardness);
+                self.budget.spend(Fault::SlowAnswer);
                 self.sleep += BUSY;
                 return Ok(false);
             }
             Event::Crash => {
-                self.budget.spend(Trouble::Crash);
+                self.budget.spend(Fault::Crash);
                 self.forget();
             }
-            Event::Version(index) => self.take_turn(index)?,
-            Event::Order(order) => {
-                self.budget.spend(Trouble::Order);
-                self.obey(order);
+            Event::Version(index) => self.reconcile_version(index)?,
+            Event::Interference(order) => {
+                self.budget.spend(Fault::Interference);
+                self.interfere(order);
             }
         }
         self.sleep = 0;
@@ -86,9 +89,9 @@ impl DeploymentWorld {
 
     /// What only the process knows is lost.
     pub fn forget(&mut self) {
-        self.permit = None;
-        self.shot = None;
-        self.trusted = false;
+        self.permits = CallPermits::default();
+        self.snapshot = None;
+        self.authoritative = false;
     }
 
     fn events(&self) -> Vec<Event> {
@@ -99,88 +102,91 @@ impl DeploymentWorld {
             events.reverse();
             return events;
         }
-        if self.budget.allows(Trouble::Awkwardness) && self.object.is_some() {
+        if self.budget.allows(Fault::SlowAnswer) && self.object.is_some() {
             events.push(Event::Late);
         }
-        if self.budget.allows(Trouble::Crash) && (self.permit.is_some() || self.trusted) {
+        if self.budget.allows(Fault::Crash) && (self.may_call() || self.authoritative) {
             events.push(Event::Crash);
         }
-        if self.budget.allows(Trouble::Order) && self.object.is_some() {
-            events.extend(self.orders().into_iter().map(Event::Order));
+        if self.budget.allows(Fault::Interference) && self.object.is_some() {
+            events.extend(self.orders().into_iter().map(Event::Interference));
         }
         events
     }
 
     /// What makes a difference now.
-    fn orders(&self) -> Vec<Order> {
+    fn orders(&self) -> Vec<Interference> {
         let object = self.object.as_ref().unwrap();
         let suspended = object.spec.suspend == Some(true);
         let deleting = object.metadata.deletion_timestamp.is_some();
         let annotations = object.metadata.annotations.as_ref();
         let commanded = annotations.is_some_and(|all| all.contains_key(annotation::ROLLBACK_TO));
         let mut possible = vec![
-            (Order::Want(1 - self.wanted()), !deleting),
-            (Order::Delete, !deleting),
-            (Order::Suspend, !suspended),
-            (Order::Resume, suspended),
-            (Order::Request, true),
-            (Order::Command, !commanded && self.status().previous.is_some()),
-            (Order::Countermand, commanded),
-            (Order::Older, !self.older),
-            (Order::Younger, self.older),
+            (Interference::MoveSpec(1 - self.wanted()), !deleting),
+            (Interference::Delete, !deleting),
+            (Interference::Suspend, !suspended),
+            (Interference::Resume, suspended),
+            (Interference::Request, true),
+            (Interference::Command, !commanded && self.status().previous.is_some()),
+            (Interference::RemoveCommand, commanded),
+            (Interference::Older, !self.older),
+            (Interference::Younger, self.older),
         ];
         for index in 0..2 {
             let there = self.service.find(&id_at(index));
             let runs =
-                |environment| there.is_some_and(|kept| self.service.runs(environment) == Some(kept.id));
+                |environment| there.is_some_and(|stored| self.service.runs(environment) == Some(stored.id));
             // what nobody can see is nobody's fault
             let seen = there.is_some() && self.sees_what_runs();
             possible.extend([
-                (Order::Leave(index), self.holders[index] == Holder::There),
-                (Order::Return(index), self.holders[index] != Holder::There && there.is_some()),
-                (Order::ByHand(index), seen && !runs(HERE)),
-                (Order::Elsewhere(index), seen && !runs(LiveEnvironment::Test)),
+                (Interference::Prune(index), self.version_objects[index] == VersionObject::Present),
+                (
+                    Interference::Return(index),
+                    self.version_objects[index] != VersionObject::Present && there.is_some(),
+                ),
+                (Interference::DeployManually(index), seen && !runs(HERE)),
+                (Interference::Elsewhere(index), seen && !runs(LiveEnvironment::Test)),
             ]);
         }
         possible.into_iter().filter_map(|(order, can)| can.then_some(order)).collect()
     }
 
     /// Somebody has their way.
-    pub fn obey(&mut self, order: Order) {
+    pub fn interfere(&mut self, order: Interference) {
         let now = self.now;
-        let kept = |index: usize| u8::try_from(index + 1).unwrap();
+        let stored = |index: usize| u8::try_from(index + 1).unwrap();
         let token = format!("token-{}", self.budget.left());
         match order {
-            Order::Want(index) => {
+            Interference::MoveSpec(index) => {
                 self.want(index);
                 self.edit(bump);
             }
-            Order::Leave(index) => self.holders[index] = Holder::Leaving,
-            Order::Return(index) => self.holders[index] = Holder::There,
-            Order::Delete => self.edit(|object| {
+            Interference::Prune(index) => self.version_objects[index] = VersionObject::BeingDeleted,
+            Interference::Return(index) => self.version_objects[index] = VersionObject::Present,
+            Interference::Delete => self.edit(|object| {
                 object.metadata.deletion_timestamp = Some(Time(at(now)));
                 bump(object);
             }),
-            Order::Suspend | Order::Resume => self.edit(|object| {
-                object.spec.suspend = Some(order == Order::Suspend);
+            Interference::Suspend | Interference::Resume => self.edit(|object| {
+                object.spec.suspend = Some(order == Interference::Suspend);
                 bump(object);
             }),
-            Order::Request => self.annotate(annotation::RECONCILE_REQUESTED_AT, &token),
-            Order::Command => self.annotate(annotation::ROLLBACK_TO, "previous"),
-            Order::Countermand => self.edit(|object| {
+            Interference::Request => self.annotate(annotation::RECONCILE_REQUESTED_AT, &token),
+            Interference::Command => self.annotate(annotation::ROLLBACK_TO, "previous"),
+            Interference::RemoveCommand => self.edit(|object| {
                 object.metadata.annotations.get_or_insert_default().remove(annotation::ROLLBACK_TO);
             }),
-            Order::ByHand(index) => {
-                self.meddled = true;
-                self.service.deploy(HERE, kept(index), now);
+            Interference::DeployManually(index) => {
+                self.deployed_manually = true;
+                self.service.deploy(HERE, stored(index), now);
             }
-            Order::Elsewhere(index) => {
-                self.meddled = true;
-                self.service.deploy(LiveEnvironment::Test, kept(index), now);
+            Interference::Elsewhere(index) => {
+                self.deployed_manually = true;
+                self.service.deploy(LiveEnvironment::Test, stored(index), now);
             }
-            Order::Weary => self.weary(),
-            Order::Older => self.older = true,
-            Order::Younger => self.older = false,
+            Interference::ExhaustDriftCorrections => self.exhaust_drift_corrections(),
+            Interference::Older => self.older = true,
+            Interference::Younger => self.older = false,
         }
         self.collect();
     }

@@ -9,14 +9,14 @@ use chatcaptain_operator::{
 };
 
 use super::{
-    orders::Order,
-    world::{NAME, VersionWorld},
+    interference::Interference,
+    world::{NAME, UID, VersionWorld},
 };
 use crate::{
-    budget::Trouble,
-    ends::End,
-    explore::{Broken, Choices, law},
-    service::{LATE, Maker, id_of},
+    budget::Fault,
+    call_outcome::CallOutcome,
+    explore::{Choices, Violation, invariant},
+    service::{Creator, LATE, id_of},
 };
 
 /// A slow call takes longer than the visibility grace.
@@ -35,33 +35,38 @@ enum Between {
 
 impl VersionWorld {
     /// A create: `None` if the process dies before its record.
-    pub fn create(&mut self, facts: &Observation, choices: &mut Choices) -> Result<Option<Outcome>, Broken> {
-        law!(self.made() < self.allowed, "a second create could take effect");
+    pub fn create(
+        &mut self,
+        observation: &Observation,
+        choices: &mut Choices,
+    ) -> Result<Option<Outcome>, Violation> {
+        invariant!(self.made() < self.allowed, "a second create could take effect");
         let end = self.end(choices);
-        let permit = self.permit.take();
+        let status = self.object.as_ref().and_then(|object| object.status.as_ref());
+        let permit = self.permits.take(UID, status);
+        let Some(permit) = permit else { return Err("a create without a permit".to_owned()) };
         let mut id = None;
         if end.is_slow() {
             self.now += SLOW;
         }
         if end.takes_effect() {
-            let new = facts.new_version();
-            let later = if end == End::LostDuring { LATE } else { 0 };
-            let made = self.service.create(Maker::Operator, NAME, &new.description, self.now + later);
+            let new = observation.new_version();
+            let later = if end == CallOutcome::LostDuring { LATE } else { 0 };
+            let made = self.service.create(Creator::Operator, NAME, &new.description, self.now + later);
             if new.environment == "test" {
                 self.service.deploy(LiveEnvironment::Test, made, self.now);
             }
             id = Some(made);
         }
-        self.shot = None;
+        self.snapshot = None;
         let result = match end.failure(ApiCall::Create) {
-            None => Ok(id.filter(|_| end != End::DoneSilently).map(id_of)),
+            None => Ok(id.filter(|_| end != CallOutcome::DoneSilently).map(id_of)),
             Some(failure) => Err(failure),
         };
-        if matches!(end, End::Throttled | End::Unsent) {
-            self.permit = permit;
-            return Ok(Some(Outcome::Created(result, None)));
-        }
-        if matches!(end, End::Refused | End::Forbidden) {
+        if let Err(failure) = &result
+            && !failure.may_have_happened
+        {
+            self.permits.restore(permit, failure);
             return Ok(Some(Outcome::Created(result, None)));
         }
         let list = match self.between(choices, true) {
@@ -73,10 +78,10 @@ impl VersionWorld {
     }
 
     /// A delete: `None` if the process dies before its record.
-    pub fn delete(&mut self, choices: &mut Choices) -> Result<Option<Outcome>, Broken> {
+    pub fn delete(&mut self, choices: &mut Choices) -> Result<Option<Outcome>, Violation> {
         let id = self.known_id().unwrap_or_default().to_owned();
-        law!(!self.service.is_live(&id), "a live version is deleted");
-        law!(!self.older, "a version of an older object is deleted");
+        invariant!(!self.service.is_live(&id), "a live version is deleted");
+        invariant!(!self.older, "a version of an older object is deleted");
         self.check_owner(&id)?;
         let end = self.end(choices);
         if end.is_slow() {
@@ -85,7 +90,7 @@ impl VersionWorld {
         if end.takes_effect() {
             self.service.delete(&id, self.now);
         }
-        self.shot = None;
+        self.snapshot = None;
         let result = end.failure(ApiCall::Delete).map_or(Ok(()), Err);
         if self.between(choices, false) == Between::Crash {
             return Ok(None);
@@ -93,23 +98,28 @@ impl VersionWorld {
         Ok(Some(Outcome::Deleted(result)))
     }
 
-    fn end(&mut self, choices: &mut Choices) -> End {
-        let mut ends = vec![End::Done];
-        if self.budget.allows(Trouble::Awkwardness) {
-            ends.extend([End::DoneSilently, End::DoneSlowly]);
+    fn end(&mut self, choices: &mut Choices) -> CallOutcome {
+        let mut ends = vec![CallOutcome::Done];
+        if self.budget.allows(Fault::SlowAnswer) {
+            ends.extend([CallOutcome::DoneSilently, CallOutcome::DoneSlowly]);
         }
-        if self.budget.allows(Trouble::Loss) {
-            ends.extend([End::LostAfter, End::LostBefore, End::ThrottledAfter]);
-            if !self.setup.manner.late {
+        if self.budget.allows(Fault::LostAnswer) {
+            ends.extend([CallOutcome::LostAfter, CallOutcome::LostBefore, CallOutcome::ThrottledAfter]);
+            if !self.setup.behavior.late {
                 // together with a late list this would be longer than the grace
-                ends.push(End::LostDuring);
+                ends.push(CallOutcome::LostDuring);
             }
         }
-        if self.budget.allows(Trouble::Refusal) {
-            ends.extend([End::Throttled, End::Unsent, End::Refused, End::Forbidden]);
+        if self.budget.allows(Fault::Refusal) {
+            ends.extend([
+                CallOutcome::Throttled,
+                CallOutcome::Unsent,
+                CallOutcome::Refused,
+                CallOutcome::Forbidden,
+            ]);
         }
         let end = choices.pick(&ends);
-        end.trouble().inspect(|trouble| self.budget.spend(*trouble));
+        end.fault().inspect(|fault| self.budget.spend(*fault));
         end
     }
 
@@ -119,27 +129,27 @@ impl VersionWorld {
             object.is_some_and(|object| object.metadata.deletion_timestamp.is_some())
         };
         let mut options = vec![Between::Nothing];
-        if lists && self.budget.allows(Trouble::Awkwardness) {
+        if lists && self.budget.allows(Fault::SlowAnswer) {
             options.push(Between::NoList);
         }
-        if self.budget.allows(Trouble::Crash) {
+        if self.budget.allows(Fault::Crash) {
             options.push(Between::Crash);
         }
-        if self.budget.allows(Trouble::Order) && !deleting(self) {
+        if self.budget.allows(Fault::Interference) && !deleting(self) {
             options.push(Between::Deleted);
         }
         let between = choices.pick(&options);
         match between {
             Between::Crash => {
-                self.budget.spend(Trouble::Crash);
+                self.budget.spend(Fault::Crash);
                 self.forget();
                 self.sleep = 0;
             }
             Between::Deleted => {
-                self.budget.spend(Trouble::Order);
-                self.obey(Order::Delete);
+                self.budget.spend(Fault::Interference);
+                self.interfere(Interference::Delete);
             }
-            Between::NoList => self.budget.spend(Trouble::Awkwardness),
+            Between::NoList => self.budget.spend(Fault::SlowAnswer),
             Between::Nothing => {}
         }
         between

@@ -1,12 +1,12 @@
 //! One `ChatbotDeployment`, the versions it runs, the service and the operator: what can happen, and what must
 //! hold.
 
-mod laws;
-mod orders;
-mod pass;
-mod seen;
+mod interference;
+mod invariants;
+mod reconcile;
 mod service_calls;
+mod states;
 mod world;
 
-pub use seen::every_seen;
+pub use states::every_state_alone;
 pub use world::starts;

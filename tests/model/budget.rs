@@ -1,23 +1,23 @@
-//! How much trouble there may be in one run, so that a walk ends.
+//! How much fault there may be in one run, so that a walk ends.
 
-/// The kinds of trouble.
+/// The kinds of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trouble {
+pub enum Fault {
     /// The process dies.
     Crash,
     /// An answer is lost.
-    Loss,
+    LostAnswer,
     /// An answer says little, or takes its time.
-    Awkwardness,
+    SlowAnswer,
     /// A call is refused.
     Refusal,
     /// A look shows nothing.
-    Blindness,
+    Unavailable,
     /// Somebody interferes.
-    Order,
+    Interference,
 }
 
-/// How often each kind of trouble may still happen, and all of them together.
+/// How often each kind of fault may still happen, and all of them together.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Budget {
     each: [u8; 6],
@@ -32,13 +32,13 @@ impl Budget {
     }
 
     /// Whether there may be more of it.
-    pub fn allows(&self, trouble: Trouble) -> bool {
-        self.all > 0 && self.each[trouble as usize] > 0
+    pub fn allows(&self, fault: Fault) -> bool {
+        self.all > 0 && self.each[fault as usize] > 0
     }
 
     /// It happens once.
-    pub fn spend(&mut self, trouble: Trouble) {
-        self.each[trouble as usize] -= 1;
+    pub fn spend(&mut self, fault: Fault) {
+        self.each[fault as usize] -= 1;
         self.all -= 1;
     }
 

@@ -10,20 +10,22 @@ use chatcaptain_operator::{
         ChatbotDeployment, ChatbotDeploymentStatus, ChatbotVersion, DriftCorrections, DriftPolicy,
         LiveEnvironment, LocalObjectReference, OnFailure, RollbackMethod, RollbackPolicy,
     },
-    plan::deployment::possibly_live,
+    plan::{call_permits::CallPermits, deployment::possibly_live},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde_json::json;
 
-use super::orders::Order;
+use super::interference::Interference;
 use crate::{
     budget::Budget,
-    explore::{Broken, Choices, World},
-    laws::{OTHER, age, at, guard, hash_common, is_free_to_go, is_true, reason},
-    service::{LATE, Maker, Manner, Service, Shot, id_of},
-    version::RULES,
+    explore::{Choices, Violation, World},
+    invariants::{OTHER, age, at, hash_common, is_free_to_go, is_true, reason, set_finalizer},
+    service::{Behavior, Creator, LATE, Service, Snapshot, id_of},
+    version::CONFIG,
 };
 
+/// The object's uid; that of an older object comes before it.
+pub const UID: &str = "u";
 /// The two versions: their objects' names and, one more than the index, their ids.
 pub const NAMES: [&str; 2] = ["a", "b"];
 /// Their objects.
@@ -56,17 +58,17 @@ pub enum Rollback {
 
 /// The object of one version.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Holder {
-    There,
+pub enum VersionObject {
+    Present,
     /// It is being deleted, and its version with it.
-    Leaving,
+    BeingDeleted,
     Gone,
 }
 
 /// What one walk starts from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Setup {
-    pub manner: Manner,
+    pub behavior: Behavior,
     pub rollback: Rollback,
     pub method: RollbackMethod,
     pub drift: DriftPolicy,
@@ -85,40 +87,39 @@ pub struct DeploymentWorld {
     pub setup: Setup,
     pub budget: Budget,
     pub object: Option<Arc<ChatbotDeployment>>,
-    pub holders: [Holder; 2],
+    pub version_objects: [VersionObject; 2],
     pub service: Service,
     pub now: i64,
     /// Until the next pass, unless something wakes the object.
     pub sleep: i64,
-    /// The call that the process has announced and may make.
-    pub permit: Option<String>,
-    pub looks: u32,
-    pub shot: Option<Shot>,
-    pub trusted: bool,
+    pub permits: CallPermits<u32>,
+    pub reads: u32,
+    pub snapshot: Option<Snapshot>,
+    pub authoritative: bool,
     /// An older object decides the environment.
     pub older: bool,
     /// Somebody has deployed by hand.
-    pub meddled: bool,
+    pub deployed_manually: bool,
     /// Versions that were let go on record.
     pub orphans: Vec<String>,
     pub calm: bool,
 }
 
-/// Every start; there may be `more` trouble than usual.
-pub fn starts(more: u8) -> Vec<DeploymentWorld> {
+/// Every start, with `extra` faults in each run.
+pub fn starts(extra: i8) -> Vec<DeploymentWorld> {
     let mut starts = Vec::new();
-    let mut start = |setup: Setup, orders: &[Order], trouble: u8| {
+    let mut start = |setup: Setup, orders: &[Interference], fault: u8| {
         let mut world = DeploymentWorld::new(setup);
         for &order in orders {
             world.run_to_rest();
-            world.obey(order);
+            world.interfere(order);
         }
-        world.budget = Budget::new(2, trouble + more);
+        world.budget = Budget::new(2, fault.saturating_add_signed(extra));
         world.calm = false;
         starts.push(world);
     };
     let usual = Setup {
-        manner: Manner::HELPFUL,
+        behavior: Behavior::IDEAL,
         rollback: Rollback::Effective,
         method: RollbackMethod::Rollback,
         drift: DriftPolicy::Enforce,
@@ -127,71 +128,83 @@ pub fn starts(more: u8) -> Vec<DeploymentWorld> {
         elsewhere_known: false,
         shared: false,
     };
-    let slow = Manner { rollout: 3, ..Manner::HELPFUL };
-    // a, then b, then back to a: by every kind of rollback, and with everything that is told of what runs
-    let there_and_back = [Order::Want(1), Order::Want(0)];
+    let slow = Behavior { rollout: 3, ..Behavior::IDEAL };
+    // a, then b, then back to a: by every kind of rollback, and with everything that is report of what runs
+    let there_and_back = [Interference::MoveSpec(1), Interference::MoveSpec(0)];
     for rollback in [Rollback::Effective, Rollback::WorkingCopy, Rollback::Refused] {
         for (readable, dated, numbered) in
             [(true, true, true), (true, true, false), (false, true, true), (false, false, true)]
         {
-            let manner = Manner { readable, dated, numbered, ..Manner::HELPFUL };
-            start(Setup { manner, rollback, ..usual }, &there_and_back, 2);
+            let behavior = Behavior { readable, dated, numbered, ..Behavior::IDEAL };
+            start(Setup { behavior, rollback, ..usual }, &there_and_back, 2);
         }
-        start(Setup { manner: slow, rollback, ..usual }, &there_and_back, 2);
+        start(Setup { behavior: slow, rollback, ..usual }, &there_and_back, 2);
     }
     start(Setup { method: RollbackMethod::Redeploy, by_id: true, ..usual }, &there_and_back, 2);
     // from nothing
     start(Setup { shared: true, ..usual }, &[], 2);
-    start(Setup { manner: slow, by_id: true, ..usual }, &[], 2);
+    start(Setup { behavior: slow, by_id: true, ..usual }, &[], 2);
     // somebody deploys by hand
     for drift in [DriftPolicy::Enforce, DriftPolicy::Warn] {
-        start(Setup { drift, ..usual }, &[Order::Want(1), Order::ByHand(0)], 2);
+        start(Setup { drift, ..usual }, &[Interference::MoveSpec(1), Interference::DeployManually(0)], 2);
     }
-    start(usual, &[Order::Want(1), Order::Weary, Order::ByHand(0)], 1);
+    start(
+        usual,
+        &[Interference::MoveSpec(1), Interference::ExhaustDriftCorrections, Interference::DeployManually(0)],
+        1,
+    );
     // the live version's object is deleted, and git moves on
-    for (manner, elsewhere_known) in [
-        (Manner::HELPFUL, false),
+    for (behavior, elsewhere_known) in [
+        (Behavior::IDEAL, false),
         (slow, false),
-        (Manner { readable: false, ..Manner::HELPFUL }, true),
-        (Manner { readable: false, ..Manner::HELPFUL }, false),
+        (Behavior { readable: false, ..Behavior::IDEAL }, true),
+        (Behavior { readable: false, ..Behavior::IDEAL }, false),
     ] {
-        start(Setup { manner, elsewhere_known, ..usual }, &[Order::Leave(0), Order::Want(1)], 2);
+        start(
+            Setup { behavior, elsewhere_known, ..usual },
+            &[Interference::Prune(0), Interference::MoveSpec(1)],
+            2,
+        );
     }
     // the wanted version does not become live
     for empties in [false, true] {
-        let broken = Manner { broken: Some(2), empties, ..Manner::HELPFUL };
+        let broken = Behavior { broken: Some(2), empties, ..Behavior::IDEAL };
         for on_failure in [OnFailure::Never, OnFailure::Previous] {
-            start(Setup { manner: broken, on_failure, ..usual }, &[Order::Want(1)], 2);
+            start(Setup { behavior: broken, on_failure, ..usual }, &[Interference::MoveSpec(1)], 2);
         }
     }
-    let broken = Manner { broken: Some(1), ..Manner::HELPFUL };
-    start(Setup { manner: broken, on_failure: OnFailure::Previous, ..usual }, &[Order::Want(1)], 1);
+    let broken = Behavior { broken: Some(1), ..Behavior::IDEAL };
+    start(
+        Setup { behavior: broken, on_failure: OnFailure::Previous, ..usual },
+        &[Interference::MoveSpec(1)],
+        1,
+    );
     // a command
-    start(usual, &[Order::Want(1), Order::Command], 2);
+    start(usual, &[Interference::MoveSpec(1), Interference::Command], 2);
     starts
 }
 
 impl DeploymentWorld {
     /// The object is new, both versions are there, and the first one is wanted.
     pub fn new(setup: Setup) -> Self {
-        let mut service = Service::new(setup.manner);
+        let mut service = Service::new(setup.behavior);
         for name in NAMES {
-            service.create(Maker::Operator, name, "", 0);
+            service.create(Creator::Operator, name, "", 0);
         }
         let mut world = Self {
             setup,
             budget: Budget::default(),
             object: Some(Arc::new(newborn(setup))),
-            holders: [Holder::There; 2],
+            version_objects: [VersionObject::Present; 2],
             service,
             now: 1000,
             sleep: 0,
-            permit: None,
-            looks: 0,
-            shot: None,
-            trusted: false,
+            permits: CallPermits::default(),
+            reads: 0,
+            snapshot: None,
+            authoritative: false,
             older: false,
-            meddled: false,
+            deployed_manually: false,
             orphans: Vec::new(),
             calm: true,
         };
@@ -236,16 +249,34 @@ impl DeploymentWorld {
 
     /// The object of a version, unless it is gone.
     pub fn version(&self, index: usize) -> Option<Arc<ChatbotVersion>> {
-        if self.holders[index] == Holder::Gone {
+        if self.version_objects[index] == VersionObject::Gone {
             return None;
         }
         let mut version = VERSIONS[index].clone();
-        if !self.setup.manner.numbered {
+        if !self.setup.behavior.numbered {
             version.status.as_mut().unwrap().version_number = None;
         }
-        let leaving = self.holders[index] == Holder::Leaving;
+        let leaving = self.version_objects[index] == VersionObject::BeingDeleted;
         version.metadata.deletion_timestamp = leaving.then(|| Time(at(0)));
         Some(Arc::new(version))
+    }
+
+    /// Whether this process may make the announced call.
+    pub fn may_call(&self) -> bool {
+        let status = self.object.as_ref().and_then(|object| object.status.as_ref());
+        self.permits.granted_at(UID, status).is_some()
+    }
+
+    /// The objects that claim the environment.
+    pub fn claimants(&self, object: &Arc<ChatbotDeployment>) -> Vec<Arc<ChatbotDeployment>> {
+        let mut older = object.as_ref().clone();
+        older.metadata = ObjectMeta {
+            name: Some("older".to_owned()),
+            namespace: Some("ns".to_owned()),
+            uid: Some("a".to_owned()),
+            ..ObjectMeta::default()
+        };
+        [Some(object.clone()), self.older.then(|| Arc::new(older))].into_iter().flatten().collect()
     }
 
     /// The status as it stands.
@@ -255,8 +286,8 @@ impl DeploymentWorld {
     }
 
     /// The finalizer is set or removed; what is being deleted and held by none goes.
-    pub fn guard(&mut self, set: bool) {
-        self.edit(|object| guard(&mut object.metadata, set));
+    pub fn set_finalizer(&mut self, set: bool) {
+        self.edit(|object| set_finalizer(&mut object.metadata, set));
         self.collect();
     }
 
@@ -274,7 +305,7 @@ pub fn id_at(index: usize) -> String {
 fn newborn(setup: Setup) -> ChatbotDeployment {
     let mut object: ChatbotDeployment = serde_json::from_value(json!({
         "apiVersion": "chatcaptain.dev/v1alpha1", "kind": "ChatbotDeployment",
-        "metadata": {"name": "prod", "namespace": "ns", "uid": "u", "generation": 1},
+        "metadata": {"name": "prod", "namespace": "ns", "uid": UID, "generation": 1},
         "spec": {"chatbotId": "bot", "environment": "prod", "progressDeadline": format!("{DEADLINE}s")},
         "status": {"observedGeneration": -1},
     }))
@@ -299,12 +330,12 @@ impl DeploymentWorld {
             ran.as_ref().map(|ran| (&ran.version_id, ran.version_number.is_some())).hash(hasher);
         }
         status.history.iter().for_each(|entry| entry.version_id.hash(hasher));
-        possibly_live(status, at(now), &RULES).for_each(|id| id.hash(hasher));
+        possibly_live(status, at(now), &CONFIG).for_each(|id| id.hash(hasher));
         status.pending_deletions.iter().for_each(|entry| entry.version_id.hash(hasher));
         if let Some(operation) = &status.current_operation {
             let started = age(&operation.start_time, now).min(DEADLINE + 1);
             let called = operation.call_time.as_ref().map(|at| age(at, now).min(LATE + 1));
-            let deployed = self.service.find(&operation.version_id).and_then(|kept| kept.deployed);
+            let deployed = self.service.find(&operation.version_id).and_then(|stored| stored.deployed);
             let shows = deployed != operation.previous_deploy_time.as_ref().map(|before| before.0);
             (operation.operation, &operation.version_id, started, called, shows).hash(hasher);
             operation.result.map(|result| result as u8).hash(hasher);
@@ -321,7 +352,7 @@ impl DeploymentWorld {
     }
 
     /// Many changes by hand were reversed lately.
-    pub fn weary(&mut self) {
+    pub fn exhaust_drift_corrections(&mut self) {
         let since = Time(at(self.now));
         self.edit(|object| {
             object.status.as_mut().unwrap().drift_corrections =
@@ -334,13 +365,21 @@ impl World for DeploymentWorld {
     fn hash(&self, hasher: &mut DefaultHasher) {
         self.budget.hash(hasher);
         self.service.hash(self.now, hasher);
-        (self.meddled, self.holders, self.sleep, &self.permit.is_some(), self.trusted, self.older, self.calm)
+        (
+            self.deployed_manually,
+            self.version_objects,
+            self.sleep,
+            self.may_call(),
+            self.authoritative,
+            self.older,
+            self.calm,
+        )
             .hash(hasher);
         self.orphans.hash(hasher);
-        if let Some(shot) = &self.shot {
-            (self.now - shot.at).min(61).hash(hasher);
-            if shot.view != self.service.view(self.now) {
-                shot.view.hash(hasher);
+        if let Some(snapshot) = &self.snapshot {
+            (self.now - snapshot.at).min(61).hash(hasher);
+            if snapshot.view != self.service.view(self.now) {
+                snapshot.view.hash(hasher);
             }
         }
         let Some(object) = &self.object else { return };
@@ -350,16 +389,16 @@ impl World for DeploymentWorld {
         }
     }
 
-    fn step(&mut self, choices: &mut Choices) -> Result<bool, Broken> {
+    fn step(&mut self, choices: &mut Choices) -> Result<bool, Violation> {
         self.happen(choices)
     }
 
-    fn calm_down(&mut self) {
+    fn stop_faults(&mut self) {
         self.budget = Budget::default();
         self.calm = true;
     }
 
-    fn is_troubled(&self) -> bool {
+    fn has_budget(&self) -> bool {
         self.budget.left() > 0
     }
 
@@ -367,7 +406,7 @@ impl World for DeploymentWorld {
         self.now
     }
 
-    fn at_rest(&self) -> Result<(), Broken> {
+    fn at_rest(&self) -> Result<(), Violation> {
         self.check_rest()
     }
 
@@ -379,7 +418,7 @@ impl World for DeploymentWorld {
         let status = self.status();
         let ran = status.active.as_ref().map(|active| active.version_id.as_str());
         format!(
-            "{} Ready={} {} wanted={} live={live:?} active={ran:?} operation={:?} retiring={:?} holders={:?} sleep={} permit={} deleting={} generation={:?}/{:?}",
+            "{} Ready={} {} wanted={} live={live:?} active={ran:?} operation={:?} retiring={:?} version_objects={:?} sleep={} permit={} deleting={} generation={:?}/{:?}",
             self.now,
             is_true(&status.common, "Ready"),
             reason(&status.common),
@@ -391,9 +430,9 @@ impl World for DeploymentWorld {
                 o.result
             )),
             status.pending_deletions.iter().map(|entry| entry.version_id.as_str()).collect::<Vec<_>>(),
-            self.holders,
+            self.version_objects,
             self.sleep,
-            self.permit.is_some(),
+            self.may_call(),
             object.metadata.deletion_timestamp.is_some(),
             status.common.observed_generation,
             object.metadata.generation,

@@ -9,7 +9,7 @@ use chatcaptain_operator::{
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
-use crate::explore::{Broken, law};
+use crate::explore::{Violation, invariant};
 
 /// Ages beyond this, in seconds, make no difference to anything.
 const OLD: i64 = 99;
@@ -28,12 +28,12 @@ pub fn age(time: &Time, now: i64) -> i64 {
 pub const OTHER: &str = "example.com/other";
 
 /// Whether our finalizer is there.
-pub fn is_guarded(meta: &ObjectMeta) -> bool {
+pub fn has_finalizer(meta: &ObjectMeta) -> bool {
     meta.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER)
 }
 
 /// Our finalizer is set or removed.
-pub fn guard(meta: &mut ObjectMeta, set: bool) {
+pub fn set_finalizer(meta: &mut ObjectMeta, set: bool) {
     let list = meta.finalizers.get_or_insert_default();
     list.retain(|finalizer| finalizer != FINALIZER);
     list.extend(set.then(|| FINALIZER.to_owned()));
@@ -56,29 +56,32 @@ pub fn reason(common: &CommonStatus) -> &str {
 }
 
 /// One verdict for every tool: the laws of conditions.
-pub fn consistent(common: &CommonStatus, meta: &ObjectMeta) -> Result<(), Broken> {
+pub fn consistent(common: &CommonStatus, meta: &ObjectMeta) -> Result<(), Violation> {
     let conditions = &common.conditions;
     let (ready, reconciling, stalled) =
         (is_true(common, "Ready"), is_true(common, "Reconciling"), is_true(common, "Stalled"));
-    law!(!(reconciling && stalled), "Reconciling beside Stalled");
-    law!(!(ready && (reconciling || stalled)), "Ready beside Reconciling or Stalled");
-    law!(!(ready && meta.deletion_timestamp.is_some()), "Ready while being deleted");
-    law!(conditions.iter().filter(|c| c.type_ == "Ready").count() == 1, "not exactly one Ready");
+    invariant!(!(reconciling && stalled), "Reconciling beside Stalled");
+    invariant!(!(ready && (reconciling || stalled)), "Ready beside Reconciling or Stalled");
+    invariant!(!(ready && meta.deletion_timestamp.is_some()), "Ready while being deleted");
+    invariant!(conditions.iter().filter(|c| c.type_ == "Ready").count() == 1, "not exactly one Ready");
     for condition in conditions {
         let name = &condition.type_;
-        law!(!condition.message.is_empty(), "{name} has no message");
-        law!(!condition.reason.is_empty(), "{name} has no reason");
-        law!(
+        invariant!(!condition.message.is_empty(), "{name} has no message");
+        invariant!(!condition.reason.is_empty(), "{name} has no reason");
+        invariant!(
             condition.observed_generation == common.observed_generation,
             "{name} speaks of another generation than the status"
         );
-        law!(
+        invariant!(
             condition.status == "True" || matches!(name.as_str(), "Ready" | "Drifted"),
             "{name} is there though it is {}",
             condition.status
         );
     }
-    law!(common.last_operations.len() <= CommonStatus::MAX_OPERATIONS, "lastOperations grows without end");
+    invariant!(
+        common.last_operations.len() <= CommonStatus::MAX_OPERATIONS,
+        "lastOperations grows without end"
+    );
     Ok(())
 }
 

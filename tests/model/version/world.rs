@@ -9,18 +9,22 @@ use std::{
 use chatcaptain_operator::{
     crd::{
         ChatbotDeployment, ChatbotVersion, ChatbotVersionStatus, DeletionPolicy, DeployedVersion,
-        Environment, LiveEnvironment, PendingDeletion, annotation,
+        Environment, LiveEnvironment, PendingCreate, PendingDeletion, annotation,
     },
-    plan::{PlanConfig, annotation_value, version::FinalizerRemoval},
+    plan::{
+        PlanConfig, annotation_value,
+        call_permits::{CallPermits, SearchTimers},
+        version::FinalizerRemoval,
+    },
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde_json::json;
 
 use crate::{
     budget::Budget,
-    explore::{Broken, Choices, World},
-    laws::{OTHER, age, at, guard, hash_common, is_free_to_go, is_true, reason},
-    service::{Descriptions, LATE, Maker, Manner, Service, Shot, id_of},
+    explore::{Choices, Violation, World},
+    invariants::{OTHER, age, at, hash_common, is_free_to_go, is_true, reason, set_finalizer},
+    service::{Behavior, Creator, Descriptions, LATE, Service, Snapshot, id_of},
 };
 
 /// Name of the object and, as it does not say otherwise, of its version.
@@ -29,8 +33,11 @@ pub const NAME: &str = "support";
 pub const MARKER: &str = "[chatcaptain.dev default/ns/support]";
 const FOREIGN: &str = "[chatcaptain.dev default/ns/other]";
 
+/// The object's uid; those of older objects come before it.
+pub const UID: &str = "u";
+
 /// The flags. The grace is as long as a late list is late.
-pub static RULES: LazyLock<Arc<PlanConfig>> = LazyLock::new(|| {
+pub static CONFIG: LazyLock<Arc<PlanConfig>> = LazyLock::new(|| {
     Arc::new(PlanConfig {
         owner_id: "default".to_owned(),
         interval: Duration::from_secs(60),
@@ -43,7 +50,7 @@ pub static RULES: LazyLock<Arc<PlanConfig>> = LazyLock::new(|| {
 
 /// What the service has before the object is there.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Before {
+pub enum Preexisting {
     Nothing,
     /// The version of this very manifest, made by an earlier cluster.
     Earlier,
@@ -59,7 +66,7 @@ pub enum Before {
     Rival,
 }
 
-impl Before {
+impl Preexisting {
     const SOMETHING: [Self; 6] =
         [Self::Earlier, Self::Twins, Self::Namesake, Self::Held, Self::Foreign, Self::Rival];
 }
@@ -77,8 +84,8 @@ pub enum Place {
 /// What one walk starts from.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Setup {
-    pub manner: Manner,
-    pub before: Before,
+    pub behavior: Behavior,
+    pub before: Preexisting,
     pub place: Place,
     /// Another finalizer holds the object, too.
     pub shared: bool,
@@ -94,15 +101,14 @@ pub struct VersionWorld {
     pub now: i64,
     /// Until the next pass, unless something wakes the object.
     pub sleep: i64,
-    /// The look after which the open intent was written, while the process knows that it may create.
-    pub permit: Option<u32>,
-    /// Since when the process watches the list for what an attempt may have made.
-    pub searching: Option<i64>,
-    /// Looks so far.
-    pub looks: u32,
-    pub shot: Option<Shot>,
+    /// By the count of reads.
+    pub permits: CallPermits<u32>,
+    pub searches: SearchTimers<i64>,
+    /// Reads so far.
+    pub reads: u32,
+    pub snapshot: Option<Snapshot>,
     /// What is not listed is gone.
-    pub trusted: bool,
+    pub authoritative: bool,
     pub rival: bool,
     /// An older object holds the same id.
     pub older: bool,
@@ -117,27 +123,27 @@ pub struct VersionWorld {
     pub calm: bool,
 }
 
-/// Every start; there may be `more` trouble than usual.
-pub fn starts(more: u8) -> Vec<VersionWorld> {
+/// Every start, with `extra` faults in each run.
+pub fn starts(extra: i8) -> Vec<VersionWorld> {
     let mut starts = Vec::new();
-    let mut start = |manner: Manner, before: Before, place: Place, trouble: u8| {
-        let shared = before == Before::Nothing && manner == Manner::HELPFUL;
-        let setup = Setup { manner, before, place, shared };
-        starts.push(VersionWorld::new(setup, Budget::new(2, trouble + more)));
+    let mut start = |behavior: Behavior, before: Preexisting, place: Place, fault: u8| {
+        let shared = before == Preexisting::Nothing && behavior == Behavior::IDEAL;
+        let setup = Setup { behavior, before, place, shared };
+        starts.push(VersionWorld::new(setup, Budget::new(2, fault.saturating_add_signed(extra))));
     };
     for descriptions in [Descriptions::Returned, Descriptions::Cut, Descriptions::Missing] {
-        let prompt = Manner { descriptions, ..Manner::HELPFUL };
-        let late = Manner { late: true, ..prompt };
-        start(prompt, Before::Nothing, Place::Dev, 2);
-        start(late, Before::Nothing, Place::Dev, 2);
-        for before in Before::SOMETHING {
+        let prompt = Behavior { descriptions, ..Behavior::IDEAL };
+        let late = Behavior { late: true, ..prompt };
+        start(prompt, Preexisting::Nothing, Place::Dev, 2);
+        start(late, Preexisting::Nothing, Place::Dev, 2);
+        for before in Preexisting::SOMETHING {
             start(late, before, Place::Dev, 1);
         }
     }
     for (readable, dated) in [(true, true), (false, true), (false, false)] {
-        let manner = Manner { readable, dated, ..Manner::HELPFUL };
-        start(manner, Before::Nothing, Place::Test, 2);
-        start(manner, Before::Nothing, Place::Claimed, 2);
+        let behavior = Behavior { readable, dated, ..Behavior::IDEAL };
+        start(behavior, Preexisting::Nothing, Place::Test, 2);
+        start(behavior, Preexisting::Nothing, Place::Claimed, 2);
     }
     starts
 }
@@ -145,19 +151,19 @@ pub fn starts(more: u8) -> Vec<VersionWorld> {
 impl VersionWorld {
     /// The object is new.
     pub fn new(setup: Setup, budget: Budget) -> Self {
-        let mut service = Service::new(setup.manner);
-        let (maker, description) = match setup.before {
-            Before::Earlier | Before::Twins => (Maker::Earlier, MARKER),
-            Before::Foreign => (Maker::Somebody, FOREIGN),
-            _ => (Maker::Somebody, ""),
+        let mut service = Service::new(setup.behavior);
+        let (creator, description) = match setup.before {
+            Preexisting::Earlier | Preexisting::Twins => (Creator::Earlier, MARKER),
+            Preexisting::Foreign => (Creator::Somebody, FOREIGN),
+            _ => (Creator::Somebody, ""),
         };
         let count = match setup.before {
-            Before::Nothing | Before::Rival => 0,
-            Before::Twins => 2,
+            Preexisting::Nothing | Preexisting::Rival => 0,
+            Preexisting::Twins => 2,
             _ => 1,
         };
         for _ in 0..count {
-            service.create(maker, NAME, description, 0);
+            service.create(creator, NAME, description, 0);
         }
         Self {
             setup,
@@ -166,12 +172,12 @@ impl VersionWorld {
             service,
             now: 1000,
             sleep: 0,
-            permit: None,
-            searching: None,
-            looks: 0,
-            shot: None,
-            trusted: false,
-            rival: setup.before == Before::Rival,
+            permits: CallPermits::default(),
+            searches: SearchTimers::default(),
+            reads: 0,
+            snapshot: None,
+            authoritative: false,
+            rival: setup.before == Preexisting::Rival,
             older: false,
             slot: (false, false),
             allowed: 1,
@@ -189,8 +195,8 @@ impl VersionWorld {
     }
 
     /// The finalizer is set or removed; what is being deleted and held by none goes.
-    pub fn guard(&mut self, set: bool) {
-        self.edit(|object| guard(&mut object.metadata, set));
+    pub fn set_finalizer(&mut self, set: bool) {
+        self.edit(|object| set_finalizer(&mut object.metadata, set));
         self.collect();
     }
 
@@ -199,10 +205,43 @@ impl VersionWorld {
         self.object.take_if(|object| is_free_to_go(&object.metadata));
     }
 
+    /// The read after which the announced create was written, while this process may send it.
+    pub fn permit(&self) -> Option<u32> {
+        self.permits.granted_at(UID, self.object.as_ref()?.status.as_ref())
+    }
+
+    /// Since when this process searches for what a create of unknown outcome made.
+    pub fn search_started(&self) -> Option<i64> {
+        self.searches.started(UID, self.object.as_ref()?.status.as_ref())
+    }
+
+    /// Other objects that hold versions.
+    pub fn holders(&self) -> Vec<Arc<ChatbotVersion>> {
+        let older = self.older.then(|| holder("older", self.known_id().unwrap_or_default()));
+        let younger = (self.setup.before == Preexisting::Held).then(|| holder("younger", id_of(1).as_str()));
+        older.into_iter().chain(younger).map(Arc::new).collect()
+    }
+
+    /// Older objects that create a version of the same name.
+    pub fn rivals(&self) -> Vec<Arc<ChatbotVersion>> {
+        let mut rival = holder("older", "");
+        let status = rival.status.get_or_insert_default();
+        (status.version_id, status.pending_create) = (
+            None,
+            Some(PendingCreate {
+                attempt_id: "rival".to_owned(),
+                start_time: Time(at(0)),
+                existing_ids: Vec::new(),
+                search_start_time: None,
+            }),
+        );
+        Vec::from_iter(self.rival.then(|| Arc::new(rival)))
+    }
+
     /// Versions that the operator made for this object and that took effect.
     pub fn made(&self) -> usize {
         let made = self.service.ever().iter();
-        made.filter(|kept| kept.maker == Maker::Operator).count()
+        made.filter(|stored| stored.creator == Creator::Operator).count()
     }
 
     /// The version that status names.
@@ -247,10 +286,22 @@ impl VersionWorld {
     }
 }
 
+/// Another object of the same chatbot and name that holds the version `id`; by their uids they are ordered by age.
+fn holder(uid: &str, id: &str) -> ChatbotVersion {
+    let uid = if uid == "older" { "a" } else { "z" };
+    serde_json::from_value(json!({
+        "apiVersion": "chatcaptain.dev/v1alpha1", "kind": "ChatbotVersion",
+        "metadata": {"name": uid, "namespace": "ns", "uid": uid},
+        "spec": {"chatbotId": "bot", "name": NAME},
+        "status": {"versionId": id},
+    }))
+    .unwrap()
+}
+
 fn newborn(setup: Setup) -> ChatbotVersion {
     let mut object: ChatbotVersion = serde_json::from_value(json!({
         "apiVersion": "chatcaptain.dev/v1alpha1", "kind": "ChatbotVersion",
-        "metadata": {"name": NAME, "namespace": "ns", "uid": "u", "generation": 1},
+        "metadata": {"name": NAME, "namespace": "ns", "uid": UID, "generation": 1},
         "spec": {"chatbotId": "bot"},
         "status": {"observedGeneration": -1},
     }))
@@ -273,8 +324,8 @@ impl World for VersionWorld {
     fn hash(&self, hasher: &mut DefaultHasher) {
         self.budget.hash(hasher);
         self.service.hash(self.now, hasher);
-        (self.sleep, self.permit.is_some(), self.trusted, self.rival, self.older).hash(hasher);
-        self.searching.map(|since| (self.now - since).min(LATE + 1)).hash(hasher);
+        (self.sleep, self.permit().is_some(), self.authoritative, self.rival, self.older).hash(hasher);
+        self.search_started().map(|since| (self.now - since).min(LATE + 1)).hash(hasher);
         (
             self.told_to_adopt,
             self.slot,
@@ -283,11 +334,11 @@ impl World for VersionWorld {
             self.calm,
         )
             .hash(hasher);
-        if let Some(shot) = &self.shot {
-            let enough = self.permit.is_some_and(|permit| shot.look > permit);
-            ((self.now - shot.at).min(61), enough).hash(hasher);
-            if shot.view != self.service.view(self.now) {
-                shot.view.hash(hasher);
+        if let Some(snapshot) = &self.snapshot {
+            let enough = self.permit().is_some_and(|permit| snapshot.read > permit);
+            ((self.now - snapshot.at).min(61), enough).hash(hasher);
+            if snapshot.view != self.service.view(self.now) {
+                snapshot.view.hash(hasher);
             }
         }
         let Some(object) = &self.object else { return };
@@ -298,17 +349,17 @@ impl World for VersionWorld {
         }
     }
 
-    fn step(&mut self, choices: &mut Choices) -> Result<bool, Broken> {
+    fn step(&mut self, choices: &mut Choices) -> Result<bool, Violation> {
         self.happen(choices)
     }
 
-    fn calm_down(&mut self) {
+    fn stop_faults(&mut self) {
         self.budget = Budget::default();
         self.rival = false;
         self.calm = true;
     }
 
-    fn is_troubled(&self) -> bool {
+    fn has_budget(&self) -> bool {
         self.budget.left() > 0
     }
 
@@ -316,7 +367,7 @@ impl World for VersionWorld {
         self.now
     }
 
-    fn at_rest(&self) -> Result<(), Broken> {
+    fn at_rest(&self) -> Result<(), Violation> {
         self.check_rest()
     }
 
@@ -333,8 +384,8 @@ impl World for VersionWorld {
             status.version_id,
             status.pending_create.map(|intent| intent.search_start_time.map(|since| age(&since, self.now))),
             status.common.retry.is_some(),
-            self.permit,
-            self.service.there().map(|kept| (kept.id, kept.maker)).collect::<Vec<_>>(),
+            self.permit(),
+            self.service.there().map(|stored| (stored.id, stored.creator)).collect::<Vec<_>>(),
             self.sleep,
             object.metadata.deletion_timestamp.is_some(),
             status.common.observed_generation,

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use chatcaptain_operator::chatcaptain::{ApiCall, Failure, FailureClass, Refusal};
 
-use crate::budget::Trouble;
+use crate::budget::Fault;
 
 /// How a call ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum CallOutcome {
     /// It took effect, and the answer says so.
     Done,
     /// It took effect, and the answer says little.
@@ -29,10 +29,10 @@ pub enum End {
     Forbidden,
 }
 
-impl End {
+impl CallOutcome {
     /// It changes the service.
     pub fn takes_effect(self) -> bool {
-        use End::{Done, DoneSilently, DoneSlowly, LostAfter, LostDuring, ThrottledAfter};
+        use CallOutcome::{Done, DoneSilently, DoneSlowly, LostAfter, LostDuring, ThrottledAfter};
         matches!(self, Done | DoneSilently | DoneSlowly | LostAfter | LostDuring | ThrottledAfter)
     }
 
@@ -41,15 +41,15 @@ impl End {
         matches!(self, Self::DoneSlowly | Self::LostAfter)
     }
 
-    /// The trouble that it is.
-    pub fn trouble(self) -> Option<Trouble> {
+    /// The fault that it is.
+    pub fn fault(self) -> Option<Fault> {
         match self {
             Self::Done => None,
-            Self::DoneSilently | Self::DoneSlowly => Some(Trouble::Awkwardness),
+            Self::DoneSilently | Self::DoneSlowly => Some(Fault::SlowAnswer),
             Self::LostAfter | Self::LostDuring | Self::LostBefore | Self::ThrottledAfter => {
-                Some(Trouble::Loss)
+                Some(Fault::LostAnswer)
             }
-            Self::Throttled | Self::Unsent | Self::Refused | Self::Forbidden => Some(Trouble::Refusal),
+            Self::Throttled | Self::Unsent | Self::Refused | Self::Forbidden => Some(Fault::Refusal),
         }
     }
 
@@ -64,7 +64,7 @@ impl End {
             Self::Refused => FailureClass::Refused(Refusal::Invalid),
             Self::Forbidden => FailureClass::Forbidden { whole_key: false },
         };
-        let mut failure = Failure::new(call, class, "trouble");
+        let mut failure = Failure::new(call, class, "fault");
         failure.may_have_happened |= self == Self::ThrottledAfter;
         Some(failure)
     }

@@ -10,73 +10,74 @@ use chatcaptain_operator::{
 
 use super::world::{Place, VersionWorld};
 use crate::{
-    explore::{Broken, law},
-    laws::{at, consistent, is_guarded, is_true, reason},
-    service::{Descriptions, Maker, id_of},
+    explore::{Violation, invariant},
+    invariants::{at, consistent, has_finalizer, is_true, reason},
+    service::{Creator, Descriptions, id_of},
 };
 
 impl VersionWorld {
     /// Before a step is taken.
-    pub fn check_step(&mut self, facts: &Observation, step: Step) -> Result<(), Broken> {
-        let status = facts.status();
+    pub fn check_step(&mut self, observation: &Observation, step: Step) -> Result<(), Violation> {
+        let status = observation.status();
         match step {
             Step::RecordIntent => {
                 // each token of `recreate` allows one more
-                let seen = facts.state();
+                let seen = observation.state();
                 self.allowed += usize::from(seen.recreate && self.allowed == self.made());
             }
             Step::Create => {
                 let intent = status.pending_create.as_ref();
                 let intended = intent.is_some_and(|intent| intent.search_start_time.is_none());
-                let looked = self.shot.as_ref().map(|shot| shot.look);
-                law!(intended, "a create without an intent");
-                law!(
-                    looked > self.permit && self.permit.is_some(),
-                    "a create without a look after its intent"
+                let newest = self.snapshot.as_ref().map(|snapshot| snapshot.read);
+                invariant!(intended, "a create without an intent");
+                invariant!(
+                    newest > self.permit() && self.permit().is_some(),
+                    "a create without a list requested after its intent"
                 );
-                law!(!self.is_held(facts), "a create within the backoff");
-                law!(
-                    self.setup.place != Place::Claimed || facts.new_version().environment == "dev",
+                invariant!(!self.is_held(observation), "a create within the backoff");
+                invariant!(
+                    self.setup.place != Place::Claimed || observation.new_version().environment == "dev",
                     "a create deploys to an environment that a deployment decides"
                 );
             }
-            Step::Delete => law!(!self.is_held(facts), "a delete within the backoff"),
+            Step::Delete => invariant!(!self.is_held(observation), "a delete within the backoff"),
             Step::RemoveFinalizer(why) => self.check_release(why)?,
             Step::Wait(Wait::VersionLost) => {
                 let id = self.known_id().unwrap_or_default();
-                law!(self.service.find(id).is_none(), "lost, though it is there");
+                invariant!(self.service.find(id).is_none(), "lost, though it is there");
             }
             _ => {}
         }
         Ok(())
     }
 
-    fn is_held(&self, facts: &Observation) -> bool {
-        let (status, meta) = (&facts.status().common, &facts.object.metadata);
+    fn is_held(&self, observation: &Observation) -> bool {
+        let (status, meta) = (&observation.status().common, &observation.object.metadata);
         let handled = status.last_handled_reconcile_at.as_deref();
         let later = status.retry.as_ref().is_some_and(|retry| retry.next_attempt_time.0 > at(self.now));
         later && status.observed_generation == meta.generation && !reconcile_requested(meta, handled)
     }
 
     /// Nothing of ours is left behind unless somebody wanted it, takes it over, or it is on record.
-    fn check_release(&self, why: FinalizerRemoval) -> Result<(), Broken> {
-        let ours = self.service.there().find(|kept| kept.maker == Maker::Operator);
+    fn check_release(&self, why: FinalizerRemoval) -> Result<(), Violation> {
+        let ours = self.service.there().find(|stored| stored.creator == Creator::Operator);
         let known = self.known_id();
         match why {
             FinalizerRemoval::Deleted => {
                 let left = known.and_then(|id| self.service.find(id));
-                law!(left.is_none(), "let go as deleted, though it is there");
+                invariant!(left.is_none(), "let go as deleted, though it is there");
             }
             FinalizerRemoval::NeverCreated => {
                 // whoever says which version it is takes the others on themselves
-                law!(ours.is_none() || self.told_to_adopt, "let go as never created, though it was");
+                invariant!(ours.is_none() || self.told_to_adopt, "let go as never created, though it was");
             }
             FinalizerRemoval::LiveUnmanaged => {
                 let live = known.is_some_and(|id| self.service.is_live(id));
-                let told = self.shot.as_ref().is_some_and(|shot| shot.view.tells_what_is_live());
-                law!(live || !told, "left as live, though it is known not to be");
+                let report =
+                    self.snapshot.as_ref().is_some_and(|snapshot| snapshot.view.tells_what_is_live());
+                invariant!(live || !report, "left as live, though it is known not to be");
             }
-            FinalizerRemoval::HandedOver => law!(self.slot.1, "handed over to nobody"),
+            FinalizerRemoval::HandedOver => invariant!(self.slot.1, "handed over to nobody"),
             FinalizerRemoval::Retained
             | FinalizerRemoval::OwnedByOther
             | FinalizerRemoval::ForceOrphaned
@@ -86,13 +87,13 @@ impl VersionWorld {
     }
 
     /// Before a status is published.
-    pub fn check_told(
+    pub fn check_report(
         &self,
-        facts: &Observation,
+        observation: &Observation,
         step: Step,
-        told: &Report<ChatbotVersionStatus>,
-    ) -> Result<(), Broken> {
-        if told.finalizer.is_some() {
+        report: &Report<ChatbotVersionStatus>,
+    ) -> Result<(), Violation> {
+        if report.finalizer.is_some() {
             let left = matches!(
                 step,
                 Step::RemoveFinalizer(
@@ -101,38 +102,38 @@ impl VersionWorld {
                         | FinalizerRemoval::CredentialsTimeout
                 )
             );
-            law!(!left || !told.orphans.is_empty(), "a version is left behind and nothing says so");
+            invariant!(!left || !report.orphans.is_empty(), "a version is left behind and nothing says so");
             return Ok(());
         }
-        let status = &told.status;
-        consistent(&status.common, &facts.object.metadata)?;
-        let suspended = facts.object.spec.suspend == Some(true);
+        let status = &report.status;
+        consistent(&status.common, &observation.object.metadata)?;
+        let suspended = observation.object.spec.suspend == Some(true);
         if is_true(&status.common, "Ready")
             && !suspended
-            && matches!(facts.service, ServiceView::Available { .. })
+            && matches!(observation.service, ServiceView::Available { .. })
         {
             let id = status.version_id.as_deref().unwrap_or_default();
-            let shown = self.shot.as_ref().is_none_or(|shot| shot.view.shows(id));
-            law!(shown, "Ready without the version in the list");
-            law!(status.pending_create.is_none(), "Ready with an open intent");
+            let shown = self.snapshot.as_ref().is_none_or(|snapshot| snapshot.view.shows(id));
+            invariant!(shown, "Ready without the version in the list");
+            invariant!(status.pending_create.is_none(), "Ready with an open intent");
             self.check_owner(id)?;
         }
         Ok(())
     }
 
     /// The version is this object's: made for it, or by command.
-    pub fn check_owner(&self, id: &str) -> Result<(), Broken> {
-        let kept = self.service.ever().iter().find(|kept| id_of(kept.id).as_str() == id);
-        law!(
-            kept.is_some_and(|kept| kept.maker != Maker::Somebody) || self.can_be_mistaken(),
+    pub fn check_owner(&self, id: &str) -> Result<(), Violation> {
+        let stored = self.service.ever().iter().find(|stored| id_of(stored.id).as_str() == id);
+        invariant!(
+            stored.is_some_and(|stored| stored.creator != Creator::Somebody) || self.can_be_mistaken(),
             "version {id} is somebody else's"
         );
         Ok(())
     }
 
     /// Once nothing happens any more.
-    pub fn check_rest(&self) -> Result<(), Broken> {
-        law!(self.made() <= self.allowed, "more than one create took effect");
+    pub fn check_rest(&self) -> Result<(), Violation> {
+        invariant!(self.made() <= self.allowed, "more than one create took effect");
         let Some(object) = &self.object else {
             return self.check_gone();
         };
@@ -143,19 +144,19 @@ impl VersionWorld {
         }
         let deleting = object.metadata.deletion_timestamp.is_some();
         let there = status.version_id.as_deref().is_some_and(|id| self.service.find(id).is_some());
-        law!(
+        invariant!(
             is_true(&status.common, "Ready") == (there && !self.older && !deleting),
             "Ready is {}, though the version is there: {there}",
             reason(&status.common)
         );
-        law!(
+        invariant!(
             status.common.observed_generation == object.metadata.generation,
             "the status speaks of an earlier generation"
         );
         // being deleted for ever is no end, but where two versions could be meant a human must say which
-        let held = self.setup.shared && self.released.is_some() || !is_guarded(&object.metadata);
+        let held = self.setup.shared && self.released.is_some() || !has_finalizer(&object.metadata);
         let asked = status.common.conditions.iter().any(|c| c.message.contains("Annotate it with"));
-        law!(
+        invariant!(
             !is_true(&status.common, "Reconciling") || held || asked,
             "it is under way for ever: {}",
             reason(&status.common)
@@ -163,20 +164,20 @@ impl VersionWorld {
         Ok(())
     }
 
-    fn check_gone(&self) -> Result<(), Broken> {
-        let left = self.service.there().any(|kept| kept.maker == Maker::Operator);
+    fn check_gone(&self) -> Result<(), Violation> {
+        let left = self.service.there().any(|stored| stored.creator == Creator::Operator);
         let meant =
             !matches!(self.released, Some(FinalizerRemoval::Deleted | FinalizerRemoval::NeverCreated) | None);
         let again = self.allowed > 1;
-        law!(!left || meant || again || self.can_be_mistaken(), "a version is left behind silently");
+        invariant!(!left || meant || again || self.can_be_mistaken(), "a version is left behind silently");
         Ok(())
     }
 
     /// Where descriptions cannot be read, a version of the same name that somebody made after the intent is taken
     /// for the object's own; and whoever says which version it is takes the rest on themselves. Both are documented.
     pub fn can_be_mistaken(&self) -> bool {
-        let readable = self.setup.manner.descriptions == Descriptions::Returned;
-        let rivals = self.service.ever().iter().any(|kept| kept.maker == Maker::Somebody);
+        let readable = self.setup.behavior.descriptions == Descriptions::Returned;
+        let rivals = self.service.ever().iter().any(|stored| stored.creator == Creator::Somebody);
         self.told_to_adopt || (rivals && !readable)
     }
 }

@@ -1,6 +1,6 @@
 //! A model of the chatbot service: what it keeps, what it shows of it and when.
 //!
-//! It is as helpful or as awkward as its `Manner` says; what is not known of the real one is a manner.
+//! It is as helpful or as awkward as its `Behavior` says; what is not known of the real one is a behavior.
 
 use std::{
     hash::{Hash, Hasher},
@@ -15,7 +15,7 @@ use chatcaptain_operator::{
 };
 use jiff::Timestamp;
 
-use crate::laws::at;
+use crate::invariants::at;
 
 /// Seconds that a late list lags behind; the walks' visibility grace is as long.
 pub const LATE: i64 = 2;
@@ -33,7 +33,7 @@ pub enum Descriptions {
 
 /// How the service behaves.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Manner {
+pub struct Behavior {
     /// What becomes of descriptions.
     pub descriptions: Descriptions,
     /// The list shows changes late.
@@ -52,9 +52,9 @@ pub struct Manner {
     pub empties: bool,
 }
 
-impl Manner {
-    /// Everything is told, and at once.
-    pub const HELPFUL: Self = Self {
+impl Behavior {
+    /// Everything is report, and at once.
+    pub const IDEAL: Self = Self {
         descriptions: Descriptions::Returned,
         late: false,
         readable: true,
@@ -68,7 +68,7 @@ impl Manner {
 
 /// Who made a version.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Maker {
+pub enum Creator {
     /// The operator, for the object of this walk.
     Operator,
     /// The operator of an earlier cluster, for the same manifest.
@@ -79,11 +79,11 @@ pub enum Maker {
 
 /// One version.
 #[derive(Clone, Debug)]
-pub struct Kept {
+pub struct StoredVersion {
     /// Its id.
     pub id: u8,
     /// Who made it.
-    pub maker: Maker,
+    pub creator: Creator,
     /// When it was last deployed.
     pub deployed: Option<Timestamp>,
     name: &'static str,
@@ -96,8 +96,8 @@ pub struct Kept {
 #[derive(Clone, Debug)]
 pub struct Service {
     /// How it behaves.
-    pub manner: Manner,
-    kept: Vec<Kept>,
+    pub behavior: Behavior,
+    stored: Vec<StoredVersion>,
     live: [Option<u8>; 2],
     /// What becomes live when.
     coming: Vec<(i64, LiveEnvironment, u8)>,
@@ -123,15 +123,15 @@ pub struct View {
     live: Option<[Option<u8>; 2]>,
 }
 
-/// What was seen of the service at one moment, and may be believed until the interval is over.
+/// An answer of the service that may serve later reads, too.
 #[derive(Clone)]
-pub struct Shot {
+pub struct Snapshot {
     /// What it showed.
     pub view: View,
     /// When.
     pub at: i64,
-    /// Which look it was.
-    pub look: u32,
+    /// Which read it was.
+    pub read: u32,
 }
 
 /// The id as the service writes it.
@@ -141,32 +141,40 @@ pub fn id_of(id: u8) -> VersionId {
 
 impl Service {
     /// Without any version.
-    pub fn new(manner: Manner) -> Self {
-        Self { manner, kept: Vec::new(), live: [None; 2], coming: Vec::new(), next: 1, stamp: 0 }
+    pub fn new(behavior: Behavior) -> Self {
+        Self { behavior, stored: Vec::new(), live: [None; 2], coming: Vec::new(), next: 1, stamp: 0 }
     }
 
     /// A create takes effect.
-    pub fn create(&mut self, maker: Maker, name: &'static str, description: &str, now: i64) -> u8 {
+    pub fn create(&mut self, creator: Creator, name: &'static str, description: &str, now: i64) -> u8 {
         let id = self.next;
         self.next += 1;
         let description = description.to_owned();
-        self.kept.push(Kept { id, maker, name, description, born: now, died: None, deployed: None });
+        self.stored.push(StoredVersion {
+            id,
+            creator,
+            name,
+            description,
+            born: now,
+            died: None,
+            deployed: None,
+        });
         id
     }
 
     /// A delete takes effect.
     pub fn delete(&mut self, id: &str, now: i64) {
-        if let Some(kept) = self.kept.iter_mut().find(|kept| id_of(kept.id).as_str() == id) {
-            kept.died.get_or_insert(now);
+        if let Some(stored) = self.stored.iter_mut().find(|stored| id_of(stored.id).as_str() == id) {
+            stored.died.get_or_insert(now);
         }
     }
 
     /// A deploy is accepted.
     pub fn deploy(&mut self, environment: LiveEnvironment, id: u8, now: i64) {
-        if self.manner.broken != Some(id) {
-            self.coming.push((now + self.manner.rollout, environment, id));
+        if self.behavior.broken != Some(id) {
+            self.coming.push((now + self.behavior.rollout, environment, id));
             self.pass_time(now);
-        } else if self.manner.empties {
+        } else if self.behavior.empties {
             self.live[environment as usize] = None;
         }
     }
@@ -176,25 +184,25 @@ impl Service {
         for (_, environment, id) in self.coming.extract_if(.., |(when, ..)| *when <= now) {
             self.live[environment as usize] = Some(id);
             self.stamp += 1;
-            if let Some(kept) = self.kept.iter_mut().find(|kept| kept.id == id) {
-                kept.deployed = Some(at(now) + jiff::SignedDuration::from_micros(self.stamp));
+            if let Some(stored) = self.stored.iter_mut().find(|stored| stored.id == id) {
+                stored.deployed = Some(at(now) + jiff::SignedDuration::from_micros(self.stamp));
             }
         }
     }
 
     /// The versions that are there, whether the list shows them yet or not.
-    pub fn there(&self) -> impl Iterator<Item = &Kept> {
-        self.kept.iter().filter(|kept| kept.died.is_none())
+    pub fn there(&self) -> impl Iterator<Item = &StoredVersion> {
+        self.stored.iter().filter(|stored| stored.died.is_none())
     }
 
     /// Everything that ever was there.
-    pub fn ever(&self) -> &[Kept] {
-        &self.kept
+    pub fn ever(&self) -> &[StoredVersion] {
+        &self.stored
     }
 
     /// A version that is there.
-    pub fn find(&self, id: &str) -> Option<&Kept> {
-        self.there().find(|kept| id_of(kept.id).as_str() == id)
+    pub fn find(&self, id: &str) -> Option<&StoredVersion> {
+        self.there().find(|stored| id_of(stored.id).as_str() == id)
     }
 
     /// What runs in an environment.
@@ -214,30 +222,30 @@ impl Service {
 
     /// What it shows now.
     pub fn view(&self, now: i64) -> View {
-        let lag = if self.manner.late { LATE } else { 0 };
+        let lag = if self.behavior.late { LATE } else { 0 };
         let shown = self
-            .kept
+            .stored
             .iter()
-            .filter(|kept| kept.born + lag <= now && kept.died.is_none_or(|died| now < died + lag));
-        let line = |kept: &Kept| Line {
-            id: kept.id,
-            name: kept.name,
-            description: match self.manner.descriptions {
-                Descriptions::Returned => Some(kept.description.clone()),
-                Descriptions::Cut => Some(kept.description.chars().take(12).collect()),
+            .filter(|stored| stored.born + lag <= now && stored.died.is_none_or(|died| now < died + lag));
+        let line = |stored: &StoredVersion| Line {
+            id: stored.id,
+            name: stored.name,
+            description: match self.behavior.descriptions {
+                Descriptions::Returned => Some(stored.description.clone()),
+                Descriptions::Cut => Some(stored.description.chars().take(12).collect()),
                 Descriptions::Missing => None,
             },
-            deployed: kept.deployed.filter(|_| self.manner.dated),
-            numbered: self.manner.numbered,
+            deployed: stored.deployed.filter(|_| self.behavior.dated),
+            numbered: self.behavior.numbered,
         };
-        View { list: shown.map(line).collect(), live: self.manner.readable.then_some(self.live) }
+        View { list: shown.map(line).collect(), live: self.behavior.readable.then_some(self.live) }
     }
 
     /// Hashes what can make a difference.
     pub fn hash(&self, now: i64, hasher: &mut impl Hasher) {
-        for kept in &self.kept {
-            let ages = [Some(kept.born), kept.died].map(|time| time.map(|time| (now - time).min(LATE)));
-            (kept.id, kept.maker, ages, kept.deployed.is_some()).hash(hasher);
+        for stored in &self.stored {
+            let ages = [Some(stored.born), stored.died].map(|time| time.map(|time| (now - time).min(LATE)));
+            (stored.id, stored.creator, ages, stored.deployed.is_some()).hash(hasher);
         }
         for (when, environment, id) in &self.coming {
             (when - now, environment, id).hash(hasher);
@@ -248,7 +256,7 @@ impl Service {
 
 impl View {
     /// As the operator sees it, `age` seconds later.
-    pub fn look(&self, age: i64, trusted: bool) -> ServiceView {
+    pub fn as_seen(&self, age: i64, authoritative: bool) -> ServiceView {
         let deployed = |live: Option<u8>| {
             live.map(|id| LiveVersion { id: None, number: Some(format!("1.{id}").into()) })
         };
@@ -257,7 +265,7 @@ impl View {
             deployments: self
                 .live
                 .map(|[test, prod]| Arc::new(Deployments { test: deployed(test), prod: deployed(prod) })),
-            authoritative: trusted,
+            authoritative: authoritative,
             rollout_pending: false,
             age: Duration::from_secs(age.unsigned_abs()),
         }

@@ -1,0 +1,11 @@
+//! One `ChatbotVersion`, the service and the operator: what can happen, and what must hold.
+
+mod interference;
+mod invariants;
+mod reconcile;
+mod service_calls;
+mod states;
+mod world;
+
+pub use states::every_state_alone;
+pub use world::{CONFIG, starts};
