@@ -8,8 +8,8 @@ mod argocd;
 mod crds;
 mod generated;
 mod layers;
-mod readme;
-mod role;
+mod rbac;
+mod reference_tables;
 
 use std::path::PathBuf;
 
