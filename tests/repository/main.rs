@@ -1,6 +1,6 @@
-//! What the repository says of itself is so: generated files, README tables and the arrows between layers.
+//! Holds the repository to its own rules: generated files, reference tables, links in the docs, layers and RBAC.
 //!
-//! `BLESS=1 cargo test --test repository` rewrites what is generated.
+//! `BLESS=1 cargo test --test repository` rewrites the generated files and tables.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
