@@ -6,6 +6,7 @@
 
 mod argocd;
 mod crds;
+mod docs;
 mod generated;
 mod layers;
 mod rbac;
@@ -17,6 +18,11 @@ use generated::{hold, read, root};
 
 /// Every Rust file below `folder`.
 fn rust_files(folder: &str) -> Vec<PathBuf> {
+    files_below(folder, "rs")
+}
+
+/// Every file below `folder` whose name ends in this extension.
+fn files_below(folder: &str, extension: &str) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let mut folders = vec![root().join(folder)];
     while let Some(folder) = folders.pop() {
@@ -24,7 +30,7 @@ fn rust_files(folder: &str) -> Vec<PathBuf> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
+            } else if path.extension().is_some_and(|own| own == extension) {
                 files.push(path);
             }
         }
