@@ -1,4 +1,4 @@
-//! What documents and settings point at exists: relative links, `make` targets, Go modules.
+//! What documents and settings point at exists: relative links, `make` targets, fields, Go modules.
 
 use std::{
     collections::BTreeSet,
@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{files_below, read, root};
+use crate::{files_below, read, reference_tables::fields, root};
 
 #[test]
 fn relative_links_resolve() {
@@ -47,6 +47,18 @@ fn make_targets_in_documents_exist() {
         }
     }
     assert!(checked > 5, "only {checked} targets found");
+}
+
+#[test]
+fn fields_in_documents_exist() {
+    let known = field_paths(&fields());
+    let mut missing = Vec::new();
+    for document in documents() {
+        let named = field_paths(&read(&document));
+        missing.extend(named.difference(&known).map(|path| format!("{document}: {path}")));
+    }
+    assert!(known.contains("spec.chatbotId"), "{known:?}");
+    assert!(missing.is_empty(), "no kind has these fields: {missing:#?}");
 }
 
 #[test]
@@ -100,12 +112,26 @@ fn prose(text: &str) -> String {
     outside.map(|text| text.split('`').step_by(2).collect::<Vec<_>>().join("code")).collect()
 }
 
-/// The fenced blocks and code spans, one command a line.
+/// The code spans outside fenced blocks.
+fn spans(text: &str) -> Vec<String> {
+    let outside = blocks(text).into_iter().step_by(2);
+    outside
+        .flat_map(|text| text.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>())
+        .collect()
+}
+
+/// The code spans and fenced blocks, one command a line.
 fn code(text: &str) -> String {
-    let blocks = blocks(text);
-    let spans = blocks.iter().step_by(2).flat_map(|text| text.split('`').skip(1).step_by(2));
-    let fenced = blocks.iter().skip(1).step_by(2).map(String::as_str);
-    spans.chain(fenced).collect::<Vec<_>>().join("\n")
+    let fenced = blocks(text).into_iter().skip(1).step_by(2);
+    spans(text).into_iter().chain(fenced).collect::<Vec<_>>().join("\n")
+}
+
+/// The fields that code spans start with: `spec.suspend: true` names `spec.suspend`.
+fn field_paths(text: &str) -> BTreeSet<String> {
+    let in_path = |c: &char| c.is_alphanumeric() || matches!(c, '.' | '[' | ']');
+    let path = |span: String| span.chars().take_while(in_path).collect::<String>();
+    let named = |path: &String| path.starts_with("spec.") || path.starts_with("status.");
+    spans(text).into_iter().map(path).filter(named).collect()
 }
 
 /// The links of a text that lead into the repository.

@@ -29,7 +29,8 @@ fn reference_tables_match_the_code() {
     }
 }
 
-fn fields() -> String {
+/// The table of every field of both kinds.
+pub fn fields() -> String {
     let mut text = String::new();
     for definition in crd::all() {
         let kind = definition.spec.names.kind.clone();
