@@ -1,50 +1,54 @@
-# Needs make, bash, cargo and curl; and go, for tests and where neither a control plane nor its archive is at hand.
+# Needs make, bash, cargo and curl. Go is needed for the tests, and for the demo if the control plane cannot be downloaded.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test mutants chaos bench lint crds drift install control-plane judge
+.PHONY: help check demo test mutants chaos bench lint crds drift install control-plane judge
 export KEEP PROFILE
 
-help: ## list the targets
+help: ## list these targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
 
-demo: ## show the main job on a real control plane; KEEP=1 leaves it running
+# all day long: no Go, no cluster
+check: lint ## check format, lints, unit tests, the model in short form and the repository; under a minute
+	MODEL_SHORT=1 cargo test --locked --lib --bins --test repository --test model
+
+demo: ## deploy, release and roll back on a real control plane; KEEP=1 leaves it running
 	@bash tests/demo.sh
 
-# tests would get them as well; this way whoever waits minutes is told why
+# the tests would build it as well, but hide its progress, and it can take minutes
 control-plane:
 	@cargo run --quiet --locked --package control-plane -- get >/dev/null
 
-# one quick question: it is built to answer it
+# builds it by asking one quick question
 judge: control-plane
 	@cargo test --quiet --locked --test verdicts what_can_be_done_is_offered >/dev/null
 
-test: judge ## run all tests, on a real control plane
+test: judge ## run every test, with a real control plane; about 12 minutes
 	cargo test --locked --workspace
 
-mutants: ## break the plan in ten ways and show that the walk notices each
+mutants: ## break the plan in ten ways and show that the model notices each; a minute each
 	@bash tests/mutants.sh
 
-# SEED=<printed seed> makes the storm's decisions again
-chaos: control-plane ## everything that goes wrong in the field, for a quarter of an hour and more
+# SEED=<printed seed> repeats the random decisions of a soak
+chaos: control-plane ## run failure scenarios and the soak in their long form; 15 minutes and more
 	CHAOS_SECONDS=$${CHAOS_SECONDS:-600} CHAOS_CREATES=$${CHAOS_CREATES:-10000} \
 	    cargo test --locked --test chaos --test hostile -- --nocapture
 
-bench: control-plane ## measure the budgets
+bench: control-plane ## measure calls, writes, memory and times against their budgets
 	cargo bench --locked --bench operator
 
-lint: ## check format, lints and that crds/ is up to date
+lint: ## check format, lints and that crds/ matches the code
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- --deny warnings
 	@$(MAKE) --no-print-directory drift
 
-crds: ## write crds/ anew from the code
+crds: ## generate crds/ from the code
 	@cargo run --quiet --locked -- crds | \
 	    awk '/^---$$/ { file = "crds/" (file ? "chatbotdeployments" : "chatbotversions") ".yaml" } { print > file }'
 
 drift:
 	@cargo run --quiet --locked -- crds | diff -u - <(cat crds/chatbotversions.yaml crds/chatbotdeployments.yaml) || \
-	    { echo 'crds/ is not what the code says: make crds' >&2; exit 1; }
+	    { echo 'crds/ does not match the code; run make crds' >&2; exit 1; }
 
-install: ## install CRDs and operator in the cluster of the current kubectl context
+install: ## install the CRDs and the operator in the cluster of the current kubectl context
 	kubectl apply -k deploy

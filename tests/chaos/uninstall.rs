@@ -1,4 +1,4 @@
-//! The operator is uninstalled as the README says, and installed again: the service does not notice.
+//! The operator is uninstalled as deploy/README.md says, and installed again: the service does not notice.
 
 use std::{
     env,
@@ -11,10 +11,10 @@ use simulator::{Environment, Operation, Settings};
 
 use crate::harness::{Cluster, World, deployment, version};
 
-/// The commands of the README's section: a function, and how it is used.
+/// The commands of that page's section: a function, and how it is used.
 fn commands() -> (&'static str, &'static str) {
-    let readme = include_str!("../../README.md");
-    let section = readme.split("### Uninstall").nth(1).unwrap();
+    let readme = include_str!("../../deploy/README.md");
+    let section = readme.split("## Uninstall").nth(1).unwrap();
     let block = section.split("```").nth(1).unwrap();
     block.split_at(block.find("\n}\n").unwrap() + 3)
 }
@@ -103,7 +103,7 @@ fn objects_that_hang_are_let_go() {
         all.iter().any(|object| object.metadata.deletion_timestamp.is_some()).then_some(())
     });
     let let_go = r#"each '{"metadata":{"finalizers":null}}'"#;
-    assert!(include_str!("../../README.md").contains(let_go));
+    assert!(include_str!("../../deploy/README.md").contains(let_go));
     shell(&world.cluster, &[commands().0, let_go].concat());
     // kubectl waits for what is left: CRDs and namespace
     shell(&world.cluster, "kubectl delete -k deploy --ignore-not-found");

@@ -1,4 +1,4 @@
-//! What is installed in Argo CD is made from the files that upstream takes.
+//! The `ConfigMap` that users install in Argo CD is generated from the Lua files, laid out as upstream takes them.
 
 use std::fmt::Write;
 
@@ -7,19 +7,19 @@ use crate::generated::{hold, read, root};
 const SCRIPTS: &str = "deploy/argocd/resource_customizations/chatcaptain.dev";
 
 #[test]
-fn the_config_map_is_made_from_the_scripts() {
+fn argocd_config_map_matches_its_scripts() {
     hold("deploy/argocd/argocd-cm.yaml", &config_map());
 }
 
 #[test]
-fn both_kinds_have_one_health() {
+fn health_script_is_the_same_for_both_kinds() {
     let health = |kind: &str| read(format!("{SCRIPTS}/{kind}/health.lua"));
     assert_eq!(health("ChatbotVersion"), health("ChatbotDeployment"));
 }
 
 fn config_map() -> String {
     let mut text = String::from(
-        "# Health and actions of both kinds for Argo CD, made from resource_customizations/ beside this file:\n\
+        "# Health checks and actions of both kinds for Argo CD. Generated from resource_customizations/. Install:\n\
          #   kubectl -n argocd patch configmap argocd-cm --patch-file deploy/argocd/argocd-cm.yaml\n\
          apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: argocd-cm\n  namespace: argocd\n  labels:\n    \
          app.kubernetes.io/part-of: argocd\ndata:\n",

@@ -19,14 +19,15 @@ pub fn hold(path: &str, generated: &str) {
     assert!(read(path) == generated, "{path} is not what the code generates; run this test with BLESS=1");
 }
 
-/// Holds the part of the README between the markers of this name.
-pub fn hold_section(name: &str, generated: &str) {
-    let mut text = read("README.md");
+/// Holds the part of a file between the markers of this name.
+pub fn hold_section(file: &str, name: &str, generated: &str) {
+    let mut text = read(file);
     let (start, end) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->"));
-    let from = text.find(&start).unwrap_or_else(|| panic!("README.md has no table of {name}")) + start.len();
-    let to = from + text[from..].find(&end).unwrap_or_else(|| panic!("the table of {name} does not end"));
+    let from = text.find(&start).unwrap_or_else(|| panic!("{file} has no table of {name}")) + start.len();
+    let to = from
+        + text[from..].find(&end).unwrap_or_else(|| panic!("the table of {name} in {file} does not end"));
     text.replace_range(from..to, generated);
-    hold("README.md", &text);
+    hold(file, &text);
 }
 
 /// A table in Markdown.

@@ -1,10 +1,10 @@
-//! The arrows between the layers, read from the `use` lines and from paths in the code.
+//! Which module may import which, read from the `use` lines and from paths in the code.
 
 use std::collections::BTreeSet;
 
 use crate::{read, root, rust_files};
 
-/// Each layer, whom it may know, and words that must not occur in it.
+/// Each layer, the modules it may import, and words that must not occur in it.
 const LAYERS: [(&str, &[&str], &[&str]); 7] = [
     ("src/crd", &[], &["async ", ".await", "Client", "now()"]),
     ("src/chatcaptain", &[], &["kube::", "k8s_openapi", "kube_"]),
@@ -36,13 +36,13 @@ const NOUNS: [&str; 12] = [
 ];
 
 #[test]
-fn every_layer_knows_only_whom_it_may() {
+fn layers_import_only_allowed_modules() {
     for (layer, allowed, forbidden) in LAYERS {
         let own = layer.trim_start_matches("src/").trim_end_matches(".rs");
         for file in files(layer) {
             let code = code(&file);
             for known in modules(&code) {
-                assert!(known == own || allowed.contains(&known.as_str()), "{file} must not know {known}");
+                assert!(known == own || allowed.contains(&known.as_str()), "{file} must not import {known}");
             }
             for word in forbidden {
                 assert!(!code.contains(word), "{file} must not contain {word:?}");
@@ -52,7 +52,7 @@ fn every_layer_knows_only_whom_it_may() {
 }
 
 #[test]
-fn plan_knows_only_the_nouns_of_the_service() {
+fn plan_imports_only_types_of_the_client() {
     for file in files("src/plan") {
         let code = code(&file);
         for list in code.split("chatcaptain::").skip(1) {
@@ -62,28 +62,32 @@ fn plan_knows_only_the_nouns_of_the_service() {
                 &list[..list.find([';', ',', ':', ' ', ')', '>', '}']).unwrap_or(list.len())]
             };
             for noun in list.split(',').map(str::trim).filter(|noun| !noun.is_empty()) {
-                assert!(NOUNS.contains(&noun), "{file} must not know chatcaptain::{noun}");
+                assert!(NOUNS.contains(&noun), "{file} must not import chatcaptain::{noun}");
             }
         }
     }
 }
 
 #[test]
-fn every_file_says_what_it_is_for() {
+fn every_file_starts_with_its_purpose() {
     for folder in ["src", "tests"] {
         for path in rust_files(folder) {
             let text = std::fs::read_to_string(&path).unwrap();
-            assert!(text.starts_with("//! "), "{} does not open with what it is for", path.display());
+            assert!(
+                text.starts_with("//! "),
+                "{} does not start with a //! line that says its purpose",
+                path.display()
+            );
         }
     }
 }
 
 #[test]
-fn no_file_grows_beyond_what_can_be_read() {
+fn no_source_file_exceeds_600_lines() {
     let long = |lines: usize| lines > 600;
     for path in rust_files("src") {
         let lines = std::fs::read_to_string(&path).unwrap().lines().count();
-        assert!(!long(lines), "{} has {lines} lines; ask what it is made of", path.display());
+        assert!(!long(lines), "{} has {lines} lines; split it by subject", path.display());
     }
 }
 

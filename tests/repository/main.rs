@@ -1,15 +1,16 @@
-//! What the repository says of itself is so: generated files, README tables and the arrows between layers.
+//! Holds the repository to its own rules: generated files, reference tables, links in the docs, layers and RBAC.
 //!
-//! `BLESS=1 cargo test --test repository` rewrites what is generated.
+//! `BLESS=1 cargo test --test repository` rewrites the generated files and tables.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod argocd;
 mod crds;
+mod docs;
 mod generated;
 mod layers;
-mod readme;
-mod role;
+mod rbac;
+mod reference_tables;
 
 use std::path::PathBuf;
 
@@ -17,6 +18,11 @@ use generated::{hold, read, root};
 
 /// Every Rust file below `folder`.
 fn rust_files(folder: &str) -> Vec<PathBuf> {
+    files_below(folder, "rs")
+}
+
+/// Every file below `folder` whose name ends in this extension.
+fn files_below(folder: &str, extension: &str) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let mut folders = vec![root().join(folder)];
     while let Some(folder) = folders.pop() {
@@ -24,7 +30,7 @@ fn rust_files(folder: &str) -> Vec<PathBuf> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
+            } else if path.extension().is_some_and(|own| own == extension) {
                 files.push(path);
             }
         }

@@ -32,7 +32,7 @@ fn every_tool_takes_every_state_for_the_same() {
     assert_every_reason(&states);
     let matrix = matrix(&states, &said);
     println!("{} states, every tool the same:\n{matrix}", states.len());
-    hold_section("verdicts", &matrix);
+    hold_section("tests/README.md", "conformance", &matrix);
 }
 
 /// The object in a namespace of its own, so that no tool sees another.

@@ -1,9 +1,9 @@
--- Health as kstatus computes it, in its order: deleting, not looked at yet, Stalled, Reconciling, Ready.
--- Degraded fails a sync, so nothing is Degraded but Stalled: what comes right by itself is Progressing.
-local health = {status = "Progressing", message = "The operator has not looked at this yet."}
+-- Health as kstatus computes it, in the same order: deleting, not reconciled yet, Stalled, Reconciling, Ready.
+-- Degraded fails a sync, so only Stalled is Degraded. Everything that resolves without a user is Progressing.
+local health = {status = "Progressing", message = "Waiting for the operator to reconcile this object."}
 
 if obj.metadata.deletionTimestamp ~= nil then
-  health.message = "It is being deleted."
+  health.message = "Being deleted."
   return health
 end
 
@@ -17,7 +17,7 @@ for _, condition in ipairs(status.conditions or {}) do
   conditions[condition.type or ""] = condition
 end
 
--- An object that is suspended keeps its last verdict; one that never had any says so itself.
+-- A suspended object keeps its last conditions. One suspended before its first reconcile has Ready=False, Suspended.
 local verdicts = {
   {condition = "Stalled", status = "True", health = "Degraded"},
   {condition = "Reconciling", status = "True", health = "Progressing"},

@@ -1,4 +1,4 @@
--- Holds until it is resumed if the manifest in git does not mention spec.suspend. If it does, git decides: the
--- application becomes OutOfSync, and a sync or self-heal undoes this at once. Suspend in git then.
+-- Lasts until it is resumed, if the manifest in git does not set spec.suspend. If it does, the application becomes
+-- OutOfSync, and the next sync or self-heal reverts this: suspend in git instead.
 obj.spec.suspend = true
 return obj

@@ -1,4 +1,4 @@
--- Back to what git says, by the same way as any other change of git.
+-- Returns to the version in the spec, in the same way as a change of the spec.
 if obj.metadata.annotations ~= nil then
   obj.metadata.annotations["chatcaptain.dev/rollback-to"] = nil
 end

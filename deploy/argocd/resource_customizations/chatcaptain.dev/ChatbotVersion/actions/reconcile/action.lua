@@ -1,4 +1,4 @@
--- The operator looks at once, past any backoff. Git holds no such annotation, so nothing becomes OutOfSync.
+-- Reconciles now and ends any backoff. Git does not hold this annotation, so the application stays Synced.
 local os = require("os")
 
 obj.metadata.annotations = obj.metadata.annotations or {}

@@ -1,3 +1,4 @@
--- Removed and not set to false: nothing is left behind. What git says of spec.suspend comes back with the next sync.
+-- Removes the field in place of setting it to false, so that the object is as before. If git sets spec.suspend, the
+-- next sync restores it.
 obj.spec.suspend = nil
 return obj

@@ -29,7 +29,7 @@ const USED: [(&str, &str); 18] = [
 ];
 
 #[test]
-fn the_role_grants_what_is_used_and_no_more() {
+fn role_grants_exactly_the_used_verbs() {
     let mut used: BTreeSet<(String, String)> =
         USED.iter().map(|(resource, verb)| ((*resource).to_owned(), (*verb).to_owned())).collect();
     used.insert(("leases".to_owned(), "update".to_owned()));
@@ -59,10 +59,10 @@ fn granted() -> BTreeSet<(String, String)> {
 }
 
 #[test]
-fn nothing_shows_the_key() {
+fn only_the_client_reads_the_api_key() {
     for path in rust_files("src") {
         let text = std::fs::read_to_string(&path).unwrap();
         let inside = path.ends_with("chatcaptain/types.rs") || path.ends_with("chatcaptain/client.rs");
-        assert!(inside || !text.contains("expose"), "{} takes the key out of its type", path.display());
+        assert!(inside || !text.contains("expose"), "{} reads the API key out of its type", path.display());
     }
 }
