@@ -17,7 +17,7 @@ control-plane:
 
 # one quick question: it is built to answer it
 judge: control-plane
-	@cargo test --quiet --locked --test verdicts what_can_be_done_is_offered >/dev/null
+	@cargo test --quiet --locked --test conformance what_can_be_done_is_offered >/dev/null
 
 test: judge ## run all tests, on a real control plane
 	cargo test --locked --workspace
@@ -25,10 +25,14 @@ test: judge ## run all tests, on a real control plane
 mutants: ## break the plan in ten ways and show that the walk notices each
 	@bash tests/mutants.sh
 
-# SEED=<printed seed> makes the storm's decisions again
+# the modules of tests/e2e that show what goes wrong in the field, and the soak
+CHAOS := api_server:: crashes:: create:: credentials:: delete:: gitops:: leader:: limits:: rollout:: soak::
+
+# SEED=<printed seed> repeats the random decisions
 chaos: control-plane ## everything that goes wrong in the field, for a quarter of an hour and more
 	CHAOS_SECONDS=$${CHAOS_SECONDS:-600} CHAOS_CREATES=$${CHAOS_CREATES:-10000} \
-	    cargo test --locked --test chaos --test hostile -- --nocapture
+	    cargo test --locked --test e2e -- --nocapture $(CHAOS)
+	cargo test --locked --test robustness -- --nocapture
 
 bench: control-plane ## measure the budgets
 	cargo bench --locked --bench operator

@@ -1,8 +1,7 @@
 //! Argo CD's actions, run by its own code, and its own word that what the operator does makes nothing `OutOfSync`.
 
 use serde_json::{Value, json};
-
-use crate::judge::{act, actions, health, is_out_of_sync};
+use support::judge::{act, actions, health, is_out_of_sync};
 
 const ROLLBACK: &str = "chatcaptain.dev/rollback-to";
 

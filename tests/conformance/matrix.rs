@@ -1,14 +1,16 @@
-//! States against tools: all agree, and the README says so.
+//! States against tools: all agree, and `tests/README.md` says so.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use chatcaptain_operator::crd::Reason;
 use serde_json::json;
+use support::{
+    generated::{hold_section, table},
+    judge::{Said, verdicts},
+};
 
 use crate::{
     deployments,
-    generated::{hold_section, table},
-    judge::{Said, verdicts},
     states::{Since, State, word},
     versions,
 };
@@ -32,7 +34,7 @@ fn every_tool_takes_every_state_for_the_same() {
     assert_every_reason(&states);
     let matrix = matrix(&states, &said);
     println!("{} states, every tool the same:\n{matrix}", states.len());
-    hold_section("verdicts", &matrix);
+    hold_section("tests/README.md", "conformance", &matrix);
 }
 
 /// The object in a namespace of its own, so that no tool sees another.
@@ -52,7 +54,7 @@ fn assert_every_reason(states: &[State]) {
     assert!(missing.is_empty(), "no state gives {missing:?}");
 }
 
-/// One line for each way in which the README speaks of states, with the number of those that it stands for.
+/// One line for each way in which the matrix speaks of states, with the number of those that it stands for.
 fn matrix(states: &[State], said: &[BTreeMap<String, Said>]) -> String {
     let mut lines: BTreeMap<_, Vec<usize>> = BTreeMap::new();
     for (number, state) in states.iter().enumerate() {
@@ -74,7 +76,7 @@ fn matrix(states: &[State], said: &[BTreeMap<String, Said>]) -> String {
     format!("{} states, {} tools, one verdict:\n\n{table}", states.len(), TOOLS.len())
 }
 
-/// How the README speaks of a state, and its place among the others.
+/// How the matrix speaks of a state, and its place among the others.
 fn label(state: &State) -> (usize, String) {
     let place = |reason| 1 + Reason::ALL.iter().position(|other| *other == reason).unwrap();
     match (state.since(), state.reason()) {

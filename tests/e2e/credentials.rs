@@ -7,11 +7,9 @@ use std::{
 
 use chatcaptain_operator::crd::ChatbotVersion;
 use simulator::{Key, Operation, Settings};
+use support::{KEY, World, condition, is_ready, poll, version};
 
-use crate::{
-    harness::{World, condition, is_ready, poll, version},
-    is_long,
-};
+use crate::is_long;
 
 const OBJECTS: usize = 100;
 
@@ -70,7 +68,7 @@ fn heals(world: &World, key: &str) -> Duration {
 #[test]
 fn white_space_around_a_key_is_no_part_of_it() {
     let world = World::asleep(Settings::default(), &[]);
-    world.set_key("  CCSB-behaviour-test\n");
+    world.set_key(&format!("  {KEY}\n"));
     world.start();
     world.apply_version("a", &[]);
     world.ready_version("a");
@@ -80,10 +78,8 @@ fn white_space_around_a_key_is_no_part_of_it() {
 #[test]
 fn a_key_of_another_account_proves_nothing() {
     let account = |name: &str| Key { account: name.to_owned(), permissions: None };
-    let keys = BTreeMap::from([
-        ("CCSB-behaviour-test".to_owned(), account("ours")),
-        ("CCSB-theirs".to_owned(), account("theirs")),
-    ]);
+    let keys =
+        BTreeMap::from([(KEY.to_owned(), account("ours")), ("CCSB-theirs".to_owned(), account("theirs"))]);
     let world = World::new(Settings { keys: Some(keys), ..Settings::default() });
     for name in ["a", "b"] {
         world.apply_version(name, &[]);
@@ -100,7 +96,7 @@ fn a_key_of_another_account_proves_nothing() {
     assert!(world.get::<ChatbotVersion>("b").is_some());
     assert_eq!((world.creates(), world.service.counters().of(Operation::Delete).calls), (2, 0));
 
-    world.set_key("CCSB-behaviour-test");
+    world.set_key(KEY);
     world.ready_version("a");
     world.gone::<ChatbotVersion>("b");
     assert_eq!(world.effects(), ["create a dev", "create b dev", "delete b"]);

@@ -2,8 +2,7 @@
 
 use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion};
 use simulator::{Environment, FailedRollout, Settings};
-
-use crate::harness::{World, condition};
+use support::{World, condition};
 
 /// A world where test runs `a`, and `b` and `c` are there too.
 fn in_sync(more: &[&str]) -> World {

@@ -1,8 +1,7 @@
 //! Who moves an environment: a deployment where there is one, else the version that was made for it.
 
 use simulator::{Environment, Settings};
-
-use crate::harness::{World, deployment, version};
+use support::{World, deployment, version};
 
 #[test]
 fn a_version_for_a_claimed_environment_is_created_for_dev() {

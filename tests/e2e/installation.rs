@@ -2,8 +2,7 @@
 
 use chatcaptain_operator::crd::ChatbotVersion;
 use simulator::Settings;
-
-use crate::harness::{Cluster, World, binary, version};
+use support::{Cluster, World, binary, version};
 
 /// A schema that lets everything in, as that of a newer release may seem to an older operator.
 const LOOSE: &str = r#"[

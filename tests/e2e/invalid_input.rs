@@ -4,10 +4,7 @@ use std::{collections::BTreeMap, process::Output};
 
 use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion};
 use simulator::{FailuresAs, Key, Operation, Permission, Settings, UnknownChatbots};
-
-use crate::harness::{Operator, PATIENCE, World, binary, condition, deployment, poll};
-
-const KEY: &str = "CCSB-behaviour-test";
+use support::{KEY, Operator, PATIENCE, World, binary, condition, deployment, poll};
 
 /// A flag, its environment variable, a wrong value, and words of what is accepted, an example among them.
 const WRONG: &[(&str, &str, &str, &[&str])] = &[
@@ -175,7 +172,7 @@ fn a_reference_to_nothing_is_named() {
     deploy("versionRef: {name: missing}");
     told("WaitingForVersion", &["ChatbotVersion missing", "correct spec.versionRef"]);
 
-    world.apply(&crate::harness::version("another-bot", "foreign", &[]));
+    world.apply(&support::version("another-bot", "foreign", &[]));
     world.ready_version("foreign");
     deploy("versionRef: {name: foreign}");
     told("ReferenceMismatch", &["ChatbotVersion foreign", "correct spec.versionRef"]);
@@ -204,12 +201,12 @@ fn what_breaks_a_rule_is_refused_at_the_door() {
         assert!(stderr.contains(why), "{why:?} is not in: {stderr}");
     };
     let bot = &world.bot;
-    let version = |more: &[&str]| crate::harness::version(bot, "a", more);
+    let version = |more: &[&str]| support::version(bot, "a", more);
     refused(&version(&["description: second"]), "spec.description is immutable");
     refused(&version(&[]), "spec.description is immutable");
     refused(&version(&["description: first", "name: other"]), "spec.name is immutable");
     refused(&version(&["description: first", "environment: live"]), "Unsupported value");
-    refused(&crate::harness::version("a/b", "b", &[]), "spec.chatbotId");
+    refused(&support::version("a/b", "b", &[]), "spec.chatbotId");
     let two = ["versionId: a", "versionNumber: '1.0'"];
     refused(&deployment(bot, "d", "test", &two), "exactly one of");
     refused(&deployment(bot, "d", "test", &[]), "exactly one of");

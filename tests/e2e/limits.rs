@@ -5,11 +5,9 @@ use std::time::{Duration, Instant};
 use chatcaptain_operator::crd::ChatbotVersion;
 use jiff::Timestamp;
 use simulator::{Operation, RetryAfter, Settings, Throttle};
+use support::{World, condition, is_ready, poll, side_by_side, version};
 
-use crate::{
-    harness::{World, condition, is_ready, poll, side_by_side, version},
-    is_long,
-};
+use crate::is_long;
 
 /// As the operator is shipped.
 const SHIPPED: &[(&str, &str)] =

@@ -2,8 +2,7 @@
 
 use chatcaptain_operator::crd::ChatbotDeployment;
 use simulator::{Environment, Settings};
-
-use crate::harness::World;
+use support::World;
 
 #[test]
 fn the_log_tells_the_story_of_an_environment() {

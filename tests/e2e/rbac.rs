@@ -2,8 +2,7 @@
 
 use chatcaptain_operator::crd::ChatbotVersion;
 use simulator::Settings;
-
-use crate::harness::{Cluster, World};
+use support::{Cluster, World};
 
 /// A service account of its own: that of the other tests has the rights of `deploy/`.
 const ACCOUNT: &str = "one-namespace";

@@ -3,8 +3,7 @@
 use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion};
 use k8s_openapi::{ByteString, api::events::v1::Event};
 use simulator::Settings;
-
-use crate::harness::World;
+use support::World;
 
 const CANARY: &str = "CCSB-canary-Jq7ZtUx3MvKd";
 /// Another one, which the service refuses.

@@ -7,8 +7,7 @@ use std::{
 
 use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion, LiveEnvironment};
 use simulator::{Operation, Settings};
-
-use crate::harness::{Clock, Object, World, deployment, is_ready, version};
+use support::{Clock, Object, World, deployment, is_ready, version};
 
 const VERSIONS: usize = 100;
 const INTERVAL: Duration = Duration::from_secs(3);

@@ -4,8 +4,7 @@ use std::time::Instant;
 
 use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion};
 use simulator::{Environment, Operation, Settings};
-
-use crate::harness::{World, condition, deployment, is_ready};
+use support::{World, condition, deployment, is_ready};
 
 fn world(settings: Settings) -> World {
     World::with(settings, &[("interval", "1h")])

@@ -6,14 +6,13 @@
 
 mod argocd;
 mod crds;
-mod generated;
 mod layers;
 mod readme;
 mod role;
 
 use std::path::PathBuf;
 
-use generated::{hold, read, root};
+use support::generated::{hold, read, root};
 
 /// Every Rust file below `folder`.
 fn rust_files(folder: &str) -> Vec<PathBuf> {

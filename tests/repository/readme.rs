@@ -10,8 +10,7 @@ use chatcaptain_operator::{
 };
 use clap::CommandFactory;
 use serde_json::Value;
-
-use crate::generated::{hold_section, table};
+use support::generated::{hold_section, table};
 
 #[test]
 fn the_tables_are_what_the_code_says() {
@@ -25,7 +24,7 @@ fn the_tables_are_what_the_code_says() {
         ("flags", flags()),
     ];
     for (name, table) in tables {
-        hold_section(name, &table);
+        hold_section("README.md", name, &table);
     }
 }
 

@@ -7,7 +7,7 @@ use chatcaptain_operator::chatcaptain::{Call, Inventory, Marker};
 use crate::{Answer, Came, Client};
 
 fn folder() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/hostile/corpus"))
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/robustness/corpus"))
 }
 
 /// The files, with their names.

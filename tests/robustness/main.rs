@@ -5,8 +5,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod corpus;
+mod generated_answers;
 mod memory;
-mod mutants;
 mod server;
 
 use std::{fmt::Debug, sync::LazyLock, time::Duration};
@@ -18,7 +18,7 @@ use tokio::runtime::Runtime;
 
 use server::{Answer, Server};
 
-const KEY: &str = "CCSB-hostile-Qm3xVt7LpZ";
+const KEY: &str = "CCSB-robustness-Qm3xVt7LpZ";
 
 /// What a call came to.
 #[derive(Debug)]

@@ -49,8 +49,8 @@ fn no_answer_takes_more_memory_than_it_may() {
             // a process of its own: what one answer took is not given back at once
             let child = Command::new(env::current_exe().unwrap())
                 .args(["--exact", "memory::one_answer", "--ignored", "--nocapture"])
-                .env("HOSTILE_URL", &server.url)
-                .env("HOSTILE_CALL", call.as_str())
+                .env("ROBUSTNESS_URL", &server.url)
+                .env("ROBUSTNESS_CALL", call.as_str())
                 .output()
                 .unwrap();
             let told = String::from_utf8(child.stdout).unwrap();
@@ -70,9 +70,9 @@ fn no_answer_takes_more_memory_than_it_may() {
 #[test]
 #[ignore = "needs a server; run by the test of all answers"]
 fn one_answer() {
-    let call = env::var("HOSTILE_CALL").unwrap();
+    let call = env::var("ROBUSTNESS_CALL").unwrap();
     let call = *Call::ALL.iter().find(|other| other.as_str() == call).unwrap();
-    let came = Caller::of(&env::var("HOSTILE_URL").unwrap()).ask(call);
+    let came = Caller::of(&env::var("ROBUSTNESS_URL").unwrap()).ask(call);
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
     let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();

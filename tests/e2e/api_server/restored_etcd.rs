@@ -4,8 +4,7 @@ use std::{path::Path, process::Command};
 
 use chatcaptain_operator::crd::ChatbotVersion;
 use simulator::{Environment, Operation, Settings};
-
-use crate::harness::{Cluster, World, deployment, version};
+use support::{Cluster, World, deployment, version};
 
 fn copy(from: &Path, to: &Path) {
     let copied = Command::new("cp").arg("--recursive").arg(from).arg(to).status().unwrap();

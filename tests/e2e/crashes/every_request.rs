@@ -4,8 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use chatcaptain_operator::crd::ChatbotVersion;
 use simulator::{Descriptions, Environment, Settings};
-
-use crate::harness::{Flags, Side, Trap, World, before_cluster, before_service, is_ready, side_by_side};
+use support::{Flags, Side, Trap, World, before_cluster, before_service, is_ready, side_by_side};
 
 /// No looks of its own accord: each request is a step of the job.
 const FLAGS: Flags = &[("interval", "1h"), ("visibility-grace", "1s")];

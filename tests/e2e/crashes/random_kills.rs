@@ -5,8 +5,7 @@ use std::{ops::Range, thread::sleep, time::Duration};
 use chatcaptain_operator::crd::ChatbotVersion;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use simulator::Settings;
-
-use crate::harness::{World, is_ready, poll, version};
+use support::{World, is_ready, poll, version};
 
 const VERSIONS: usize = 200;
 const KILLS: usize = 12;

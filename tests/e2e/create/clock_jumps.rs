@@ -1,8 +1,7 @@
 //! The operator's clock jumps, as after a correction, or in a hand-over between two machines whose clocks differ.
 
 use simulator::{Fault, FaultKind, FaultOperation, Operation, Settings};
-
-use crate::harness::{Clock, World};
+use support::{Clock, World};
 
 const HOUR: i64 = 3600;
 

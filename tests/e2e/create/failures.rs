@@ -1,15 +1,10 @@
 //! One object, one version: what disturbs a create between git and the record of its id.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chatcaptain_operator::crd::ChatbotVersion;
 use simulator::{Descriptions, Fault, FaultKind, FaultOperation, Operation, Settings};
-
-use crate::{
-    harness::{World, condition, is_ready, poll, version},
-    relay::Relay,
-};
-use std::time::Duration;
+use support::{Relay, World, condition, is_ready, poll, version};
 
 fn on_create(kind: FaultKind) -> Fault {
     Fault::new(FaultOperation::Create, kind).times(1)

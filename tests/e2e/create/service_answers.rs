@@ -5,8 +5,7 @@ use jiff::Timestamp;
 use simulator::{
     CreateAnswer, Descriptions, FailuresAs, Fault, FaultKind, FaultOperation, Operation, Settings,
 };
-
-use crate::harness::{World, condition, side_by_side};
+use support::{KEY, World, condition, side_by_side};
 
 const ANSWERS: [CreateAnswer; 5] = [
     CreateAnswer::Wrapped,
@@ -134,7 +133,7 @@ fn all_duplicates_are_named_and_told_of_once() {
 
     world.set_key("no-such-key");
     world.told::<ChatbotVersion>("a", "KeyRefused");
-    world.set_key("CCSB-behaviour-test");
+    world.set_key(KEY);
     named(&ids);
     world.service.hand_delete(&world.bot, ids[0]).unwrap();
     named(&ids[1..]);

@@ -4,11 +4,8 @@ use std::collections::BTreeMap;
 
 use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion};
 use simulator::{FailuresAs, Fault, FaultKind, FaultOperation, Key, Operation, Permission, Settings};
+use support::{Flags, KEY, World, side_by_side};
 
-use crate::harness::{Flags, World, side_by_side};
-
-/// The key that every world starts with.
-const KEY: &str = "CCSB-behaviour-test";
 /// One that may do everything.
 const GRANTED: &str = "CCSB-granted";
 

@@ -2,8 +2,7 @@
 
 use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion};
 use simulator::{Environment, Fault, FaultKind, FaultOperation, Operation, Settings};
-
-use crate::harness::{World, side_by_side};
+use support::{World, side_by_side};
 
 /// A version with its id, Ready.
 fn made(world: &World, name: &str, more: &[&str]) -> String {

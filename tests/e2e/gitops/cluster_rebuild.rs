@@ -3,8 +3,7 @@
 use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion, Operation as Did};
 use kube::ResourceExt;
 use simulator::{Environment, Settings};
-
-use crate::harness::{World, deployment, version};
+use support::{World, deployment, version};
 
 fn manifests(world: &World) -> String {
     let bot = &world.bot;

@@ -2,8 +2,7 @@
 
 use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion};
 use simulator::{Environment, Fault, FaultKind, FaultOperation, Operation, Settings};
-
-use crate::harness::{World, is_ready, version};
+use support::{World, is_ready, version};
 
 /// `a` runs in test.
 fn running(flags: &[(&str, &str)]) -> (World, String) {

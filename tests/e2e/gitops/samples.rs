@@ -7,16 +7,13 @@ use std::{
 };
 
 use serde_json::{Value, json};
-
-use crate::harness::Cluster;
-
-const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+use support::{Cluster, generated::root};
 
 /// The folders that kustomize renders, the outermost first: it holds the namespace that most of them are for. A base
 /// is no sample: it is not complete by itself.
 fn kustomizations(folder: &Path, found: &mut Vec<String>) {
     if folder.join("kustomization.yaml").exists() {
-        found.push(folder.strip_prefix(ROOT).unwrap().to_str().unwrap().to_owned());
+        found.push(folder.strip_prefix(root()).unwrap().to_str().unwrap().to_owned());
     }
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -30,7 +27,7 @@ fn kustomizations(folder: &Path, found: &mut Vec<String>) {
 fn every_sample_is_accepted() {
     let cluster = Cluster::shared();
     let mut samples = Vec::new();
-    kustomizations(&Path::new(ROOT).join("deploy/samples"), &mut samples);
+    kustomizations(&root().join("deploy/samples"), &mut samples);
     assert!(samples.len() >= 7, "{samples:?}");
     let mut kinds = BTreeSet::new();
     for sample in &samples {
@@ -51,17 +48,17 @@ fn every_sample_is_accepted() {
 
 #[test]
 fn the_sample_application_comes_in_waves() {
-    let text = fs::read_to_string(Path::new(ROOT).join("deploy/argocd/application.yaml")).unwrap();
+    let text = fs::read_to_string(root().join("deploy/argocd/application.yaml")).unwrap();
     let application: Value = serde_saphyr::from_str(&text).unwrap();
     let source = &application["spec"]["source"];
     // as Argo CD does: a kustomization over the one in git
-    let folder = tempfile::tempdir_in(Path::new(ROOT).join("deploy")).unwrap();
+    let folder = tempfile::tempdir_in(root().join("deploy")).unwrap();
     let over = json!({
         "resources": [format!("../../{}", source["path"].as_str().unwrap())],
         "patches": source["kustomize"]["patches"],
     });
     fs::write(folder.path().join("kustomization.yaml"), over.to_string()).unwrap();
-    let rendered = Cluster::shipped(folder.path().strip_prefix(ROOT).unwrap().to_str().unwrap());
+    let rendered = Cluster::shipped(folder.path().strip_prefix(root()).unwrap().to_str().unwrap());
     let waves: BTreeMap<String, String> = rendered.iter().map(|manifest| wave(manifest)).collect();
     let expected = [("support-prod", "2"), ("support-q4", "0"), ("support-test", "1")];
     assert_eq!(waves, expected.map(|(name, wave)| (name.to_owned(), wave.to_owned())).into());
@@ -77,12 +74,12 @@ fn wave(manifest: &str) -> (String, String) {
 
 #[test]
 fn flux_is_pointed_at_what_is_there() {
-    let text = fs::read_to_string(Path::new(ROOT).join("deploy/flux/chatbots.yaml")).unwrap();
+    let text = fs::read_to_string(root().join("deploy/flux/chatbots.yaml")).unwrap();
     let kustomizations: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
     assert_eq!(kustomizations.len(), 2);
     for kustomization in kustomizations {
         let path = kustomization["spec"]["path"].as_str().unwrap();
-        assert!(Path::new(ROOT).join(path).join("kustomization.yaml").exists(), "{path}");
+        assert!(root().join(path).join("kustomization.yaml").exists(), "{path}");
         assert_eq!(kustomization["spec"]["wait"], true, "{path}");
     }
 }

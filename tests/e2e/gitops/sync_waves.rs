@@ -7,11 +7,7 @@ use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion};
 use kube::ResourceExt;
 use serde_json::{Value, json};
 use simulator::{Environment, Settings};
-
-use crate::{
-    harness::{World, deployment, version},
-    judge,
-};
+use support::{World, deployment, judge, version};
 
 /// One manifest in git.
 #[derive(Clone)]

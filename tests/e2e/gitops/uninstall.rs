@@ -8,15 +8,19 @@ use std::{
 
 use chatcaptain_operator::crd::ChatbotVersion;
 use simulator::{Environment, Operation, Settings};
-
-use crate::harness::{Cluster, World, deployment, version};
+use support::{
+    Cluster, World, deployment,
+    generated::{read, root},
+    version,
+};
 
 /// The commands of the README's section: a function, and how it is used.
-fn commands() -> (&'static str, &'static str) {
-    let readme = include_str!("../../README.md");
+fn commands() -> (String, String) {
+    let readme = read("README.md");
     let section = readme.split("### Uninstall").nth(1).unwrap();
     let block = section.split("```").nth(1).unwrap();
-    block.split_at(block.find("\n}\n").unwrap() + 3)
+    let (function, use_of_it) = block.split_at(block.find("\n}\n").unwrap() + 3);
+    (function.to_owned(), use_of_it.to_owned())
 }
 
 /// Runs commands as a person would, who goes on after one that fails, with kubectl in their PATH.
@@ -30,7 +34,7 @@ fn shell(cluster: &Cluster, commands: &str) {
         .args(["-c", commands])
         .env("PATH", env::join_paths(path).unwrap())
         .env("KUBECONFIG", plane.kubeconfig())
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .current_dir(root())
         .stdin(Stdio::null())
         .output()
         .unwrap();
@@ -64,8 +68,7 @@ fn is_untouched(world: &World, before: &[String]) {
 
 /// The same manifests under a new installation.
 fn reinstalled(world: &mut World, git: &str) {
-    world.cluster.kubectl_ok(&["apply", "-k", concat!(env!("CARGO_MANIFEST_DIR"), "/deploy")], "");
-    world.cluster.wait_for_crds();
+    world.cluster.install();
     // its account is another one though it has the same name
     world.kubeconfig = world.cluster.kubeconfig_of("chatcaptain-operator");
     world.start();
@@ -103,8 +106,8 @@ fn objects_that_hang_are_let_go() {
         all.iter().any(|object| object.metadata.deletion_timestamp.is_some()).then_some(())
     });
     let let_go = r#"each '{"metadata":{"finalizers":null}}'"#;
-    assert!(include_str!("../../README.md").contains(let_go));
-    shell(&world.cluster, &[commands().0, let_go].concat());
+    assert!(read("README.md").contains(let_go));
+    shell(&world.cluster, &(commands().0 + let_go));
     // kubectl waits for what is left: CRDs and namespace
     shell(&world.cluster, "kubectl delete -k deploy --ignore-not-found");
     is_untouched(&world, &before);

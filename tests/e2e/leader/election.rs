@@ -4,8 +4,7 @@ use std::time::{Duration, Instant};
 
 use chatcaptain_operator::crd::ChatbotVersion;
 use simulator::{Fault, FaultKind, FaultOperation, Operation, Settings};
-
-use crate::harness::{Flags, Operator, PATIENCE, World, poll};
+use support::{Flags, Operator, PATIENCE, World, poll};
 
 /// The lease as it is shipped: the operator's role knows no other, so this module is its only user.
 const LEASE: Flags = &[("leader-elect", "true"), ("lease-namespace", "chatcaptain-system")];

@@ -7,8 +7,7 @@ use std::{
 };
 
 use simulator::{Fault, FaultKind, FaultOperation, Operation, Settings};
-
-use crate::harness::{Clock, Flags, Operator, PATIENCE, World, poll};
+use support::{Clock, Flags, Operator, PATIENCE, World, poll};
 
 /// The lease as it is shipped; the operator's role knows no other, so one test at a time has it.
 const LEASE: Flags = &[("leader-elect", "true"), ("lease-namespace", "chatcaptain-system")];

@@ -4,8 +4,7 @@ use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion};
 use simulator::{
     Environment, FailuresAs, Fault, FaultKind, FaultOperation, Operation, RollbackBody, Settings,
 };
-
-use crate::harness::{World, condition, deployment, is_ready};
+use support::{World, condition, deployment, is_ready};
 
 fn calls(world: &World, operation: Operation) -> u64 {
     world.service.counters().of(operation).calls

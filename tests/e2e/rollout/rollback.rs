@@ -7,8 +7,7 @@ use simulator::{
     DeployAnswer, DeploymentsStatus, Environment, FailedRollout, FailuresAs, FieldShown, RollbackActs,
     RollbackBody, Settings,
 };
-
-use crate::harness::{World, condition, is_ready, side_by_side};
+use support::{World, condition, is_ready, side_by_side};
 
 /// One way for a service to be.
 struct Service {

@@ -13,16 +13,16 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::json;
 use simulator::{Operation, Settings};
 
-use super::{seed, weather};
-use crate::harness::{Flags, World, condition, is_ready, poll};
+use super::{faults, seed};
+use support::{Flags, World, condition, is_ready, poll};
 
 /// The usual interval: with a look every two seconds, as in the soak, thousands would do nothing else. Most of a pass is
 /// waiting for an answer that does not come, hence many at a time.
 const FLAGS: Flags = &[
     ("interval", "5m"),
     ("concurrency", "64"),
-    ("visibility-grace", weather::GRACE),
-    ("api-timeout", weather::API_TIMEOUT),
+    ("visibility-grace", faults::GRACE),
+    ("api-timeout", faults::API_TIMEOUT),
 ];
 
 fn creates() -> usize {
@@ -56,12 +56,12 @@ fn apply(world: &World, all: usize) {
 
 /// Until so many have taken effect the weather changes, and the operator dies now and then.
 fn storm(world: &World, random: &mut StdRng, all: usize) -> (usize, usize) {
-    let (mut faults, mut kills) = (0, 0);
+    let (mut disturbances, mut kills) = (0, 0);
     let limit = Instant::now() + Duration::from_secs(10 + all as u64 / 5);
     // after each start it looks at everything first, which takes longer the more there is
     let deadly = if all > 1_000 { 0.03 } else { 0.1 };
     while world.creates() < all as u64 * 9 / 10 && Instant::now() < limit {
-        faults += weather::change(&world.service, random);
+        disturbances += faults::change(&world.service, random);
         if random.random_bool(deadly) {
             world.kill();
             world.start();
@@ -73,7 +73,7 @@ fn storm(world: &World, random: &mut StdRng, all: usize) -> (usize, usize) {
         let enough = world.creates() + random.random_range(1..50);
         poll(Duration::from_secs(2), || (world.creates() >= enough).then_some(()));
     }
-    (faults, kills)
+    (disturbances, kills)
 }
 
 /// The ids in the service, by chatbot and name.
@@ -93,11 +93,11 @@ fn creates_under_faults() {
     let mut random = StdRng::seed_from_u64(seed);
     let world = World::with(Settings::default(), FLAGS);
     let started = Instant::now();
-    let (faults, kills) = std::thread::scope(|scope| {
+    let (disturbances, kills) = std::thread::scope(|scope| {
         scope.spawn(|| apply(&world, all));
         storm(&world, &mut random, all)
     });
-    weather::clear(&world.service);
+    faults::clear(&world.service);
     let mut waiting = BTreeMap::new();
     let rested = poll(Duration::from_mins(8), || {
         // a list of thousands is work for everybody
@@ -122,7 +122,7 @@ fn creates_under_faults() {
     let counters = world.service.counters();
     let create = counters.of(Operation::Create);
     println!(
-        "seed {seed}: {} creates in {:?} under {faults} faults and {kills} kills: {} calls, took effect {}, \
+        "seed {seed}: {} creates in {:?} under {disturbances} faults and {kills} kills: {} calls, took effect {}, \
          duplicates {duplicates}, lost {lost}",
         all,
         started.elapsed(),

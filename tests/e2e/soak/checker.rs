@@ -7,7 +7,7 @@ use kube::ResourceExt;
 use simulator::{ChatbotState, Environment, LogEntry, Operation};
 
 use super::git::Git;
-use crate::harness::{Object, World, condition, is_ready};
+use support::{Object, World, condition, is_ready};
 
 /// Everything there is to compare.
 pub struct Evidence {

@@ -3,8 +3,8 @@
 use simulator::Environment;
 
 use super::{Evidence, Git, first_commit, secret, settings};
-use crate::harness::{World, poll};
 use std::time::Duration;
+use support::{World, poll};
 
 /// A small world at rest, of which the checker has nothing to say.
 fn at_rest() -> (World, Git) {

@@ -8,8 +8,7 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use serde_json::{Value, json};
-
-use crate::harness::{Object, World};
+use support::{Object, World};
 
 /// A version in git's history.
 #[derive(Clone, Debug)]

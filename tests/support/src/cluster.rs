@@ -17,11 +17,10 @@ use kube::{
 use serde_json::json;
 use tokio::runtime::Runtime;
 
-use super::Object;
+use crate::{Object, generated::root};
 
 const NAMESPACE: &str = "chatcaptain-system";
 const SERVICE_ACCOUNT: &str = "chatcaptain-operator";
-const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// A control plane.
 pub struct Cluster {
@@ -41,8 +40,7 @@ impl Cluster {
     pub fn shared() -> Arc<Self> {
         static SHARED: LazyLock<Arc<Cluster>> = LazyLock::new(|| {
             let cluster = Cluster::of(Plane::Shared(control_plane::shared()));
-            cluster.kubectl_ok(&["apply", "-k", &format!("{ROOT}/deploy")], "");
-            cluster.wait_for_crds();
+            cluster.install();
             Arc::new(cluster)
         });
         SHARED.clone()
@@ -51,8 +49,7 @@ impl Cluster {
     /// One of its own with everything from `deploy/` in it, whose API server may be stopped.
     pub fn installed() -> Arc<Self> {
         let cluster = Self::empty();
-        cluster.kubectl_ok(&["apply", "-k", &format!("{ROOT}/deploy")], "");
-        cluster.wait_for_crds();
+        cluster.install();
         cluster
     }
 
@@ -74,6 +71,12 @@ impl Cluster {
             Client::try_from(config.unwrap()).unwrap()
         });
         Self { plane, runtime, client, operator: OnceLock::new() }
+    }
+
+    /// Installs the operator as the README says, and waits until both kinds are served.
+    pub fn install(&self) {
+        self.kubectl_ok(&["apply", "-k", &path_of("deploy")], "");
+        self.wait_for_crds();
     }
 
     /// Waits until both kinds are served.
@@ -119,7 +122,7 @@ impl Cluster {
 
     /// The manifests of a directory that is shipped, one by one.
     pub fn shipped(directory: &str) -> Vec<String> {
-        let render = ["kustomize", &format!("{ROOT}/{directory}")];
+        let render = ["kustomize", &path_of(directory)];
         let all = Self::shared().kubectl_ok(&render, "");
         all.split("\n---\n").map(str::to_owned).collect()
     }
@@ -185,6 +188,11 @@ impl Plane {
             Self::Own(plane) => plane,
         }
     }
+}
+
+/// Of a directory in the repository, as an argument.
+fn path_of(directory: &str) -> String {
+    root().join(directory).display().to_string()
 }
 
 /// Runs a command to its end.

@@ -2,10 +2,12 @@
 
 use std::{fmt::Write, path::Path};
 
+/// The folder of the repository.
 pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("this crate is in tests/support")
 }
 
+/// A file of the repository.
 pub fn read(path: impl AsRef<Path>) -> String {
     let path = root().join(path);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
@@ -19,14 +21,14 @@ pub fn hold(path: &str, generated: &str) {
     assert!(read(path) == generated, "{path} is not what the code generates; run this test with BLESS=1");
 }
 
-/// Holds the part of the README between the markers of this name.
-pub fn hold_section(name: &str, generated: &str) {
-    let mut text = read("README.md");
+/// Holds the part of a file between the markers of this name.
+pub fn hold_section(path: &str, name: &str, generated: &str) {
+    let mut text = read(path);
     let (start, end) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->"));
-    let from = text.find(&start).unwrap_or_else(|| panic!("README.md has no table of {name}")) + start.len();
-    let to = from + text[from..].find(&end).unwrap_or_else(|| panic!("the table of {name} does not end"));
-    text.replace_range(from..to, generated);
-    hold("README.md", &text);
+    let from = text.find(&start).unwrap_or_else(|| panic!("{path} has no table of {name}")) + start.len();
+    let to = text[from..].find(&end).unwrap_or_else(|| panic!("{path}: the table of {name} does not end"));
+    text.replace_range(from..from + to, generated);
+    hold(path, &text);
 }
 
 /// A table in Markdown.

@@ -12,6 +12,8 @@ use std::{
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
+use crate::generated::read;
+
 /// What one tool says of an object.
 #[derive(Deserialize, Clone, Debug)]
 pub struct Said {
@@ -26,12 +28,12 @@ fn program() -> &'static PathBuf {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
         let files = [
-            ("go.mod", include_str!("judge/go.mod")),
-            ("go.sum", include_str!("judge/go.sum")),
-            ("main.go", include_str!("judge/main.go")),
-            ("cluster.go", include_str!("judge/cluster.go")),
-            ("verdicts.go", include_str!("judge/verdicts.go")),
-            ("argocd.go", include_str!("judge/argocd.go")),
+            ("go.mod", include_str!("../judge/go.mod")),
+            ("go.sum", include_str!("../judge/go.sum")),
+            ("main.go", include_str!("../judge/main.go")),
+            ("cluster.go", include_str!("../judge/cluster.go")),
+            ("verdicts.go", include_str!("../judge/verdicts.go")),
+            ("argocd.go", include_str!("../judge/argocd.go")),
         ];
         let takes = "5 min on two idle cores";
         control_plane::go_program("judge", &files, takes).unwrap_or_else(|error| panic!("no judge: {error}"))
@@ -40,8 +42,7 @@ fn program() -> &'static PathBuf {
 
 /// Asks one question about objects.
 fn ask<T: DeserializeOwned>(question: &str, objects: &[Value], more: &Value) -> T {
-    let config = include_str!("../../deploy/argocd/argocd-cm.yaml");
-    let config: Value = serde_saphyr::from_str(config).unwrap();
+    let config: Value = serde_saphyr::from_str(&read("deploy/argocd/argocd-cm.yaml")).unwrap();
     let mut request = json!({"argocd": config, "objects": objects});
     request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let mut child = Command::new(program())

@@ -1,20 +1,39 @@
-//! What every test stands on.
+//! What the tests and the bench stand on: the real binary as a process under the shipped RBAC, a real kube-apiserver,
+//! and the simulated service over HTTP.
+//!
+//! Each [`World`] has a namespace, a chatbot, a service and an operator of its own; all of one process share one
+//! control plane, [`Cluster::shared`], unless they ask for another. Everything here panics where it fails: that is how
+//! a test ends.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    clippy::must_use_candidate,
+    reason = "a test fails by panicking"
+)]
 
 mod clock;
 mod cluster;
+pub mod generated;
+pub mod judge;
 mod manifests;
 mod objects;
 mod operator;
 mod proxy;
+mod relay;
+mod usage;
 mod world;
 
 pub use clock::Clock;
 pub use cluster::Cluster;
 pub use manifests::{deployment, version};
 pub use objects::{Object, condition, is_ready};
-pub use operator::{Operator, binary};
+pub use operator::{Operator, binary, binary_path};
 pub use proxy::{Side, Trap, before_cluster, before_service};
-pub use world::{Flags, World};
+pub use relay::Relay;
+pub use usage::Usage;
+pub use world::{Flags, KEY, World};
 
 use std::{
     sync::Mutex,
@@ -25,7 +44,12 @@ use std::{
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Asks again and again until there is an answer.
-pub fn poll<T>(limit: Duration, mut probe: impl FnMut() -> Option<T>) -> Option<T> {
+pub fn poll<T>(limit: Duration, probe: impl FnMut() -> Option<T>) -> Option<T> {
+    poll_every(Duration::from_millis(50), limit, probe)
+}
+
+/// The same with this pause between two questions.
+pub fn poll_every<T>(pause: Duration, limit: Duration, mut probe: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + limit;
     loop {
         if let Some(answer) = probe() {
@@ -34,7 +58,7 @@ pub fn poll<T>(limit: Duration, mut probe: impl FnMut() -> Option<T>) -> Option<
         if Instant::now() >= deadline {
             return None;
         }
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(pause);
     }
 }
 

@@ -1,6 +1,7 @@
 //! The operator as a process.
 
 use std::{
+    env,
     fs::{self, File},
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
@@ -10,11 +11,17 @@ use std::{
     time::Duration,
 };
 
-use super::{PATIENCE, poll};
+use crate::{PATIENCE, poll};
+
+/// The file of the binary that cargo has built for this test or bench.
+pub fn binary_path() -> PathBuf {
+    let path = env::var_os("CARGO_BIN_EXE_chatcaptain-operator");
+    path.expect("cargo sets it for the tests and benches that it runs").into()
+}
 
 /// The binary, without anything of our environment.
 pub fn binary() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_chatcaptain-operator"));
+    let mut command = Command::new(binary_path());
     command.env_clear();
     command
 }

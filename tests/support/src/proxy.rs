@@ -20,7 +20,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use reqwest::{Certificate, Client};
 use serde_json::{Value, json};
 
-use super::World;
+use crate::World;
 
 /// On which side of a request's effect the operator dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

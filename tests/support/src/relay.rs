@@ -38,10 +38,12 @@ impl Relay {
         Self { address, target, plugged: Mutex::default(), frozen: Arc::default() }
     }
 
+    /// Where the operator finds the server.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
+    /// The same as a URL of plain HTTP.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }

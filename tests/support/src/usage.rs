@@ -2,25 +2,30 @@
 
 use std::fs;
 
-use crate::harness::World;
+use crate::World;
 
-/// Memory and file descriptors.
+/// What it takes at one moment.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
-    pub resident_mib: u64,
+    /// Resident memory in MiB.
+    pub resident_mib: f64,
+    /// Open file descriptors.
     pub descriptors: usize,
 }
 
 impl Usage {
+    /// Of the operator that runs.
     pub fn of(world: &World) -> Self {
         let pid = world.operator().as_ref().expect("an operator that runs").pid();
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or("VmRSS: 0");
-        let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+        let kib: f64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
         let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
-        Self { resident_mib: kib >> 10, descriptors }
+        Self { resident_mib: kib / 1024.0, descriptors }
     }
 
+    /// The larger of each figure.
+    #[must_use]
     pub fn at_most(self, other: Self) -> Self {
         Self {
             resident_mib: self.resident_mib.max(other.resident_mib),

@@ -18,9 +18,12 @@ use kube::ResourceExt;
 use simulator::{Actor, ChatbotState, Environment, Operation, Settings, Simulator};
 use tempfile::TempDir;
 
-use super::{
+use crate::{
     Cluster, Object, Operator, PATIENCE, condition, is_ready, manifests, objects::assert_one_verdict, poll,
 };
+
+/// The API key that every world starts with.
+pub const KEY: &str = "CCSB-e2e-test";
 
 /// Flags of the operator, as `name value` pairs.
 pub type Flags<'a> = &'a [(&'a str, &'a str)];
@@ -39,10 +42,15 @@ const DEFAULTS: Flags = &[
 
 /// One test's world.
 pub struct World {
+    /// Where its objects are.
     pub cluster: Arc<Cluster>,
+    /// The namespace that its operator watches.
     pub namespace: String,
+    /// The chatbot of its objects.
     pub bot: String,
+    /// The chatbot service, to be disturbed and looked into.
     pub service: Simulator,
+    /// What the next operator reaches the cluster by.
     pub kubeconfig: PathBuf,
     args: Vec<String>,
     operator: Arc<Mutex<Option<Operator>>>,
@@ -75,7 +83,7 @@ impl World {
     pub fn on(cluster: Arc<Cluster>, kubeconfig: PathBuf, settings: Settings, flags: Flags) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(1);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let namespace = format!("behaviour-{number}");
+        let namespace = format!("e2e-{number}");
         let service = Simulator::start_on_thread(settings).unwrap();
         let mut args = Vec::new();
         let replaced = |name: &str| flags.iter().any(|(other, _)| *other == name);
@@ -99,7 +107,7 @@ impl World {
             started: AtomicU32::default(),
             directory: TempDir::new().unwrap(),
         };
-        world.set_key("CCSB-behaviour-test");
+        world.set_key(KEY);
         world
     }
 
@@ -159,6 +167,7 @@ impl World {
         assert!(status.success(), "{status}:\n{}", operator.log());
     }
 
+    /// The operator that runs, if one does. Whoever holds it keeps others from starting and ending it.
     pub fn operator(&self) -> MutexGuard<'_, Option<Operator>> {
         // a test that failed with it in hand leaves nothing half done
         self.operator.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -225,16 +234,19 @@ impl World {
         self.kubectl(&["delete", kind, name, "--wait=false"], "");
     }
 
+    /// An object, which must not contradict itself.
     pub fn get<K: Object>(&self, name: &str) -> Option<K> {
         let object = self.cluster.get::<K>(&self.namespace, name);
         object.iter().for_each(assert_one_verdict);
         object
     }
 
+    /// A version that exists.
     pub fn version(&self, name: &str) -> ChatbotVersion {
         self.get(name).expect("the version exists")
     }
 
+    /// A deployment that exists.
     pub fn deployment(&self, name: &str) -> ChatbotDeployment {
         self.get(name).expect("the deployment exists")
     }
@@ -267,14 +279,17 @@ impl World {
         }
     }
 
+    /// Waits until `Ready` is true for the object as it is now.
     pub fn ready<K: Object>(&self, name: &str) -> K {
         self.eventually(&format!("{name} is Ready"), || self.get(name).filter(is_ready))
     }
 
+    /// The same for a version.
     pub fn ready_version(&self, name: &str) -> ChatbotVersion {
         self.ready(name)
     }
 
+    /// The same for a deployment.
     pub fn ready_deployment(&self, name: &str) -> ChatbotDeployment {
         self.ready(name)
     }
@@ -298,6 +313,7 @@ impl World {
         });
     }
 
+    /// Waits until the object does not exist.
     pub fn gone<K: Object>(&self, name: &str) {
         self.eventually(&format!("{name} is gone"), || self.get::<K>(name).is_none().then_some(()));
     }

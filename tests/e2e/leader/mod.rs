@@ -1,0 +1,4 @@
+//! One leader after the other.
+
+mod election;
+mod handover;
