@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use chatcaptain_operator::crd::ChatbotVersion;
 use jiff::Timestamp;
 use simulator::{Operation, RetryAfter, Settings, Throttle};
-use support::{World, condition, is_ready, poll, side_by_side, version};
+use support::{World, condition, poll, side_by_side, version};
 
 use crate::is_long;
 
@@ -87,10 +87,7 @@ fn fall_off(case: &Case, asked: &[Timestamp]) {
 
 /// One probe, then no more than the key may call.
 fn starts_smoothly(world: &World, case: &Case, before: usize) {
-    world.eventually("all are Ready", || {
-        let all = world.cluster.list::<ChatbotVersion>(&world.namespace);
-        (all.iter().filter(|version| is_ready(*version)).count() == WAITING).then_some(())
-    });
+    world.wait_until_versions_ready(WAITING);
     assert_eq!(world.creates(), WAITING as u64);
     let after = &times(world)[before..];
     let busiest = after.iter().map(|start| {
@@ -134,10 +131,7 @@ fn a_busy_chatbot_does_not_starve_the_others() {
     }
     world.apply(&git);
     world.start();
-    world.eventually("all are adopted", || {
-        let all = world.cluster.list::<ChatbotVersion>(&world.namespace);
-        (all.iter().filter(|version| is_ready(*version)).count() == BUSY).then_some(())
-    });
+    world.wait_until_versions_ready(BUSY);
     let left = || world.state().map_or(0, |state| state.versions.len());
     world.kubectl(&["delete", "cbv", "--all", "--wait=false"], "");
     world.eventually("the deletions are under way", || (left() < BUSY).then_some(()));

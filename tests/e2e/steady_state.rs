@@ -5,9 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion, LiveEnvironment};
+use chatcaptain_operator::crd::{ChatbotDeployment, LiveEnvironment};
 use simulator::{Operation, Settings};
-use support::{Clock, Object, World, deployment, is_ready, version};
+use support::{Clock, Object, World, deployment, version};
 
 const VERSIONS: usize = 100;
 const INTERVAL: Duration = Duration::from_secs(3);
@@ -40,11 +40,7 @@ fn a_hundred_objects_at_rest_cost_one_look_per_interval() {
     world.apply(&git);
     world.point("test", &name(0), &[]);
     world.ready_deployment("test");
-    world.eventually("all are Ready", || {
-        let all = world.cluster.list::<ChatbotVersion>(&world.namespace);
-        let ready = all.iter().filter(|version| is_ready(*version)).count();
-        (ready == VERSIONS).then_some(())
-    });
+    world.wait_until_versions_ready(VERSIONS);
     // the last thing that is found out
     world.eventually("the live version knows where it is live", || {
         let status = world.version(&name(0)).status?;

@@ -6,9 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chatcaptain_operator::crd::ChatbotVersion;
 use simulator::{Fault, FaultKind, FaultOperation, Operation, Settings};
-use support::{Clock, Cluster, Usage, World, is_ready, version};
+use support::{Clock, Cluster, Usage, World, version};
 
 use super::relayed;
 use crate::is_long;
@@ -60,10 +59,7 @@ fn an_api_server_that_is_away_in_the_middle_of_creates() {
     assert!(world.creates() < VERSIONS as u64, "the outage came too late to matter");
     world.cluster.plane().start_apiserver().unwrap();
     let back = Instant::now();
-    world.eventually("all are Ready", || {
-        let all = world.cluster.list::<ChatbotVersion>(&world.namespace);
-        (all.iter().filter(|version| is_ready(*version)).count() == VERSIONS).then_some(())
-    });
+    world.wait_until_versions_ready(VERSIONS);
     println!(
         "API server away for {outage:?}: {meanwhile} of {VERSIONS} creates took effect meanwhile, \
          all Ready {:?} after its return",
@@ -96,10 +92,7 @@ fn writes_that_take_effect_when_nobody_waits() {
         sleep(Duration::from_secs(3));
         signal(api_server, "CONT");
     }
-    world.eventually("all are Ready", || {
-        let all = world.cluster.list::<ChatbotVersion>(&world.namespace);
-        (all.iter().filter(|version| is_ready(*version)).count() == VERSIONS).then_some(())
-    });
+    world.wait_until_versions_ready(VERSIONS);
     assert!(world.log().contains("no answer in time"), "no write was given up");
     assert_eq!(world.creates(), VERSIONS as u64);
 }

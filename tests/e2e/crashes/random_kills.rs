@@ -5,7 +5,7 @@ use std::{ops::Range, thread::sleep, time::Duration};
 use chatcaptain_operator::crd::ChatbotVersion;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use simulator::Settings;
-use support::{World, is_ready, poll, version};
+use support::{World, poll, version};
 
 const VERSIONS: usize = 200;
 const KILLS: usize = 12;
@@ -44,11 +44,7 @@ fn two_hundred_versions_survive_kills_at_random_instants() {
         apply.join().unwrap();
     });
     world.start();
-    world.eventually("all are Ready", || {
-        let all = world.cluster.list::<ChatbotVersion>(&world.namespace);
-        let ready = all.iter().filter(|version| is_ready(*version)).count();
-        (ready == VERSIONS).then_some(())
-    });
+    world.wait_until_versions_ready(VERSIONS);
 
     let mut made = world.effects();
     made.sort();

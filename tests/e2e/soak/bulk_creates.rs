@@ -7,10 +7,8 @@ use std::{
 };
 
 use chatcaptain_operator::crd::ChatbotVersion;
-use futures::{StreamExt, stream};
-use kube::{Api, ResourceExt, api::PostParams};
+use kube::ResourceExt;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use serde_json::json;
 use simulator::{Operation, Settings};
 
 use super::{faults, seed};
@@ -29,29 +27,9 @@ fn creates() -> usize {
     std::env::var("CHAOS_CREATES").map_or(150, |text| text.parse().unwrap())
 }
 
-fn name(number: usize) -> String {
-    format!("v{number:05}")
-}
-
 /// Some bots, so that their lists stay short.
 fn bot(world: &World, number: usize, all: usize) -> String {
     format!("{}-{}", world.bot, number % all.div_ceil(200))
-}
-
-fn apply(world: &World, all: usize) {
-    let api: Api<ChatbotVersion> = Api::namespaced(world.cluster.client(), &world.namespace);
-    let create = |number| {
-        let (api, bot) = (api.clone(), bot(world, number, all));
-        async move {
-            let manifest = json!({
-                "apiVersion": "chatcaptain.dev/v1alpha1", "kind": "ChatbotVersion",
-                "metadata": {"name": name(number)}, "spec": {"chatbotId": bot},
-            });
-            let version = serde_json::from_value(manifest).unwrap();
-            api.create(&PostParams::default(), &version).await.unwrap();
-        }
-    };
-    world.cluster.runtime().block_on(stream::iter(0..all).for_each_concurrent(8, create));
 }
 
 /// Until so many have taken effect the weather changes, and the operator dies now and then.
@@ -94,7 +72,7 @@ fn creates_under_faults() {
     let world = World::with(Settings::default(), FLAGS);
     let started = Instant::now();
     let (disturbances, kills) = std::thread::scope(|scope| {
-        scope.spawn(|| apply(&world, all));
+        scope.spawn(|| world.create_versions(all, 8, |number| bot(&world, number, all)));
         storm(&world, &mut random, all)
     });
     faults::clear(&world.service);

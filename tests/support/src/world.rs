@@ -8,13 +8,16 @@ use std::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicU32, Ordering},
     },
+    time::Duration,
 };
 
 use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion};
 use control_plane::AuditWrite;
+use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use k8s_openapi::api::events::v1::Event;
-use kube::ResourceExt;
+use kube::{Api, ResourceExt, api::PostParams};
+use serde_json::json;
 use simulator::{Actor, ChatbotState, Environment, Operation, Settings, Simulator};
 use tempfile::TempDir;
 
@@ -28,11 +31,10 @@ pub const KEY: &str = "CCSB-e2e-test";
 /// Flags of the operator, as `name value` pairs.
 pub type Flags<'a> = &'a [(&'a str, &'a str)];
 
-/// What tests want: quick looks and no brake. The lease, whose only name the shipped role knows, is tried where
-/// replicas are.
-const DEFAULTS: Flags = &[
-    ("listen", "127.0.0.1:0"),
-    ("leader-elect", "false"),
+/// Any free port, and no lease: the shipped role knows only one, which is tried where replicas are.
+const ALONE: Flags = &[("listen", "127.0.0.1:0"), ("leader-elect", "false")];
+/// What most tests want: quick looks and no brake.
+const QUICK: Flags = &[
     ("interval", "2s"),
     ("min-interval", "1s"),
     ("visibility-grace", "2s"),
@@ -79,15 +81,32 @@ impl World {
         Self::on(cluster, kubeconfig, settings, flags)
     }
 
+    /// The same with the operator's own defaults besides `flags`.
+    pub fn with_shipped_flags(settings: Settings, flags: Flags) -> Self {
+        let cluster = Cluster::shared();
+        let kubeconfig = cluster.operator_kubeconfig();
+        Self::build(cluster, kubeconfig, settings, ALONE, flags)
+    }
+
     /// The same on any cluster.
     pub fn on(cluster: Arc<Cluster>, kubeconfig: PathBuf, settings: Settings, flags: Flags) -> Self {
+        Self::build(cluster, kubeconfig, settings, &[ALONE, QUICK].concat(), flags)
+    }
+
+    fn build(
+        cluster: Arc<Cluster>,
+        kubeconfig: PathBuf,
+        settings: Settings,
+        defaults: Flags,
+        flags: Flags,
+    ) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(1);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let namespace = format!("e2e-{number}");
         let service = Simulator::start_on_thread(settings).unwrap();
         let mut args = Vec::new();
         let replaced = |name: &str| flags.iter().any(|(other, _)| *other == name);
-        let usual = DEFAULTS.iter().filter(|(name, _)| !replaced(name));
+        let usual = defaults.iter().filter(|(name, _)| !replaced(name));
         for (name, value) in usual.chain(flags) {
             args.push(format!("--{name}={value}"));
         }
@@ -222,6 +241,20 @@ impl World {
         self.apply(&manifests::version(&self.bot, name, more));
     }
 
+    /// Creates this many versions, so many at a time, each for the chatbot that `bot` names.
+    pub fn create_versions(&self, count: usize, at_once: usize, bot: impl Fn(usize) -> String) {
+        let api: Api<ChatbotVersion> = Api::namespaced(self.cluster.client(), &self.namespace);
+        let create = |number| {
+            let manifest = json!({
+                "apiVersion": "chatcaptain.dev/v1alpha1", "kind": "ChatbotVersion",
+                "metadata": {"name": format!("v{number:05}")}, "spec": {"chatbotId": bot(number)},
+            });
+            let (api, version) = (&api, serde_json::from_value(manifest).unwrap());
+            async move { drop(api.create(&PostParams::default(), &version).await.unwrap()) }
+        };
+        self.cluster.runtime().block_on(stream::iter(0..count).for_each_concurrent(at_once, create));
+    }
+
     /// Applies a deployment, named as its environment, that wants `version`.
     pub fn point(&self, environment: &str, version: &str, more: &[&str]) {
         let reference = format!("versionRef: {{name: {version}}}");
@@ -273,10 +306,28 @@ impl World {
 
     /// Waits for an answer; a failure shows everything there is to know.
     pub fn eventually<T>(&self, what: &str, probe: impl FnMut() -> Option<T>) -> T {
-        match poll(PATIENCE, probe) {
+        self.eventually_within(PATIENCE, what, probe)
+    }
+
+    /// The same with another limit.
+    pub fn eventually_within<T>(&self, limit: Duration, what: &str, probe: impl FnMut() -> Option<T>) -> T {
+        match poll(limit, probe) {
             Some(answer) => answer,
-            None => panic!("{what}: not within {PATIENCE:?}\n{}", self.report()),
+            None => panic!("{what}: not within {limit:?}\n{}", self.report()),
         }
+    }
+
+    /// Waits until the namespace has this many versions that are Ready.
+    pub fn wait_until_versions_ready(&self, count: usize) {
+        self.wait_until_versions_ready_within(PATIENCE, count);
+    }
+
+    /// The same with another limit.
+    pub fn wait_until_versions_ready_within(&self, limit: Duration, count: usize) {
+        self.eventually_within(limit, &format!("{count} versions are Ready"), || {
+            let versions = self.cluster.list::<ChatbotVersion>(&self.namespace);
+            (versions.iter().filter(|version| is_ready(*version)).count() == count).then_some(())
+        });
     }
 
     /// Waits until `Ready` is true for the object as it is now.

@@ -1,4 +1,0 @@
-//! One leader after the other.
-
-mod election;
-mod handover;
