@@ -7,7 +7,7 @@ use std::{
 
 use chatcaptain_operator::crd::ChatbotVersion;
 use simulator::{Key, Operation, Settings};
-use support::{KEY, World, condition, is_ready, poll, version};
+use support::{KEY, World, condition, poll, version};
 
 use crate::is_long;
 
@@ -36,6 +36,8 @@ fn a_refused_key_costs_next_to_nothing_and_heals_at_once() {
         let calls = world.service.counters().total_calls();
         let said = world.told::<ChatbotVersion>("v000", reason);
         assert!(said.contains("Secret chatcaptain"), "{said}");
+        assert_eq!(said.contains("put a valid key there"), refused_key == 401, "{said}");
+        assert_eq!(condition(&world.version("v000"), "Stalled").unwrap().status, "True");
 
         let created = heals(&world, "CCSB-a-good-one");
         assert_eq!(world.creates(), OBJECTS as u64);
@@ -57,10 +59,7 @@ fn a_refused_key_costs_next_to_nothing_and_heals_at_once() {
 fn heals(world: &World, key: &str) -> Duration {
     let started = Instant::now();
     world.set_key(key);
-    world.eventually("all are Ready", || {
-        let all = world.cluster.list::<ChatbotVersion>(&world.namespace);
-        (all.iter().filter(|version| is_ready(*version)).count() == OBJECTS).then_some(())
-    });
+    world.wait_until_versions_ready(OBJECTS);
     started.elapsed()
 }
 

@@ -1,7 +1,7 @@
-//! Somebody deploys by hand.
+//! Somebody deploys by hand, or deletes a version by hand.
 
 use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion};
-use simulator::{Environment, FailedRollout, Settings};
+use simulator::{Environment, FailedRollout, Operation, Settings};
 use support::{World, condition};
 
 /// A world where test runs `a`, and `b` and `c` are there too.
@@ -174,6 +174,33 @@ fn a_version_that_runs_by_hand_alone_can_be_pruned() {
         let versions = world.state()?.versions;
         (!versions.iter().any(|version| version.name == "c")).then_some(())
     });
+}
+
+/// Row 17. Somebody deletes a version in the vendor's interface: a snapshot is not taken again by itself.
+#[test]
+fn a_version_deleted_by_hand_is_lost_and_said_so() {
+    let world = World::new(Settings::default());
+    for name in ["a", "b"] {
+        world.apply_version(name, &[]);
+    }
+    let id = world.ready_version("a").version_id().unwrap().to_owned();
+    world.ready_version("b");
+    world.service.hand_delete(&world.bot, &id).unwrap();
+    let message = world.told::<ChatbotVersion>("a", "VersionLost");
+    assert!(message.contains(&id) && message.contains("recreate"), "{message}");
+    assert_eq!(condition(&world.version("a"), "Stalled").unwrap().status, "True");
+    world.event("a", "VersionLost");
+    let creates = || world.service.counters().of(Operation::Create).calls;
+    world.kill();
+    world.start();
+    world.apply_version("c", &[]);
+    world.ready_version("c");
+    world.told::<ChatbotVersion>("a", "VersionLost");
+    assert_eq!(creates(), 3);
+    // only by command
+    world.kubectl(&["annotate", "cbv", "a", "chatcaptain.dev/recreate=once"], "");
+    assert_ne!(world.ready_version("a").version_id(), Some(id.as_str()));
+    assert_eq!(creates(), 4);
 }
 
 /// No version of ours suffered from what somebody did to others.

@@ -124,14 +124,6 @@ fn missing_credentials_are_named() {
 }
 
 #[test]
-fn a_refused_key_is_named() {
-    let world = World::new(Settings::default());
-    world.set_key("no-such-key");
-    world.apply_version("a", &[]);
-    version_is_told(&world, "KeyRefused", &["Secret chatcaptain", "put a valid key there"]);
-}
-
-#[test]
 fn a_missing_permission_is_named() {
     use Permission::{Create, Delete, Deploy, List, Rollback, Status};
     let world = World::new(permitting(&[Create, Delete, Deploy, Rollback, Status]));

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashSet,
-    sync::Mutex,
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -16,6 +16,12 @@ static TURN: Mutex<()> = Mutex::new(());
 const LEASE_DURATION: Duration = Duration::from_secs(3);
 const SHORT: &[&str] = &["--lease-duration=3s"];
 
+fn turn() -> MutexGuard<'static, ()> {
+    // a test that failed with the lease leaves it to the next
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits until it leads; how long that took.
 fn leads(operator: &Operator) -> Duration {
     let started = Instant::now();
     let led = poll(PATIENCE, || (operator.metric("chatcaptain_leader", &[]) == 1).then_some(()));
@@ -29,11 +35,42 @@ fn hanging(ms: u64) -> Settings {
     Settings { faults: vec![hang], ..Settings::default() }
 }
 
+/// It says so, in which Lease and for whom, in one line, and looks at nothing.
+fn stands_by(replica: &Operator, leader: &Operator) {
+    let log = replica.log();
+    let lease = "namespace=chatcaptain-system lease=chatcaptain-operator";
+    assert!(log.contains(lease), "{log}");
+    let holder = format!("holder=\"chatcaptain-operator-{:x}\"", leader.pid());
+    let waits: Vec<&str> = log.lines().filter(|line| line.contains("standing by")).collect();
+    assert!(matches!(waits[..], [line] if line.contains(&holder)), "{log}");
+    assert!(leader.log().contains("object{") && !log.contains("object{"), "{log}");
+}
+
+/// One of two leads; the other is ready and looks at nothing until the lease of the first runs out.
+#[test]
+fn one_of_two_replicas_leads_and_the_other_takes_over() {
+    let _turn = turn();
+    let world = World::asleep(Settings::default(), LEASE);
+    let mut first = world.replica(SHORT, &[]);
+    leads(&first);
+    let second = world.replica(SHORT, &[]);
+    world.eventually("the standby is ready", || (second.page("/readyz").0 == 200).then_some(()));
+    assert_eq!(second.metric("chatcaptain_leader", &[]), 0);
+    world.apply_version("a", &[]);
+    world.ready_version("a");
+    stands_by(&second, &first);
+    first.kill();
+    leads(&second);
+    world.apply_version("b", &[]);
+    world.ready_version("b");
+    assert_eq!(world.effects(), ["create a dev", "create b dev"]);
+}
+
 /// Row 7. The leader stalls in the middle of a create; whoever takes over finds its version. When the first wakes
 /// up with an answer in its hands, it must not write.
 #[test]
 fn a_leader_frozen_in_the_middle_of_a_create() {
-    let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let _turn = turn();
     let world = World::asleep(hanging(1_000), LEASE);
     let mut first = world.replica(SHORT, &[]);
     leads(&first);
@@ -57,7 +94,7 @@ fn a_leader_frozen_in_the_middle_of_a_create() {
 /// SIGTERM in the middle of a create that ends within a second: it is put on record, then the other leads.
 #[test]
 fn a_hand_over_takes_less_than_three_seconds() {
-    let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let _turn = turn();
     let world = World::asleep(hanging(1_000), LEASE);
     let mut first = world.replica(&[], &[]);
     leads(&first);
@@ -75,6 +112,8 @@ fn a_hand_over_takes_less_than_three_seconds() {
     world.ready_version("a");
     let recovered = world.events("a").iter().any(|(reason, _)| reason == "CreateRecovered");
     assert!(!recovered, "the first had put it on record");
+    let made = &world.state().unwrap().versions;
+    assert_eq!(world.version("a").version_id(), Some(made[0].id.as_str()));
     assert_eq!(world.service.counters().of(Operation::Create).calls, 1);
 }
 
@@ -87,7 +126,7 @@ fn renewed(world: &World) -> String {
 /// The lease is timed by clocks that do not jump.
 #[test]
 fn a_leader_whose_clock_jumps_still_leads() {
-    let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let _turn = turn();
     let world = World::asleep(Settings::default(), LEASE);
     let clock = Clock::right();
     let first = world.replica(SHORT, &clock.env());

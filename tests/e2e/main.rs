@@ -19,6 +19,7 @@ mod invalid_input;
 mod leader;
 mod limits;
 mod log_output;
+mod probes_and_metrics;
 mod rbac;
 mod rollout;
 mod scenarios;

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion};
-use simulator::{Environment, Operation, Settings};
-use support::{World, condition, deployment, is_ready};
+use simulator::{Operation, Settings};
+use support::{World, deployment, is_ready};
 
 fn world(settings: Settings) -> World {
     World::with(settings, &[("interval", "1h")])
@@ -36,29 +36,6 @@ fn a_new_key_heals_everything_that_uses_it() {
     world.ready_version("b");
     world.ready_deployment("prod");
     world.ready_deployment("test");
-}
-
-#[test]
-fn the_older_of_two_deployments_decides_until_it_goes() {
-    let world = world(Settings::default());
-    world.apply_version("a", &[]);
-    world.apply_version("b", &[]);
-    world.point("test", "a", &[]);
-    world.ready_deployment("test");
-    world.outgrown::<ChatbotDeployment>("test");
-    let younger = ["versionRef: {name: b}"];
-    world.apply(&deployment(&world.bot, "younger", "test", &younger));
-    let message = world.told::<ChatbotDeployment>("younger", "Conflict");
-    let older = format!("{}/test", world.namespace);
-    assert!(message.contains(&older) && message.contains("delete one"), "{message}");
-    let loser = world.deployment("younger");
-    assert_eq!(condition(&loser, "Stalled").unwrap().status, "True");
-    assert_eq!(world.moves(), ["deploy a test"]);
-
-    world.delete("chatbotdeployment", "test");
-    world.ready_deployment("younger");
-    assert_eq!(world.moves(), ["deploy a test", "deploy b test"]);
-    assert_eq!(world.live(Environment::Test).as_deref(), Some("b"));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use chatcaptain_operator::crd::ChatbotVersion;
 use simulator::{Descriptions, Fault, FaultKind, FaultOperation, Operation, Settings};
-use support::{Relay, World, condition, is_ready, poll, version};
+use support::{Relay, World, is_ready, poll, version};
 
 fn on_create(kind: FaultKind) -> Fault {
     Fault::new(FaultOperation::Create, kind).times(1)
@@ -52,7 +52,12 @@ fn an_effect_after_the_client_gave_up_is_waited_for() {
 /// Row 2, second half. An effect that comes after the grace cannot be told from none: one duplicate at most.
 #[test]
 fn an_effect_after_the_grace_makes_one_duplicate_at_most() {
-    let world = too_late();
+    let mut late = on_create(FaultKind::LateEffect);
+    late.late_ms = 9_000;
+    let flags = [("api-timeout", "1s"), ("visibility-grace", "1s")];
+    let world = World::with(Settings { faults: vec![late], ..Settings::default() }, &flags);
+    world.apply_version("a", &[]);
+    world.eventually("both took effect", || (world.creates() == 2).then_some(()));
     world.ready_version("a");
     assert_eq!(world.creates(), 2);
     // it is not taken for a loss, and nothing follows from it
@@ -60,31 +65,6 @@ fn an_effect_after_the_grace_makes_one_duplicate_at_most() {
     world.start();
     world.ready_version("a");
     assert_eq!(create_calls(&world), 2);
-}
-
-/// The same marker on two ids is found at the next look and told.
-#[test]
-fn a_duplicate_is_told() {
-    let world = too_late();
-    let version = world.ready_version("a");
-    let versions = world.state().unwrap().versions;
-    let other = versions.iter().find(|made| Some(made.id.as_str()) != version.version_id()).unwrap();
-    world.eventually("the duplicate is named", || {
-        let told = world.events("a").iter().any(|(_, note)| note.contains(&other.id));
-        let said = condition(&world.version("a"), "Ready").is_some_and(|c| c.message.contains(&other.id));
-        (told || said).then_some(())
-    });
-}
-
-/// A version whose create took effect long after the grace, so that there are two.
-fn too_late() -> World {
-    let mut late = on_create(FaultKind::LateEffect);
-    late.late_ms = 9_000;
-    let flags = [("api-timeout", "1s"), ("visibility-grace", "1s")];
-    let world = World::with(Settings { faults: vec![late], ..Settings::default() }, &flags);
-    world.apply_version("a", &[]);
-    world.eventually("both took effect", || (world.creates() == 2).then_some(()));
-    world
 }
 
 /// Row 3, the other way round. The connection was cut before the effect: after the grace it is tried again, once.
@@ -175,10 +155,7 @@ fn two_writers_at_once_make_one_version_each() {
     let git: String = (0..VERSIONS).map(|n| version(&world.bot, &format!("v{n:02}"), &[])).collect();
     let _writers = [world.replica(&[], &[]), world.replica(&[], &[])];
     world.apply(&git);
-    world.eventually("all are Ready", || {
-        let all = world.cluster.list::<ChatbotVersion>(&world.namespace);
-        (all.iter().filter(|version| is_ready(*version)).count() == VERSIONS).then_some(())
-    });
+    world.wait_until_versions_ready(VERSIONS);
     assert_eq!(create_calls(&world), VERSIONS as u64);
 }
 

@@ -2,3 +2,4 @@
 
 mod table;
 mod version;
+mod waiting;

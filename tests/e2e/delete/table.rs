@@ -1,13 +1,10 @@
 //! The truth table of deletion, row by row: when the object goes, what becomes of its version, and what is on record.
 
-use std::collections::BTreeMap;
-
 use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion};
-use simulator::{FailuresAs, Fault, FaultKind, FaultOperation, Key, Operation, Permission, Settings};
-use support::{Flags, KEY, World, side_by_side};
+use simulator::{Environment, FailuresAs, Fault, FaultKind, FaultOperation, Operation, Settings};
+use support::{Flags, World, side_by_side};
 
-/// One that may do everything.
-const GRANTED: &str = "CCSB-granted";
+use super::waiting::{key_refused, may_not_delete, permission_granted_later, refused_then_done, secret_gone};
 
 struct Row {
     name: &'static str,
@@ -35,10 +32,25 @@ const ROW: Row = Row {
 const SHORT: Flags = &[("deletion-timeout", "3s")];
 const LEFT: Row = Row { stays: true, orphans: 1, event: Some("Orphaned"), ..ROW };
 
-const ROWS: [Row; 17] = [
+const ROWS: [Row; 20] = [
     Row { name: "never created: nothing happens", run: never_created, ..ROW },
     Row { name: "idle: deleted, and proven", run: |world| remove(world, &[]), ..ROW },
-    Row { name: "gone by hand: goes at once", run: gone_by_hand, ..ROW },
+    Row {
+        name: "idle, the answer is cut off: deleted, and proven by the list",
+        run: |world| disturbed(world, FaultKind::CutAfter),
+        ..ROW
+    },
+    Row {
+        name: "idle, the answer cannot be read: deleted, and proven by the list",
+        run: |world| disturbed(world, FaultKind::Garbage),
+        ..ROW
+    },
+    Row {
+        name: "idle, the call is lost: tried again",
+        run: |world| disturbed(world, FaultKind::Html502),
+        ..ROW
+    },
+    Row { name: "gone by hand: goes at once", flags: &[("interval", "1h")], run: gone_by_hand, ..ROW },
     Row { name: "object says Retain: stays", run: retained_by_object, stays: true, ..ROW },
     Row { name: "namespace says Retain: stays", run: retained_by_namespace, stays: true, ..ROW },
     Row {
@@ -61,7 +73,6 @@ const ROWS: [Row; 17] = [
         ..ROW
     },
     Row { name: "suspended: stays", run: suspended, stays: true, ..ROW },
-    Row { name: "live, deployment in charge: handed over, deleted after the move", run: handed_over, ..ROW },
     Row {
         name: "live, handed over, operator dies in between: deleted all the same",
         run: handed_over_across_restarts,
@@ -79,6 +90,12 @@ const ROWS: [Row; 17] = [
         name: "key refused: waits for the timeout, stays, on record",
         flags: SHORT,
         run: key_refused,
+        ..LEFT
+    },
+    Row {
+        name: "Secret gone, and a restart: waits for the timeout, stays, on record",
+        flags: SHORT,
+        run: secret_gone,
         ..LEFT
     },
     Row {
@@ -121,7 +138,7 @@ fn every_row_of_the_deletion_table() {
     });
 }
 
-fn left(world: &World) -> bool {
+pub(super) fn left(world: &World) -> bool {
     let versions = world.state().map(|state| state.versions).unwrap_or_default();
     versions.iter().any(|version| version.name == "a")
 }
@@ -130,7 +147,7 @@ fn orphans(world: &World) -> u64 {
     world.metric("chatcaptain_orphans_total", &[])
 }
 
-fn make(world: &World, more: &[&str]) {
+pub(super) fn make(world: &World, more: &[&str]) {
     world.apply_version("a", more);
     world.ready_version("a");
     // another one, so that a list without `a` is not an empty one
@@ -138,11 +155,11 @@ fn make(world: &World, more: &[&str]) {
     world.ready_version("other");
 }
 
-fn delete(world: &World) {
+pub(super) fn delete(world: &World) {
     world.delete("chatbotversion", "a");
 }
 
-fn remove(world: &World, more: &[&str]) {
+pub(super) fn remove(world: &World, more: &[&str]) {
     make(world, more);
     delete(world);
 }
@@ -155,6 +172,16 @@ fn annotate_namespace(world: &World, policy: &str) {
 fn never_created(world: &World) {
     world.apply_version("a", &[]);
     world.told::<ChatbotVersion>("a", "CredentialsMissing");
+    delete(world);
+    world.gone::<ChatbotVersion>("a");
+    assert_eq!(world.service.counters().total_calls(), 0);
+}
+
+/// The list decides, whatever becomes of the call.
+fn disturbed(world: &World, kind: FaultKind) {
+    make(world, &[]);
+    let fault = Fault::new(FaultOperation::Delete, kind).times(1);
+    world.service.settings(|settings| settings.faults = vec![fault]);
     delete(world);
 }
 
@@ -197,17 +224,6 @@ fn run_in_test(world: &World) {
     world.ready_deployment("test");
 }
 
-/// Two waves: the version is pruned before its deployment moves.
-fn handed_over(world: &World) {
-    run_in_test(world);
-    delete(world);
-    world.gone::<ChatbotVersion>("a");
-    assert!(left(world), "it is live");
-    world.event("a", "HandedOver");
-    world.point("test", "other", &[]);
-    world.event("test", "Retired");
-}
-
 fn handed_over_across_restarts(world: &World) {
     run_in_test(world);
     delete(world);
@@ -232,65 +248,21 @@ fn deployment_deleted_meanwhile(world: &World) {
 
 fn live_alone(world: &World) {
     remove(world, &["environment: prod"]);
+    let note = world.event("a", "Orphaned");
+    assert!(note.contains("live"), "{note}");
+    assert_eq!(world.live(Environment::Prod).as_deref(), Some("a"));
+    assert_eq!(world.service.counters().of(Operation::Delete).calls, 0);
 }
 
 fn forced(world: &World) {
     make(world, &[]);
     let broken = Fault::new(FaultOperation::Any, FaultKind::Html502);
     world.service.settings(|settings| settings.faults = vec![broken]);
+    let id = world.version("a").version_id().unwrap().to_owned();
     delete(world);
     world.kubectl(&["annotate", "cbv", "a", "chatcaptain.dev/force-orphan=yes"], "");
-}
-
-fn key_refused(world: &World) {
-    make(world, &[]);
-    world.set_key("no-such-key");
-    delete(world);
-    let message = world.told::<ChatbotVersion>("a", "Deleting");
-    assert!(message.contains("--deletion-timeout"), "{message}");
-}
-
-/// The key that `a` was made with, with fewer permissions than the next.
-fn keys(permissions: Vec<Permission>) -> BTreeMap<String, Key> {
-    let key = |permissions| Key { account: "ours".to_owned(), permissions };
-    BTreeMap::from([(KEY.to_owned(), key(Some(permissions))), (GRANTED.to_owned(), key(None))])
-}
-
-fn may_not_delete() -> Settings {
-    use Permission::{Create, Deploy, List, Status};
-    Settings { keys: Some(keys(vec![List, Create, Deploy, Status])), ..Settings::default() }
-}
-
-fn permission_granted_later(world: &World) {
-    remove(world, &[]);
-    waits_and_says(world, &["chatbots.versions.delete", "Secret chatcaptain"]);
-    // a new key is not refused for what the old one was
-    world.set_key(GRANTED);
-    ask(world);
-}
-
-fn refused_then_done(world: &World) {
-    make(world, &[]);
-    let refused = Fault::new(FaultOperation::Delete, FaultKind::Refused);
-    world.service.settings(|settings| settings.faults = vec![refused]);
-    delete(world);
-    waits_and_says(world, &["Quota reached"]);
-    assert_eq!(world.service.counters().of(Operation::Delete).calls, 1, "it is tried again slowly");
-    world.service.settings(|settings| settings.faults.clear());
-    ask(world);
-}
-
-/// Until the service does it the object stays, and says what is wrong.
-fn waits_and_says(world: &World, parts: &[&str]) {
-    world.eventually("the message names it", || {
-        let message = world.told::<ChatbotVersion>("a", "Deleting");
-        parts.iter().all(|part| message.contains(part)).then_some(())
-    });
-    assert!(left(world));
-    assert_eq!(world.version("a").metadata.finalizers.unwrap().len(), 1);
-}
-
-/// Whoever has seen to the cause need not wait.
-fn ask(world: &World) {
-    world.kubectl(&["annotate", "cbv", "a", "chatcaptain.dev/reconcile-requested-at=now"], "");
+    world.event("a", "Orphaned");
+    // whoever looks for the event's reason or the id finds the line that is written first
+    let (log, words) = (world.log(), ["Orphaned", "may be left in the service", &id]);
+    assert!(log.lines().any(|line| words.iter().all(|word| line.contains(word))), "{log}");
 }

@@ -1,8 +1,8 @@
-//! What a deletion does in the service, and what is left behind on record.
+//! Deletions that involve more than one object; `table.rs` has those of a version alone.
 
 use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion};
 use simulator::{Environment, Fault, FaultKind, FaultOperation, Operation, Settings};
-use support::{World, side_by_side};
+use support::{Flags, World, is_ready};
 
 /// A version with its id, Ready.
 fn made(world: &World, name: &str, more: &[&str]) -> String {
@@ -26,70 +26,6 @@ fn orphans_are(world: &World, versions: u64) {
     world.counted("chatcaptain_orphans_total", &[], versions);
 }
 
-#[test]
-fn an_idle_version_goes_with_its_object() {
-    let faults = [
-        None,
-        // the answer is lost, or the call is: the list decides
-        Some(FaultKind::CutAfter),
-        Some(FaultKind::Html502),
-        Some(FaultKind::Garbage),
-    ];
-    side_by_side(4, &faults, |fault| {
-        let world = World::new(Settings::default());
-        made(&world, "a", &[]);
-        made(&world, "b", &[]);
-        world.service.settings(|settings| {
-            let fault = fault.map(|kind| Fault::new(FaultOperation::Delete, kind).times(1));
-            settings.faults = fault.into_iter().collect();
-        });
-        remove(&world, "a");
-        assert_eq!(left(&world), ["b"], "{fault:?}");
-        let deletes = world.service.counters().of(Operation::Delete).took_effect;
-        assert_eq!(deletes, 1, "{fault:?}");
-        orphans_are(&world, 0);
-    });
-}
-
-#[test]
-fn what_was_deleted_by_hand_is_let_go() {
-    let world = World::with(Settings::default(), &[("interval", "1h")]);
-    let id = made(&world, "a", &[]);
-    world.service.hand_delete(&world.bot, &id).unwrap();
-    remove(&world, "a");
-    orphans_are(&world, 0);
-}
-
-#[test]
-fn nothing_is_left_of_what_was_never_created() {
-    let world = World::asleep(Settings::default(), &[]);
-    world.kubectl(&["delete", "secret", "chatcaptain"], "");
-    world.start();
-    world.apply_version("a", &[]);
-    world.told::<ChatbotVersion>("a", "CredentialsMissing");
-    remove(&world, "a");
-    assert_eq!(world.service.counters().total_calls(), 0);
-    orphans_are(&world, 0);
-}
-
-#[test]
-fn a_retained_version_stays() {
-    let world = World::new(Settings::default());
-    let annotate = ["annotate", "namespace", &world.namespace];
-    made(&world, "said", &["deletionPolicy: Retain"]);
-    made(&world, "unsaid", &[]);
-    made(&world, "contrary", &["deletionPolicy: Delete"]);
-    remove(&world, "said");
-    let retain = [&annotate[..], &["chatcaptain.dev/deletion-policy=Retain"]].concat();
-    world.kubectl(&retain, "");
-    remove(&world, "unsaid");
-    remove(&world, "contrary");
-    assert_eq!(left(&world), ["said", "unsaid"]);
-    // staying is what was asked for, so nobody is told of it as of an orphan
-    orphans_are(&world, 0);
-    assert_eq!(world.service.counters().of(Operation::Delete).calls, 1);
-}
-
 /// What cannot be understood keeps the version, but not silently.
 #[test]
 fn a_misspelt_policy_is_told() {
@@ -109,15 +45,6 @@ fn a_misspelt_policy_is_told() {
     // the others stay because somebody asked for it
     orphans_are(&world, 1);
     assert_eq!(left(&world), ["a", "said", "asleep"]);
-}
-
-#[test]
-fn the_flag_decides_where_nobody_else_does() {
-    let flags = [("deletion-policy", "Retain")];
-    let world = World::with(Settings::default(), &flags);
-    made(&world, "a", &[]);
-    remove(&world, "a");
-    assert_eq!(left(&world), ["a"]);
 }
 
 #[test]
@@ -183,18 +110,6 @@ fn a_deployment_whose_version_goes_is_told_how_to_keep_it() {
 }
 
 #[test]
-fn a_live_version_that_nobody_is_in_charge_of_is_left_on_record() {
-    let world = World::new(Settings::default());
-    made(&world, "a", &["environment: prod"]);
-    remove(&world, "a");
-    assert_eq!(world.live(Environment::Prod).as_deref(), Some("a"));
-    let note = world.event("a", "Orphaned");
-    assert!(note.contains("live"), "{note}");
-    orphans_are(&world, 1);
-    assert_eq!(world.service.counters().of(Operation::Delete).calls, 0);
-}
-
-#[test]
 fn a_deleted_deployment_changes_nothing_in_the_service() {
     let world = World::new(Settings::default());
     made(&world, "a", &[]);
@@ -204,52 +119,6 @@ fn a_deleted_deployment_changes_nothing_in_the_service() {
     world.gone::<ChatbotDeployment>("test");
     assert_eq!(world.live(Environment::Test).as_deref(), Some("a"));
     assert_eq!(world.moves(), ["deploy a test"]);
-}
-
-#[test]
-fn force_orphan_lets_go_at_once() {
-    let world = World::new(Settings::default());
-    let id = made(&world, "a", &[]);
-    let refusing = Fault::new(FaultOperation::Any, FaultKind::Html502);
-    world.service.settings(|settings| settings.faults = vec![refusing]);
-    world.delete("chatbotversion", "a");
-    let force = ["annotate", "cbv", "a", "chatcaptain.dev/force-orphan=yes"];
-    world.kubectl(&force, "");
-    world.gone::<ChatbotVersion>("a");
-    world.event("a", "Orphaned");
-    orphans_are(&world, 1);
-    // whoever looks for the event's reason or the id finds the line that is written first
-    let (log, words) = (world.log(), ["Orphaned", "may be left in the service", &id]);
-    assert!(log.lines().any(|line| words.iter().all(|word| line.contains(word))), "{log}");
-    assert_eq!(left(&world), ["a"]);
-}
-
-#[test]
-fn a_suspended_object_leaves_its_version() {
-    let world = World::new(Settings::default());
-    made(&world, "a", &[]);
-    world.apply_version("a", &["suspend: true"]);
-    remove(&world, "a");
-    assert_eq!(left(&world), ["a"]);
-    orphans_are(&world, 0);
-}
-
-#[test]
-fn without_credentials_a_deletion_waits_for_its_timeout() {
-    let flags = [("deletion-timeout", "3s")];
-    let world = World::with(Settings::default(), &flags);
-    made(&world, "a", &[]);
-    // whoever starts now has never seen the key
-    world.stop();
-    world.kubectl(&["delete", "secret", "chatcaptain"], "");
-    world.start();
-    world.delete("chatbotversion", "a");
-    let message = world.told::<ChatbotVersion>("a", "Deleting");
-    assert!(message.contains("--deletion-timeout"), "{message}");
-    world.gone::<ChatbotVersion>("a");
-    world.event("a", "Orphaned");
-    orphans_are(&world, 1);
-    assert_eq!(left(&world), ["a"]);
 }
 
 #[test]
@@ -285,4 +154,78 @@ fn the_loser_of_a_conflict_takes_nothing_along() {
     remove(&world, "older");
     assert_eq!(left(&world), Vec::<String>::new());
     assert_eq!(world.creates(), 1);
+}
+
+/// `a` runs in test.
+fn running(flags: Flags) -> World {
+    let world = World::with(Settings::default(), flags);
+    made(&world, "a", &[]);
+    world.point("test", "a", &[]);
+    world.ready_deployment("test");
+    world
+}
+
+/// Row 16, third case. Version and deployment are pruned in one commit: neither waits for the other, and what is
+/// live stays live.
+#[test]
+fn version_and_deployment_pruned_together_both_go() {
+    for first in ["chatbotversion", "chatbotdeployment"] {
+        let world = running(&[("interval", "1h")]);
+        let objects = [("chatbotversion", "a"), ("chatbotdeployment", "test")];
+        let mut order = objects.to_vec();
+        order.sort_by_key(|(kind, _)| *kind != first);
+        for (kind, name) in order {
+            world.delete(kind, name);
+        }
+        world.gone::<ChatbotVersion>("a");
+        world.gone::<ChatbotDeployment>("test");
+        assert_eq!(world.live(Environment::Test).as_deref(), Some("a"));
+        assert_eq!(world.service.counters().of(Operation::Delete).took_effect, 0);
+        world.counted("chatcaptain_orphans_total", &[], 1);
+    }
+}
+
+/// A version is pruned while it is live, its environment moves on, and it comes back to git while the service still
+/// deletes it: the new object must not end up with a version that is no more.
+#[test]
+fn a_version_that_comes_back_while_it_is_being_deleted() {
+    let world = running(&[("visibility-grace", "4s")]);
+    world.apply_version("b", &[]);
+    world.ready_version("b");
+    let mut late = Fault::new(FaultOperation::Delete, FaultKind::LateEffect).times(1);
+    late.late_ms = 2_500;
+    world.service.settings(|settings| settings.faults = vec![late]);
+    world.delete("chatbotversion", "a");
+    world.gone::<ChatbotVersion>("a");
+    world.point("test", "b", &[]);
+    world.eventually("the deletion is under way", || {
+        (world.service.counters().of(Operation::Delete).calls == 1).then_some(())
+    });
+    world.apply_version("a", &[]);
+    world.eventually("the deletion took effect", || {
+        (world.service.counters().of(Operation::Delete).took_effect == 1).then_some(())
+    });
+    world.eventually("it has a version that exists", || {
+        let version = world.version("a");
+        let there = world.state()?.versions.into_iter().any(|v| Some(v.id.as_str()) == version.version_id());
+        (is_ready(&version) && there).then_some(())
+    });
+}
+
+/// Row 20. Objects are deleted while no operator is there: they wait, and are dealt with by the next.
+#[test]
+fn a_deletion_that_nobody_saw_is_carried_out() {
+    let world = running(&[]);
+    world.apply_version("b", &[]);
+    world.ready_version("b");
+    world.stop();
+    for (kind, name) in [("chatbotversion", "a"), ("chatbotversion", "b")] {
+        world.delete(kind, name);
+    }
+    assert!(world.get::<ChatbotVersion>("b").is_some(), "its finalizer holds it");
+    world.start();
+    world.gone::<ChatbotVersion>("a");
+    world.gone::<ChatbotVersion>("b");
+    assert_eq!(world.live(Environment::Test).as_deref(), Some("a"));
+    assert_eq!(left(&world), ["a"], "live, and handed over");
 }

@@ -247,6 +247,7 @@ fn a_failure_goes_back_the_same_ways_and_remains_one_until_git_moves() {
         has_failed(&world, service);
         let changes = world.changes();
         world.looked_twice();
+        self_heal(&world);
         world.kill();
         world.start();
         world.looked_twice();
@@ -266,6 +267,13 @@ fn a_failure_goes_back_the_same_ways_and_remains_one_until_git_moves() {
         let since = ["deploy c test", "deploy b test"];
         assert_eq!(world.moves(), [&service.moves(), &since[..]].concat());
     });
+}
+
+/// Applies once more what was applied, as Argo CD does.
+fn self_heal(world: &World) {
+    let applied = r"jsonpath={.metadata.annotations.kubectl\.kubernetes\.io/last-applied-configuration}";
+    let git = world.kubectl(&["get", "cbd", "test", "-o", applied], "");
+    world.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", "-"], &git);
 }
 
 /// The environment runs `a` in place of `b`, every tool takes that for a failure, and no more was called than it

@@ -1,0 +1,76 @@
+//! What keeps a deletion waiting, and what ends the wait.
+
+use std::collections::BTreeMap;
+
+use chatcaptain_operator::crd::ChatbotVersion;
+use simulator::{Fault, FaultKind, FaultOperation, Key, Operation, Permission, Settings};
+use support::{KEY, World};
+
+use super::table::{delete, left, make, remove};
+
+/// A key that may do everything.
+const GRANTED: &str = "CCSB-granted";
+
+pub(super) fn key_refused(world: &World) {
+    make(world, &[]);
+    world.set_key("no-such-key");
+    delete(world);
+    let message = world.told::<ChatbotVersion>("a", "Deleting");
+    assert!(message.contains("--deletion-timeout"), "{message}");
+}
+
+/// Whoever starts now has never seen the key.
+pub(super) fn secret_gone(world: &World) {
+    make(world, &[]);
+    world.stop();
+    world.kubectl(&["delete", "secret", "chatcaptain"], "");
+    world.start();
+    delete(world);
+    let message = world.told::<ChatbotVersion>("a", "Deleting");
+    assert!(message.contains("--deletion-timeout"), "{message}");
+}
+
+/// The key that `a` was made with, with fewer permissions than the next.
+fn keys(permissions: Vec<Permission>) -> BTreeMap<String, Key> {
+    let key = |permissions| Key { account: "ours".to_owned(), permissions };
+    BTreeMap::from([(KEY.to_owned(), key(Some(permissions))), (GRANTED.to_owned(), key(None))])
+}
+
+pub(super) fn may_not_delete() -> Settings {
+    use Permission::{Create, Deploy, List, Status};
+    Settings { keys: Some(keys(vec![List, Create, Deploy, Status])), ..Settings::default() }
+}
+
+pub(super) fn permission_granted_later(world: &World) {
+    remove(world, &[]);
+    waits_and_says(world, &["chatbots.versions.delete", "Secret chatcaptain"]);
+    // a new key is not refused for what the old one was
+    world.set_key(GRANTED);
+    ask(world);
+}
+
+pub(super) fn refused_then_done(world: &World) {
+    make(world, &[]);
+    let refused = Fault::new(FaultOperation::Delete, FaultKind::Refused);
+    world.service.settings(|settings| settings.faults = vec![refused]);
+    delete(world);
+    waits_and_says(world, &["Quota reached"]);
+    assert_eq!(world.service.counters().of(Operation::Delete).calls, 1, "it is tried again slowly");
+    world.service.settings(|settings| settings.faults.clear());
+    ask(world);
+}
+
+/// Until the service does it the object stays, and says what is wrong.
+fn waits_and_says(world: &World, parts: &[&str]) {
+    world.eventually("the message names it", || {
+        let message = world.told::<ChatbotVersion>("a", "Deleting");
+        parts.iter().all(|part| message.contains(part)).then_some(())
+    });
+    assert!(left(world));
+    assert_eq!(world.version("a").metadata.finalizers.unwrap().len(), 1);
+}
+
+/// Whoever has seen to the cause need not wait.
+fn ask(world: &World) {
+    world.kubectl(&["annotate", "cbv", "a", "chatcaptain.dev/reconcile-requested-at=now"], "");
+}
