@@ -17,7 +17,7 @@ control-plane:
 
 # one quick question: it is built to answer it
 judge: control-plane
-	@cargo test --quiet --locked --test conformance what_can_be_done_is_offered >/dev/null
+	@cargo test --quiet --locked --test conformance argocd_offers_the_actions_that_apply >/dev/null
 
 test: judge ## run all tests, on a real control plane
 	cargo test --locked --workspace

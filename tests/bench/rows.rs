@@ -9,7 +9,7 @@ use std::{
 use chatcaptain_operator::crd::ChatbotVersion;
 use kube::Api;
 use simulator::{Fault, FaultKind, FaultOperation, Operation, Settings};
-use support::{World, binary_path};
+use support::{World, operator_binary};
 
 use crate::{
     bare,
@@ -24,7 +24,7 @@ fn settings() -> Settings {
 }
 
 pub fn binary(table: &mut Table) {
-    let size = std::fs::metadata(binary_path()).expect("a binary").len();
+    let size = std::fs::metadata(operator_binary()).expect("a binary").len();
     #[allow(clippy::cast_precision_loss)]
     let mib = size as f64 / MIB;
     table.row("binary, stripped", "15 MiB", format!("{mib:.1} MiB"), mib <= 15.0);
@@ -78,7 +78,7 @@ fn reads(world: &World) -> (u64, u64) {
     (counters.list.calls, counters.status.calls)
 }
 
-pub fn creates_under_faults(table: &mut Table) {
+pub fn creates_under_faults_and_kills_happen_once(table: &mut Table) {
     let fault = |kind, probability| Fault { probability, ..Fault::new(FaultOperation::Create, kind) };
     let faults = vec![
         fault(FaultKind::CutAfter, 0.15),
@@ -184,8 +184,8 @@ pub fn many_objects(table: &mut Table, count: usize) {
 /// The watches begin anew, so that for a moment the objects are held twice, and everything is looked at.
 fn after_an_outage(table: &mut Table, world: &World, count: usize) {
     let (before, passes) = (writes(world).len(), world.metric(PASSES, &[]));
-    world.cluster.plane().stop_apiserver();
-    world.cluster.plane().start_apiserver().expect("an API server");
+    world.cluster.control_plane().stop_apiserver();
+    world.cluster.control_plane().start_apiserver().expect("an API server");
     passed(world, passes + count as u64);
     sleep(Duration::from_secs(3));
     let more = writes(world).len() - before;

@@ -23,7 +23,7 @@ pub fn start(world: &World) {
     // besides trouble only the line with its address
     world.start_with(&[("RUST_LOG", "warn,chatcaptain_operator::admin=info")]);
     wait(world, Duration::from_millis(5), Duration::from_mins(1), "the caches are full", |world| {
-        world.operator().as_ref().expect("an operator").page("/readyz").0 == 200
+        world.operator().as_ref().expect("an operator").http_get("/readyz").0 == 200
     });
 }
 

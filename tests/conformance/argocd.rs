@@ -43,7 +43,7 @@ fn offered(object: &Value) -> Vec<String> {
 }
 
 #[test]
-fn what_can_be_done_is_offered() {
+fn argocd_offers_the_actions_that_apply() {
     assert_eq!(offered(&live()), ["reconcile", "rollback-to-previous", "rollback-to-version", "suspend"]);
     let back = act(&live(), "rollback-to-previous", &json!({}));
     assert_eq!(offered(&back), ["reconcile", "rollback-to-version", "suspend", "undo-rollback"]);
@@ -57,7 +57,7 @@ fn what_can_be_done_is_offered() {
 }
 
 #[test]
-fn an_action_changes_what_it_says_and_nothing_else() {
+fn argocd_action_changes_only_its_field() {
     let expect = |action: &str, parameters: Value, change: fn(&mut Value)| {
         let mut expected = live();
         change(&mut expected);
@@ -80,7 +80,7 @@ fn an_action_changes_what_it_says_and_nothing_else() {
 }
 
 #[test]
-fn a_look_is_asked_for_with_a_token_of_its_own_time() {
+fn argocd_reconcile_action_sets_the_current_time() {
     for object in [live(), version()] {
         let asked = act(&object, "reconcile", &json!({}));
         let token = &asked["metadata"]["annotations"]["chatcaptain.dev/reconcile-requested-at"];
@@ -92,12 +92,12 @@ fn a_look_is_asked_for_with_a_token_of_its_own_time() {
 
 #[test]
 #[should_panic(expected = "the name of a ChatbotVersion")]
-fn a_rollback_to_no_version_is_refused() {
+fn argocd_rollback_without_a_version_is_rejected() {
     act(&live(), "rollback-to-version", &json!({"version": ""}));
 }
 
 #[test]
-fn nothing_that_is_missing_breaks_a_script() {
+fn argocd_scripts_tolerate_missing_fields() {
     let mut objects = Vec::new();
     for status in [
         json!(null),
@@ -124,7 +124,7 @@ fn nothing_that_is_missing_breaks_a_script() {
 }
 
 #[test]
-fn nothing_that_the_operator_or_a_command_does_is_out_of_sync() {
+fn status_and_commands_are_not_out_of_sync() {
     assert!(!is_out_of_sync(&live(), &git()), "status and finalizer");
     for (action, parameters) in [
         ("rollback-to-previous", json!({})),

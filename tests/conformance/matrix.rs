@@ -6,7 +6,7 @@ use chatcaptain_operator::crd::Reason;
 use serde_json::json;
 use support::{
     generated::{hold_section, table},
-    judge::{Said, verdicts},
+    judge::{ToolVerdict, verdicts},
 };
 
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
 const TOOLS: [&str; 5] = ["kstatus", "Flux", "Helm", "kubectl wait", "Argo CD"];
 
 #[test]
-fn every_tool_takes_every_state_for_the_same() {
+fn every_tool_agrees_on_every_state() {
     let states: Vec<State> = [versions::states(), deployments::states()].concat();
     let said =
         verdicts(&states.iter().enumerate().map(|(number, state)| alone(number, state)).collect::<Vec<_>>());
@@ -55,7 +55,7 @@ fn assert_every_reason(states: &[State]) {
 }
 
 /// One line for each way in which the matrix speaks of states, with the number of those that it stands for.
-fn matrix(states: &[State], said: &[BTreeMap<String, Said>]) -> String {
+fn matrix(states: &[State], said: &[BTreeMap<String, ToolVerdict>]) -> String {
     let mut lines: BTreeMap<_, Vec<usize>> = BTreeMap::new();
     for (number, state) in states.iter().enumerate() {
         let (place, label) = label(state);

@@ -20,10 +20,10 @@ fn with_reason(world: &World, reason: &str) -> usize {
 
 /// Row 12. A refused key costs one probe per pause, however many objects use it; a new key heals all at once.
 #[test]
-fn a_refused_key_costs_next_to_nothing_and_heals_at_once() {
+fn invalid_key_is_probed_rarely_and_new_key_recovers_at_once() {
     let flags = [("interval", "2s"), ("min-interval", "1s"), ("api-rate", "10"), ("api-burst", "20")];
     for refused_key in [401, 403] {
-        let world = World::asleep(Settings { refused_key, ..Settings::default() }, &flags);
+        let world = World::without_operator(Settings { refused_key, ..Settings::default() }, &flags);
         world.set_key("no-such-key");
         let git: String = (0..OBJECTS).map(|n| version(&world.bot, &format!("v{n:03}"), &[])).collect();
         world.apply(&git);
@@ -34,17 +34,17 @@ fn a_refused_key_costs_next_to_nothing_and_heals_at_once() {
         world.eventually("all say so", || (with_reason(&world, reason) == OBJECTS).then_some(()));
         poll(window * 2, || (Instant::now() >= end).then_some(()));
         let calls = world.service.counters().total_calls();
-        let said = world.told::<ChatbotVersion>("v000", reason);
+        let said = world.wait_for_reason::<ChatbotVersion>("v000", reason);
         assert!(said.contains("Secret chatcaptain"), "{said}");
         assert_eq!(said.contains("put a valid key there"), refused_key == 401, "{said}");
         assert_eq!(condition(&world.version("v000"), "Stalled").unwrap().status, "True");
 
-        let created = heals(&world, "CCSB-a-good-one");
+        let created = time_to_recover(&world, "CCSB-a-good-one");
         assert_eq!(world.creates(), OBJECTS as u64);
         // and once more, with nothing to create
         world.set_key("no-such-key");
         world.eventually("all say so", || (with_reason(&world, reason) == OBJECTS).then_some(()));
-        let healed = heals(&world, "CCSB-another-good-one");
+        let healed = time_to_recover(&world, "CCSB-another-good-one");
         println!(
             "{refused_key} for {window:?} with {OBJECTS} objects: {calls} calls; after the Secret's change all \
              Ready in {healed:?}, in {created:?} where each was still to be created at 10 calls per second"
@@ -56,7 +56,7 @@ fn a_refused_key_costs_next_to_nothing_and_heals_at_once() {
 }
 
 /// How long it takes from a good key in the Secret until all are Ready.
-fn heals(world: &World, key: &str) -> Duration {
+fn time_to_recover(world: &World, key: &str) -> Duration {
     let started = Instant::now();
     world.set_key(key);
     world.wait_until_versions_ready(OBJECTS);
@@ -65,27 +65,27 @@ fn heals(world: &World, key: &str) -> Duration {
 
 /// Row 12. What an editor leaves at the end of a line is no part of the key.
 #[test]
-fn white_space_around_a_key_is_no_part_of_it() {
-    let world = World::asleep(Settings::default(), &[]);
+fn whitespace_around_a_key_is_ignored() {
+    let world = World::without_operator(Settings::default(), &[]);
     world.set_key(&format!("  {KEY}\n"));
     world.start();
     world.apply_version("a", &[]);
-    world.ready_version("a");
+    world.wait_until_version_ready("a");
 }
 
 /// Reserve. The new key is of another account, which lists nothing: nobody concludes that all is gone.
 #[test]
-fn a_key_of_another_account_proves_nothing() {
+fn key_of_another_account_deletes_nothing() {
     let account = |name: &str| Key { account: name.to_owned(), permissions: None };
     let keys =
         BTreeMap::from([(KEY.to_owned(), account("ours")), ("CCSB-theirs".to_owned(), account("theirs"))]);
     let world = World::new(Settings { keys: Some(keys), ..Settings::default() });
     for name in ["a", "b"] {
         world.apply_version(name, &[]);
-        world.ready_version(name);
+        world.wait_until_version_ready(name);
     }
     world.set_key("CCSB-theirs");
-    let message = world.told::<ChatbotVersion>("a", "VersionLost");
+    let message = world.wait_for_reason::<ChatbotVersion>("a", "VersionLost");
     assert!(message.contains("Secret chatcaptain") && message.contains("account"), "{message}");
     // not even the deletion of an object takes an empty list for proof
     world.delete("chatbotversion", "b");
@@ -96,7 +96,7 @@ fn a_key_of_another_account_proves_nothing() {
     assert_eq!((world.creates(), world.service.counters().of(Operation::Delete).calls), (2, 0));
 
     world.set_key(KEY);
-    world.ready_version("a");
-    world.gone::<ChatbotVersion>("b");
+    world.wait_until_version_ready("a");
+    world.wait_until_deleted::<ChatbotVersion>("b");
     assert_eq!(world.effects(), ["create a dev", "create b dev", "delete b"]);
 }

@@ -6,23 +6,23 @@ use support::{World, condition};
 
 /// A world where test runs `a`, and `b` and `c` are there too.
 fn in_sync(more: &[&str]) -> World {
-    let world = World::with(Settings::default(), &[("interval", "1s")]);
+    let world = World::with_flags(Settings::default(), &[("interval", "1s")]);
     for name in ["a", "b", "c"] {
         world.apply_version(name, &[]);
-        world.ready_version(name);
+        world.wait_until_version_ready(name);
     }
-    world.point("test", "a", more);
-    world.ready_deployment("test");
+    world.apply_deployment("test", "a", more);
+    world.wait_until_deployment_ready("test");
     world
 }
 
-fn by_hand(world: &World, name: &str) {
+fn deploy_by_hand(world: &World, name: &str) {
     let deployed = world.service.hand_deploy(&world.bot, name, Environment::Test);
     deployed.unwrap();
 }
 
 /// Waits until the deployment is said to be like this and to run that version; the message.
-fn told(world: &World, reason: &str, name: &str) -> String {
+fn wait_for_reason_and_version(world: &World, reason: &str, name: &str) -> String {
     let id = world.version(name).version_id().unwrap().to_owned();
     world.eventually(&format!("{reason} because of {name}"), || {
         let deployment = world.deployment("test");
@@ -37,52 +37,54 @@ fn status_of(world: &World, kind: &str) -> String {
     condition(&world.deployment("test"), kind).unwrap().status.clone()
 }
 
-fn drifts_are(world: &World, action: &str, times: u64) {
-    world.counted("chatcaptain_drift_total", &[&format!("action={action:?}")], times);
+fn wait_for_drift_count(world: &World, action: &str, times: u64) {
+    world.wait_for_metric("chatcaptain_drift_total", &[&format!("action={action:?}")], times);
 }
 
 #[test]
-fn an_enforced_environment_is_put_right_by_one_deploy() {
+fn enforced_drift_is_corrected_by_one_deploy() {
     let world = in_sync(&[]);
-    by_hand(&world, "b");
-    world
-        .eventually("a runs again", || (world.live(Environment::Test).as_deref() == Some("a")).then_some(()));
-    let note = world.event("test", "DriftDetected");
+    deploy_by_hand(&world, "b");
+    world.eventually("a runs again", || {
+        (world.live_version(Environment::Test).as_deref() == Some("a")).then_some(())
+    });
+    let note = world.wait_for_event("test", "DriftDetected");
     assert!(note.contains("by hand"), "{note}");
-    world.ready_deployment("test");
-    assert_eq!(world.moves(), ["deploy a test", "deploy a test"]);
-    drifts_are(&world, "enforced", 1);
+    world.wait_until_deployment_ready("test");
+    assert_eq!(world.effects_besides_creates(), ["deploy a test", "deploy a test"]);
+    wait_for_drift_count(&world, "enforced", 1);
 }
 
 #[test]
-fn what_somebody_has_emptied_is_filled_again() {
+fn emptied_environment_is_redeployed() {
     let world = in_sync(&[]);
     world.service.settings(|settings| {
         settings.failing_rollouts = vec!["b".to_owned()];
         settings.failed_rollout = FailedRollout::Emptying;
     });
-    by_hand(&world, "b");
-    assert_eq!(world.live(Environment::Test), None);
-    world
-        .eventually("a runs again", || (world.live(Environment::Test).as_deref() == Some("a")).then_some(()));
-    let note = world.event("test", "DriftDetected");
+    deploy_by_hand(&world, "b");
+    assert_eq!(world.live_version(Environment::Test), None);
+    world.eventually("a runs again", || {
+        (world.live_version(Environment::Test).as_deref() == Some("a")).then_some(())
+    });
+    let note = world.wait_for_event("test", "DriftDetected");
     assert!(note.contains("Nothing runs in test"), "{note}");
-    world.ready_deployment("test");
-    assert_eq!(world.moves(), ["deploy a test", "deploy a test"]);
+    world.wait_until_deployment_ready("test");
+    assert_eq!(world.effects_besides_creates(), ["deploy a test", "deploy a test"]);
 }
 
 #[test]
-fn a_tolerant_environment_says_so_and_does_nothing() {
+fn tolerated_drift_is_reported_and_not_corrected() {
     let world = in_sync(&["drift: Warn"]);
-    by_hand(&world, "b");
-    let message = world.told::<ChatbotDeployment>("test", "DriftTolerated");
+    deploy_by_hand(&world, "b");
+    let message = world.wait_for_reason::<ChatbotDeployment>("test", "DriftTolerated");
     assert!(message.contains("by hand"), "{message}");
-    let deployment = world.ready_deployment("test");
+    let deployment = world.wait_until_deployment_ready("test");
     let drifted = condition(&deployment, "Drifted").unwrap();
     assert_eq!((drifted.status.as_str(), drifted.reason.as_str()), ("True", "OutOfSync"));
-    world.event("test", "DriftDetected");
-    drifts_are(&world, "warned", 1);
-    assert_eq!(world.live(Environment::Test).as_deref(), Some("b"));
+    world.wait_for_event("test", "DriftDetected");
+    wait_for_drift_count(&world, "warned", 1);
+    assert_eq!(world.live_version(Environment::Test).as_deref(), Some("b"));
 
     // nine more
     let since =
@@ -90,44 +92,44 @@ fn a_tolerant_environment_says_so_and_does_nothing() {
     let ready = since(&world);
     for name in ["c", "a", "b", "c", "a", "b", "c", "a", "b"] {
         let theirs = world.service.hand_create(&world.bot, "theirs", None).unwrap();
-        by_hand(&world, name);
+        deploy_by_hand(&world, name);
         let (reason, drifted) = if name == "a" { ("Available", "False") } else { ("DriftTolerated", "True") };
-        told(&world, reason, name);
+        wait_for_reason_and_version(&world, reason, name);
         assert_eq!(status_of(&world, "Drifted"), drifted);
         world.service.hand_delete(&world.bot, &theirs.version).unwrap();
     }
-    world.looked_twice();
-    assert_eq!(world.changes(), 1, "the first deploy was the only one");
+    world.wait_for_two_polls();
+    assert_eq!(world.rollout_calls(), 1, "the first deploy was the only one");
     assert_eq!(since(&world), ready, "it was Ready all the time");
-    drifts_are(&world, "warned", 7);
-    undisturbed(&world);
+    wait_for_drift_count(&world, "warned", 7);
+    assert_versions_untouched(&world);
 }
 
 /// Changes by hand are reversed five times, and then nothing is called any more until somebody says so.
 #[test]
-fn nobody_is_fought_without_end() {
+fn drift_correction_pauses_after_limit() {
     let world = in_sync(&[]);
     for round in 1..=5 {
-        is_put_right(&world, round);
+        assert_corrected(&world, round);
     }
     for name in ["b", "c", "b", "c", "b"] {
         let theirs = world.service.hand_create(&world.bot, "theirs", None).unwrap();
-        by_hand(&world, name);
-        let message = told(&world, "DriftRepeated", name);
+        deploy_by_hand(&world, name);
+        let message = wait_for_reason_and_version(&world, "DriftRepeated", name);
         for said in
             ["by hand", "5 times", "left alone", "move git on", "spec.drift", "reconcile-requested-at"]
         {
             assert!(message.contains(said), "{said} in {message}");
         }
         world.service.hand_delete(&world.bot, &theirs.version).unwrap();
-        world.looked_twice();
-        assert_eq!(world.changes(), 6, "nothing is called for {name}");
-        assert_eq!(world.live(Environment::Test).as_deref(), Some(name));
+        world.wait_for_two_polls();
+        assert_eq!(world.rollout_calls(), 6, "nothing is called for {name}");
+        assert_eq!(world.live_version(Environment::Test).as_deref(), Some(name));
         assert_eq!(status_of(&world, "Stalled"), "True");
         assert_eq!(status_of(&world, "Drifted"), "True");
     }
-    drifts_are(&world, "enforced", 5);
-    drifts_are(&world, "warned", 5);
+    wait_for_drift_count(&world, "enforced", 5);
+    wait_for_drift_count(&world, "warned", 5);
     world.eventually("b was put right and left alone, and c was left alone", || {
         let events = world.events("test").into_iter().filter(|(reason, _)| reason == "DriftDetected");
         (events.count() == 3).then_some(())
@@ -135,41 +137,41 @@ fn nobody_is_fought_without_end() {
 
     // somebody asks for one more
     world.kubectl(&["annotate", "cbd", "test", "chatcaptain.dev/reconcile-requested-at=once"], "");
-    told(&world, "Available", "a");
-    by_hand(&world, "b");
-    told(&world, "DriftRepeated", "b");
-    world.looked_twice();
-    assert_eq!(world.changes(), 7);
+    wait_for_reason_and_version(&world, "Available", "a");
+    deploy_by_hand(&world, "b");
+    wait_for_reason_and_version(&world, "DriftRepeated", "b");
+    world.wait_for_two_polls();
+    assert_eq!(world.rollout_calls(), 7);
 
-    world.point("test", "c", &[]);
-    told(&world, "Available", "c");
+    world.apply_deployment("test", "c", &[]);
+    wait_for_reason_and_version(&world, "Available", "c");
     // which has run here by now
     let healed = [&["deploy a test"; 7][..], &["rollback c test"]].concat();
-    assert_eq!(world.moves(), healed);
-    undisturbed(&world);
+    assert_eq!(world.effects_besides_creates(), healed);
+    assert_versions_untouched(&world);
 }
 
 /// Somebody deploys `b`, and it is reversed, which makes so many corrections.
-fn is_put_right(world: &World, round: u64) {
-    by_hand(world, "b");
-    world.eventually("it is put right", || (world.changes() == 1 + round).then_some(()));
-    world.ready_deployment("test");
+fn assert_corrected(world: &World, round: u64) {
+    deploy_by_hand(world, "b");
+    world.eventually("it is put right", || (world.rollout_calls() == 1 + round).then_some(()));
+    world.wait_until_deployment_ready("test");
 }
 
 /// What somebody has deployed while the wanted version fails runs here, too: its object need not wait for anything.
 #[test]
-fn a_version_that_runs_by_hand_alone_can_be_pruned() {
+fn version_deployed_by_hand_can_be_deleted() {
     let world = in_sync(&[]);
     world.service.settings(|settings| settings.failing_rollouts = vec!["b".to_owned()]);
-    world.point("test", "b", &["progressDeadline: 3s"]);
-    world.told::<ChatbotDeployment>("test", "ProgressDeadlineExceeded");
-    by_hand(&world, "c");
-    told(&world, "ProgressDeadlineExceeded", "c");
+    world.apply_deployment("test", "b", &["progressDeadline: 3s"]);
+    world.wait_for_reason::<ChatbotDeployment>("test", "ProgressDeadlineExceeded");
+    deploy_by_hand(&world, "c");
+    wait_for_reason_and_version(&world, "ProgressDeadlineExceeded", "c");
     world.delete("chatbotversion", "c");
-    world.gone::<ChatbotVersion>("c");
-    assert_eq!(world.live(Environment::Test).as_deref(), Some("c"));
-    world.point("test", "a", &[]);
-    told(&world, "Available", "a");
+    world.wait_until_deleted::<ChatbotVersion>("c");
+    assert_eq!(world.live_version(Environment::Test).as_deref(), Some("c"));
+    world.apply_deployment("test", "a", &[]);
+    wait_for_reason_and_version(&world, "Available", "a");
     world.eventually("c is deleted once it does not run", || {
         let versions = world.state()?.versions;
         (!versions.iter().any(|version| version.name == "c")).then_some(())
@@ -178,35 +180,35 @@ fn a_version_that_runs_by_hand_alone_can_be_pruned() {
 
 /// Row 17. Somebody deletes a version in the vendor's interface: a snapshot is not taken again by itself.
 #[test]
-fn a_version_deleted_by_hand_is_lost_and_said_so() {
+fn version_deleted_by_hand_is_reported_lost_and_not_recreated() {
     let world = World::new(Settings::default());
     for name in ["a", "b"] {
         world.apply_version(name, &[]);
     }
-    let id = world.ready_version("a").version_id().unwrap().to_owned();
-    world.ready_version("b");
+    let id = world.wait_until_version_ready("a").version_id().unwrap().to_owned();
+    world.wait_until_version_ready("b");
     world.service.hand_delete(&world.bot, &id).unwrap();
-    let message = world.told::<ChatbotVersion>("a", "VersionLost");
+    let message = world.wait_for_reason::<ChatbotVersion>("a", "VersionLost");
     assert!(message.contains(&id) && message.contains("recreate"), "{message}");
     assert_eq!(condition(&world.version("a"), "Stalled").unwrap().status, "True");
-    world.event("a", "VersionLost");
+    world.wait_for_event("a", "VersionLost");
     let creates = || world.service.counters().of(Operation::Create).calls;
     world.kill();
     world.start();
     world.apply_version("c", &[]);
-    world.ready_version("c");
-    world.told::<ChatbotVersion>("a", "VersionLost");
+    world.wait_until_version_ready("c");
+    world.wait_for_reason::<ChatbotVersion>("a", "VersionLost");
     assert_eq!(creates(), 3);
     // only by command
     world.kubectl(&["annotate", "cbv", "a", "chatcaptain.dev/recreate=once"], "");
-    assert_ne!(world.ready_version("a").version_id(), Some(id.as_str()));
+    assert_ne!(world.wait_until_version_ready("a").version_id(), Some(id.as_str()));
     assert_eq!(creates(), 4);
 }
 
 /// No version of ours suffered from what somebody did to others.
-fn undisturbed(world: &World) {
+fn assert_versions_untouched(world: &World) {
     for name in ["a", "b", "c"] {
-        world.ready_version(name);
+        world.wait_until_version_ready(name);
     }
     assert_eq!(world.creates(), 3);
     assert_eq!(world.state().unwrap().versions.len(), 3);

@@ -5,20 +5,20 @@ use simulator::{Environment, Settings};
 use support::{World, condition, deployment, version};
 
 #[test]
-fn a_version_for_a_claimed_environment_is_created_for_dev() {
+fn version_for_a_managed_environment_is_created_for_dev() {
     let world = World::new(Settings::default());
     world.apply_version("a", &[]);
-    world.point("prod", "a", &[]);
-    world.ready_deployment("prod");
+    world.apply_deployment("prod", "a", &[]);
+    world.wait_until_deployment_ready("prod");
     world.apply_version("b", &["environment: prod"]);
-    world.ready_version("b");
+    world.wait_until_version_ready("b");
     assert_eq!(world.effects(), ["create a dev", "deploy a prod", "create b dev"]);
-    assert_eq!(world.live(Environment::Prod).as_deref(), Some("a"));
+    assert_eq!(world.live_version(Environment::Prod).as_deref(), Some("a"));
 }
 
 #[test]
-fn one_commit_with_both_objects_claims_too() {
-    let world = World::asleep(Settings::default(), &[]);
+fn deployment_in_the_same_commit_manages_the_environment() {
+    let world = World::without_operator(Settings::default(), &[]);
     let bot = &world.bot;
     // the version comes first in the file; the claim holds all the same
     let git = [
@@ -27,43 +27,43 @@ fn one_commit_with_both_objects_claims_too() {
     ];
     world.apply(&git.concat());
     world.start();
-    world.ready_deployment("prod");
+    world.wait_until_deployment_ready("prod");
     assert_eq!(world.effects(), ["create a dev", "deploy a prod"]);
 }
 
 #[test]
-fn an_unclaimed_environment_gets_its_version_by_the_create() {
+fn unmanaged_environment_is_set_by_the_create() {
     let world = World::new(Settings::default());
     world.apply_version("a", &[]);
     // a claim on test is none on prod
-    world.point("test", "a", &[]);
-    world.ready_deployment("test");
+    world.apply_deployment("test", "a", &[]);
+    world.wait_until_deployment_ready("test");
     world.apply_version("b", &["environment: prod"]);
-    let version = world.ready_version("b");
+    let version = world.wait_until_version_ready("b");
     assert_eq!(world.effects(), ["create a dev", "deploy a test", "create b prod"]);
-    assert_eq!(world.live(Environment::Prod).as_deref(), Some("b"));
+    assert_eq!(world.live_version(Environment::Prod).as_deref(), Some("b"));
     assert_eq!(version.metadata.generation, Some(1));
 }
 
 #[test]
-fn the_older_of_two_deployments_decides_until_it_goes() {
-    let world = World::with(Settings::default(), &[("interval", "1h")]);
+fn older_of_two_deployments_manages_the_environment() {
+    let world = World::with_flags(Settings::default(), &[("interval", "1h")]);
     world.apply_version("a", &[]);
     world.apply_version("b", &[]);
-    world.point("test", "a", &[]);
-    world.ready_deployment("test");
-    world.outgrown::<ChatbotDeployment>("test");
+    world.apply_deployment("test", "a", &[]);
+    world.wait_until_deployment_ready("test");
+    world.wait_for_later_timestamp::<ChatbotDeployment>("test");
     let younger = ["versionRef: {name: b}"];
     world.apply(&deployment(&world.bot, "younger", "test", &younger));
-    let message = world.told::<ChatbotDeployment>("younger", "Conflict");
+    let message = world.wait_for_reason::<ChatbotDeployment>("younger", "Conflict");
     let older = format!("{}/test", world.namespace);
     assert!(message.contains(&older) && message.contains("delete one"), "{message}");
     let loser = world.deployment("younger");
     assert_eq!(condition(&loser, "Stalled").unwrap().status, "True");
-    assert_eq!(world.moves(), ["deploy a test"]);
+    assert_eq!(world.effects_besides_creates(), ["deploy a test"]);
 
     world.delete("chatbotdeployment", "test");
-    world.ready_deployment("younger");
-    assert_eq!(world.moves(), ["deploy a test", "deploy b test"]);
-    assert_eq!(world.live(Environment::Test).as_deref(), Some("b"));
+    world.wait_until_deployment_ready("younger");
+    assert_eq!(world.effects_besides_creates(), ["deploy a test", "deploy b test"]);
+    assert_eq!(world.live_version(Environment::Test).as_deref(), Some("b"));
 }

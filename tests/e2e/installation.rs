@@ -2,7 +2,7 @@
 
 use chatcaptain_operator::crd::ChatbotVersion;
 use simulator::Settings;
-use support::{Cluster, World, binary, version};
+use support::{Cluster, World, operator_command, version};
 
 /// A schema that lets everything in, as that of a newer release may seem to an older operator.
 const LOOSE: &str = r#"[
@@ -12,12 +12,12 @@ const LOOSE: &str = r#"[
 ]"#;
 
 /// Waits until `/readyz` says this.
-fn waits_for(world: &World, what: &str) {
+fn wait_for_not_ready_because(world: &World, what: &str) {
     world.eventually(what, || {
         let operator = world.operator();
         let operator = operator.as_ref().unwrap();
-        let (status, body) = operator.page("/readyz");
-        assert_eq!(operator.page("/livez").0, 200);
+        let (status, body) = operator.http_get("/readyz");
+        assert_eq!(operator.http_get("/livez").0, 200);
         (status == 503 && body.contains(what)).then_some(())
     });
     let lines = world.log().lines().filter(|line| line.contains(what)).count();
@@ -25,9 +25,9 @@ fn waits_for(world: &World, what: &str) {
 }
 
 #[test]
-fn what_is_not_installed_is_said_and_waited_for() {
+fn missing_installation_parts_are_reported_and_awaited() {
     let cluster = Cluster::empty();
-    let shipped = Cluster::shipped("deploy");
+    let shipped = Cluster::kustomize("deploy");
     let install = |kinds: &[&str]| {
         let wanted = |text: &&String| kinds.iter().any(|kind| text.contains(&format!("\nkind: {kind}\n")));
         let some: Vec<&str> = shipped.iter().filter(wanted).map(String::as_str).collect();
@@ -36,31 +36,31 @@ fn what_is_not_installed_is_said_and_waited_for() {
     install(&["Namespace"]);
     install(&["ServiceAccount"]);
     let kubeconfig = cluster.operator_kubeconfig();
-    let world = World::on(cluster.clone(), kubeconfig, Settings::default(), &[]);
+    let world = World::on_cluster(cluster.clone(), kubeconfig, Settings::default(), &[]);
     world.start();
-    waits_for(&world, "may not list the objects");
-    waits_for(&world, "kubectl apply -k deploy");
+    wait_for_not_ready_because(&world, "may not list the objects");
+    wait_for_not_ready_because(&world, "kubectl apply -k deploy");
 
     install(&["ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"]);
-    waits_for(&world, "chatcaptain-operator crds | kubectl apply -f -");
+    wait_for_not_ready_because(&world, "chatcaptain-operator crds | kubectl apply -f -");
 
-    let crds = binary().arg("crds").output().unwrap();
+    let crds = operator_command().arg("crds").output().unwrap();
     assert!(crds.status.success());
     cluster.kubectl_ok(&["apply", "-f", "-"], &String::from_utf8(crds.stdout).unwrap());
     cluster.wait_for_crds();
     world.eventually("ready", || {
         let operator = world.operator();
-        (operator.as_ref().unwrap().page("/readyz").0 == 200).then_some(())
+        (operator.as_ref().unwrap().http_get("/readyz").0 == 200).then_some(())
     });
     world.apply_version("a", &[]);
-    world.ready_version("a");
+    world.wait_until_version_ready("a");
 
     let loosen = ["patch", "crd", "chatbotversions.chatcaptain.dev", "--type=json", "-p", LOOSE];
     cluster.kubectl_ok(&loosen, "");
-    one_bad_object_does_not_stop_the_others(&world);
+    assert_unreadable_object_stops_no_other(&world);
 }
 
-fn one_bad_object_does_not_stop_the_others(world: &World) {
+fn assert_unreadable_object_stops_no_other(world: &World) {
     // no chatbot's id is a list
     world.eventually("the schema lets it in", || {
         let bad = version("[1, 2]", "bad", &[]);
@@ -68,7 +68,7 @@ fn one_bad_object_does_not_stop_the_others(world: &World) {
         world.cluster.kubectl(&args, &bad).status.success().then_some(())
     });
     world.apply_version("good", &[]);
-    world.ready_version("good");
+    world.wait_until_version_ready("good");
     let says = |path: &str| {
         let path = format!("jsonpath={{.status.conditions[?(@.type==\"{path}\")].message}}");
         world.kubectl(&["get", "cbv", "bad", "-o", &path], "")
@@ -84,7 +84,7 @@ fn one_bad_object_does_not_stop_the_others(world: &World) {
 
     // once it can be read, it is an object like any other
     world.apply_version("bad", &[]);
-    world.ready_version("bad");
+    world.wait_until_version_ready("bad");
     assert_eq!(says("Stalled"), "");
     assert!(world.get::<ChatbotVersion>("good").is_some());
     // a restart, with the unreadable object in the first list
@@ -92,15 +92,15 @@ fn one_bad_object_does_not_stop_the_others(world: &World) {
     world.stop();
     world.start();
     world.apply_version("last", &[]);
-    world.ready_version("last");
+    world.wait_until_version_ready("last");
 }
 
 /// Nothing is under way then: it need not wait for caches that never fill.
 #[test]
-fn an_operator_whose_caches_cannot_fill_is_not_ready_and_stops_all_the_same() {
-    let world = World::with(Settings::default(), &[("selector", "a=b=c")]);
+fn operator_with_unfilled_caches_is_not_ready_and_stops_on_sigterm() {
+    let world = World::with_flags(Settings::default(), &[("selector", "a=b=c")]);
     world.eventually("the watch breaks", || world.log().contains("the watch broke").then_some(()));
-    let (status, why) = world.operator().as_ref().unwrap().page("/readyz");
+    let (status, why) = world.operator().as_ref().unwrap().http_get("/readyz");
     assert!(status != 200 && why.contains("caches"), "{status} {why}");
     world.stop();
 }

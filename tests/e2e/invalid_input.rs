@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, process::Output};
 
 use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion};
 use simulator::{FailuresAs, Key, Operation, Permission, Settings, UnknownChatbots};
-use support::{KEY, Operator, PATIENCE, World, binary, condition, deployment, poll};
+use support::{KEY, Operator, TIMEOUT, World, condition, deployment, operator_command, poll};
 
 /// A flag, its environment variable, a wrong value, and words of what is accepted, an example among them.
 const WRONG: &[(&str, &str, &str, &[&str])] = &[
@@ -38,7 +38,7 @@ const WRONG: &[(&str, &str, &str, &[&str])] = &[
     ("--log-format", "CHATCAPTAIN_LOG_FORMAT", "xml", &["text or json"]),
 ];
 
-fn is_one_line_with(output: &Output, parts: &[&str]) {
+fn assert_one_line_error(output: &Output, parts: &[&str]) {
     let stderr = String::from_utf8(output.stderr.clone()).unwrap();
     assert_eq!(output.status.code(), Some(2), "{stderr}");
     assert_eq!(stderr.trim_end().lines().count(), 1, "{stderr}");
@@ -48,23 +48,23 @@ fn is_one_line_with(output: &Output, parts: &[&str]) {
 }
 
 #[test]
-fn a_wrong_flag_or_variable_is_one_line_and_exit_2() {
+fn invalid_flag_or_variable_prints_one_line_and_exits_with_2() {
     for (flag, variable, value, accepted) in WRONG {
         let parts = [&[*flag, *variable, *value], *accepted].concat();
-        let output = binary().args(["run", &format!("{flag}={value}")]).output();
-        is_one_line_with(&output.unwrap(), &parts);
-        let output = binary().arg("run").env(variable, value).output();
-        is_one_line_with(&output.unwrap(), &parts);
+        let output = operator_command().args(["run", &format!("{flag}={value}")]).output();
+        assert_one_line_error(&output.unwrap(), &parts);
+        let output = operator_command().arg("run").env(variable, value).output();
+        assert_one_line_error(&output.unwrap(), &parts);
     }
-    let apart = binary().args(["run", "--api-rate", "-1"]).output().unwrap();
-    is_one_line_with(&apart, &["--api-rate", "'-1'", "whole number from 1"]);
-    let unknown = binary().args(["run", "--intervall=5m"]).output().unwrap();
-    is_one_line_with(&unknown, &["--intervall", "--interval"]);
-    is_one_line_with(&binary().arg("walk").output().unwrap(), &["walk"]);
+    let apart = operator_command().args(["run", "--api-rate", "-1"]).output().unwrap();
+    assert_one_line_error(&apart, &["--api-rate", "'-1'", "whole number from 1"]);
+    let unknown = operator_command().args(["run", "--intervall=5m"]).output().unwrap();
+    assert_one_line_error(&unknown, &["--intervall", "--interval"]);
+    assert_one_line_error(&operator_command().arg("walk").output().unwrap(), &["walk"]);
 }
 
 #[test]
-fn a_cluster_out_of_reach_is_said_and_waited_for() {
+fn unreachable_cluster_is_reported_and_awaited() {
     let directory = tempfile::tempdir().unwrap();
     let kubeconfig = directory.path().join("kubeconfig");
     let nowhere = r#"{"apiVersion": "v1", "kind": "Config", "current-context": "c",
@@ -75,13 +75,13 @@ fn a_cluster_out_of_reach_is_said_and_waited_for() {
     let args = ["--listen=127.0.0.1:0".to_owned(), "--leader-elect=false".to_owned()];
     let env = [("KUBECONFIG", kubeconfig.to_str().unwrap())];
     let operator = Operator::start(&args, &env, &directory.path().join("log"));
-    let told = poll(PATIENCE, || {
-        let (status, body) = operator.page("/readyz");
+    let told = poll(TIMEOUT, || {
+        let (status, body) = operator.http_get("/readyz");
         (status == 503 && body.contains("cannot be reached")).then_some(body)
     });
     let told = told.unwrap_or_else(|| panic!("{}", operator.log()));
     assert!(told.contains("KUBECONFIG"), "{told}");
-    assert_eq!(operator.page("/livez").0, 200, "it is not restarted for that");
+    assert_eq!(operator.http_get("/livez").0, 200, "it is not restarted for that");
 }
 
 /// A service that knows this key with these permissions only.
@@ -91,99 +91,101 @@ fn permitting(permissions: &[Permission]) -> Settings {
 }
 
 /// Waits until the version is stalled for this reason, and reads the next step in its message.
-fn version_is_told(world: &World, reason: &str, parts: &[&str]) {
-    let message = world.told::<ChatbotVersion>("a", reason);
-    says(&message, parts);
+fn assert_version_stalled(world: &World, reason: &str, parts: &[&str]) {
+    let message = world.wait_for_reason::<ChatbotVersion>("a", reason);
+    assert_contains(&message, parts);
     let stalled = world.version("a");
     let stalled = condition(&stalled, "Stalled").expect("a human must act");
     assert_eq!(stalled.status, "True");
 }
 
-fn says(message: &str, parts: &[&str]) {
+fn assert_contains(message: &str, parts: &[&str]) {
     for part in parts {
         assert!(message.contains(part), "{part:?} is not in: {message}");
     }
 }
 
 #[test]
-fn missing_credentials_are_named() {
-    let world = World::asleep(Settings::default(), &[]);
+fn missing_credentials_are_reported() {
+    let world = World::without_operator(Settings::default(), &[]);
     world.kubectl(&["delete", "secret", "chatcaptain"], "");
     world.start();
     world.apply_version("a", &[]);
     let create = format!("kubectl -n {} create secret generic chatcaptain", world.namespace);
-    version_is_told(&world, "CredentialsMissing", &["Secret chatcaptain", &create]);
+    assert_version_stalled(&world, "CredentialsMissing", &["Secret chatcaptain", &create]);
 
     world.cluster.set_secret(&world.namespace, "chatcaptain", "other", "x");
     world.eventually("the missing key is named", || {
-        let message = world.told::<ChatbotVersion>("a", "CredentialsMissing");
+        let message = world.wait_for_reason::<ChatbotVersion>("a", "CredentialsMissing");
         message.contains("Secret chatcaptain has no key apiKey").then_some(())
     });
     world.set_key(KEY);
-    world.ready_version("a");
+    world.wait_until_version_ready("a");
 }
 
 #[test]
-fn a_missing_permission_is_named() {
+fn missing_permission_is_reported() {
     use Permission::{Create, Delete, Deploy, List, Rollback, Status};
     let world = World::new(permitting(&[Create, Delete, Deploy, Rollback, Status]));
     world.apply_version("a", &[]);
     let list = ["chatbots.versions.list", "Secret chatcaptain", "grant it"];
-    version_is_told(&world, "PermissionDenied", &list);
+    assert_version_stalled(&world, "PermissionDenied", &list);
 
     let world = World::new(permitting(&[List]));
     world.apply_version("a", &[]);
     let create = ["chatbots.versions.create", "Secret chatcaptain", "grant it"];
-    version_is_told(&world, "PermissionDenied", &create);
+    assert_version_stalled(&world, "PermissionDenied", &create);
     assert_eq!(world.creates(), 0);
 
     let world = World::new(permitting(&[List, Create, Status]));
     world.apply_version("a", &[]);
-    world.point("test", "a", &[]);
-    let message = world.told::<ChatbotDeployment>("test", "PermissionDenied");
-    says(&message, &["chatbots.versions.deploy", "Secret chatcaptain", "grant it"]);
+    world.apply_deployment("test", "a", &[]);
+    let message = world.wait_for_reason::<ChatbotDeployment>("test", "PermissionDenied");
+    assert_contains(&message, &["chatbots.versions.deploy", "Secret chatcaptain", "grant it"]);
 }
 
 #[test]
-fn an_unknown_chatbot_is_named() {
+fn unknown_chatbot_is_reported() {
     // a refusal may come as an empty list beside an error, which must not be taken for an answer
     for failures_as in [FailuresAs::Http, FailuresAs::Ok] {
         let unknown_chatbots = UnknownChatbots::Refuse;
         let world = World::new(Settings { unknown_chatbots, failures_as, ..Settings::default() });
         world.apply_version("a", &[]);
-        version_is_told(&world, "ChatbotNotFound", &[&world.bot, "check spec.chatbotId"]);
+        assert_version_stalled(&world, "ChatbotNotFound", &[&world.bot, "check spec.chatbotId"]);
         assert_eq!(world.service.counters().of(Operation::Create).calls, 0);
     }
 }
 
 #[test]
-fn a_reference_to_nothing_is_named() {
+fn dangling_reference_is_reported() {
     let world = World::new(Settings::default());
     let deploy = |spec: &str| world.apply(&deployment(&world.bot, "d", "test", &[spec]));
-    let told = |reason, parts: &[&str]| says(&world.told::<ChatbotDeployment>("d", reason), parts);
+    let assert_reason = |reason, parts: &[&str]| {
+        assert_contains(&world.wait_for_reason::<ChatbotDeployment>("d", reason), parts);
+    };
     deploy("versionRef: {name: missing}");
-    told("WaitingForVersion", &["ChatbotVersion missing", "correct spec.versionRef"]);
+    assert_reason("WaitingForVersion", &["ChatbotVersion missing", "correct spec.versionRef"]);
 
     world.apply(&support::version("another-bot", "foreign", &[]));
-    world.ready_version("foreign");
+    world.wait_until_version_ready("foreign");
     deploy("versionRef: {name: foreign}");
-    told("ReferenceMismatch", &["ChatbotVersion foreign", "correct spec.versionRef"]);
+    assert_reason("ReferenceMismatch", &["ChatbotVersion foreign", "correct spec.versionRef"]);
 
     let replace = |spec: &str| {
         world.delete("cbd", "d");
-        world.gone::<ChatbotDeployment>("d");
+        world.wait_until_deleted::<ChatbotDeployment>("d");
         deploy(spec);
     };
     replace("versionId: vrsNothing");
-    told("VersionNotFound", &["vrsNothing", &world.bot, "correct the spec"]);
+    assert_reason("VersionNotFound", &["vrsNothing", &world.bot, "correct the spec"]);
     replace("versionNumber: '9.9'");
-    told("VersionNotFound", &["9.9", &world.bot, "correct the spec"]);
-    assert_eq!(world.moves(), [""; 0]);
+    assert_reason("VersionNotFound", &["9.9", &world.bot, "correct the spec"]);
+    assert_eq!(world.effects_besides_creates(), [""; 0]);
 }
 
 #[test]
-fn what_breaks_a_rule_is_refused_at_the_door() {
-    let world = World::asleep(Settings::default(), &[]);
+fn invalid_specs_are_rejected_by_the_api_server() {
+    let world = World::without_operator(Settings::default(), &[]);
     world.apply_version("a", &["description: first"]);
     let refused = |manifest: &str, why: &str| {
         let args = ["--namespace", &world.namespace, "apply", "-f", "-"];

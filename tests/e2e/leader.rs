@@ -7,24 +7,24 @@ use std::{
 };
 
 use simulator::{Fault, FaultKind, FaultOperation, Operation, Settings};
-use support::{Clock, Flags, Operator, PATIENCE, World, poll};
+use support::{Clock, Flags, Operator, TIMEOUT, World, poll};
 
 /// The lease as it is shipped; the operator's role knows no other, so one test at a time has it.
 const LEASE: Flags = &[("leader-elect", "true"), ("lease-namespace", "chatcaptain-system")];
-static TURN: Mutex<()> = Mutex::new(());
+static IN_USE: Mutex<()> = Mutex::new(());
 
 const LEASE_DURATION: Duration = Duration::from_secs(3);
 const SHORT: &[&str] = &["--lease-duration=3s"];
 
-fn turn() -> MutexGuard<'static, ()> {
+fn take_the_lease() -> MutexGuard<'static, ()> {
     // a test that failed with the lease leaves it to the next
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+    IN_USE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Waits until it leads; how long that took.
-fn leads(operator: &Operator) -> Duration {
+fn wait_until_leading(operator: &Operator) -> Duration {
     let started = Instant::now();
-    let led = poll(PATIENCE, || (operator.metric("chatcaptain_leader", &[]) == 1).then_some(()));
+    let led = poll(TIMEOUT, || (operator.metric("chatcaptain_leader", &[]) == 1).then_some(()));
     assert!(led.is_some(), "it does not lead:\n{}", operator.log());
     started.elapsed()
 }
@@ -36,7 +36,7 @@ fn hanging(ms: u64) -> Settings {
 }
 
 /// It says so, in which Lease and for whom, in one line, and looks at nothing.
-fn stands_by(replica: &Operator, leader: &Operator) {
+fn assert_standing_by(replica: &Operator, leader: &Operator) {
     let log = replica.log();
     let lease = "namespace=chatcaptain-system lease=chatcaptain-operator";
     assert!(log.contains(lease), "{log}");
@@ -48,43 +48,43 @@ fn stands_by(replica: &Operator, leader: &Operator) {
 
 /// One of two leads; the other is ready and looks at nothing until the lease of the first runs out.
 #[test]
-fn one_of_two_replicas_leads_and_the_other_takes_over() {
-    let _turn = turn();
-    let world = World::asleep(Settings::default(), LEASE);
+fn standby_takes_over_when_the_leader_dies() {
+    let _lease = take_the_lease();
+    let world = World::without_operator(Settings::default(), LEASE);
     let mut first = world.replica(SHORT, &[]);
-    leads(&first);
+    wait_until_leading(&first);
     let second = world.replica(SHORT, &[]);
-    world.eventually("the standby is ready", || (second.page("/readyz").0 == 200).then_some(()));
+    world.eventually("the standby is ready", || (second.http_get("/readyz").0 == 200).then_some(()));
     assert_eq!(second.metric("chatcaptain_leader", &[]), 0);
     world.apply_version("a", &[]);
-    world.ready_version("a");
-    stands_by(&second, &first);
+    world.wait_until_version_ready("a");
+    assert_standing_by(&second, &first);
     first.kill();
-    leads(&second);
+    wait_until_leading(&second);
     world.apply_version("b", &[]);
-    world.ready_version("b");
+    world.wait_until_version_ready("b");
     assert_eq!(world.effects(), ["create a dev", "create b dev"]);
 }
 
 /// Row 7. The leader stalls in the middle of a create; whoever takes over finds its version. When the first wakes
 /// up with an answer in its hands, it must not write.
 #[test]
-fn a_leader_frozen_in_the_middle_of_a_create() {
-    let _turn = turn();
-    let world = World::asleep(hanging(1_000), LEASE);
+fn frozen_leader_writes_nothing_after_losing_the_lease() {
+    let _lease = take_the_lease();
+    let world = World::without_operator(hanging(1_000), LEASE);
     let mut first = world.replica(SHORT, &[]);
-    leads(&first);
+    wait_until_leading(&first);
     let second = world.replica(SHORT, &[]);
     world.apply_version("a", &[]);
     world.eventually("the create is under way", || (world.creates() == 1).then_some(()));
     first.signal("STOP");
-    let took = leads(&second);
+    let took = wait_until_leading(&second);
     println!("taken over {took:?} after the leader froze; the lease lasts {LEASE_DURATION:?}");
     assert!(took < LEASE_DURATION * 3, "{took:?}");
-    world.ready_version("a");
+    world.wait_until_version_ready("a");
     let record = world.version("a").metadata.resource_version;
     first.signal("CONT");
-    let status = first.ended(PATIENCE).expect("it ends");
+    let status = first.wait_for_exit(TIMEOUT).expect("it ends");
     assert!(!status.success(), "{}", first.log());
     assert!(first.log().contains("the lease was lost"), "{}", first.log());
     assert_eq!(world.version("a").metadata.resource_version, record, "the first wrote nothing");
@@ -93,23 +93,23 @@ fn a_leader_frozen_in_the_middle_of_a_create() {
 
 /// SIGTERM in the middle of a create that ends within a second: it is put on record, then the other leads.
 #[test]
-fn a_hand_over_takes_less_than_three_seconds() {
-    let _turn = turn();
-    let world = World::asleep(hanging(1_000), LEASE);
+fn sigterm_hands_over_within_three_seconds() {
+    let _lease = take_the_lease();
+    let world = World::without_operator(hanging(1_000), LEASE);
     let mut first = world.replica(&[], &[]);
-    leads(&first);
+    wait_until_leading(&first);
     let second = world.replica(&[], &[]);
     world.apply_version("a", &[]);
     world.eventually("the create is under way", || (world.creates() == 1).then_some(()));
     first.signal("TERM");
     let told = Instant::now();
-    leads(&second);
+    wait_until_leading(&second);
     let took = told.elapsed();
     println!("handed over {took:?} after SIGTERM, with a create of one second under way");
     assert!(took < Duration::from_secs(3), "{took:?}");
-    let status = first.ended(PATIENCE).expect("it ends");
+    let status = first.wait_for_exit(TIMEOUT).expect("it ends");
     assert!(status.success(), "{}", first.log());
-    world.ready_version("a");
+    world.wait_until_version_ready("a");
     let recovered = world.events("a").iter().any(|(reason, _)| reason == "CreateRecovered");
     assert!(!recovered, "the first had put it on record");
     let made = &world.state().unwrap().versions;
@@ -125,12 +125,12 @@ fn renewed(world: &World) -> String {
 
 /// The lease is timed by clocks that do not jump.
 #[test]
-fn a_leader_whose_clock_jumps_still_leads() {
-    let _turn = turn();
-    let world = World::asleep(Settings::default(), LEASE);
-    let clock = Clock::right();
+fn clock_jumps_do_not_lose_the_lease() {
+    let _lease = take_the_lease();
+    let world = World::without_operator(Settings::default(), LEASE);
+    let clock = Clock::real_time();
     let first = world.replica(SHORT, &clock.env());
-    leads(&first);
+    wait_until_leading(&first);
     let second = world.replica(SHORT, &[]);
     for ahead in [3600, -3600, 0] {
         clock.set_ahead(ahead);
@@ -144,6 +144,6 @@ fn a_leader_whose_clock_jumps_still_leads() {
         assert_eq!(leaders, [1, 0], "{ahead} s ahead");
     }
     world.apply_version("a", &[]);
-    world.ready_version("a");
+    world.wait_until_version_ready("a");
     assert_eq!(world.service.counters().of(Operation::Create).calls, 1);
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use chatcaptain_operator::crd::ChatbotVersion;
 use jiff::Timestamp;
 use simulator::{Operation, RetryAfter, Settings, Throttle};
-use support::{World, condition, poll, side_by_side, version};
+use support::{World, condition, poll, run_concurrently, version};
 
 use crate::is_long;
 
@@ -32,14 +32,14 @@ const CASES: [Case; 5] = [
 
 /// Rows 13 and 14.
 #[test]
-fn a_throttled_account_is_left_in_peace_and_started_smoothly() {
-    side_by_side(CASES.len(), &CASES, |case| {
+fn throttled_account_is_polled_with_backoff_and_resumed_gradually() {
+    run_concurrently(CASES.len(), &CASES, |case| {
         // as long as the pause three times over
         let pause: u64 = if is_long() { 20 } else { 5 };
         let throttle = Throttle { answer: case.answer, retry_after: case.retry_after, ..Throttle::default() };
         let settings =
             Settings { throttle: Some(throttle), retry_after_seconds: pause, ..Settings::default() };
-        let world = World::asleep(settings, SHIPPED);
+        let world = World::without_operator(settings, SHIPPED);
         let git: String = (0..WAITING).map(|n| version(&bot(&world, n), &format!("v{n:02}"), &[])).collect();
         world.apply(&git);
         let window = Duration::from_secs(3 * pause);
@@ -53,9 +53,9 @@ fn a_throttled_account_is_left_in_peace_and_started_smoothly() {
         println!("{}: {} calls in {window:?} with {WAITING} objects waiting", case.name, asked.len());
         assert!(asked.len() <= 8, "{}: {asked:?}", case.name);
         if case.retry_after == RetryAfter::None {
-            fall_off(case, &asked);
+            assert_growing_pauses(case, &asked);
         }
-        starts_smoothly(&world, case, asked.len());
+        assert_gradual_restart(&world, case, asked.len());
     });
 }
 
@@ -77,7 +77,7 @@ fn times(world: &World) -> Vec<Timestamp> {
 }
 
 /// After the first answers, which were under way together, each pause is longer than the one before.
-fn fall_off(case: &Case, asked: &[Timestamp]) {
+fn assert_growing_pauses(case: &Case, asked: &[Timestamp]) {
     let gaps = asked.windows(2).map(|pair| pair[1].duration_since(pair[0]).as_secs_f64());
     let pauses: Vec<f64> = gaps.filter(|gap| *gap > 1.0).collect();
     println!("{}: pauses {pauses:.1?} s", case.name);
@@ -86,7 +86,7 @@ fn fall_off(case: &Case, asked: &[Timestamp]) {
 }
 
 /// One probe, then no more than the key may call.
-fn starts_smoothly(world: &World, case: &Case, before: usize) {
+fn assert_gradual_restart(world: &World, case: &Case, before: usize) {
     world.wait_until_versions_ready(WAITING);
     assert_eq!(world.creates(), WAITING as u64);
     let after = &times(world)[before..];
@@ -102,26 +102,26 @@ fn starts_smoothly(world: &World, case: &Case, before: usize) {
 
 /// Row 13. Another key's objects do not wait.
 #[test]
-fn a_throttle_is_that_of_one_key() {
+fn throttling_affects_only_its_key() {
     let settings =
         Settings { throttle: Some(Throttle::default()), retry_after_seconds: 600, ..Settings::default() };
     let world = World::new(settings);
     world.service.throttle_for(Duration::from_hours(1));
     world.apply_version("a", &[]);
-    world.told::<ChatbotVersion>("a", "Throttled");
+    world.wait_for_reason::<ChatbotVersion>("a", "Throttled");
     world.service.throttle_for(Duration::ZERO);
     world.cluster.set_secret(&world.namespace, "another", "apiKey", "CCSB-another");
     world.apply(&version(&bot(&world, 1), "b", &["credentialsRef: {name: another}"]));
-    world.ready_version("b");
-    world.told::<ChatbotVersion>("a", "Throttled");
-    world.counted("chatcaptain_breaker_open", &[], 1);
+    world.wait_until_version_ready("b");
+    world.wait_for_reason::<ChatbotVersion>("a", "Throttled");
+    world.wait_for_metric("chatcaptain_breaker_open", &[], 1);
 }
 
 /// Deletions of one chatbot that wait for their turn leave room for the others of the same key.
 #[test]
-fn a_busy_chatbot_does_not_starve_the_others() {
+fn busy_chatbot_does_not_starve_others() {
     const BUSY: usize = 120;
-    let world = World::asleep(Settings::default(), SHIPPED);
+    let world = World::without_operator(Settings::default(), SHIPPED);
     let mut git = String::new();
     for number in 0..BUSY {
         let name = format!("v{number:03}");
@@ -137,7 +137,7 @@ fn a_busy_chatbot_does_not_starve_the_others() {
     world.eventually("the deletions are under way", || (left() < BUSY).then_some(()));
     world.apply(&version(&bot(&world, 1), "other", &[]));
     let started = Instant::now();
-    world.ready_version("other");
+    world.wait_until_version_ready("other");
     let (took, still) = (started.elapsed(), left());
     println!("another chatbot's version Ready in {took:?}, {still} of {BUSY} deletions still to come");
     world.eventually("all are deleted", || (left() == 0).then_some(()));

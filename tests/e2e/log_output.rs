@@ -5,11 +5,11 @@ use simulator::{Environment, Settings};
 use support::World;
 
 #[test]
-fn the_log_tells_the_story_of_an_environment() {
+fn log_shows_every_change_of_an_environment() {
     let world = World::new(Settings { failing_rollouts: vec!["c".to_owned()], ..Settings::default() });
     let names = ["a", "b", "c"].map(|name| {
         world.apply_version(name, &[]);
-        let status = world.ready_version(name).status.unwrap();
+        let status = world.wait_until_version_ready(name).status.unwrap();
         format!("version {} ({})", status.version_number.unwrap(), status.version_id.unwrap())
     });
     let [a, b, c] = &names;
@@ -23,23 +23,24 @@ fn the_log_tells_the_story_of_an_environment() {
             lines.find(|line| object.iter().chain(parts).all(|part| line.contains(part))).map(str::to_owned)
         })
     };
-    world.point("test", "a", &[]);
+    world.apply_deployment("test", "a", &[]);
     tells(&["Deployed", &format!("test runs {a}.")]);
-    world.point("test", "b", &[]);
+    world.apply_deployment("test", "b", &[]);
     tells(&["Deployed", &format!("test runs {b} instead of {a}.")]);
     let called = tells(&["deploy ", &format!("version_id={:?}", id_of(b)), "result=Accepted"]);
     assert_eq!(called.matches("version_id=").count(), 1, "no former target beside it: {called}");
-    world.point("test", "a", &[]);
+    world.apply_deployment("test", "a", &[]);
     tells(&["RolledBack", &format!("test went back from {b} to {a}.")]);
 
     world.service.hand_deploy(&world.bot, "b", Environment::Test).unwrap();
     tells(&["WARN", "DriftDetected", &format!("deployed {b} to test by hand, where {a} should run")]);
-    world
-        .eventually("a runs again", || (world.live(Environment::Test).as_deref() == Some("a")).then_some(()));
-    world.point("test", "c", &["progressDeadline: 3s"]);
+    world.eventually("a runs again", || {
+        (world.live_version(Environment::Test).as_deref() == Some("a")).then_some(())
+    });
+    world.apply_deployment("test", "c", &["progressDeadline: 3s"]);
     let failed = format!("test runs {a}: {c} did not become live by spec.progressDeadline.");
     tells(&["WARN", "RolloutFailed", &failed]);
-    world.told::<ChatbotDeployment>("test", "ProgressDeadlineExceeded");
+    world.wait_for_reason::<ChatbotDeployment>("test", "ProgressDeadlineExceeded");
 
     world.delete("cbv", "b");
     let gone = "let the object go: its version is gone";

@@ -8,14 +8,14 @@ use support::{Cluster, World};
 const ACCOUNT: &str = "one-namespace";
 
 #[test]
-fn the_rights_of_one_namespace_are_enough() {
+fn namespaced_role_is_sufficient_and_confined() {
     let cluster = Cluster::shared();
     let account = ["create", "serviceaccount", ACCOUNT, "--namespace=chatcaptain-system"];
     cluster.kubectl_ok(&account, "");
     let kubeconfig = cluster.kubeconfig_of(ACCOUNT);
-    let world = World::on(cluster, kubeconfig, Settings::default(), &[]);
+    let world = World::on_cluster(cluster, kubeconfig, Settings::default(), &[]);
 
-    let shipped = Cluster::shipped("deploy/namespaced");
+    let shipped = Cluster::kustomize("deploy/namespaced");
     let ours = |text: &&String| text.contains("kind: RoleBinding") && text.contains("namespace: chatbots");
     let binding = shipped.iter().find(ours).expect("a RoleBinding for chatbots");
     let binding = binding.replace("namespace: chatbots", &format!("namespace: {}", world.namespace));
@@ -26,15 +26,15 @@ fn the_rights_of_one_namespace_are_enough() {
     world.start();
     world.apply_version("a", &[]);
     world.apply_version("b", &[]);
-    world.ready_version("b");
-    world.point("test", "a", &[]);
-    world.ready_deployment("test");
-    world.event("test", "Deployed");
+    world.wait_until_version_ready("b");
+    world.apply_deployment("test", "a", &[]);
+    world.wait_until_deployment_ready("test");
+    world.wait_for_event("test", "Deployed");
     // the namespace itself is read for its policy
     let retain = ["annotate", "namespace", &world.namespace, "chatcaptain.dev/deletion-policy=Retain"];
     world.kubectl(&retain, "");
     world.delete("chatbotversion", "b");
-    world.gone::<ChatbotVersion>("b");
+    world.wait_until_deleted::<ChatbotVersion>("b");
     assert_eq!(world.effects(), ["create a dev", "create b dev", "deploy a test"]);
 
     let user = format!("--as=system:serviceaccount:chatcaptain-system:{ACCOUNT}");

@@ -10,27 +10,27 @@ const CANARY: &str = "CCSB-canary-Jq7ZtUx3MvKd";
 const REFUSED: &str = "canary-Wb5RfNy8HgLs";
 
 #[test]
-fn the_key_is_in_no_log_status_event_or_metric() {
-    let world = World::asleep(Settings::default(), &[]);
+fn api_key_is_in_no_log_status_event_or_metric() {
+    let world = World::without_operator(Settings::default(), &[]);
     world.set_key(CANARY);
     world.start_with(&[("RUST_LOG", "trace")]);
     world.apply_version("a", &[]);
     world.apply_version("b", &[]);
-    world.point("test", "a", &[]);
-    world.ready_deployment("test");
-    world.point("test", "b", &[]);
-    world.ready_deployment("test");
+    world.apply_deployment("test", "a", &[]);
+    world.wait_until_deployment_ready("test");
+    world.apply_deployment("test", "b", &[]);
+    world.wait_until_deployment_ready("test");
     world.set_key(REFUSED);
     world.apply_version("c", &[]);
-    world.told::<ChatbotVersion>("c", "KeyRefused");
+    world.wait_for_reason::<ChatbotVersion>("c", "KeyRefused");
     world.set_key(CANARY);
     world.delete("chatbotversion", "a");
-    world.gone::<ChatbotVersion>("a");
-    world.ready_version("c");
+    world.wait_until_deleted::<ChatbotVersion>("a");
+    world.wait_until_version_ready("c");
 
     let log = world.log();
     assert!(log.contains("TRACE"), "the log tells everything");
-    let (status, metrics) = world.operator().as_ref().unwrap().page("/metrics");
+    let (status, metrics) = world.operator().as_ref().unwrap().http_get("/metrics");
     assert_eq!(status, 200);
     let told = [
         log,

@@ -33,13 +33,13 @@ fn name(number: usize) -> String {
 }
 
 #[test]
-fn a_hundred_objects_at_rest_cost_one_look_per_interval() {
+fn hundred_idle_objects_cost_one_poll_per_interval() {
     let flags = [("interval", "3s"), ("min-interval", "1s")];
-    let world = World::with(Settings::default(), &flags);
+    let world = World::with_flags(Settings::default(), &flags);
     let git: String = (0..VERSIONS).map(|number| version(&world.bot, &name(number), &[])).collect();
     world.apply(&git);
-    world.point("test", &name(0), &[]);
-    world.ready_deployment("test");
+    world.apply_deployment("test", &name(0), &[]);
+    world.wait_until_deployment_ready("test");
     world.wait_until_versions_ready(VERSIONS);
     // the last thing that is found out
     world.eventually("the live version knows where it is live", || {
@@ -74,15 +74,15 @@ fn a_hundred_objects_at_rest_cost_one_look_per_interval() {
 
 /// A look every five minutes, by a clock that runs sixty times faster.
 #[test]
-fn an_hour_at_rest_changes_nothing() {
-    let clock = Clock::faster(60);
+fn idle_hour_writes_nothing() {
+    let clock = Clock::accelerated(60);
     let flags = [("interval", "5m"), ("api-timeout", "5m")];
-    let world = World::asleep(Settings::default(), &flags);
+    let world = World::without_operator(Settings::default(), &flags);
     world.start_with(&clock.env());
     let spec = ["versionRef: {name: a}", "rollback: {onFailure: Previous}"];
     let git = version(&world.bot, "a", &[]) + &deployment(&world.bot, "test", "test", &spec);
     world.kubectl(&["apply", "--server-side", "-f", "-"], &git);
-    world.ready_deployment("test");
+    world.wait_until_deployment_ready("test");
     world.eventually("the live version knows where it is live", || {
         let status = world.version("a").status?;
         (status.deployed_in == [LiveEnvironment::Test]).then_some(())
@@ -111,11 +111,11 @@ fn an_hour_at_rest_changes_nothing() {
 }
 
 #[test]
-fn a_new_version_takes_three_writes() {
+fn new_version_takes_three_writes() {
     let world = World::new(Settings::default());
     for name in ["a", "b", "c"] {
         world.apply_version(name, &["description: For a test"]);
-        world.ready_version(name);
+        world.wait_until_version_ready(name);
         let mut writes = world.writes("chatbotversions");
         writes.retain(|write| write.name == name);
         assert!(writes.len() <= 3, "{writes:#?}");
@@ -153,13 +153,13 @@ fn manifests(world: &World) -> String {
 }
 
 #[test]
-fn the_spec_is_gits_alone() {
+fn operator_owns_no_spec_field() {
     let world = World::new(Settings::default());
     let git = manifests(&world);
     world.apply(&git);
     for name in ["full", "bare"] {
-        owns_no_spec(&world.ready_version(name));
-        owns_no_spec(&world.ready_deployment(name));
+        owns_no_spec(&world.wait_until_version_ready(name));
+        owns_no_spec(&world.wait_until_deployment_ready(name));
     }
     world.eventually("live versions know where they are live", || {
         let live = |name| world.version(name).status.unwrap().deployed_in.len();
@@ -203,9 +203,9 @@ fn owns_no_spec<K: Object>(object: &K) {
 }
 
 #[test]
-fn no_default_is_written_under_spec() {
+fn api_server_writes_no_defaults_under_spec() {
     // no operator: what the API server itself makes of a bare manifest
-    let world = World::asleep(Settings::default(), &[]);
+    let world = World::without_operator(Settings::default(), &[]);
     world.apply(&manifests(&world));
     let spec = |kind: &str| {
         let get = ["get", kind, "bare", "-o", "jsonpath={.spec}"];

@@ -7,42 +7,42 @@ use simulator::{Operation, Settings};
 use support::{World, deployment, is_ready};
 
 fn world(settings: Settings) -> World {
-    World::with(settings, &[("interval", "1h")])
+    World::with_flags(settings, &[("interval", "1h")])
 }
 
 #[test]
-fn a_version_that_becomes_ready_wakes_its_deployment() {
+fn ready_version_triggers_its_deployment() {
     let world = world(Settings::default());
-    world.point("test", "a", &[]);
-    let message = world.told::<ChatbotDeployment>("test", "WaitingForVersion");
+    world.apply_deployment("test", "a", &[]);
+    let message = world.wait_for_reason::<ChatbotDeployment>("test", "WaitingForVersion");
     assert!(message.contains("ChatbotVersion a does not exist"), "{message}");
     world.apply_version("a", &[]);
-    world.ready_deployment("test");
+    world.wait_until_deployment_ready("test");
     assert_eq!(world.effects(), ["create a dev", "deploy a test"]);
 }
 
 #[test]
-fn a_new_key_heals_everything_that_uses_it() {
+fn new_key_triggers_every_object_that_uses_it() {
     let world = world(Settings::default());
     world.apply_version("a", &[]);
-    world.point("test", "a", &[]);
-    world.ready_deployment("test");
+    world.apply_deployment("test", "a", &[]);
+    world.wait_until_deployment_ready("test");
     world.set_key("refused-by-the-service");
     world.apply_version("b", &[]);
-    world.point("prod", "a", &[]);
-    world.told::<ChatbotVersion>("b", "KeyRefused");
-    world.told::<ChatbotDeployment>("prod", "KeyRefused");
+    world.apply_deployment("prod", "a", &[]);
+    world.wait_for_reason::<ChatbotVersion>("b", "KeyRefused");
+    world.wait_for_reason::<ChatbotDeployment>("prod", "KeyRefused");
     world.set_key("CCSB-another-good-one");
-    world.ready_version("b");
-    world.ready_deployment("prod");
-    world.ready_deployment("test");
+    world.wait_until_version_ready("b");
+    world.wait_until_deployment_ready("prod");
+    world.wait_until_deployment_ready("test");
 }
 
 #[test]
-fn a_request_is_answered_at_once_and_a_suspended_object_costs_no_call() {
+fn reconcile_request_is_handled_at_once_and_suspended_objects_make_no_calls() {
     let world = world(Settings::default());
     world.apply_version("a", &[]);
-    world.ready_version("a");
+    world.wait_until_version_ready("a");
     let looks = || world.service.counters().of(Operation::List).calls;
     let handled = |token: &str| {
         let status = world.version("a").status?;

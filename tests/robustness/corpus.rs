@@ -21,7 +21,7 @@ pub fn files() -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
-fn every_answer_comes_out_as_its_name_says() {
+fn every_corpus_answer_has_the_outcome_in_its_name() {
     let client = Client::new();
     let files = files();
     assert!(files.len() > 30, "{}", files.len());
@@ -43,7 +43,7 @@ fn every_answer_comes_out_as_its_name_says() {
 }
 
 #[test]
-fn what_is_no_http_may_have_happened() {
+fn invalid_http_may_have_taken_effect() {
     let client = Client::new();
     let raw: [&[u8]; 5] = [
         b"",
@@ -65,7 +65,7 @@ fn what_is_no_http_may_have_happened() {
 
 /// The key is cut out before anything is shortened, in text and in what is no text.
 #[test]
-fn an_echoed_key_is_shown_nowhere() {
+fn echoed_key_is_redacted() {
     let client = Client::new();
     let echo = format!(r#"{{"message": "{}{} is no key, {}"}}"#, "x".repeat(190), crate::KEY, crate::KEY);
     let mut broken = echo.clone().into_bytes();
@@ -88,7 +88,7 @@ fn list(body: &str) -> Inventory {
 
 /// Only the last line of a description names an owner: not a name, not a line before, not a part of a line.
 #[test]
-fn a_marker_counts_only_where_it_belongs() {
+fn marker_counts_only_in_the_last_line_of_a_description() {
     let ours = Marker::new("default", "chatbots", "a");
     let text = ours.as_str();
     let entry = |id: &str, name: &str, description: &str| serde_json::json!({"id": id, "name": name, "description": description});
@@ -110,7 +110,7 @@ fn a_marker_counts_only_where_it_belongs() {
 
 /// Of two entries with one id the first counts, and nobody is found twice.
 #[test]
-fn one_id_is_one_version() {
+fn repeated_id_is_one_version() {
     let ours = Marker::new("default", "chatbots", "a");
     let entry = serde_json::json!({"id": "one", "description": ours.as_str()});
     let inventory = list(&serde_json::json!({"versions": [entry, entry, entry]}).to_string());

@@ -89,7 +89,7 @@ fn body(random: &mut StdRng, corpus: &[(String, Vec<u8>)]) -> Vec<u8> {
 }
 
 #[test]
-fn whatever_is_answered_has_a_clear_class() {
+fn every_generated_answer_has_a_sound_class() {
     let seed = std::env::var("SEED").map_or_else(|_| rand::random(), |seed| seed.parse().unwrap());
     println!("seed {seed}; the same again: SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);

@@ -41,7 +41,7 @@ fn answers() -> Vec<(&'static str, Answer, &'static str, &'static str)> {
 }
 
 #[test]
-fn no_answer_takes_more_memory_than_it_may() {
+fn no_answer_exceeds_the_memory_limit() {
     let server = Server::start();
     for (name, answer, read, written) in answers() {
         for call in [Call::List, Call::Create] {

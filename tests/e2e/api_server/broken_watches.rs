@@ -11,14 +11,15 @@ use super::relayed;
 /// what the operator knows of the object is old. Another writer creates its version; the first must not, and sees the
 /// world again once the watch has been silent for five minutes, which pass twenty times faster here.
 #[test]
-fn a_watch_that_froze_makes_no_second_version() {
-    let clock = Clock::faster(20);
-    let mut world = World::asleep(Settings::default(), &[("api-timeout", "5m"), ("interval", "20s")]);
+fn frozen_watch_does_not_duplicate_a_version() {
+    let clock = Clock::accelerated(20);
+    let mut world =
+        World::without_operator(Settings::default(), &[("api-timeout", "5m"), ("interval", "20s")]);
     let direct = world.kubeconfig.clone();
     let relay = relayed(&mut world);
     world.start_with(&clock.env());
     world.apply_version("a", &["credentialsRef: {name: later}"]);
-    world.told::<ChatbotVersion>("a", "CredentialsMissing");
+    world.wait_for_reason::<ChatbotVersion>("a", "CredentialsMissing");
     let passes = |outcome: &str| world.metric("chatcaptain_reconcile_total", &[outcome]);
     let before = passes("");
     world.eventually("it has read what it wrote", || (passes("") > before + 1).then_some(()));
@@ -30,8 +31,8 @@ fn a_watch_that_froze_makes_no_second_version() {
     world.eventually("it tries, with what it knows", || (passes("\"error\"") > 0).then_some(()));
     assert_eq!(create_calls(&world), 0, "it saw what came after");
     let other = world.replica(&[], &[("KUBECONFIG", direct.to_str().unwrap())]);
-    world.ready_version("a");
-    world.ready_version("sign");
+    world.wait_until_version_ready("a");
+    world.wait_until_version_ready("sign");
     drop(other);
     world.eventually("it sees again", || {
         let seen = |name: &str| world.metric("chatcaptain_condition", &[name, r#"type="Ready""#]);
@@ -42,34 +43,34 @@ fn a_watch_that_froze_makes_no_second_version() {
 
 /// More objects than a list has in one page, and meanwhile one that comes before all of them, and a Secret that goes.
 #[test]
-fn what_happens_while_the_watch_is_broken_is_seen_to() {
+fn changes_during_a_broken_watch_are_reconciled() {
     const PAGE: usize = 500;
-    let mut world = World::asleep(Settings::default(), &[("interval", "1h")]);
+    let mut world = World::without_operator(Settings::default(), &[("interval", "1h")]);
     let relay = relayed(&mut world);
     world.start();
     let suspended = |n| version(&world.bot, &format!("v{n:03}"), &["suspend: true"]);
     world.apply(&(0..=PAGE).map(suspended).collect::<String>());
     world.apply_version("z", &[]);
-    world.ready_version("z");
-    relay.pull();
+    world.wait_until_version_ready("z");
+    relay.disconnect();
     world.apply_version("a", &[]);
     world.kubectl(&["delete", "secret", "chatcaptain"], "");
-    relay.plug();
-    world.told::<ChatbotVersion>("a", "CredentialsMissing");
-    world.told::<ChatbotVersion>("z", "CredentialsMissing");
+    relay.connect();
+    world.wait_for_reason::<ChatbotVersion>("a", "CredentialsMissing");
+    world.wait_for_reason::<ChatbotVersion>("z", "CredentialsMissing");
     world.set_key(KEY);
-    world.ready_version("a");
-    world.ready_version("z");
+    world.wait_until_version_ready("a");
+    world.wait_until_version_ready("z");
     assert_eq!(create_calls(&world), 2);
 }
 
 /// The Secrets can be watched long after the objects, at the start and after a break; that one went meanwhile is noticed
 /// all the same.
 #[test]
-fn that_a_secret_went_while_none_could_be_watched_is_noticed() {
+fn secret_deleted_while_unwatchable_is_noticed() {
     let cluster = Cluster::installed();
     let kubeconfig = cluster.operator_kubeconfig();
-    let mut world = World::on(cluster, kubeconfig, Settings::default(), &[("interval", "1h")]);
+    let mut world = World::on_cluster(cluster, kubeconfig, Settings::default(), &[("interval", "1h")]);
     let relay = relayed(&mut world);
     let role = world.kubectl(&["get", "clusterrole/chatcaptain-operator", "--output=json"], "");
     let mut role: Value = serde_json::from_str(&role).unwrap();
@@ -82,23 +83,23 @@ fn that_a_secret_went_while_none_could_be_watched_is_noticed() {
     wait_until_refused(&world);
     world.start();
     world.apply_version("a", &[]);
-    world.ready_version("a");
+    world.wait_until_version_ready("a");
     world.kubectl(&["delete", "secret", "chatcaptain"], "");
     world.kubectl(&["replace", "--filename=-"], &role.to_string());
-    world.told::<ChatbotVersion>("a", "CredentialsMissing");
+    world.wait_for_reason::<ChatbotVersion>("a", "CredentialsMissing");
 
     world.set_key(KEY);
-    world.ready_version("a");
+    world.wait_until_version_ready("a");
     world.kubectl(&["replace", "--filename=-"], &blind.to_string());
     wait_until_refused(&world);
-    relay.pull();
-    relay.plug();
+    relay.disconnect();
+    relay.connect();
     world.apply_version("b", &[]);
-    world.ready_version("b");
+    world.wait_until_version_ready("b");
     world.kubectl(&["delete", "secret", "chatcaptain"], "");
     world.kubectl(&["replace", "--filename=-"], &role.to_string());
-    world.told::<ChatbotVersion>("a", "CredentialsMissing");
-    world.told::<ChatbotVersion>("b", "CredentialsMissing");
+    world.wait_for_reason::<ChatbotVersion>("a", "CredentialsMissing");
+    world.wait_for_reason::<ChatbotVersion>("b", "CredentialsMissing");
 }
 
 /// Waits until the API server refuses the operator a watch of the Secrets.

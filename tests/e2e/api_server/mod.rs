@@ -15,8 +15,8 @@ fn relayed(world: &mut World) -> Relay {
     let mut kubeconfig: Value = serde_json::from_str(&text).unwrap();
     let server = &mut kubeconfig["clusters"][0]["cluster"]["server"];
     let target = server.as_str().unwrap().strip_prefix("https://").unwrap().parse().unwrap();
-    let relay = Relay::pulled(target);
-    relay.plug();
+    let relay = Relay::disconnected(target);
+    relay.connect();
     *server = json!(format!("https://{}", relay.address()));
     world.use_kubeconfig(&kubeconfig.to_string());
     relay

@@ -18,25 +18,25 @@ const VERSIONS: usize = 60;
 fn world(settings: Settings, flags: &[(&str, &str)]) -> World {
     let cluster = Cluster::installed();
     let kubeconfig = cluster.operator_kubeconfig();
-    let world = World::on(cluster, kubeconfig, settings, flags);
+    let world = World::on_cluster(cluster, kubeconfig, settings, flags);
     world.start();
     world
 }
 
 /// Row 5. The answer of a create comes while nobody can take its record.
 #[test]
-fn the_record_of_a_create_waits_for_the_api_server() {
+fn create_result_is_recorded_after_the_api_server_returns() {
     let mut hang = Fault::new(FaultOperation::Create, FaultKind::Hang).times(1);
     hang.hang_ms = 1_500;
     let world = world(Settings { faults: vec![hang], ..Settings::default() }, &[]);
     world.apply_version("a", &[]);
     world.eventually("the create is under way", || (world.creates() == 1).then_some(()));
-    world.cluster.plane().stop_apiserver();
+    world.cluster.control_plane().stop_apiserver();
     world.eventually("the record was tried", || {
         world.log().contains("the record of a call is tried again").then_some(())
     });
-    world.cluster.plane().start_apiserver().unwrap();
-    world.ready_version("a");
+    world.cluster.control_plane().start_apiserver().unwrap();
+    world.wait_until_version_ready("a");
     assert_eq!(create_calls(&world), 1);
     let recovered = world.events("a").iter().any(|(reason, _)| reason == "CreateRecovered");
     assert!(!recovered, "the answer itself was recorded");
@@ -44,7 +44,7 @@ fn the_record_of_a_create_waits_for_the_api_server() {
 
 /// Row 5 to its end. The API server is away in the middle of many creates.
 #[test]
-fn an_api_server_that_is_away_in_the_middle_of_creates() {
+fn api_server_outage_during_creates_loses_nothing() {
     let outage = Duration::from_secs(if is_long() { 30 } else { 8 });
     let settings = Settings { latency_ms: 150, ..Settings::default() };
     let world = world(settings, &[("concurrency", "8")]);
@@ -52,12 +52,12 @@ fn an_api_server_that_is_away_in_the_middle_of_creates() {
     let pid = world.operator().as_ref().unwrap().pid();
     world.apply(&git);
     world.eventually("some are created", || (world.creates() >= 10).then_some(()));
-    world.cluster.plane().stop_apiserver();
+    world.cluster.control_plane().stop_apiserver();
     let before = world.creates();
     sleep(outage);
     let meanwhile = world.creates() - before;
     assert!(world.creates() < VERSIONS as u64, "the outage came too late to matter");
-    world.cluster.plane().start_apiserver().unwrap();
+    world.cluster.control_plane().start_apiserver().unwrap();
     let back = Instant::now();
     world.wait_until_versions_ready(VERSIONS);
     println!(
@@ -69,23 +69,24 @@ fn an_api_server_that_is_away_in_the_middle_of_creates() {
     assert_eq!(create_calls(&world), VERSIONS as u64);
     let operator = world.operator();
     let operator = operator.as_ref().unwrap();
-    assert_eq!((operator.pid(), operator.page("/livez").0), (pid, 200), "it is the same process");
+    assert_eq!((operator.pid(), operator.http_get("/livez").0), (pid, 200), "it is the same process");
 }
 
 /// The API server takes requests and does not answer; when it goes on, it carries out what nobody waits for any more,
 /// and what was tried again in its place.
 #[test]
-fn writes_that_take_effect_when_nobody_waits() {
+fn late_api_server_writes_do_not_duplicate_versions() {
     let cluster = Cluster::installed();
     let kubeconfig = cluster.operator_kubeconfig();
     // a write is given up after half a minute
-    let clock = Clock::faster(20);
+    let clock = Clock::accelerated(20);
     let flags = [("api-timeout", "5m"), ("interval", "1m"), ("visibility-grace", "40s")];
-    let world = World::on(cluster, kubeconfig, Settings { latency_ms: 50, ..Settings::default() }, &flags);
+    let world =
+        World::on_cluster(cluster, kubeconfig, Settings { latency_ms: 50, ..Settings::default() }, &flags);
     world.start_with(&clock.env());
     let git: String = (0..VERSIONS).map(|n| version(&world.bot, &format!("v{n:02}"), &[])).collect();
     world.apply(&git);
-    let api_server = world.cluster.plane().pids()[0];
+    let api_server = world.cluster.control_plane().pids()[0];
     for creates in [5, 20, 40] {
         world.eventually("some are created", || (world.creates() >= creates).then_some(()));
         signal(api_server, "STOP");
@@ -104,22 +105,22 @@ fn signal(pid: u32, name: &str) {
 
 /// It goes and comes, over and over: nothing piles up, and the last time it comes everything is seen to.
 #[test]
-fn a_flapping_api_server_leaks_nothing() {
+fn flapping_api_server_leaks_no_memory_or_descriptors() {
     let flaps = if is_long() { 50 } else { 15 };
-    let mut world = World::asleep(Settings::default(), &[]);
+    let mut world = World::without_operator(Settings::default(), &[]);
     let relay = relayed(&mut world);
     world.start();
     world.apply_version("before", &[]);
-    world.ready_version("before");
+    world.wait_until_version_ready("before");
     let before = Usage::of(&world);
     for flap in 0..flaps {
-        relay.pull();
+        relay.disconnect();
         sleep(Duration::from_millis(100 + 20 * (flap % 10)));
-        relay.plug();
+        relay.connect();
         sleep(Duration::from_millis(500 + 100 * (flap % 5)));
     }
     world.apply_version("after", &[]);
-    world.ready_version("after");
+    world.wait_until_version_ready("after");
     let after = Usage::of(&world);
     println!("{flaps} times away: {before:?} before, {after:?} after");
     assert!(after.descriptors <= before.descriptors + 5, "{before:?} {after:?}");

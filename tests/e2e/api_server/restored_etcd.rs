@@ -15,14 +15,14 @@ fn copy(from: &Path, to: &Path) {
 fn yesterday() -> World {
     let cluster = Cluster::installed();
     let kubeconfig = cluster.operator_kubeconfig();
-    let world = World::on(cluster, kubeconfig, Settings::default(), &[]);
+    let world = World::on_cluster(cluster, kubeconfig, Settings::default(), &[]);
     world.start();
     for name in ["kept", "pruned"] {
         world.apply_version(name, &[]);
-        world.ready_version(name);
+        world.wait_until_version_ready(name);
     }
-    world.point("test", "kept", &[]);
-    world.ready_deployment("test");
+    world.apply_deployment("test", "kept", &[]);
+    world.wait_until_deployment_ready("test");
     world.stop();
     world.apply_version("newborn", &[]);
     world
@@ -31,22 +31,23 @@ fn yesterday() -> World {
 /// What was created since is found again, what was deleted since stays so, and the operator, which nobody restarts,
 /// notices: the versions of objects that it has seen lie in the future now.
 #[test]
-fn an_etcd_restored_to_yesterday() {
+fn restored_etcd_finds_every_version_again() {
     let world = yesterday();
     let directory = tempfile::tempdir().unwrap();
     let backup = directory.path().join("etcd");
-    world.cluster.plane().while_stopped(|data| copy(data, &backup)).unwrap();
+    world.cluster.control_plane().while_stopped(|data| copy(data, &backup)).unwrap();
 
     world.start();
-    world.ready_version("newborn");
+    world.wait_until_version_ready("newborn");
     world.apply_version("today", &[]);
-    world.ready_version("today");
-    world.point("test", "today", &[]);
-    world.ready_deployment("test");
+    world.wait_until_version_ready("today");
+    world.apply_deployment("test", "today", &[]);
+    world.wait_until_deployment_ready("test");
     world.delete("cbv", "pruned");
-    world.gone::<ChatbotVersion>("pruned");
+    world.wait_until_deleted::<ChatbotVersion>("pruned");
     let ids = |world: &World| {
-        ["kept", "newborn", "today"].map(|name| world.ready_version(name).version_id().unwrap().to_owned())
+        ["kept", "newborn", "today"]
+            .map(|name| world.wait_until_version_ready(name).version_id().unwrap().to_owned())
     };
     let before = ids(&world);
 
@@ -54,16 +55,16 @@ fn an_etcd_restored_to_yesterday() {
         std::fs::remove_dir_all(data).unwrap();
         copy(&backup, data);
     };
-    world.cluster.plane().while_stopped(restore).unwrap();
+    world.cluster.control_plane().while_stopped(restore).unwrap();
     // as Argo CD or Flux does it
     let bot = &world.bot;
     let versions = ["kept", "newborn", "today"].map(|name| version(bot, name, &[])).concat();
     world.apply(&(versions + &deployment(bot, "test", "test", &["versionRef: {name: today}"])));
     assert_eq!(ids(&world), before);
-    world.ready_deployment("test");
-    assert_eq!(world.live(Environment::Test).as_deref(), Some("today"));
-    world.told::<ChatbotVersion>("pruned", "VersionLost");
+    world.wait_until_deployment_ready("test");
+    assert_eq!(world.live_version(Environment::Test).as_deref(), Some("today"));
+    world.wait_for_reason::<ChatbotVersion>("pruned", "VersionLost");
     world.delete("cbv", "pruned");
-    world.gone::<ChatbotVersion>("pruned");
+    world.wait_until_deleted::<ChatbotVersion>("pruned");
     assert_eq!(world.service.counters().of(Operation::Create).calls, 4);
 }

@@ -4,7 +4,9 @@ use std::sync::{Arc, OnceLock};
 
 use chatcaptain_operator::crd::ChatbotVersion;
 use simulator::{Descriptions, Environment, Settings};
-use support::{Flags, Side, Trap, World, before_cluster, before_service, is_ready, side_by_side};
+use support::{
+    Failpoint, Flags, Side, World, is_ready, proxy_to_cluster, proxy_to_service, run_concurrently,
+};
 
 /// No looks of its own accord: each request is a step of the job.
 const FLAGS: Flags = &[("interval", "1h"), ("visibility-grace", "1s")];
@@ -24,30 +26,30 @@ struct Job {
 }
 
 /// A world whose operator runs and reaches cluster and service through a trap, which is armed now.
-fn trapped(job: &Job, spring: Option<(usize, Side)>) -> (World, Arc<Trap>) {
+fn world_with_failpoint(job: &Job, trigger: Option<(usize, Side)>) -> (World, Arc<Failpoint>) {
     // known only once there is a world
     let kill: Arc<OnceLock<Box<dyn Fn() + Send + Sync>>> = Arc::default();
-    let killer = kill.clone();
-    let trap = Trap::new(spring, move || killer.get().unwrap()());
-    let mut world = World::asleep(job.settings.clone(), FLAGS);
-    let _ = kill.set(Box::new(world.killer()));
-    let kubeconfig = before_cluster(&world, trap.clone());
+    let kill_handle = kill.clone();
+    let failpoint = Failpoint::new(trigger, move || kill_handle.get().unwrap()());
+    let mut world = World::without_operator(job.settings.clone(), FLAGS);
+    let _ = kill.set(Box::new(world.kill_handle()));
+    let kubeconfig = proxy_to_cluster(&world, failpoint.clone());
     world.use_kubeconfig(&kubeconfig.to_string());
-    let url = before_service(&world, trap.clone());
+    let url = proxy_to_service(&world, failpoint.clone());
     world.use_service(&url);
     world.start();
     (job.prepare)(&world);
-    trap.arm();
-    (world, trap)
+    failpoint.enable();
+    (world, failpoint)
 }
 
 /// Runs the job undisturbed, then once for each of its steps and sides.
-fn at_every_step(job: &Job) {
-    let (world, trap) = trapped(job, None);
+fn kill_at_every_request(job: &Job) {
+    let (world, failpoint) = world_with_failpoint(job, None);
     let before = world.effects().len();
     (job.begin)(&world);
     world.eventually("done", || (job.is_done)(&world).then_some(()));
-    let steps = trap.seen();
+    let steps = failpoint.requests();
     println!("{steps:#?}");
     (job.check)(&world, &world.effects()[before..]);
 
@@ -57,18 +59,18 @@ fn at_every_step(job: &Job) {
         cases.extend(sides.filter(|side| (job.is_to_try)(request, *side)).map(|side| (step, side)));
     }
     assert!(!cases.is_empty());
-    side_by_side(6, &cases, |&(step, side)| {
-        let (world, trap) = trapped(job, Some((step, side)));
+    run_concurrently(6, &cases, |&(step, side)| {
+        let (world, failpoint) = world_with_failpoint(job, Some((step, side)));
         let before = world.effects().len();
         (job.begin)(&world);
         // to its end: the next start must not be what it hits. A job that polls may be done before the step comes.
         world.eventually("killed or done", || {
             let killed = world.operator().is_none();
-            (killed || !trap.is_sprung() && (job.is_done)(&world)).then_some(())
+            (killed || !failpoint.has_triggered() && (job.is_done)(&world)).then_some(())
         });
         world.start();
         world.eventually("done", || (job.is_done)(&world).then_some(()));
-        println!("killed {side:?} step {step} of {:#?}", trap.seen());
+        println!("killed {side:?} step {step} of {:#?}", failpoint.requests());
         (job.check)(&world, &world.effects()[before..]);
     });
 }
@@ -100,18 +102,18 @@ fn create(settings: Settings) -> Job {
 }
 
 #[test]
-fn of_a_create() {
-    at_every_step(&create(Settings::default()));
+fn create_survives_a_crash_at_every_request() {
+    kill_at_every_request(&create(Settings::default()));
 }
 
 #[test]
-fn of_a_create_that_is_listed_late() {
-    at_every_step(&create(Settings { list_delay_ms: 900, ..Settings::default() }));
+fn create_listed_late_survives_a_crash_at_every_request() {
+    kill_at_every_request(&create(Settings { list_delay_ms: 900, ..Settings::default() }));
 }
 
 #[test]
-fn of_a_create_that_is_listed_without_its_description() {
-    at_every_step(&create(Settings { descriptions: Descriptions::Missing, ..Settings::default() }));
+fn create_without_descriptions_survives_a_crash_at_every_request() {
+    kill_at_every_request(&create(Settings { descriptions: Descriptions::Missing, ..Settings::default() }));
 }
 
 fn deletion(prepare: fn(&World)) -> Job {
@@ -123,27 +125,27 @@ fn deletion(prepare: fn(&World)) -> Job {
         is_done: |world| world.get::<ChatbotVersion>("new").is_none(),
         check: |world, effects| {
             assert_eq!(effects, ["delete new"]);
-            world.counted("chatcaptain_orphans_total", &[], 0);
+            world.wait_for_metric("chatcaptain_orphans_total", &[], 0);
         },
     }
 }
 
 #[test]
-fn of_a_deletion() {
-    at_every_step(&deletion(|world| {
+fn deletion_survives_a_crash_at_every_request() {
+    kill_at_every_request(&deletion(|world| {
         for name in ["other", "new"] {
             world.apply_version(name, &[]);
-            world.ready_version(name);
+            world.wait_until_version_ready(name);
         }
     }));
 }
 
 /// An empty list proves nothing to whoever has never seen the version in it; a deletion on record does.
 #[test]
-fn of_the_deletion_of_the_only_version() {
+fn deletion_of_the_only_version_survives_a_crash_at_every_request() {
     let prepare = |world: &World| {
         create_new(world);
-        world.ready_version("new");
+        world.wait_until_version_ready("new");
         // the last thing that is asked for a new version, so that steps are counted from rest
         world.eventually("it was seen where it is live", || {
             (world.service.counters().status.calls > 0).then_some(())
@@ -154,16 +156,16 @@ fn of_the_deletion_of_the_only_version() {
         Some((_, "")) => true,
         _ => false,
     };
-    at_every_step(&Job { is_to_try, ..deletion(prepare) });
+    kill_at_every_request(&Job { is_to_try, ..deletion(prepare) });
 }
 
 /// `a` and then `b` run in test.
 fn two_ran(world: &World) {
     for name in ["a", "b"] {
         world.apply_version(name, &[]);
-        world.ready_version(name);
-        world.point("test", name, &[]);
-        world.ready_deployment("test");
+        world.wait_until_version_ready(name);
+        world.apply_deployment("test", name, &[]);
+        world.wait_until_deployment_ready("test");
         // the last thing that is written
         world.eventually("it knows where it is live", || {
             (world.version(name).status?.deployed_in.len() == 1).then_some(())
@@ -172,15 +174,15 @@ fn two_ran(world: &World) {
 }
 
 #[test]
-fn of_going_back() {
-    at_every_step(&Job {
+fn rollback_survives_a_crash_at_every_request() {
+    kill_at_every_request(&Job {
         settings: Settings::default(),
         prepare: two_ran,
         is_to_try: |_, _| true,
-        begin: |world| world.point("test", "a", &[]),
+        begin: |world| world.apply_deployment("test", "a", &[]),
         is_done: |world| is_ready(&world.deployment("test")),
         check: |world, effects| {
-            assert_eq!(world.live(Environment::Test).as_deref(), Some("a"));
+            assert_eq!(world.live_version(Environment::Test).as_deref(), Some("a"));
             // what may or may not have been called is called once more, as a deploy: that is safe
             let moves: [&[&str]; 3] =
                 [&["rollback a test"], &["deploy a test"], &["rollback a test", "deploy a test"]];

@@ -24,11 +24,11 @@ fn kill_at_random_instants(world: &World, mut random: StdRng) {
 }
 
 #[test]
-fn two_hundred_versions_survive_kills_at_random_instants() {
+fn two_hundred_creates_survive_random_kills() {
     // what is created is not listed yet when the next operator looks
     let settings = Settings { latency_ms: 20, list_delay_ms: 2500, ..Settings::default() };
     let flags = [("interval", "1h"), ("visibility-grace", "3s")];
-    let world = World::asleep(settings, &flags);
+    let world = World::without_operator(settings, &flags);
     let name = |number| format!("v{number:03}");
     let git = |numbers: Range<usize>| -> String {
         numbers.map(|number| version(&world.bot, &name(number), &[])).collect()

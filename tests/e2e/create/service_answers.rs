@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use simulator::{
     CreateAnswer, Descriptions, FailuresAs, Fault, FaultKind, FaultOperation, Operation, Settings,
 };
-use support::{KEY, World, condition, side_by_side};
+use support::{KEY, World, condition, run_concurrently};
 
 const ANSWERS: [CreateAnswer; 5] = [
     CreateAnswer::Wrapped,
@@ -50,14 +50,14 @@ const FAULTS: [FaultKind; 11] = [
 ];
 
 #[test]
-fn every_answer_leads_to_one_version() {
-    side_by_side(6, &services(), |settings| {
+fn every_answer_format_creates_one_version() {
+    run_concurrently(6, &services(), |settings| {
         let world = World::new(settings.clone());
         for name in ["first", "second"] {
             world.apply_version(name, &["description: For a test"]);
         }
         for name in ["first", "second"] {
-            let version = world.ready_version(name);
+            let version = world.wait_until_version_ready(name);
             let status = version.status.unwrap();
             let state = world.state().unwrap();
             let made = state.versions.iter().find(|v| v.name == name).unwrap();
@@ -69,7 +69,7 @@ fn every_answer_leads_to_one_version() {
         world.kill();
         world.start();
         world.apply_version("third", &[]);
-        world.ready_version("third");
+        world.wait_until_version_ready("third");
         let mut creates = world.effects();
         creates.sort();
         let expected = ["create first dev", "create second dev", "create third dev"];
@@ -78,7 +78,7 @@ fn every_answer_leads_to_one_version() {
 }
 
 #[test]
-fn an_answer_that_is_lost_leads_to_one_version_too() {
+fn lost_answer_creates_one_version() {
     let mut services = Vec::new();
     for kind in FAULTS {
         let mut fault = Fault::new(FaultOperation::Create, kind).times(1);
@@ -90,15 +90,15 @@ fn an_answer_that_is_lost_leads_to_one_version_too() {
     }
     // the client gives up before the service does
     let flags = [("api-timeout", "1s")];
-    side_by_side(6, &services, |settings| {
-        let world = World::with(settings.clone(), &flags);
+    run_concurrently(6, &services, |settings| {
+        let world = World::with_flags(settings.clone(), &flags);
         world.apply_version("a", &[]);
         if settings.faults[0].kind == FaultKind::Refused {
-            world.told::<ChatbotVersion>("a", "Refused");
+            world.wait_for_reason::<ChatbotVersion>("a", "Refused");
             let now = "chatcaptain.dev/reconcile-requested-at=now";
             world.kubectl(&["annotate", "cbv", "a", now], "");
         }
-        let version = world.ready_version("a");
+        let version = world.wait_until_version_ready("a");
         assert_eq!(world.effects(), ["create a dev"], "{:?}", settings.faults);
         let made = &world.state().unwrap().versions[0];
         assert_eq!(version.version_id(), Some(made.id.as_str()));
@@ -107,10 +107,10 @@ fn an_answer_that_is_lost_leads_to_one_version_too() {
 
 /// As creates that take effect after everybody has given up on them.
 #[test]
-fn all_duplicates_are_named_and_told_of_once() {
+fn duplicates_are_listed_and_reported_once() {
     let world = World::new(Settings::default());
     world.apply_version("a", &[]);
-    world.ready_version("a");
+    world.wait_until_version_ready("a");
     world.stop();
     let marker = world.state().unwrap().versions[0].description.clone();
     for name in ["a", "a"] {
@@ -122,33 +122,33 @@ fn all_duplicates_are_named_and_told_of_once() {
     world.start();
     let named = |expected: &[&str]| {
         world.eventually(&format!("{expected:?} are named"), || {
-            let message = world.told::<ChatbotVersion>("a", "Available");
+            let message = world.wait_for_reason::<ChatbotVersion>("a", "Available");
             ids.iter().all(|id| message.contains(id) == expected.contains(id)).then_some(())
         });
         assert_eq!(world.version("a").status.unwrap().duplicates, expected);
     };
     named(&ids);
-    let note = world.event("a", "DuplicateFound");
+    let note = world.wait_for_event("a", "DuplicateFound");
     assert!(ids.iter().all(|id| note.contains(id)), "{note}");
 
     world.set_key("no-such-key");
-    world.told::<ChatbotVersion>("a", "KeyRefused");
+    world.wait_for_reason::<ChatbotVersion>("a", "KeyRefused");
     world.set_key(KEY);
     named(&ids);
     world.service.hand_delete(&world.bot, ids[0]).unwrap();
     named(&ids[1..]);
-    world.counted("chatcaptain_orphans_total", &[], 2);
+    world.wait_for_metric("chatcaptain_orphans_total", &[], 2);
     assert_eq!(world.log().matches("may be left in the service").count(), 2, "{}", world.log());
 }
 
 #[test]
-fn a_refusal_is_told_and_tried_again_slowly() {
-    side_by_side(2, &[FailuresAs::Http, FailuresAs::Ok], |&failures_as| {
+fn rejected_create_is_reported_and_retried_with_backoff() {
+    run_concurrently(2, &[FailuresAs::Http, FailuresAs::Ok], |&failures_as| {
         let refused = Fault::new(FaultOperation::Create, FaultKind::Refused);
         let faults = vec![refused];
         let world = World::new(Settings { failures_as, faults, ..Settings::default() });
         world.apply_version("a", &[]);
-        let message = world.told::<ChatbotVersion>("a", "Refused");
+        let message = world.wait_for_reason::<ChatbotVersion>("a", "Refused");
         assert!(message.contains("Quota reached"), "{message}");
         let version = world.version("a");
         assert_eq!(condition(&version, "Stalled").unwrap().status, "True");
@@ -161,7 +161,7 @@ fn a_refusal_is_told_and_tried_again_slowly() {
         world.service.settings(|settings| settings.faults.clear());
         let now = "chatcaptain.dev/reconcile-requested-at=now";
         world.kubectl(&["annotate", "cbv", "a", now], "");
-        world.ready_version("a");
+        world.wait_until_version_ready("a");
         assert_eq!((creates(), world.creates()), (2, 1));
     });
 }

@@ -2,7 +2,7 @@
 
 use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion};
 use simulator::{Environment, FailuresAs, Fault, FaultKind, FaultOperation, Operation, Settings};
-use support::{Flags, World, side_by_side};
+use support::{Flags, World, run_concurrently};
 
 use super::waiting::{key_refused, may_not_delete, permission_granted_later, refused_then_done, secret_gone};
 
@@ -34,7 +34,7 @@ const LEFT: Row = Row { stays: true, orphans: 1, event: Some("Orphaned"), ..ROW 
 
 const ROWS: [Row; 20] = [
     Row { name: "never created: nothing happens", run: never_created, ..ROW },
-    Row { name: "idle: deleted, and proven", run: |world| remove(world, &[]), ..ROW },
+    Row { name: "idle: deleted, and proven", run: |world| create_and_delete(world, &[]), ..ROW },
     Row {
         name: "idle, the answer is cut off: deleted, and proven by the list",
         run: |world| disturbed(world, FaultKind::CutAfter),
@@ -56,7 +56,7 @@ const ROWS: [Row; 20] = [
     Row {
         name: "flag says Retain: stays",
         flags: &[("deletion-policy", "Retain")],
-        run: |world| remove(world, &[]),
+        run: |world| create_and_delete(world, &[]),
         stays: true,
         ..ROW
     },
@@ -113,19 +113,19 @@ const ROWS: [Row; 20] = [
 ];
 
 #[test]
-fn every_row_of_the_deletion_table() {
-    side_by_side(4, &ROWS, |row| {
-        let world = World::asleep((row.settings)(), row.flags);
+fn every_row_of_the_deletion_table_holds() {
+    run_concurrently(4, &ROWS, |row| {
+        let world = World::without_operator((row.settings)(), row.flags);
         if row.name.starts_with("never") {
             world.kubectl(&["delete", "secret", "chatcaptain"], "");
         }
         world.start();
         (row.run)(&world);
-        world.gone::<ChatbotVersion>("a");
-        world.eventually(row.name, || (left(&world) == row.stays).then_some(()));
+        world.wait_until_deleted::<ChatbotVersion>("a");
+        world.eventually(row.name, || (is_in_service(&world) == row.stays).then_some(()));
         world.eventually(row.name, || (orphans(&world) == row.orphans).then_some(()));
         if let Some(event) = row.event {
-            world.event("a", event);
+            world.wait_for_event("a", event);
         }
         let recorded = world.log().contains("may be left in the service");
         assert_eq!(recorded, row.orphans > 0, "{}: a line for what is left behind", row.name);
@@ -138,7 +138,7 @@ fn every_row_of_the_deletion_table() {
     });
 }
 
-pub(super) fn left(world: &World) -> bool {
+pub(super) fn is_in_service(world: &World) -> bool {
     let versions = world.state().map(|state| state.versions).unwrap_or_default();
     versions.iter().any(|version| version.name == "a")
 }
@@ -147,20 +147,20 @@ fn orphans(world: &World) -> u64 {
     world.metric("chatcaptain_orphans_total", &[])
 }
 
-pub(super) fn make(world: &World, more: &[&str]) {
+pub(super) fn create_ready(world: &World, more: &[&str]) {
     world.apply_version("a", more);
-    world.ready_version("a");
+    world.wait_until_version_ready("a");
     // another one, so that a list without `a` is not an empty one
     world.apply_version("other", &["deletionPolicy: Retain"]);
-    world.ready_version("other");
+    world.wait_until_version_ready("other");
 }
 
 pub(super) fn delete(world: &World) {
     world.delete("chatbotversion", "a");
 }
 
-pub(super) fn remove(world: &World, more: &[&str]) {
-    make(world, more);
+pub(super) fn create_and_delete(world: &World, more: &[&str]) {
+    create_ready(world, more);
     delete(world);
 }
 
@@ -171,22 +171,22 @@ fn annotate_namespace(world: &World, policy: &str) {
 
 fn never_created(world: &World) {
     world.apply_version("a", &[]);
-    world.told::<ChatbotVersion>("a", "CredentialsMissing");
+    world.wait_for_reason::<ChatbotVersion>("a", "CredentialsMissing");
     delete(world);
-    world.gone::<ChatbotVersion>("a");
+    world.wait_until_deleted::<ChatbotVersion>("a");
     assert_eq!(world.service.counters().total_calls(), 0);
 }
 
 /// The list decides, whatever becomes of the call.
 fn disturbed(world: &World, kind: FaultKind) {
-    make(world, &[]);
+    create_ready(world, &[]);
     let fault = Fault::new(FaultOperation::Delete, kind).times(1);
     world.service.settings(|settings| settings.faults = vec![fault]);
     delete(world);
 }
 
 fn gone_by_hand(world: &World) {
-    make(world, &[]);
+    create_ready(world, &[]);
     let id = world.version("a").version_id().unwrap().to_owned();
     world.service.hand_delete(&world.bot, &id).unwrap();
     delete(world);
@@ -194,34 +194,34 @@ fn gone_by_hand(world: &World) {
 
 fn retained_by_object(world: &World) {
     annotate_namespace(world, "Delete");
-    remove(world, &["deletionPolicy: Retain"]);
+    create_and_delete(world, &["deletionPolicy: Retain"]);
 }
 
 fn retained_by_namespace(world: &World) {
     annotate_namespace(world, "Retain");
-    remove(world, &[]);
+    create_and_delete(world, &[]);
 }
 
 fn object_before_namespace(world: &World) {
     annotate_namespace(world, "Retain");
-    remove(world, &["deletionPolicy: Delete"]);
+    create_and_delete(world, &["deletionPolicy: Delete"]);
 }
 
 fn namespace_before_flag(world: &World) {
     annotate_namespace(world, "Delete");
-    remove(world, &[]);
+    create_and_delete(world, &[]);
 }
 
 fn suspended(world: &World) {
-    make(world, &[]);
+    create_ready(world, &[]);
     world.apply_version("a", &["suspend: true"]);
     delete(world);
 }
 
 fn run_in_test(world: &World) {
-    make(world, &[]);
-    world.point("test", "a", &[]);
-    world.ready_deployment("test");
+    create_ready(world, &[]);
+    world.apply_deployment("test", "a", &[]);
+    world.wait_until_deployment_ready("test");
 }
 
 fn handed_over_across_restarts(world: &World) {
@@ -229,11 +229,11 @@ fn handed_over_across_restarts(world: &World) {
     delete(world);
     world.kill();
     world.start();
-    world.gone::<ChatbotVersion>("a");
+    world.wait_until_deleted::<ChatbotVersion>("a");
     world.kill();
-    world.point("test", "other", &[]);
+    world.apply_deployment("test", "other", &[]);
     world.start();
-    world.eventually("the move", || (world.moves().len() > 1).then_some(()));
+    world.eventually("the move", || (world.effects_besides_creates().len() > 1).then_some(()));
     world.kill();
     world.start();
 }
@@ -241,27 +241,27 @@ fn handed_over_across_restarts(world: &World) {
 fn deployment_deleted_meanwhile(world: &World) {
     run_in_test(world);
     delete(world);
-    world.gone::<ChatbotVersion>("a");
+    world.wait_until_deleted::<ChatbotVersion>("a");
     world.delete("chatbotdeployment", "test");
-    world.gone::<ChatbotDeployment>("test");
+    world.wait_until_deleted::<ChatbotDeployment>("test");
 }
 
 fn live_alone(world: &World) {
-    remove(world, &["environment: prod"]);
-    let note = world.event("a", "Orphaned");
+    create_and_delete(world, &["environment: prod"]);
+    let note = world.wait_for_event("a", "Orphaned");
     assert!(note.contains("live"), "{note}");
-    assert_eq!(world.live(Environment::Prod).as_deref(), Some("a"));
+    assert_eq!(world.live_version(Environment::Prod).as_deref(), Some("a"));
     assert_eq!(world.service.counters().of(Operation::Delete).calls, 0);
 }
 
 fn forced(world: &World) {
-    make(world, &[]);
+    create_ready(world, &[]);
     let broken = Fault::new(FaultOperation::Any, FaultKind::Html502);
     world.service.settings(|settings| settings.faults = vec![broken]);
     let id = world.version("a").version_id().unwrap().to_owned();
     delete(world);
     world.kubectl(&["annotate", "cbv", "a", "chatcaptain.dev/force-orphan=yes"], "");
-    world.event("a", "Orphaned");
+    world.wait_for_event("a", "Orphaned");
     // whoever looks for the event's reason or the id finds the line that is written first
     let (log, words) = (world.log(), ["Orphaned", "may be left in the service", &id]);
     assert!(log.lines().any(|line| words.iter().all(|word| line.contains(word))), "{log}");

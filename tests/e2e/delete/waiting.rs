@@ -6,27 +6,27 @@ use chatcaptain_operator::crd::ChatbotVersion;
 use simulator::{Fault, FaultKind, FaultOperation, Key, Operation, Permission, Settings};
 use support::{KEY, World};
 
-use super::table::{delete, left, make, remove};
+use super::table::{create_and_delete, create_ready, delete, is_in_service};
 
 /// A key that may do everything.
 const GRANTED: &str = "CCSB-granted";
 
 pub(super) fn key_refused(world: &World) {
-    make(world, &[]);
+    create_ready(world, &[]);
     world.set_key("no-such-key");
     delete(world);
-    let message = world.told::<ChatbotVersion>("a", "Deleting");
+    let message = world.wait_for_reason::<ChatbotVersion>("a", "Deleting");
     assert!(message.contains("--deletion-timeout"), "{message}");
 }
 
 /// Whoever starts now has never seen the key.
 pub(super) fn secret_gone(world: &World) {
-    make(world, &[]);
+    create_ready(world, &[]);
     world.stop();
     world.kubectl(&["delete", "secret", "chatcaptain"], "");
     world.start();
     delete(world);
-    let message = world.told::<ChatbotVersion>("a", "Deleting");
+    let message = world.wait_for_reason::<ChatbotVersion>("a", "Deleting");
     assert!(message.contains("--deletion-timeout"), "{message}");
 }
 
@@ -42,35 +42,35 @@ pub(super) fn may_not_delete() -> Settings {
 }
 
 pub(super) fn permission_granted_later(world: &World) {
-    remove(world, &[]);
-    waits_and_says(world, &["chatbots.versions.delete", "Secret chatcaptain"]);
+    create_and_delete(world, &[]);
+    assert_waiting_with_message(world, &["chatbots.versions.delete", "Secret chatcaptain"]);
     // a new key is not refused for what the old one was
     world.set_key(GRANTED);
-    ask(world);
+    request_reconcile(world);
 }
 
 pub(super) fn refused_then_done(world: &World) {
-    make(world, &[]);
+    create_ready(world, &[]);
     let refused = Fault::new(FaultOperation::Delete, FaultKind::Refused);
     world.service.settings(|settings| settings.faults = vec![refused]);
     delete(world);
-    waits_and_says(world, &["Quota reached"]);
+    assert_waiting_with_message(world, &["Quota reached"]);
     assert_eq!(world.service.counters().of(Operation::Delete).calls, 1, "it is tried again slowly");
     world.service.settings(|settings| settings.faults.clear());
-    ask(world);
+    request_reconcile(world);
 }
 
 /// Until the service does it the object stays, and says what is wrong.
-fn waits_and_says(world: &World, parts: &[&str]) {
+fn assert_waiting_with_message(world: &World, parts: &[&str]) {
     world.eventually("the message names it", || {
-        let message = world.told::<ChatbotVersion>("a", "Deleting");
+        let message = world.wait_for_reason::<ChatbotVersion>("a", "Deleting");
         parts.iter().all(|part| message.contains(part)).then_some(())
     });
-    assert!(left(world));
+    assert!(is_in_service(world));
     assert_eq!(world.version("a").metadata.finalizers.unwrap().len(), 1);
 }
 
 /// Whoever has seen to the cause need not wait.
-fn ask(world: &World) {
+fn request_reconcile(world: &World) {
     world.kubectl(&["annotate", "cbv", "a", "chatcaptain.dev/reconcile-requested-at=now"], "");
 }

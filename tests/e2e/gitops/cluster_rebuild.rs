@@ -30,12 +30,12 @@ fn lose_objects(world: &World) {
 }
 
 #[test]
-fn the_same_manifests_on_a_new_cluster_adopt_everything() {
+fn same_manifests_on_a_new_cluster_adopt_everything() {
     let world = World::new(Settings::default());
     let git = manifests(&world);
     world.apply(&git);
     let ids = ids(&world);
-    world.ready_deployment("prod");
+    world.wait_until_deployment_ready("prod");
     let effects = world.effects();
     assert_eq!(effects.len(), 4, "{effects:?}");
 
@@ -45,22 +45,22 @@ fn the_same_manifests_on_a_new_cluster_adopt_everything() {
     world.start();
 
     assert_eq!(self::ids(&world), ids);
-    let prod: ChatbotDeployment = world.ready_deployment("prod");
+    let prod: ChatbotDeployment = world.wait_until_deployment_ready("prod");
     let active = prod.status.unwrap().active.unwrap();
     assert_eq!(active.version_id, ids[1]);
     for name in ["a", "b", "c"] {
         let status = world.version(name).status.unwrap();
         let last = status.common.last_operations.first().unwrap();
         assert_eq!(last.operation, Did::Adopt);
-        world.event(name, "Adopted");
+        world.wait_for_event(name, "Adopted");
     }
-    assert_eq!(world.live(Environment::Prod).as_deref(), Some("Second one"));
-    assert_eq!(world.live(Environment::Test).as_deref(), Some("c"));
+    assert_eq!(world.live_version(Environment::Prod).as_deref(), Some("Second one"));
+    assert_eq!(world.live_version(Environment::Test).as_deref(), Some("c"));
     assert_eq!(world.effects(), effects, "nothing was created or deployed");
 
     // what was adopted is ours again: it is deleted with its object
     world.delete("chatbotversion", "a");
-    world.gone::<ChatbotVersion>("a");
+    world.wait_until_deleted::<ChatbotVersion>("a");
     assert_eq!(world.effects().last().unwrap(), "delete a");
 }
 
@@ -68,7 +68,7 @@ fn the_same_manifests_on_a_new_cluster_adopt_everything() {
 fn ids(world: &World) -> Vec<String> {
     ["a", "b", "c"]
         .map(|name| {
-            let version = world.ready_version(name);
+            let version = world.wait_until_version_ready(name);
             let name = version.name_any();
             let id = version.status.and_then(|status| status.version_id);
             id.unwrap_or_else(|| panic!("{name} is Ready without an id"))
@@ -77,17 +77,17 @@ fn ids(world: &World) -> Vec<String> {
 }
 
 #[test]
-fn another_installation_is_left_alone() {
+fn versions_of_another_owner_are_not_adopted() {
     let ours = World::new(Settings::default());
     ours.apply_version("a", &[]);
-    let id = ours.ready_version("a").status.unwrap().version_id.unwrap();
+    let id = ours.wait_until_version_ready("a").status.unwrap().version_id.unwrap();
     ours.stop();
     lose_objects(&ours);
 
     // the same account and the same names, but another owner: nothing of the other is taken
     let theirs = ours.replica(&["--owner-id=other"], &[]);
     ours.apply_version("a", &[]);
-    let version = ours.ready_version("a");
+    let version = ours.wait_until_version_ready("a");
     assert_ne!(version.status.unwrap().version_id.unwrap(), id);
     assert_eq!(ours.creates(), 2);
     drop(theirs);

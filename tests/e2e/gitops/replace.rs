@@ -7,15 +7,15 @@ use support::{World, version};
 fn running() -> (World, String) {
     let world = World::new(Settings::default());
     world.apply_version("a", &[]);
-    let id = world.ready_version("a").version_id().unwrap().to_owned();
-    world.point("test", "a", &[]);
-    world.ready_deployment("test");
+    let id = world.wait_until_version_ready("a").version_id().unwrap().to_owned();
+    world.apply_deployment("test", "a", &[]);
+    world.wait_until_deployment_ready("test");
     (world, id)
 }
 
 /// Row 10. Replace takes everything away that is not in the manifest, finalizer included; status stays.
 #[test]
-fn replace_leads_to_no_call() {
+fn replace_makes_no_service_call() {
     let (world, id) = running();
     let writes = || world.service.counters().of(Operation::Delete).calls + world.effects().len() as u64;
     let before = writes();
@@ -24,23 +24,23 @@ fn replace_leads_to_no_call() {
         let finalizers = world.version("a").metadata.finalizers.unwrap_or_default();
         (finalizers.len() == 1).then_some(())
     });
-    assert_eq!(world.ready_version("a").version_id(), Some(id.as_str()));
+    assert_eq!(world.wait_until_version_ready("a").version_id(), Some(id.as_str()));
     assert_eq!(writes(), before);
 }
 
 /// Row 10. Replace with force deletes and creates: what is live is handed over, and the new object takes it back.
 #[test]
-fn replace_by_force_adopts_what_it_let_go() {
+fn forced_replace_adopts_the_version_again() {
     let (world, id) = running();
     world.kubectl(&["replace", "--force", "-f", "-"], &version(&world.bot, "a", &[]));
-    assert_eq!(world.ready_version("a").version_id(), Some(id.as_str()));
+    assert_eq!(world.wait_until_version_ready("a").version_id(), Some(id.as_str()));
     world.eventually("the hand-over is taken back", || {
         world.deployment("test").status.unwrap().retiring.is_empty().then_some(())
     });
     // moving on deletes nothing that git has
     world.apply_version("b", &[]);
-    world.point("test", "b", &[]);
-    world.ready_deployment("test");
-    world.ready_version("a");
+    world.apply_deployment("test", "b", &[]);
+    world.wait_until_deployment_ready("test");
+    world.wait_until_version_ready("a");
     assert_eq!(world.effects(), ["create a dev", "deploy a test", "create b dev", "deploy b test"]);
 }

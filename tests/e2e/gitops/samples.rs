@@ -24,7 +24,7 @@ fn kustomizations(folder: &Path, found: &mut Vec<String>) {
 }
 
 #[test]
-fn every_sample_is_accepted() {
+fn every_sample_is_accepted_by_the_api_server() {
     let cluster = Cluster::shared();
     let mut samples = Vec::new();
     kustomizations(&root().join("deploy/samples"), &mut samples);
@@ -33,7 +33,7 @@ fn every_sample_is_accepted() {
     for sample in &samples {
         // a namespace first: what is in it is only tried
         let (namespaces, others): (Vec<_>, Vec<_>) =
-            Cluster::shipped(sample).into_iter().partition(|manifest| manifest.contains("kind: Namespace"));
+            Cluster::kustomize(sample).into_iter().partition(|manifest| manifest.contains("kind: Namespace"));
         for manifest in namespaces {
             cluster.kubectl_ok(&["apply", "-f", "-"], &manifest);
         }
@@ -47,7 +47,7 @@ fn every_sample_is_accepted() {
 }
 
 #[test]
-fn the_sample_application_comes_in_waves() {
+fn sample_application_has_sync_waves() {
     let text = fs::read_to_string(root().join("deploy/argocd/application.yaml")).unwrap();
     let application: Value = serde_saphyr::from_str(&text).unwrap();
     let source = &application["spec"]["source"];
@@ -58,7 +58,7 @@ fn the_sample_application_comes_in_waves() {
         "patches": source["kustomize"]["patches"],
     });
     fs::write(folder.path().join("kustomization.yaml"), over.to_string()).unwrap();
-    let rendered = Cluster::shipped(folder.path().strip_prefix(root()).unwrap().to_str().unwrap());
+    let rendered = Cluster::kustomize(folder.path().strip_prefix(root()).unwrap().to_str().unwrap());
     let waves: BTreeMap<String, String> = rendered.iter().map(|manifest| wave(manifest)).collect();
     let expected = [("support-prod", "2"), ("support-q4", "0"), ("support-test", "1")];
     assert_eq!(waves, expected.map(|(name, wave)| (name.to_owned(), wave.to_owned())).into());
@@ -73,7 +73,7 @@ fn wave(manifest: &str) -> (String, String) {
 }
 
 #[test]
-fn flux_is_pointed_at_what_is_there() {
+fn flux_sample_paths_exist() {
     let text = fs::read_to_string(root().join("deploy/flux/chatbots.yaml")).unwrap();
     let kustomizations: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
     assert_eq!(kustomizations.len(), 2);

@@ -104,7 +104,7 @@ impl<'a> Git<'a> {
 const AFTER_TEST: &str = "promoteAfter: {deploymentRef: {name: test}}";
 
 #[test]
-fn a_version_that_runs_is_pruned_in_an_early_wave() {
+fn live_version_pruned_in_an_early_wave_is_deleted_later() {
     let world = World::new(Settings { rollout_ms: 500, ..Settings::default() });
     let nothing = Git::empty(&world);
     let commit = |name: &str| {
@@ -112,21 +112,21 @@ fn a_version_that_runs_is_pruned_in_an_early_wave() {
     };
     let (first, second) = (commit("a"), commit("b"));
     first.sync(&nothing).unwrap();
-    assert_eq!(world.live(Environment::Prod).as_deref(), Some("a"));
+    assert_eq!(world.live_version(Environment::Prod).as_deref(), Some("a"));
     // `a` runs in two environments while its object is pruned, in the wave before those that move them on
     second.sync(&first).unwrap();
-    assert_eq!(world.live(Environment::Prod).as_deref(), Some("b"));
+    assert_eq!(world.live_version(Environment::Prod).as_deref(), Some("b"));
     world.eventually("a is deleted once it runs nowhere", || {
         let versions = world.state()?.versions;
         (!versions.iter().any(|version| version.name == "a")).then_some(())
     });
     // the whole application goes, the last wave first
     nothing.sync(&second).unwrap();
-    assert_eq!(world.live(Environment::Prod).as_deref(), Some("b"), "what is live stays live");
+    assert_eq!(world.live_version(Environment::Prod).as_deref(), Some("b"), "what is live stays live");
 }
 
 #[test]
-fn an_app_of_apps_with_gates_ends() {
+fn app_of_apps_with_promotion_completes() {
     let world = World::new(Settings { rollout_ms: 500, ..Settings::default() });
     let apps = |name: &str| {
         let prod = Git::empty(&world).runs(0, "prod", name, &[AFTER_TEST]);
@@ -138,7 +138,7 @@ fn an_app_of_apps_with_gates_ends() {
     let nothing = Git::empty(&world);
     thread::scope(|scope| {
         let prod = scope.spawn(|| first_prod.sync(&nothing));
-        world.told::<ChatbotDeployment>("prod", "WaitingForVersion");
+        world.wait_for_reason::<ChatbotDeployment>("prod", "WaitingForVersion");
         first_test.sync(&nothing).unwrap();
         prod.join().unwrap().unwrap();
     });
@@ -146,13 +146,13 @@ fn an_app_of_apps_with_gates_ends() {
     let (prod, test) = apps("b");
     test.sync(&first_test).unwrap();
     prod.sync(&first_prod).unwrap();
-    assert_eq!(world.live(Environment::Prod).as_deref(), Some("b"));
-    let moves = world.moves();
+    assert_eq!(world.live_version(Environment::Prod).as_deref(), Some("b"));
+    let moves = world.effects_besides_creates();
     assert_eq!(&moves[..4], ["deploy a test", "deploy a prod", "deploy b test", "deploy b prod"]);
 }
 
 #[test]
-fn a_gate_in_an_earlier_wave_than_what_it_waits_for_ends_the_sync_and_says_why() {
+fn promotion_in_the_wrong_wave_fails_the_sync_with_a_reason() {
     let world = World::new(Settings::default());
     let commit = |name: &str, test: i64, prod: i64| {
         let git = Git::empty(&world).version(0, name).runs(test, "test", name, &[]);
@@ -169,11 +169,11 @@ fn a_gate_in_an_earlier_wave_than_what_it_waits_for_ends_the_sync_and_says_why()
     );
     // once git has them in order
     commit("b", 1, 2).sync(&wrong).unwrap();
-    assert_eq!(world.live(Environment::Prod).as_deref(), Some("b"));
+    assert_eq!(world.live_version(Environment::Prod).as_deref(), Some("b"));
 }
 
 #[test]
-fn a_rollout_that_fails_ends_the_sync_and_git_that_goes_back_ends_the_failure() {
+fn failed_rollout_fails_the_sync_and_a_revert_recovers() {
     let settings = Settings { failing_rollouts: vec!["bad".to_owned()], ..Settings::default() };
     for (on_failure, reason) in [("Never", "ProgressDeadlineExceeded"), ("Previous", "RolledBack")] {
         let world = World::new(settings.clone());
@@ -188,8 +188,8 @@ fn a_rollout_that_fails_ends_the_sync_and_git_that_goes_back_ends_the_failure() 
         let generation = world.deployment("prod").metadata.generation;
         assert_eq!(generation, Some(1), "{} was not asked to follow", world.deployment("prod").name_any());
         commit("good").sync(&commit("bad")).unwrap();
-        assert_eq!(world.live(Environment::Test).as_deref(), Some("good"));
-        assert_eq!(world.live(Environment::Prod).as_deref(), Some("good"));
+        assert_eq!(world.live_version(Environment::Test).as_deref(), Some("good"));
+        assert_eq!(world.live_version(Environment::Prod).as_deref(), Some("good"));
     }
 }
 
@@ -205,7 +205,7 @@ fn merge_patch(from: &Value, to: &Value) -> Value {
 }
 
 #[test]
-fn a_rollback_by_an_action_is_not_undone_by_self_heal() {
+fn rollback_by_action_survives_self_heal() {
     let world = World::new(Settings::default());
     let commit = |name: &str| Git::empty(&world).version(0, "a").version(0, "b").runs(1, "test", name, &[]);
     commit("a").sync(&Git::empty(&world)).unwrap();
@@ -217,16 +217,16 @@ fn a_rollback_by_an_action_is_not_undone_by_self_heal() {
         world.kubectl(&["patch", "chatbotdeployment", "test", "--type=merge", "--patch", &patch], "");
     };
     act("rollback-to-previous");
-    world.told::<ChatbotDeployment>("test", "RolledBack");
-    assert_eq!(world.live(Environment::Test).as_deref(), Some("a"));
+    world.wait_for_reason::<ChatbotDeployment>("test", "RolledBack");
+    assert_eq!(world.live_version(Environment::Test).as_deref(), Some("a"));
     // neither way of comparing finds a difference to git
     for how in [&[][..], &["--server-side", "--field-manager=argocd-controller"]] {
         world.kubectl(&[&["diff"], how, &["--filename=-"]].concat(), &git.items[2].text);
     }
     // where self-heal applies what git holds all the same, it stays, and the sync says so
     assert_eq!(git.sync(&git), Err("RolledBack".to_owned()));
-    assert_eq!(world.live(Environment::Test).as_deref(), Some("a"));
+    assert_eq!(world.live_version(Environment::Test).as_deref(), Some("a"));
     act("undo-rollback");
     git.sync(&git).unwrap();
-    assert_eq!(world.live(Environment::Test).as_deref(), Some("b"));
+    assert_eq!(world.live_version(Environment::Test).as_deref(), Some("b"));
 }

@@ -25,7 +25,7 @@ fn commands() -> (String, String) {
 
 /// Runs commands as a person would, who goes on after one that fails, with kubectl in their PATH.
 fn shell(cluster: &Cluster, commands: &str) {
-    let plane = cluster.plane();
+    let plane = cluster.control_plane();
     let kubectl = plane.kubectl();
     let directory = Path::new(kubectl.get_program()).parent().unwrap().to_owned();
     let usual = env::var_os("PATH").unwrap();
@@ -46,21 +46,21 @@ fn shell(cluster: &Cluster, commands: &str) {
 fn installed() -> (World, String) {
     let cluster = Cluster::installed();
     let kubeconfig = cluster.operator_kubeconfig();
-    let world = World::on(cluster, kubeconfig, Settings::default(), &[]);
+    let world = World::on_cluster(cluster, kubeconfig, Settings::default(), &[]);
     world.start();
     let bot = &world.bot;
     let versions = version(bot, "a", &[]) + &version(bot, "b", &["deletionPolicy: Delete"]);
     let git = versions + &deployment(bot, "test", "test", &["versionRef: {name: a}"]);
     world.apply(&git);
-    world.ready_version("b");
-    world.ready_deployment("test");
+    world.wait_until_version_ready("b");
+    world.wait_until_deployment_ready("test");
     (world, git)
 }
 
 /// As it was, and nobody has called for a change since.
 fn is_untouched(world: &World, before: &[String]) {
     assert_eq!(ids(world), before);
-    assert_eq!(world.live(Environment::Test).as_deref(), Some("a"));
+    assert_eq!(world.live_version(Environment::Test).as_deref(), Some("a"));
     let calls = |operation| world.service.counters().of(operation).calls;
     let changes = [Operation::Create, Operation::Delete, Operation::Deploy, Operation::Rollback].map(calls);
     assert_eq!(changes, [2, 0, 1, 0]);
@@ -73,9 +73,9 @@ fn reinstalled(world: &mut World, git: &str) {
     world.kubeconfig = world.cluster.kubeconfig_of("chatcaptain-operator");
     world.start();
     world.apply(git);
-    world.ready_version("a");
-    world.ready_version("b");
-    world.ready_deployment("test");
+    world.wait_until_version_ready("a");
+    world.wait_until_version_ready("b");
+    world.wait_until_deployment_ready("test");
 }
 
 fn ids(world: &World) -> Vec<String> {
@@ -83,7 +83,7 @@ fn ids(world: &World) -> Vec<String> {
 }
 
 #[test]
-fn nothing_hangs_and_nothing_is_lost() {
+fn documented_uninstall_keeps_the_service_unchanged() {
     let (mut world, git) = installed();
     let before = ids(&world);
     let (function, use_of_it) = commands();
@@ -95,7 +95,7 @@ fn nothing_hangs_and_nothing_is_lost() {
 }
 
 #[test]
-fn objects_that_hang_are_let_go() {
+fn stuck_objects_can_be_released() {
     let (mut world, git) = installed();
     let before = ids(&world);
     world.kill();

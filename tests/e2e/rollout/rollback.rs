@@ -7,7 +7,7 @@ use simulator::{
     DeployAnswer, DeploymentsStatus, Environment, FailedRollout, FailuresAs, FieldShown, RollbackActs,
     RollbackBody, Settings,
 };
-use support::{World, condition, is_ready, side_by_side};
+use support::{World, condition, is_ready, run_concurrently};
 
 /// One way for a service to be.
 struct Service {
@@ -20,13 +20,13 @@ struct Service {
 
 impl Service {
     /// Git names this version; `more` are further lines of the deployment's spec.
-    fn point(&self, world: &World, version: &str, more: &[&str]) {
+    fn apply_deployment(&self, world: &World, version: &str, more: &[&str]) {
         let rollback = format!("rollback: {{{}}}", self.rollback.join(", "));
-        world.point("test", version, &[&[rollback.as_str()], more].concat());
+        world.apply_deployment("test", version, &[&[rollback.as_str()], more].concat());
     }
 
     /// The versions were made to run in this order, and then it went back.
-    fn moves(&self) -> Vec<&'static str> {
+    fn expected_effects(&self) -> Vec<&'static str> {
         [&["deploy a test", "deploy b test"], self.back].concat()
     }
 }
@@ -93,17 +93,17 @@ fn services() -> Vec<Service> {
 }
 
 #[test]
-fn git_back_is_a_rollback_and_leads_there_in_any_case() {
-    side_by_side(6, &services(), |service| {
+fn reverting_git_rolls_back_with_every_service() {
+    run_concurrently(6, &services(), |service| {
         let world = World::new(service.settings.clone());
         world.apply_version("a", &[]);
         world.apply_version("b", &[]);
         for (wanted, moves) in [("a", 1), ("b", 2), ("a", 2 + service.back.len())] {
-            service.point(&world, wanted, &[]);
-            runs(&world, wanted);
-            assert_eq!(world.moves().len(), moves, "{:#?}", service.settings);
+            service.apply_deployment(&world, wanted, &[]);
+            wait_until_running(&world, wanted);
+            assert_eq!(world.effects_besides_creates().len(), moves, "{:#?}", service.settings);
         }
-        assert_eq!(world.moves(), service.moves(), "{:#?}", service.settings);
+        assert_eq!(world.effects_besides_creates(), service.expected_effects(), "{:#?}", service.settings);
         let status = world.deployment("test").status.unwrap();
         let history: Vec<_> = status.history.iter().map(|h| &h.version_id).collect();
         assert_eq!(history.len(), 3, "{history:?}");
@@ -113,44 +113,44 @@ fn git_back_is_a_rollback_and_leads_there_in_any_case() {
 
 /// The annotation goes the same ways, holds over a restart, and ends when git moves.
 #[test]
-fn a_command_goes_back_the_same_ways_and_holds_until_git_moves() {
-    side_by_side(6, &rollbacks(), |service| {
+fn rollback_annotation_holds_until_git_changes() {
+    run_concurrently(6, &rollbacks(), |service| {
         let world = World::new(service.settings.clone());
         for wanted in ["a", "b"] {
             world.apply_version(wanted, &[]);
-            service.point(&world, wanted, &[]);
-            runs(&world, wanted);
+            service.apply_deployment(&world, wanted, &[]);
+            wait_until_running(&world, wanted);
         }
         let given = Instant::now();
         world.kubectl(&["annotate", "cbd", "test", "chatcaptain.dev/rollback-to=previous"], "");
-        let live = || (world.live(Environment::Test).as_deref() == Some("a")).then_some(());
+        let live = || (world.live_version(Environment::Test).as_deref() == Some("a")).then_some(());
         world.eventually("a is live", live);
         println!("{:?}: live {:?} after the command", service.back, given.elapsed());
-        let message = world.told::<ChatbotDeployment>("test", "RolledBack");
+        let message = world.wait_for_reason::<ChatbotDeployment>("test", "RolledBack");
         assert!(message.contains("rollback-to"), "{message}");
-        assert_eq!(world.moves(), service.moves(), "{:#?}", service.settings);
+        assert_eq!(world.effects_besides_creates(), service.expected_effects(), "{:#?}", service.settings);
 
         world.kill();
         world.start();
         world.eventually("the next operator has looked", || {
             (world.metric("chatcaptain_reconcile_total", &[r#"kind="ChatbotDeployment""#]) > 0).then_some(())
         });
-        world.told::<ChatbotDeployment>("test", "RolledBack");
-        assert_eq!(world.moves(), service.moves(), "it holds over a restart");
+        world.wait_for_reason::<ChatbotDeployment>("test", "RolledBack");
+        assert_eq!(world.effects_besides_creates(), service.expected_effects(), "it holds over a restart");
 
-        service.point(&world, "b", &["progressDeadline: 4m"]);
-        runs(&world, "b");
+        service.apply_deployment(&world, "b", &["progressDeadline: 4m"]);
+        wait_until_running(&world, "b");
     });
 }
 
 /// A number is no name, but what is said of it leads on.
 #[test]
-fn a_command_that_gives_a_number_is_told_the_id() {
+fn rollback_to_a_version_number_suggests_the_id() {
     let world = World::new(Settings::default());
     for wanted in ["a", "b"] {
         world.apply_version(wanted, &[]);
-        world.point("test", wanted, &[]);
-        runs(&world, wanted);
+        world.apply_deployment("test", wanted, &[]);
+        wait_until_running(&world, wanted);
     }
     let status = world.version("a").status.unwrap();
     let (id, number) = (status.version_id.unwrap(), status.version_number.unwrap());
@@ -159,49 +159,55 @@ fn a_command_that_gives_a_number_is_told_the_id() {
         world.kubectl(&["annotate", "--overwrite", "cbd", "test", &command], "");
     };
     go_back_to(&number);
-    let message = world.told::<ChatbotDeployment>("test", "VersionNotFound");
+    let message = world.wait_for_reason::<ChatbotDeployment>("test", "VersionNotFound");
     let (forms, hint) =
         ("previous, the name of a ChatbotVersion", format!("{number} is a version number; its id is {id}."));
     assert!(message.contains(forms) && message.ends_with(&hint), "{message}");
     go_back_to("9.9");
     world.eventually("nothing is made of what is no number either", || {
-        world.told::<ChatbotDeployment>("test", "VersionNotFound").ends_with("or a version id.").then_some(())
+        world
+            .wait_for_reason::<ChatbotDeployment>("test", "VersionNotFound")
+            .ends_with("or a version id.")
+            .then_some(())
     });
     go_back_to(&id);
-    world.told::<ChatbotDeployment>("test", "RolledBack");
-    assert_eq!(world.live(Environment::Test).as_deref(), Some("a"));
+    world.wait_for_reason::<ChatbotDeployment>("test", "RolledBack");
+    assert_eq!(world.live_version(Environment::Test).as_deref(), Some("a"));
 }
 
 /// In a hurry, and nothing runs: what ran last is meant.
 #[test]
-fn a_command_fills_an_environment_that_a_failure_has_emptied() {
+fn rollback_to_previous_refills_an_emptied_environment() {
     let emptying = FailedRollout::Emptying;
     let failing = vec!["c".to_owned()];
     let world =
         World::new(Settings { failing_rollouts: failing, failed_rollout: emptying, ..Settings::default() });
     for wanted in ["a", "b"] {
         world.apply_version(wanted, &[]);
-        world.point("test", wanted, &[]);
-        runs(&world, wanted);
+        world.apply_deployment("test", wanted, &[]);
+        wait_until_running(&world, wanted);
     }
     world.apply_version("c", &[]);
-    world.point("test", "c", &["progressDeadline: 3s"]);
-    let message = world.told::<ChatbotDeployment>("test", "ProgressDeadlineExceeded");
+    world.apply_deployment("test", "c", &["progressDeadline: 3s"]);
+    let message = world.wait_for_reason::<ChatbotDeployment>("test", "ProgressDeadlineExceeded");
     assert!(message.contains("test runs nothing"), "{message}");
-    assert_eq!(world.live(Environment::Test), None);
+    assert_eq!(world.live_version(Environment::Test), None);
     let status = world.deployment("test").status.unwrap();
     assert_eq!(status.active, None, "kubectl get shows no version");
 
     world.kubectl(&["annotate", "cbd", "test", "chatcaptain.dev/rollback-to=previous"], "");
-    world.told::<ChatbotDeployment>("test", "RolledBack");
-    assert_eq!(world.live(Environment::Test).as_deref(), Some("b"));
-    let note = world.event("test", "RolledBack");
+    world.wait_for_reason::<ChatbotDeployment>("test", "RolledBack");
+    assert_eq!(world.live_version(Environment::Test).as_deref(), Some("b"));
+    let note = world.wait_for_event("test", "RolledBack");
     assert!(note.contains("went back to"), "{note}");
     let status = world.deployment("test").status.unwrap();
     let id = |name: &str| world.version(name).version_id().map(str::to_owned);
     assert_eq!(status.active.map(|active| active.version_id), id("b"));
     assert_eq!(status.previous.map(|previous| previous.version_id), id("a"), "not the one that runs");
-    assert_eq!(world.moves(), ["deploy a test", "deploy b test", "deploy c test", "rollback b test"]);
+    assert_eq!(
+        world.effects_besides_creates(),
+        ["deploy a test", "deploy b test", "deploy c test", "rollback b test"]
+    );
 }
 
 /// Services where `b` never becomes live, and deployments that then go back to `a`.
@@ -226,46 +232,46 @@ fn failures() -> Vec<Service> {
 
 /// A failure goes the same ways, once, and is over when git moves.
 #[test]
-fn a_failure_goes_back_the_same_ways_and_remains_one_until_git_moves() {
+fn failed_rollout_rolls_back_and_stays_failed_until_git_changes() {
     const DEADLINE: &[&str] = &["progressDeadline: 3s"];
-    side_by_side(9, &failures(), |service| {
+    run_concurrently(9, &failures(), |service| {
         let world = World::new(service.settings.clone());
         for name in ["a", "b"] {
             world.apply_version(name, &[]);
-            world.ready_version(name);
+            world.wait_until_version_ready(name);
         }
-        service.point(&world, "a", DEADLINE);
-        runs(&world, "a");
-        service.point(&world, "b", DEADLINE);
-        world.event("test", "RolloutFailed");
+        service.apply_deployment(&world, "a", DEADLINE);
+        wait_until_running(&world, "a");
+        service.apply_deployment(&world, "b", DEADLINE);
+        world.wait_for_event("test", "RolloutFailed");
         let failed = Instant::now();
-        let message = world.told::<ChatbotDeployment>("test", "RolledBack");
+        let message = world.wait_for_reason::<ChatbotDeployment>("test", "RolledBack");
         assert!(message.contains(world.version("b").version_id().unwrap()), "{message}");
         let Settings { failed_rollout, deployments_status, .. } = &service.settings;
         let (back, took) = (service.back, failed.elapsed());
         println!("{failed_rollout:?} {deployments_status:?} {back:?}: live again {took:?} after the failure");
-        has_failed(&world, service);
-        let changes = world.changes();
-        world.looked_twice();
+        assert_failed_and_rolled_back(&world, service);
+        let changes = world.rollout_calls();
+        world.wait_for_two_polls();
         self_heal(&world);
         world.kill();
         world.start();
-        world.looked_twice();
-        has_failed(&world, service);
-        assert_eq!(world.changes(), changes, "nothing is called twice");
+        world.wait_for_two_polls();
+        assert_failed_and_rolled_back(&world, service);
+        assert_eq!(world.rollout_calls(), changes, "nothing is called twice");
 
-        service.point(&world, "a", DEADLINE);
-        runs(&world, "a");
-        assert_eq!(world.moves(), service.moves(), "it runs already");
+        service.apply_deployment(&world, "a", DEADLINE);
+        wait_until_running(&world, "a");
+        assert_eq!(world.effects_besides_creates(), service.expected_effects(), "it runs already");
         world.apply_version("c", &[]);
-        service.point(&world, "c", DEADLINE);
-        runs(&world, "c");
+        service.apply_deployment(&world, "c", DEADLINE);
+        wait_until_running(&world, "c");
         // what failed once is no failure for ever
         world.service.settings(|settings| settings.failing_rollouts.clear());
-        service.point(&world, "b", DEADLINE);
-        runs(&world, "b");
+        service.apply_deployment(&world, "b", DEADLINE);
+        wait_until_running(&world, "b");
         let since = ["deploy c test", "deploy b test"];
-        assert_eq!(world.moves(), [&service.moves(), &since[..]].concat());
+        assert_eq!(world.effects_besides_creates(), [&service.expected_effects(), &since[..]].concat());
     });
 }
 
@@ -278,32 +284,32 @@ fn self_heal(world: &World) {
 
 /// The environment runs `a` in place of `b`, every tool takes that for a failure, and no more was called than it
 /// takes.
-fn has_failed(world: &World, service: &Service) {
-    assert_eq!(world.live(Environment::Test).as_deref(), Some("a"));
-    assert_eq!(world.moves(), service.moves(), "{:#?}", service.settings);
+fn assert_failed_and_rolled_back(world: &World, service: &Service) {
+    assert_eq!(world.live_version(Environment::Test).as_deref(), Some("a"));
+    assert_eq!(world.effects_besides_creates(), service.expected_effects(), "{:#?}", service.settings);
     let deployment = world.deployment("test");
     let is = |kind| condition(&deployment, kind).map(|c| (c.status.as_str(), c.reason.as_str()));
     assert_eq!(is("Ready"), Some(("False", "RolledBack")));
     assert_eq!(is("Stalled"), Some(("True", "RolledBack")));
-    world.event("test", "RolloutFailed");
+    world.wait_for_event("test", "RolloutFailed");
     let events = world.events("test").into_iter().filter(|(reason, _)| reason == "RolloutFailed");
     assert_eq!(events.count(), 1);
     // that it came back is told and kept, unless it is known never to have been away
     let ran = if service.back.is_empty() { 1 } else { 2 };
     assert_eq!(deployment.status.unwrap().history.len(), ran);
     if ran > 1 {
-        world.event("test", "RolledBack");
+        world.wait_for_event("test", "RolledBack");
     }
 }
 
 /// Waits until the deployment says that it runs `name`, and holds it to the truth.
-fn runs(world: &World, name: &str) {
-    let version = world.ready_version(name);
+fn wait_until_running(world: &World, name: &str) {
+    let version = world.wait_until_version_ready(name);
     let id = version.status.unwrap().version_id.unwrap();
     world.eventually(&format!("test runs {name}"), || {
         let deployment = world.deployment("test");
         let active = deployment.status.as_ref()?.active.as_ref()?;
         (active.version_id == id && is_ready(&deployment)).then_some(())
     });
-    assert_eq!(world.live(Environment::Test).as_deref(), Some(name));
+    assert_eq!(world.live_version(Environment::Test).as_deref(), Some(name));
 }

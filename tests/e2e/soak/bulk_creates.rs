@@ -33,7 +33,7 @@ fn bot(world: &World, number: usize, all: usize) -> String {
 }
 
 /// Until so many have taken effect the weather changes, and the operator dies now and then.
-fn storm(world: &World, random: &mut StdRng, all: usize) -> (usize, usize) {
+fn soak(world: &World, random: &mut StdRng, all: usize) -> (usize, usize) {
     let (mut disturbances, mut kills) = (0, 0);
     let limit = Instant::now() + Duration::from_secs(10 + all as u64 / 5);
     // after each start it looks at everything first, which takes longer the more there is
@@ -66,14 +66,14 @@ fn made(world: &World) -> BTreeMap<(String, String), Vec<String>> {
 }
 
 #[test]
-fn creates_under_faults() {
+fn creates_under_faults_and_kills_happen_once() {
     let (seed, all) = (seed(), creates());
     let mut random = StdRng::seed_from_u64(seed);
-    let world = World::with(Settings::default(), FLAGS);
+    let world = World::with_flags(Settings::default(), FLAGS);
     let started = Instant::now();
     let (disturbances, kills) = std::thread::scope(|scope| {
         scope.spawn(|| world.create_versions(all, 8, |number| bot(&world, number, all)));
-        storm(&world, &mut random, all)
+        soak(&world, &mut random, all)
     });
     faults::clear(&world.service);
     let mut waiting = BTreeMap::new();

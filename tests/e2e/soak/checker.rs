@@ -34,13 +34,13 @@ impl Evidence {
     }
 
     /// Everything that is not as it should be.
-    pub fn complaints(&self) -> Vec<String> {
+    pub fn violations(&self) -> Vec<String> {
         [self.history(), self.markers(), self.objects(), self.environments(), self.leftovers()].concat()
     }
 
     /// Nothing was created twice, nothing live was deleted.
     fn history(&self) -> Vec<String> {
-        let mut complaints = Vec::new();
+        let mut violations = Vec::new();
         let mut live: BTreeMap<(&str, Environment), &str> = BTreeMap::new();
         let mut there: BTreeMap<(&str, &str), BTreeSet<&str>> = BTreeMap::new();
         let mut creates: BTreeMap<&str, usize> = BTreeMap::new();
@@ -50,7 +50,7 @@ impl Evidence {
             match entry.operation {
                 Operation::Create => {
                     if !same.is_empty() {
-                        complaints.push(format!("twice: {name} was created as {id} beside {same:?}"));
+                        violations.push(format!("twice: {name} was created as {id} beside {same:?}"));
                     }
                     same.insert(id);
                     *creates.entry(name).or_default() += 1;
@@ -59,7 +59,7 @@ impl Evidence {
                     same.remove(id);
                     let runs = live.iter().find(|((of, _), runs)| *of == bot && **runs == id);
                     if let Some(((_, environment), _)) = runs {
-                        complaints
+                        violations
                             .push(format!("live: {name} ({id}) was deleted while {environment:?} ran it"));
                     }
                 }
@@ -70,12 +70,12 @@ impl Evidence {
             }
         }
         for (name, count) in creates {
-            let born = self.git.versions.get(name).map_or(0, |version| version.born);
-            if count > born {
-                complaints.push(format!("twice: {count} creates of {name} for {born} objects"));
+            let creations = self.git.versions.get(name).map_or(0, |version| version.creations);
+            if count > creations {
+                violations.push(format!("twice: {count} creates of {name} for {creations} objects"));
             }
         }
-        complaints
+        violations
     }
 
     /// No marker is on two versions.
@@ -91,25 +91,25 @@ impl Evidence {
 
     /// Each version of git has its object at rest, and that its version in the service.
     fn objects(&self) -> Vec<String> {
-        let mut complaints = Vec::new();
+        let mut violations = Vec::new();
         for (name, wanted) in &self.git.versions {
             let object = self.versions.iter().find(|object| object.name_any() == *name);
             match (wanted.present, object) {
-                (true, None) => complaints.push(format!("lost: object {name}")),
-                (false, Some(_)) => complaints.push(format!("rest: object {name} should be gone")),
+                (true, None) => violations.push(format!("lost: object {name}")),
+                (false, Some(_)) => violations.push(format!("rest: object {name} should be gone")),
                 (false, None) => {}
                 (true, Some(object)) => {
-                    complaints.extend(verdict(object));
+                    violations.extend(verdict(object));
                     let made = object.version_id().and_then(|id| self.named(&wanted.bot, id));
                     if made != Some(name.as_str()) {
                         let id = object.version_id();
-                        complaints
+                        violations
                             .push(format!("lost: {name} says {id:?}, which is {made:?} in the service"));
                     }
                 }
             }
         }
-        complaints
+        violations
     }
 
     fn named(&self, bot: &str, id: &str) -> Option<&str> {
@@ -120,30 +120,30 @@ impl Evidence {
 
     /// Each environment runs what git wants, and its object says so.
     fn environments(&self) -> Vec<String> {
-        let mut complaints = Vec::new();
+        let mut violations = Vec::new();
         for (name, wanted) in &self.git.deployments {
             let Some(object) = self.deployments.iter().find(|object| object.name_any() == *name) else {
-                complaints.push(format!("lost: object {name}"));
+                violations.push(format!("lost: object {name}"));
                 continue;
             };
-            complaints.extend(verdict(object));
+            violations.extend(verdict(object));
             let environment =
                 if wanted.environment == "test" { Environment::Test } else { Environment::Prod };
             let state = self.state.iter().find(|state| state.chatbot == wanted.bot);
             let live = state.and_then(|state| state.live(environment));
             let runs = live.and_then(|id| self.named(&wanted.bot, id));
             if runs != Some(wanted.version.as_str()) {
-                complaints.push(format!("rest: {name} runs {runs:?}, git wants {}", wanted.version));
+                violations.push(format!("rest: {name} runs {runs:?}, git wants {}", wanted.version));
             }
             let status = object.status.clone().unwrap_or_default();
             if status.active.as_ref().map(|active| active.version_id.as_str()) != live {
-                complaints.push(format!("rest: {name} says {:?} runs, it is {live:?}", status.active));
+                violations.push(format!("rest: {name} says {:?} runs, it is {live:?}", status.active));
             }
             if !status.retiring.is_empty() {
-                complaints.push(format!("rest: {name} still has to delete {:?}", status.retiring));
+                violations.push(format!("rest: {name} still has to delete {:?}", status.retiring));
             }
         }
-        complaints
+        violations
     }
 
     /// Whatever no object holds is on record.

@@ -20,7 +20,7 @@ pub struct Version {
     /// An edit that changes nothing in the service.
     pub interval: u32,
     /// How often its object was created.
-    pub born: usize,
+    pub creations: usize,
 }
 
 /// A deployment in git.
@@ -46,12 +46,13 @@ impl Git {
     /// Makes the cluster as git says, as far as it lets it now: what is being deleted is waited for.
     pub fn sync(&mut self, world: &World) -> kube::Result<()> {
         let versions = self.versions.iter_mut();
-        let versions = versions.map(|(name, v)| (name.clone(), v.present.then(|| v.spec()), &mut v.born));
-        bring::<ChatbotVersion>(world, versions.collect())?;
+        let versions =
+            versions.map(|(name, v)| (name.clone(), v.present.then(|| v.spec()), &mut v.creations));
+        sync_kind::<ChatbotVersion>(world, versions.collect())?;
         let mut births = vec![0; self.deployments.len()];
         let deployments = self.deployments.iter().zip(&mut births);
         let deployments = deployments.map(|((name, d), n)| (name.clone(), d.present.then(|| d.spec()), n));
-        bring::<ChatbotDeployment>(world, deployments.collect())
+        sync_kind::<ChatbotDeployment>(world, deployments.collect())
     }
 
     /// Versions that no deployment wants, but for the first of each bot, which stays.
@@ -82,11 +83,11 @@ impl Deployment {
 }
 
 /// One kind: name, the spec where git has it, and the count of its births.
-fn bring<K: Object>(world: &World, wanted: Vec<(String, Option<Value>, &mut usize)>) -> kube::Result<()> {
+fn sync_kind<K: Object>(world: &World, wanted: Vec<(String, Option<Value>, &mut usize)>) -> kube::Result<()> {
     let api: Api<K> = Api::namespaced(world.cluster.client(), &world.namespace);
     world.cluster.runtime().block_on(async {
         let found = api.list(&ListParams::default()).await?.items;
-        for (name, spec, born) in wanted {
+        for (name, spec, creations) in wanted {
             let now = found.iter().find(|object| object.name_any() == name);
             match (spec, now) {
                 (_, Some(now)) if now.meta().deletion_timestamp.is_some() => {}
@@ -96,7 +97,7 @@ fn bring<K: Object>(world: &World, wanted: Vec<(String, Option<Value>, &mut usiz
                         "apiVersion": K::api_version(&()), "kind": K::kind(&()), "metadata": {"name": name},
                         "spec": spec,
                     });
-                    *born += usize::from(now.is_none());
+                    *creations += usize::from(now.is_none());
                     api.patch(&name, &PatchParams::apply("git").force(), &Patch::Apply(&object)).await?;
                 }
                 (None, None) => {}

@@ -31,9 +31,9 @@ const FLAGS: Flags = &[
 const BOTS: usize = 3;
 const VERSIONS: usize = 6;
 /// More of them would be taken for somebody who fights.
-const HANDS: usize = 3;
+const MAX_MANUAL_DEPLOYS: usize = 3;
 /// How long it may take until everything is at rest again.
-const REST: Duration = Duration::from_mins(4);
+const SETTLE_LIMIT: Duration = Duration::from_mins(4);
 
 fn seed() -> u64 {
     let seed = std::env::var("SEED").map_or_else(|_| rand::random(), |seed| seed.parse().unwrap());
@@ -59,8 +59,13 @@ fn first_commit(world: &World) -> Git {
         let bot = format!("{}-{number}", world.bot);
         let secret = secret(number % 2);
         for count in 0..VERSIONS {
-            let version =
-                Version { bot: bot.clone(), secret: secret.clone(), present: true, interval: 2, born: 0 };
+            let version = Version {
+                bot: bot.clone(),
+                secret: secret.clone(),
+                present: true,
+                interval: 2,
+                creations: 0,
+            };
             git.versions.insert(format!("v{number}-{count}"), version);
         }
         for environment in ["test", "prod"] {
@@ -76,7 +81,7 @@ fn secret(number: usize) -> String {
     format!("key-{number}")
 }
 
-struct Storm {
+struct Soak {
     world: World,
     git: Git,
     random: StdRng,
@@ -98,22 +103,22 @@ struct Counts {
     outages: usize,
 }
 
-impl Storm {
+impl Soak {
     fn new(seed: u64) -> Self {
         let cluster = Cluster::installed();
         let kubeconfig = cluster.operator_kubeconfig();
-        let world = World::on(cluster, kubeconfig, settings(), FLAGS);
+        let world = World::on_cluster(cluster, kubeconfig, settings(), FLAGS);
         let git = first_commit(&world);
         let random = StdRng::seed_from_u64(seed);
-        let mut storm =
+        let mut soak =
             Self { world, git, random, counts: Counts::default(), keys: 0, worst: Usage::default() };
-        storm.good_keys();
-        storm.world.start();
-        storm
+        soak.set_valid_keys();
+        soak.world.start();
+        soak
     }
 
     /// Both Secrets hold keys that nobody has seen before.
-    fn good_keys(&mut self) {
+    fn set_valid_keys(&mut self) {
         for number in 0..2 {
             self.keys += 1;
             let key = format!("CCSB-soak-{}", self.keys);
@@ -122,7 +127,7 @@ impl Storm {
     }
 
     /// One thing that happens.
-    fn happen(&mut self, is_calm: bool) {
+    fn random_event(&mut self, is_calm: bool) {
         match self.random.random_range(0..100) {
             0..25 => self.counts.faults += faults::change(&self.world.service, &mut self.random),
             25..30 => {
@@ -135,7 +140,7 @@ impl Storm {
                 self.world.start();
             }
             40..60 => self.prune_or_restore(),
-            60..80 => self.point_elsewhere(),
+            60..80 => self.move_environment(),
             80..88 => self.edit(),
             88..92 => self.deploy_by_hand(),
             92..97 => self.change_keys(),
@@ -152,7 +157,7 @@ impl Storm {
     }
 
     /// The environment gets another version, and the old one may go in the same commit.
-    fn point_elsewhere(&mut self) {
+    fn move_environment(&mut self) {
         self.counts.moves += 1;
         let names: Vec<String> = self.git.deployments.keys().cloned().collect();
         let name = names.choose(&mut self.random).unwrap();
@@ -185,7 +190,7 @@ impl Storm {
     }
 
     fn deploy_by_hand(&mut self) {
-        if self.counts.hands == HANDS {
+        if self.counts.hands == MAX_MANUAL_DEPLOYS {
             return;
         }
         self.counts.hands += 1;
@@ -202,20 +207,20 @@ impl Storm {
             let number = self.random.random_range(0..2);
             self.world.cluster.set_secret(&self.world.namespace, &secret(number), "apiKey", "no-such-key");
         } else {
-            self.good_keys();
+            self.set_valid_keys();
         }
     }
 
     fn outage(&mut self) {
         self.counts.outages += 1;
-        self.world.cluster.plane().stop_apiserver();
+        self.world.cluster.control_plane().stop_apiserver();
         sleep(Duration::from_millis(self.random.random_range(500..4_000)));
-        self.world.cluster.plane().start_apiserver().unwrap();
+        self.world.cluster.control_plane().start_apiserver().unwrap();
     }
 
     /// Things happen until the time is over; in the last third the operator is left alive, so that what it takes
     /// can be seen to grow.
-    fn rage(&mut self, length: Duration) {
+    fn disturb(&mut self, length: Duration) {
         let started = Instant::now();
         // whatever the dice say, each storm has one
         let mut outage = Some(length / 3);
@@ -224,10 +229,10 @@ impl Storm {
                 outage = None;
                 self.outage();
             }
-            self.happen(started.elapsed() > length * 2 / 3);
+            self.random_event(started.elapsed() > length * 2 / 3);
             // a connection from before an outage may be met: the next time
             let _ = self.git.sync(&self.world);
-            self.worst = self.worst.at_most(Usage::of(&self.world));
+            self.worst = self.worst.max(Usage::of(&self.world));
             sleep(Duration::from_millis(self.random.random_range(50..500)));
         }
     }
@@ -235,17 +240,17 @@ impl Storm {
     /// Every fault is over, the keys are good, and somebody asks for everything to be looked at.
     fn end(&mut self) {
         faults::clear(&self.world.service);
-        self.good_keys();
+        self.set_valid_keys();
         let started = Instant::now();
-        let mut complaints = Vec::new();
-        let rested = poll(REST, || {
+        let mut violations = Vec::new();
+        let rested = poll(SETTLE_LIMIT, || {
             let _ = self.git.sync(&self.world);
-            ask_for_a_look(&self.world);
+            request_reconcile(&self.world);
             sleep(Duration::from_millis(500));
-            complaints = Evidence::gather(&self.git, &self.world).complaints();
-            complaints.is_empty().then_some(())
+            violations = Evidence::gather(&self.git, &self.world).violations();
+            violations.is_empty().then_some(())
         });
-        assert!(rested.is_some(), "{complaints:#?}\n{}", tail(&self.world.log()));
+        assert!(rested.is_some(), "{violations:#?}\n{}", tail(&self.world.log()));
         println!("at rest {:?} after the storm", started.elapsed());
     }
 }
@@ -256,7 +261,7 @@ fn tail(log: &str) -> String {
 }
 
 /// Past any backoff; one token for each object, however often it is set.
-fn ask_for_a_look(world: &World) {
+fn request_reconcile(world: &World) {
     use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion};
     let patch = Patch::Merge(json!({"metadata": {"annotations": {
         "chatcaptain.dev/reconcile-requested-at": "the-storm-is-over",
@@ -278,18 +283,18 @@ fn ask_for_a_look(world: &World) {
 }
 
 #[test]
-fn nothing_twice_nothing_lost_nothing_live_deleted() {
+fn soak_creates_nothing_twice_and_loses_nothing() {
     let (seed, length) = (seed(), length());
-    let mut storm = Storm::new(seed);
-    storm.end();
-    let before = Usage::of(&storm.world);
-    storm.rage(length);
-    storm.end();
-    let after = Usage::of(&storm.world);
-    let effects = storm.world.service.log().len();
-    println!("seed {seed}, {length:?}: {:?}, {effects} changes in the service", storm.counts);
-    println!("before {before:?}, worst {:?}, after {after:?}", storm.worst);
+    let mut soak = Soak::new(seed);
+    soak.end();
+    let before = Usage::of(&soak.world);
+    soak.disturb(length);
+    soak.end();
+    let after = Usage::of(&soak.world);
+    let effects = soak.world.service.log().len();
+    println!("seed {seed}, {length:?}: {:?}, {effects} changes in the service", soak.counts);
+    println!("before {before:?}, worst {:?}, after {after:?}", soak.worst);
     assert!(after.descriptors <= before.descriptors + 20, "{after:?}");
-    assert!(storm.worst.descriptors <= 200, "{:?}", storm.worst);
+    assert!(soak.worst.descriptors <= 200, "{:?}", soak.worst);
     assert!(after.resident_mib <= before.resident_mib + 40.0, "{after:?}");
 }

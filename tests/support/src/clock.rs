@@ -13,7 +13,7 @@ pub struct Clock {
 
 impl Clock {
     /// A clock that runs this many times faster than time.
-    pub fn faster(speed: i64) -> Self {
+    pub fn accelerated(speed: i64) -> Self {
         let since = i64::try_from(Timestamp::now().as_nanosecond()).unwrap();
         let file = NamedTempFile::new().unwrap();
         fs::write(file.path(), [0, speed, since].map(i64::to_ne_bytes).concat()).unwrap();
@@ -24,8 +24,8 @@ impl Clock {
     }
 
     /// A clock that shows the time.
-    pub fn right() -> Self {
-        Self::faster(1)
+    pub fn real_time() -> Self {
+        Self::accelerated(1)
     }
 
     /// Puts the wall clock this many seconds ahead of the right time.

@@ -121,7 +121,7 @@ impl Cluster {
     }
 
     /// The manifests of a directory that is shipped, one by one.
-    pub fn shipped(directory: &str) -> Vec<String> {
+    pub fn kustomize(directory: &str) -> Vec<String> {
         let render = ["kustomize", &path_of(directory)];
         let all = Self::shared().kubectl_ok(&render, "");
         all.split("\n---\n").map(str::to_owned).collect()
@@ -162,7 +162,7 @@ impl Cluster {
     }
 
     /// The cluster itself, to be stopped and started again.
-    pub fn plane(&self) -> &ControlPlane {
+    pub fn control_plane(&self) -> &ControlPlane {
         self.plane.get()
     }
 

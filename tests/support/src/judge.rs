@@ -16,7 +16,7 @@ use crate::generated::read;
 
 /// What one tool says of an object.
 #[derive(Deserialize, Clone, Debug)]
-pub struct Said {
+pub struct ToolVerdict {
     /// In its own words.
     pub says: String,
     /// `done`, `going on` or `failed`.
@@ -60,12 +60,12 @@ fn ask<T: DeserializeOwned>(question: &str, objects: &[Value], more: &Value) -> 
 }
 
 /// What every tool takes each object for, by the tool's name.
-pub fn verdicts(objects: &[Value]) -> Vec<BTreeMap<String, Said>> {
+pub fn verdicts(objects: &[Value]) -> Vec<BTreeMap<String, ToolVerdict>> {
     ask("verdicts", objects, &json!({"seconds": 5}))
 }
 
 /// Argo CD's health of each object.
-pub fn health(objects: &[Value]) -> Vec<Said> {
+pub fn health(objects: &[Value]) -> Vec<ToolVerdict> {
     ask("health", objects, &json!({}))
 }
 

@@ -29,8 +29,8 @@ pub use clock::Clock;
 pub use cluster::Cluster;
 pub use manifests::{deployment, version};
 pub use objects::{Object, condition, is_ready};
-pub use operator::{Operator, binary, binary_path};
-pub use proxy::{Side, Trap, before_cluster, before_service};
+pub use operator::{Operator, operator_binary, operator_command};
+pub use proxy::{Failpoint, Side, proxy_to_cluster, proxy_to_service};
 pub use relay::Relay;
 pub use usage::Usage;
 pub use world::{Flags, KEY, World};
@@ -41,7 +41,7 @@ use std::{
 };
 
 /// How long anything may take on a machine that is busy with something else.
-pub const PATIENCE: Duration = Duration::from_mins(1);
+pub const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Asks again and again until there is an answer.
 pub fn poll<T>(limit: Duration, probe: impl FnMut() -> Option<T>) -> Option<T> {
@@ -63,7 +63,7 @@ pub fn poll_every<T>(pause: Duration, limit: Duration, mut probe: impl FnMut() -
 }
 
 /// Runs the cases a few at a time: most of each is waiting. The first that fails fails the test.
-pub fn side_by_side<C: Sync>(at_once: usize, cases: &[C], run: impl Fn(&C) + Sync) {
+pub fn run_concurrently<C: Sync>(at_once: usize, cases: &[C], run: impl Fn(&C) + Sync) {
     let next = Mutex::new(cases.iter());
     std::thread::scope(|scope| {
         for _ in 0..at_once.min(cases.len()) {

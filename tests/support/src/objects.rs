@@ -48,7 +48,7 @@ pub fn is_ready<K: Object>(object: &K) -> bool {
 }
 
 /// No two tools could take an object like this for different things.
-pub fn assert_one_verdict<K: Object>(object: &K) {
+pub fn assert_consistent_conditions<K: Object>(object: &K) {
     let holds = |kind| condition(object, kind).is_some_and(|c| c.status == "True");
     let verdicts = ["Ready", "Reconciling", "Stalled"];
     let held: Vec<_> = verdicts.into_iter().filter(|kind| holds(kind)).collect();

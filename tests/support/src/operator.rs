@@ -11,17 +11,17 @@ use std::{
     time::Duration,
 };
 
-use crate::{PATIENCE, poll};
+use crate::{TIMEOUT, poll};
 
 /// The file of the binary that cargo has built for this test or bench.
-pub fn binary_path() -> PathBuf {
+pub fn operator_binary() -> PathBuf {
     let path = env::var_os("CARGO_BIN_EXE_chatcaptain-operator");
     path.expect("cargo sets it for the tests and benches that it runs").into()
 }
 
 /// The binary, without anything of our environment.
-pub fn binary() -> Command {
-    let mut command = Command::new(binary_path());
+pub fn operator_command() -> Command {
+    let mut command = Command::new(operator_binary());
     command.env_clear();
     command
 }
@@ -38,7 +38,7 @@ impl Operator {
     /// Starts `run` with these arguments and environment; what it writes goes to `log`.
     pub fn start(args: &[String], env: &[(&str, &str)], log: &Path) -> Self {
         let file = File::create(log).unwrap();
-        let child = binary()
+        let child = operator_command()
             .arg("run")
             .args(args)
             .envs(env.iter().copied())
@@ -76,7 +76,7 @@ impl Operator {
     }
 
     /// How it ended, if it did.
-    pub fn ended(&mut self, limit: Duration) -> Option<ExitStatus> {
+    pub fn wait_for_exit(&mut self, limit: Duration) -> Option<ExitStatus> {
         let status = poll(limit, || self.child.try_wait().unwrap());
         if status.is_some() {
             self.dismiss_watchdog();
@@ -96,11 +96,11 @@ impl Operator {
     }
 
     /// The status and body of a page it serves.
-    pub fn page(&self, path: &str) -> (u16, String) {
+    pub fn http_get(&self, path: &str) -> (u16, String) {
         let address =
-            poll(PATIENCE, || self.address()).unwrap_or_else(|| panic!("it does not serve:\n{}", self.log()));
+            poll(TIMEOUT, || self.address()).unwrap_or_else(|| panic!("it does not serve:\n{}", self.log()));
         let mut stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         write!(stream, "GET {path} HTTP/1.1\r\nHost: operator\r\nConnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
@@ -111,7 +111,7 @@ impl Operator {
 
     /// The value of a metric, summed over its series whose labels contain all of `labels`.
     pub fn metric(&self, name: &str, labels: &[&str]) -> u64 {
-        let (status, text) = self.page("/metrics");
+        let (status, text) = self.http_get("/metrics");
         assert_eq!(status, 200, "{text}");
         let ours = text.lines().filter(|line| {
             line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))

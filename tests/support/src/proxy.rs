@@ -32,32 +32,32 @@ pub enum Side {
 }
 
 /// Counts requests once it is armed, and springs at one of them.
-pub struct Trap {
-    spring: Option<(usize, Side)>,
+pub struct Failpoint {
+    trigger: Option<(usize, Side)>,
     kill: Box<dyn Fn() + Send + Sync>,
     armed: AtomicBool,
     seen: Mutex<Vec<String>>,
 }
 
-impl Trap {
+impl Failpoint {
     /// Counts only, or calls `kill` at that request, counted from 1.
-    pub fn new(spring: Option<(usize, Side)>, kill: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
-        Arc::new(Self { spring, kill: Box::new(kill), armed: AtomicBool::default(), seen: Mutex::default() })
+    pub fn new(trigger: Option<(usize, Side)>, kill: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self { trigger, kill: Box::new(kill), armed: AtomicBool::default(), seen: Mutex::default() })
     }
 
     /// From now on requests count.
-    pub fn arm(&self) {
+    pub fn enable(&self) {
         self.armed.store(true, Ordering::SeqCst);
     }
 
     /// The requests that were counted, in order.
-    pub fn seen(&self) -> Vec<String> {
+    pub fn requests(&self) -> Vec<String> {
         self.seen.lock().unwrap().clone()
     }
 
     /// The request has come; the operator is dead or about to be.
-    pub fn is_sprung(&self) -> bool {
-        self.spring.is_some_and(|(at, _)| self.seen.lock().unwrap().len() >= at)
+    pub fn has_triggered(&self) -> bool {
+        self.trigger.is_some_and(|(at, _)| self.seen.lock().unwrap().len() >= at)
     }
 
     /// Counts a request; on which side of it to spring.
@@ -67,7 +67,7 @@ impl Trap {
         }
         let mut seen = self.seen.lock().unwrap();
         seen.push(request);
-        self.spring.filter(|(at, _)| *at == seen.len()).map(|(_, side)| side)
+        self.trigger.filter(|(at, _)| *at == seen.len()).map(|(_, side)| side)
     }
 }
 
@@ -75,19 +75,19 @@ impl Trap {
 struct Proxy {
     client: Client,
     target: String,
-    trap: Arc<Trap>,
+    failpoint: Arc<Failpoint>,
 }
 
 /// The address of a proxy for the world's service.
-pub fn before_service(world: &World, trap: Arc<Trap>) -> String {
+pub fn proxy_to_service(world: &World, failpoint: Arc<Failpoint>) -> String {
     let client = Client::builder().no_proxy();
     let client = client.tls_certs_only([]).build().unwrap();
-    let proxy = Proxy { client, target: world.service.url(), trap };
+    let proxy = Proxy { client, target: world.service.url(), failpoint };
     format!("http://{}", proxy.serve(world))
 }
 
 /// A kubeconfig that leads through a proxy to the world's cluster.
-pub fn before_cluster(world: &World, trap: Arc<Trap>) -> Value {
+pub fn proxy_to_cluster(world: &World, failpoint: Arc<Failpoint>) -> Value {
     let text = std::fs::read_to_string(&world.kubeconfig).unwrap();
     let mut kubeconfig: Value = serde_json::from_str(&text).unwrap();
     let config = world.cluster.runtime().block_on(async {
@@ -101,7 +101,7 @@ pub fn before_cluster(world: &World, trap: Arc<Trap>) -> Value {
     let proxy = Proxy {
         client: client.tls_certs_only(authorities).build().unwrap(),
         target: config.cluster_url.to_string().trim_end_matches('/').to_owned(),
-        trap,
+        failpoint,
     };
     let address = proxy.serve(world);
     kubeconfig["clusters"][0]["cluster"] = json!({"server": format!("http://{address}")});
@@ -140,9 +140,9 @@ async fn pass(State(proxy): State<Arc<Proxy>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let body = to_bytes(body, usize::MAX).await.unwrap_or_default();
     let step = step(&head.method, head.uri.path());
-    let side = step.and_then(|step| proxy.trap.count(step));
+    let side = step.and_then(|step| proxy.failpoint.count(step));
     if side == Some(Side::Before) {
-        return proxy.spring().await;
+        return proxy.trigger().await;
     }
     let answer = proxy.forward(head.method, &head.uri, head.headers, body).await;
     let Ok(answer) = answer else {
@@ -151,7 +151,7 @@ async fn pass(State(proxy): State<Arc<Proxy>>, request: Request) -> Response {
     if side == Some(Side::After) {
         // the whole answer: the effect is done and committed
         let _ = answer.bytes().await;
-        return proxy.spring().await;
+        return proxy.trigger().await;
     }
     let mut response = Response::new(Body::empty());
     *response.status_mut() = answer.status();
@@ -167,8 +167,8 @@ async fn pass(State(proxy): State<Arc<Proxy>>, request: Request) -> Response {
 }
 
 impl Proxy {
-    async fn spring(self: Arc<Self>) -> Response {
-        let killed = tokio::task::spawn_blocking(move || (self.trap.kill)()).await;
+    async fn trigger(self: Arc<Self>) -> Response {
+        let killed = tokio::task::spawn_blocking(move || (self.failpoint.kill)()).await;
         killed.unwrap();
         // nobody is there to read it
         StatusCode::BAD_GATEWAY.into_response()

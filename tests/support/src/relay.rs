@@ -16,7 +16,7 @@ use std::{
 pub struct Relay {
     address: SocketAddr,
     target: SocketAddr,
-    plugged: Mutex<Option<Plugged>>,
+    plugged: Mutex<Option<Listening>>,
     /// Of the connections that are open now.
     frozen: Arc<Mutex<Frozen>>,
 }
@@ -24,7 +24,7 @@ pub struct Relay {
 /// Whether a connection is.
 type Frozen = Arc<AtomicBool>;
 
-struct Plugged {
+struct Listening {
     ended: Arc<AtomicBool>,
     open: Arc<Mutex<Vec<TcpStream>>>,
     accepting: thread::JoinHandle<()>,
@@ -32,7 +32,7 @@ struct Plugged {
 
 impl Relay {
     /// A wire to `target`, pulled.
-    pub fn pulled(target: SocketAddr) -> Self {
+    pub fn disconnected(target: SocketAddr) -> Self {
         // the port is kept by its number alone; it lies among those that few ask for by chance
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         Self { address, target, plugged: Mutex::default(), frozen: Arc::default() }
@@ -55,7 +55,7 @@ impl Relay {
     }
 
     /// From now on calls go through.
-    pub fn plug(&self) {
+    pub fn connect(&self) {
         let listener = TcpListener::bind(self.address).unwrap();
         let (ended, open) = (Arc::new(AtomicBool::new(false)), Arc::<Mutex<Vec<TcpStream>>>::default());
         let (over, streams) = (ended.clone(), open.clone());
@@ -70,11 +70,11 @@ impl Relay {
                 streams.lock().unwrap().extend([client, server]);
             }
         });
-        *self.plugged.lock().unwrap() = Some(Plugged { ended, open, accepting });
+        *self.plugged.lock().unwrap() = Some(Listening { ended, open, accepting });
     }
 
     /// Everything that is open is cut, and nobody listens any more.
-    pub fn pull(&self) {
+    pub fn disconnect(&self) {
         let Some(plugged) = self.plugged.lock().unwrap().take() else { return };
         plugged.ended.store(true, Ordering::SeqCst);
         // wakes the thread that accepts
@@ -88,7 +88,7 @@ impl Relay {
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        self.pull();
+        self.disconnect();
     }
 }
 

@@ -26,7 +26,7 @@ impl Usage {
 
     /// The larger of each figure.
     #[must_use]
-    pub fn at_most(self, other: Self) -> Self {
+    pub fn max(self, other: Self) -> Self {
         Self {
             resident_mib: self.resident_mib.max(other.resident_mib),
             descriptors: self.descriptors.max(other.descriptors),

@@ -22,7 +22,8 @@ use simulator::{Actor, ChatbotState, Environment, Operation, Settings, Simulator
 use tempfile::TempDir;
 
 use crate::{
-    Cluster, Object, Operator, PATIENCE, condition, is_ready, manifests, objects::assert_one_verdict, poll,
+    Cluster, Object, Operator, TIMEOUT, condition, is_ready, manifests,
+    objects::assert_consistent_conditions, poll,
 };
 
 /// The API key that every world starts with.
@@ -64,21 +65,21 @@ pub struct World {
 impl World {
     /// A world whose operator runs.
     pub fn new(settings: Settings) -> Self {
-        Self::with(settings, &[])
+        Self::with_flags(settings, &[])
     }
 
     /// The same with flags that replace or join the usual ones.
-    pub fn with(settings: Settings, flags: Flags) -> Self {
-        let world = Self::asleep(settings, flags);
+    pub fn with_flags(settings: Settings, flags: Flags) -> Self {
+        let world = Self::without_operator(settings, flags);
         world.start();
         world
     }
 
     /// A world whose operator is not started yet.
-    pub fn asleep(settings: Settings, flags: Flags) -> Self {
+    pub fn without_operator(settings: Settings, flags: Flags) -> Self {
         let cluster = Cluster::shared();
         let kubeconfig = cluster.operator_kubeconfig();
-        Self::on(cluster, kubeconfig, settings, flags)
+        Self::on_cluster(cluster, kubeconfig, settings, flags)
     }
 
     /// The same with the operator's own defaults besides `flags`.
@@ -89,7 +90,7 @@ impl World {
     }
 
     /// The same on any cluster.
-    pub fn on(cluster: Arc<Cluster>, kubeconfig: PathBuf, settings: Settings, flags: Flags) -> Self {
+    pub fn on_cluster(cluster: Arc<Cluster>, kubeconfig: PathBuf, settings: Settings, flags: Flags) -> Self {
         Self::build(cluster, kubeconfig, settings, &[ALONE, QUICK].concat(), flags)
     }
 
@@ -173,7 +174,7 @@ impl World {
     }
 
     /// Kills the operator when called, from wherever.
-    pub fn killer(&self) -> impl Fn() + Send + Sync + 'static {
+    pub fn kill_handle(&self) -> impl Fn() + Send + Sync + 'static {
         let operator = self.operator.clone();
         move || drop(operator.lock().unwrap().take())
     }
@@ -182,7 +183,7 @@ impl World {
     pub fn stop(&self) {
         let mut operator = self.operator().take().expect("an operator that runs");
         operator.signal("TERM");
-        let status = operator.ended(PATIENCE).expect("it ends");
+        let status = operator.wait_for_exit(TIMEOUT).expect("it ends");
         assert!(status.success(), "{status}:\n{}", operator.log());
     }
 
@@ -200,7 +201,7 @@ impl World {
 
     /// Waits until a metric has this value: the operator counts a write when its answer is there, and others see the
     /// write before that.
-    pub fn counted(&self, name: &str, labels: &[&str], expected: u64) {
+    pub fn wait_for_metric(&self, name: &str, labels: &[&str], expected: u64) {
         self.eventually(&format!("{name} {labels:?} is {expected}"), || {
             (self.metric(name, labels) == expected).then_some(())
         });
@@ -256,7 +257,7 @@ impl World {
     }
 
     /// Applies a deployment, named as its environment, that wants `version`.
-    pub fn point(&self, environment: &str, version: &str, more: &[&str]) {
+    pub fn apply_deployment(&self, environment: &str, version: &str, more: &[&str]) {
         let reference = format!("versionRef: {{name: {version}}}");
         let more: Vec<&str> = [reference.as_str()].into_iter().chain(more.iter().copied()).collect();
         self.apply(&manifests::deployment(&self.bot, environment, environment, &more));
@@ -270,7 +271,7 @@ impl World {
     /// An object, which must not contradict itself.
     pub fn get<K: Object>(&self, name: &str) -> Option<K> {
         let object = self.cluster.get::<K>(&self.namespace, name);
-        object.iter().for_each(assert_one_verdict);
+        object.iter().for_each(assert_consistent_conditions);
         object
     }
 
@@ -306,20 +307,20 @@ impl World {
 
     /// Waits for an answer; a failure shows everything there is to know.
     pub fn eventually<T>(&self, what: &str, probe: impl FnMut() -> Option<T>) -> T {
-        self.eventually_within(PATIENCE, what, probe)
+        self.eventually_within(TIMEOUT, what, probe)
     }
 
     /// The same with another limit.
     pub fn eventually_within<T>(&self, limit: Duration, what: &str, probe: impl FnMut() -> Option<T>) -> T {
         match poll(limit, probe) {
             Some(answer) => answer,
-            None => panic!("{what}: not within {limit:?}\n{}", self.report()),
+            None => panic!("{what}: not within {limit:?}\n{}", self.diagnostics()),
         }
     }
 
     /// Waits until the namespace has this many versions that are Ready.
     pub fn wait_until_versions_ready(&self, count: usize) {
-        self.wait_until_versions_ready_within(PATIENCE, count);
+        self.wait_until_versions_ready_within(TIMEOUT, count);
     }
 
     /// The same with another limit.
@@ -331,22 +332,22 @@ impl World {
     }
 
     /// Waits until `Ready` is true for the object as it is now.
-    pub fn ready<K: Object>(&self, name: &str) -> K {
+    pub fn wait_until_ready<K: Object>(&self, name: &str) -> K {
         self.eventually(&format!("{name} is Ready"), || self.get(name).filter(is_ready))
     }
 
     /// The same for a version.
-    pub fn ready_version(&self, name: &str) -> ChatbotVersion {
-        self.ready(name)
+    pub fn wait_until_version_ready(&self, name: &str) -> ChatbotVersion {
+        self.wait_until_ready(name)
     }
 
     /// The same for a deployment.
-    pub fn ready_deployment(&self, name: &str) -> ChatbotDeployment {
-        self.ready(name)
+    pub fn wait_until_deployment_ready(&self, name: &str) -> ChatbotDeployment {
+        self.wait_until_ready(name)
     }
 
     /// Waits until `Ready` has this reason for the object as it is now; the message.
-    pub fn told<K: Object>(&self, name: &str, reason: &str) -> String {
+    pub fn wait_for_reason<K: Object>(&self, name: &str, reason: &str) -> String {
         self.eventually(&format!("{name} says {reason}"), || {
             let object = self.get::<K>(name)?;
             let ready = condition(&object, "Ready")?;
@@ -356,7 +357,7 @@ impl World {
     }
 
     /// Waits until whatever is created from now on is younger than this object: the API keeps whole seconds.
-    pub fn outgrown<K: Object>(&self, name: &str) {
+    pub fn wait_for_later_timestamp<K: Object>(&self, name: &str) {
         let object = self.get::<K>(name).expect("the object exists");
         let created = object.creation_timestamp().expect("the API server says").0;
         self.eventually("a second has passed", || {
@@ -365,12 +366,12 @@ impl World {
     }
 
     /// Waits until the object does not exist.
-    pub fn gone<K: Object>(&self, name: &str) {
+    pub fn wait_until_deleted<K: Object>(&self, name: &str) {
         self.eventually(&format!("{name} is gone"), || self.get::<K>(name).is_none().then_some(()));
     }
 
     /// Waits until an event with this reason is told of an object; its note.
-    pub fn event(&self, name: &str, reason: &str) -> String {
+    pub fn wait_for_event(&self, name: &str, reason: &str) -> String {
         self.eventually(&format!("event {reason} on {name}"), || {
             let mut events = self.events(name).into_iter();
             events.find(|(told, _)| told == reason).map(|(_, note)| note)
@@ -385,7 +386,7 @@ impl World {
     }
 
     /// The name of the version that runs in an environment.
-    pub fn live(&self, environment: Environment) -> Option<String> {
+    pub fn live_version(&self, environment: Environment) -> Option<String> {
         let state = self.state()?;
         let id = state.live(environment)?;
         let version = state.versions.iter().find(|version| version.id == id)?;
@@ -406,7 +407,7 @@ impl World {
     }
 
     /// The same without creates.
-    pub fn moves(&self) -> Vec<String> {
+    pub fn effects_besides_creates(&self) -> Vec<String> {
         let mut effects = self.effects();
         effects.retain(|effect| !effect.starts_with("create "));
         effects
@@ -418,20 +419,20 @@ impl World {
     }
 
     /// How often it was asked to change what runs, whatever came of it.
-    pub fn changes(&self) -> u64 {
+    pub fn rollout_calls(&self) -> u64 {
         let counters = self.service.counters();
         [Operation::Deploy, Operation::Rollback].iter().map(|operation| counters.of(*operation).calls).sum()
     }
 
     /// Waits until the operator has looked twice from now on.
-    pub fn looked_twice(&self) {
+    pub fn wait_for_two_polls(&self) {
         let looks = || self.service.counters().of(Operation::List).calls;
         let before = looks();
         self.eventually("two more looks", || (looks() >= before + 2).then_some(()));
     }
 
     /// Everything a person would look at next.
-    fn report(&self) -> String {
+    fn diagnostics(&self) -> String {
         let mut report = String::new();
         let _ = writeln!(report, "--- the service: {:#?}", self.effects());
         let args = ["get", "-n", &self.namespace, "cbv,cbd", "-o", "yaml"];
