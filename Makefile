@@ -25,11 +25,11 @@ test: judge ## run all tests, on a real control plane
 mutants: ## break the plan in ten ways and show that the walk notices each
 	@bash tests/mutants.sh
 
-# the modules of tests/e2e that show what goes wrong in the field, and the soak
+# the modules of tests/e2e with failure scenarios, and the soak
 CHAOS := api_server:: crashes:: create:: credentials:: delete:: gitops:: leader:: limits:: rollout:: soak::
 
 # SEED=<printed seed> repeats the random decisions
-chaos: control-plane ## everything that goes wrong in the field, for a quarter of an hour and more
+chaos: control-plane ## run the failure scenarios in their long form, a quarter of an hour and more
 	CHAOS_SECONDS=$${CHAOS_SECONDS:-600} CHAOS_CREATES=$${CHAOS_CREATES:-10000} \
 	    cargo test --locked --test e2e -- --nocapture $(CHAOS)
 	cargo test --locked --test robustness -- --nocapture

@@ -103,7 +103,7 @@ pub fn creates_under_faults_and_kills_happen_once(table: &mut Table) {
     table.row("creates that took effect, per version", 1, measured, most == 1 && lost == 0);
 }
 
-/// One after the other, three times: of noisy seconds the middle ratio tells most.
+/// One after the other, three times: the median ratio is the least noisy.
 pub fn against_a_bare_loop(table: &mut Table, count: usize) {
     let mut rounds = Vec::new();
     for _ in 1..=3 {

@@ -1,5 +1,5 @@
-//! What every row needs besides the tests' world: the operator as it is shipped but without a brake on calls, and waits
-//! that cost little of what they measure.
+//! What every row needs besides the tests' world: the operator with its defaults but without a rate limit, and waits
+//! that add little to what they measure.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ pub fn world(settings: Settings, flags: Flags) -> World {
 
 /// Starts the operator with next to no log, and waits until its caches are full.
 pub fn start(world: &World) {
-    // besides trouble only the line with its address
+    // besides warnings only the line with its address
     world.start_with(&[("RUST_LOG", "warn,chatcaptain_operator::admin=info")]);
     wait(world, Duration::from_millis(5), Duration::from_mins(1), "the caches are full", |world| {
         world.operator().as_ref().expect("an operator").http_get("/readyz").0 == 200
@@ -46,7 +46,7 @@ pub fn memory(world: &World) -> f64 {
 
 /// Waits until `count` versions have become Ready, as the operator counts it.
 pub fn made_ready(world: &World, count: usize, within: Duration) {
-    // a scrape tells of every object, and shall not be what is measured
+    // a scrape lists every object and must not distort the measurement
     let pause = Duration::from_millis(if count > 2_000 { 1_000 } else { 250 });
     wait(world, pause, within, "all are Ready", |world| {
         world.metric("chatcaptain_time_to_ready_seconds_count", &[]) >= count as u64

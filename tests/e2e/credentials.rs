@@ -1,4 +1,4 @@
-//! Keys that are refused, changed, of another account, or badly written down.
+//! API keys that are invalid, replaced, of another account, or surrounded by whitespace.
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +18,7 @@ fn with_reason(world: &World, reason: &str) -> usize {
     all.iter().filter(|v| condition(*v, "Ready").is_some_and(|c| c.reason == reason)).count()
 }
 
-/// Row 12. A refused key costs one probe per pause, however many objects use it; a new key heals all at once.
+/// Row 12. An invalid key costs one probe per pause, however many objects use it; a new key recovers all at once.
 #[test]
 fn invalid_key_is_probed_rarely_and_new_key_recovers_at_once() {
     let flags = [("interval", "2s"), ("min-interval", "1s"), ("api-rate", "10"), ("api-burst", "20")];
@@ -63,7 +63,7 @@ fn time_to_recover(world: &World, key: &str) -> Duration {
     started.elapsed()
 }
 
-/// Row 12. What an editor leaves at the end of a line is no part of the key.
+/// Row 12. A newline from an editor is no part of the key.
 #[test]
 fn whitespace_around_a_key_is_ignored() {
     let world = World::without_operator(Settings::default(), &[]);
@@ -73,7 +73,7 @@ fn whitespace_around_a_key_is_ignored() {
     world.wait_until_version_ready("a");
 }
 
-/// Reserve. The new key is of another account, which lists nothing: nobody concludes that all is gone.
+/// The new key is of another account, which lists nothing: that does not mean that all versions are gone.
 #[test]
 fn key_of_another_account_deletes_nothing() {
     let account = |name: &str| Key { account: name.to_owned(), permissions: None };

@@ -1,4 +1,4 @@
-//! Somebody deploys by hand, or deletes a version by hand.
+//! Manual changes in the service: somebody deploys or deletes a version by hand.
 
 use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion};
 use simulator::{Environment, FailedRollout, Operation, Settings};
@@ -21,7 +21,7 @@ fn deploy_by_hand(world: &World, name: &str) {
     deployed.unwrap();
 }
 
-/// Waits until the deployment is said to be like this and to run that version; the message.
+/// Waits until `Ready` has this reason and the deployment runs that version; returns the message.
 fn wait_for_reason_and_version(world: &World, reason: &str, name: &str) -> String {
     let id = world.version(name).version_id().unwrap().to_owned();
     world.eventually(&format!("{reason} because of {name}"), || {
@@ -105,7 +105,7 @@ fn tolerated_drift_is_reported_and_not_corrected() {
     assert_versions_untouched(&world);
 }
 
-/// Changes by hand are reversed five times, and then nothing is called any more until somebody says so.
+/// Drift is corrected five times; then no call is made until somebody requests it.
 #[test]
 fn drift_correction_pauses_after_limit() {
     let world = in_sync(&[]);
@@ -130,7 +130,7 @@ fn drift_correction_pauses_after_limit() {
     }
     wait_for_drift_count(&world, "enforced", 5);
     wait_for_drift_count(&world, "warned", 5);
-    world.eventually("b was put right and left alone, and c was left alone", || {
+    world.eventually("b was corrected once and left once, and c was left", || {
         let events = world.events("test").into_iter().filter(|(reason, _)| reason == "DriftDetected");
         (events.count() == 3).then_some(())
     });
@@ -151,14 +151,14 @@ fn drift_correction_pauses_after_limit() {
     assert_versions_untouched(&world);
 }
 
-/// Somebody deploys `b`, and it is reversed, which makes so many corrections.
+/// Deploys `b` by hand and waits for the correction of this number.
 fn assert_corrected(world: &World, round: u64) {
     deploy_by_hand(world, "b");
-    world.eventually("it is put right", || (world.rollout_calls() == 1 + round).then_some(()));
+    world.eventually("the drift is corrected", || (world.rollout_calls() == 1 + round).then_some(()));
     world.wait_until_deployment_ready("test");
 }
 
-/// What somebody has deployed while the wanted version fails runs here, too: its object need not wait for anything.
+/// A version that was deployed by hand while the desired one fails is live here, too: its object can be deleted.
 #[test]
 fn version_deployed_by_hand_can_be_deleted() {
     let world = in_sync(&[]);
@@ -178,7 +178,7 @@ fn version_deployed_by_hand_can_be_deleted() {
     });
 }
 
-/// Row 17. Somebody deletes a version in the vendor's interface: a snapshot is not taken again by itself.
+/// Row 17. Somebody deletes a version in the service: it is not created again automatically.
 #[test]
 fn version_deleted_by_hand_is_reported_lost_and_not_recreated() {
     let world = World::new(Settings::default());
@@ -205,7 +205,7 @@ fn version_deleted_by_hand_is_reported_lost_and_not_recreated() {
     assert_eq!(creates(), 4);
 }
 
-/// No version of ours suffered from what somebody did to others.
+/// Asserts that manual changes to other versions have not affected ours.
 fn assert_versions_untouched(world: &World) {
     for name in ["a", "b", "c"] {
         world.wait_until_version_ready(name);

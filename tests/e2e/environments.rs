@@ -1,4 +1,4 @@
-//! Who moves an environment: a deployment where there is one, else the version that was made for it.
+//! Who manages an environment: a deployment if there is one, else the version that was created for it.
 
 use chatcaptain_operator::crd::ChatbotDeployment;
 use simulator::{Environment, Settings};
@@ -20,7 +20,7 @@ fn version_for_a_managed_environment_is_created_for_dev() {
 fn deployment_in_the_same_commit_manages_the_environment() {
     let world = World::without_operator(Settings::default(), &[]);
     let bot = &world.bot;
-    // the version comes first in the file; the claim holds all the same
+    // the version comes first in the file; the deployment manages the environment all the same
     let git = [
         version(bot, "a", &["environment: prod"]),
         deployment(bot, "prod", "prod", &["versionRef: {name: a}"]),
@@ -35,7 +35,7 @@ fn deployment_in_the_same_commit_manages_the_environment() {
 fn unmanaged_environment_is_set_by_the_create() {
     let world = World::new(Settings::default());
     world.apply_version("a", &[]);
-    // a claim on test is none on prod
+    // a deployment for test does not manage prod
     world.apply_deployment("test", "a", &[]);
     world.wait_until_deployment_ready("test");
     world.apply_version("b", &["environment: prod"]);

@@ -1,10 +1,10 @@
-//! A cluster on which nothing is installed yet, and one whose CRDs let anything in.
+//! Missing parts of the installation, and CRDs whose schema accepts anything.
 
 use chatcaptain_operator::crd::ChatbotVersion;
 use simulator::Settings;
 use support::{Cluster, World, operator_command, version};
 
-/// A schema that lets everything in, as that of a newer release may seem to an older operator.
+/// A schema that accepts anything, as a newer release's may seem to an older operator.
 const LOOSE: &str = r#"[
     {"op": "remove", "path": "/spec/versions/0/selectableFields"},
     {"op": "replace", "path": "/spec/versions/0/schema/openAPIV3Schema",
@@ -95,7 +95,7 @@ fn assert_unreadable_object_stops_no_other(world: &World) {
     world.wait_until_version_ready("last");
 }
 
-/// Nothing is under way then: it need not wait for caches that never fill.
+/// No call is in flight then: the shutdown need not wait for caches that never fill.
 #[test]
 fn operator_with_unfilled_caches_is_not_ready_and_stops_on_sigterm() {
     let world = World::with_flags(Settings::default(), &[("selector", "a=b=c")]);

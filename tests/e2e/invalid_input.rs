@@ -1,4 +1,4 @@
-//! Whatever is wrong is named, with the next step; nothing else suffers.
+//! Wrong input is reported with the next step, and affects nothing else.
 
 use std::{collections::BTreeMap, process::Output};
 
@@ -75,12 +75,12 @@ fn unreachable_cluster_is_reported_and_awaited() {
     let args = ["--listen=127.0.0.1:0".to_owned(), "--leader-elect=false".to_owned()];
     let env = [("KUBECONFIG", kubeconfig.to_str().unwrap())];
     let operator = Operator::start(&args, &env, &directory.path().join("log"));
-    let told = poll(TIMEOUT, || {
+    let body = poll(TIMEOUT, || {
         let (status, body) = operator.http_get("/readyz");
         (status == 503 && body.contains("cannot be reached")).then_some(body)
     });
-    let told = told.unwrap_or_else(|| panic!("{}", operator.log()));
-    assert!(told.contains("KUBECONFIG"), "{told}");
+    let body = body.unwrap_or_else(|| panic!("{}", operator.log()));
+    assert!(body.contains("KUBECONFIG"), "{body}");
     assert_eq!(operator.http_get("/livez").0, 200, "it is not restarted for that");
 }
 

@@ -1,4 +1,4 @@
-//! One leader after the other, and what each leaves under way.
+//! Leader election: one replica leads, another takes over.
 
 use std::{
     collections::HashSet,
@@ -9,7 +9,7 @@ use std::{
 use simulator::{Fault, FaultKind, FaultOperation, Operation, Settings};
 use support::{Clock, Flags, Operator, TIMEOUT, World, poll};
 
-/// The lease as it is shipped; the operator's role knows no other, so one test at a time has it.
+/// The shipped Lease; the operator's role grants no other, so one test at a time uses it.
 const LEASE: Flags = &[("leader-elect", "true"), ("lease-namespace", "chatcaptain-system")];
 static IN_USE: Mutex<()> = Mutex::new(());
 
@@ -35,7 +35,7 @@ fn hanging(ms: u64) -> Settings {
     Settings { faults: vec![hang], ..Settings::default() }
 }
 
-/// It says so, in which Lease and for whom, in one line, and looks at nothing.
+/// It logs one line with the Lease and its holder, and reconciles nothing.
 fn assert_standing_by(replica: &Operator, leader: &Operator) {
     let log = replica.log();
     let lease = "namespace=chatcaptain-system lease=chatcaptain-operator";
@@ -46,7 +46,7 @@ fn assert_standing_by(replica: &Operator, leader: &Operator) {
     assert!(leader.log().contains("object{") && !log.contains("object{"), "{log}");
 }
 
-/// One of two leads; the other is ready and looks at nothing until the lease of the first runs out.
+/// One of two leads; the other is ready and reconciles nothing until the lease of the first expires.
 #[test]
 fn standby_takes_over_when_the_leader_dies() {
     let _lease = take_the_lease();
@@ -66,8 +66,8 @@ fn standby_takes_over_when_the_leader_dies() {
     assert_eq!(world.effects(), ["create a dev", "create b dev"]);
 }
 
-/// Row 7. The leader stalls in the middle of a create; whoever takes over finds its version. When the first wakes
-/// up with an answer in its hands, it must not write.
+/// Row 7. The leader is frozen in the middle of a create; the next leader finds its version. When the first continues
+/// and receives the response, it must not write.
 #[test]
 fn frozen_leader_writes_nothing_after_losing_the_lease() {
     let _lease = take_the_lease();
@@ -91,7 +91,7 @@ fn frozen_leader_writes_nothing_after_losing_the_lease() {
     assert_eq!(world.service.counters().of(Operation::Create).calls, 1);
 }
 
-/// SIGTERM in the middle of a create that ends within a second: it is put on record, then the other leads.
+/// SIGTERM in the middle of a create that takes a second: its result is recorded, then the other replica leads.
 #[test]
 fn sigterm_hands_over_within_three_seconds() {
     let _lease = take_the_lease();
@@ -102,9 +102,9 @@ fn sigterm_hands_over_within_three_seconds() {
     world.apply_version("a", &[]);
     world.eventually("the create is under way", || (world.creates() == 1).then_some(()));
     first.signal("TERM");
-    let told = Instant::now();
+    let signalled = Instant::now();
     wait_until_leading(&second);
-    let took = told.elapsed();
+    let took = signalled.elapsed();
     println!("handed over {took:?} after SIGTERM, with a create of one second under way");
     assert!(took < Duration::from_secs(3), "{took:?}");
     let status = first.wait_for_exit(TIMEOUT).expect("it ends");

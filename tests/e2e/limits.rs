@@ -1,4 +1,4 @@
-//! The account is spared: one breaker per key, pauses as asked or growing, and a fair share for every chatbot.
+//! Rate limits: one circuit breaker per key, pauses as requested or growing, and a fair share for every chatbot.
 
 use std::time::{Duration, Instant};
 
@@ -46,7 +46,7 @@ fn throttled_account_is_polled_with_backoff_and_resumed_gradually() {
         let end = Instant::now() + window;
         world.service.throttle_for(window);
         world.start();
-        world.eventually("they are told to wait", || (throttled(&world) == WAITING).then_some(()));
+        world.eventually("all wait for the throttle", || (throttled(&world) == WAITING).then_some(()));
         poll(window * 2, || (Instant::now() >= end).then_some(()));
         let asked: Vec<Timestamp> = times(&world);
         assert_eq!(world.creates(), 0);
@@ -117,7 +117,7 @@ fn throttling_affects_only_its_key() {
     world.wait_for_metric("chatcaptain_breaker_open", &[], 1);
 }
 
-/// Deletions of one chatbot that wait for their turn leave room for the others of the same key.
+/// Queued deletions of one chatbot leave room for other chatbots of the same key.
 #[test]
 fn busy_chatbot_does_not_starve_others() {
     const BUSY: usize = 120;

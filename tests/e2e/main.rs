@@ -1,9 +1,8 @@
-//! What the operator does, seen from outside: the real binary under the shipped RBAC, a real
-//! kube-apiserver, and the simulated service over HTTP. One module a subject; `README.md` lists the failure scenarios
-//! and the tests that show them.
+//! The operator seen from outside: the real binary under the shipped RBAC, a real kube-apiserver, and the simulated
+//! service over HTTP. One module per subject; `README.md` lists the failure scenarios with their tests.
 //!
 //! `make chaos` is the long form: `CHAOS_SECONDS` and `CHAOS_CREATES` say how long, `SEED` repeats the random
-//! decisions. Without them everything is short enough for every run of the tests.
+//! decisions. Without them everything is short enough for every test run.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod api_server;
@@ -28,7 +27,7 @@ mod soak;
 mod steady_state;
 mod watches;
 
-/// The long form, as `make chaos` runs it: figures over a minute and more, and a soak of that many seconds.
+/// Whether this is the long form, as `make chaos` runs it: measurements over a minute and more, and a longer soak.
 fn is_long() -> bool {
     std::env::var_os("CHAOS_SECONDS").is_some()
 }

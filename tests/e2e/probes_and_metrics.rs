@@ -1,4 +1,4 @@
-//! The pages that Kubernetes and Prometheus ask for.
+//! The HTTP paths that Kubernetes and Prometheus request.
 
 use simulator::Settings;
 use support::World;

@@ -1,10 +1,10 @@
-//! The rights that `deploy/namespaced` gives are enough for its namespace, and reach no other.
+//! The RBAC rules of `deploy/namespaced` suffice for one namespace, and grant nothing in others.
 
 use chatcaptain_operator::crd::ChatbotVersion;
 use simulator::Settings;
 use support::{Cluster, World};
 
-/// A service account of its own: that of the other tests has the rights of `deploy/`.
+/// A separate service account: that of the other tests has the rights of `deploy/`.
 const ACCOUNT: &str = "one-namespace";
 
 #[test]

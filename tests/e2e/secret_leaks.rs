@@ -1,4 +1,4 @@
-//! The API key is seen nowhere but on its way to the service.
+//! The API key appears nowhere but in requests to the service.
 
 use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion};
 use k8s_openapi::{ByteString, api::events::v1::Event};
@@ -29,10 +29,10 @@ fn api_key_is_in_no_log_status_event_or_metric() {
     world.wait_until_version_ready("c");
 
     let log = world.log();
-    assert!(log.contains("TRACE"), "the log tells everything");
+    assert!(log.contains("TRACE"), "the log level is in effect");
     let (status, metrics) = world.operator().as_ref().unwrap().http_get("/metrics");
     assert_eq!(status, 200);
-    let told = [
+    let outputs = [
         log,
         metrics,
         format!("{:?}", world.cluster.list::<ChatbotVersion>(&world.namespace)),
@@ -42,7 +42,7 @@ fn api_key_is_in_no_log_status_event_or_metric() {
     for key in [CANARY, REFUSED] {
         // as in the data of a Secret
         let encoded = serde_json::to_string(&ByteString(key.into())).unwrap();
-        for text in &told {
+        for text in &outputs {
             for needle in [key, encoded.trim_matches('"')] {
                 let line = text.lines().find(|line| line.contains(needle));
                 assert!(line.is_none(), "{needle}: {}", line.unwrap());

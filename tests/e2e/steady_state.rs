@@ -1,4 +1,4 @@
-//! At rest nothing is written and next to nothing is asked; git's fields stay git's.
+//! At rest nothing is written and one poll per interval is made; fields of the spec belong to git.
 
 use std::{
     thread::sleep,
@@ -12,7 +12,7 @@ use support::{Clock, Object, World, deployment, version};
 const VERSIONS: usize = 100;
 const INTERVAL: Duration = Duration::from_secs(3);
 
-/// How often the service was asked: lists and deployment status.
+/// How often the service was polled: lists and deployment status.
 fn looks(world: &World) -> [u64; 2] {
     let counters = world.service.counters();
     [Operation::List, Operation::Status].map(|operation| counters.of(operation).calls)
@@ -72,7 +72,7 @@ fn hundred_idle_objects_cost_one_poll_per_interval() {
     assert_eq!(since(writes), [], "after a restart");
 }
 
-/// A look every five minutes, by a clock that runs sixty times faster.
+/// Polling every five minutes, by a clock that runs sixty times faster.
 #[test]
 fn idle_hour_writes_nothing() {
     let clock = Clock::accelerated(60);
@@ -175,7 +175,7 @@ fn operator_owns_no_spec_field() {
     assert_eq!(diff, "");
 }
 
-/// Applying once more changes nothing, and nobody is moved to write.
+/// Applying once more changes nothing and triggers no write.
 fn unchanged(world: &World, apply: &[&str], git: &str) {
     let resource_versions = || {
         let get = ["get", "cbv,cbd", "-o", "jsonpath={.items[*].metadata.resourceVersion}"];

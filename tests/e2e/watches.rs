@@ -1,4 +1,4 @@
-//! Related objects wake each other at once: nothing here waits for an interval, which is an hour.
+//! Changes trigger related objects at once: the interval is an hour, so nothing here waits for it.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! Answers that were thought of, each with what must come of it.
+//! Known answers, each with its expected outcome.
 
 use std::{fs, path::Path};
 
@@ -63,7 +63,7 @@ fn invalid_http_may_have_taken_effect() {
     }
 }
 
-/// The key is cut out before anything is shortened, in text and in what is no text.
+/// The key is removed before a message is truncated, in valid and in invalid UTF-8.
 #[test]
 fn echoed_key_is_redacted() {
     let client = Client::new();

@@ -1,4 +1,4 @@
-//! Answers that nobody thought of: made up of what answers are made of, and broken.
+//! Random answers: generated from parts of real ones, and corrupted.
 
 use chatcaptain_operator::chatcaptain::{Call, Class};
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
@@ -62,7 +62,7 @@ fn object(random: &mut StdRng, depth: usize) -> Value {
     Value::Object(fields.collect())
 }
 
-/// A body: made up, or one of the corpus, and often broken somewhere.
+/// A body: generated, or one of the corpus, and often corrupted.
 fn body(random: &mut StdRng, corpus: &[(String, Vec<u8>)]) -> Vec<u8> {
     let mut body = if random.random_bool(0.5) {
         object(random, 4).to_string().into_bytes()
@@ -102,17 +102,17 @@ fn every_generated_answer_has_a_sound_class() {
         let body = body(&mut random, &corpus);
         let came = client.ask(call, Answer::Body(status, body.clone()));
         *outcomes.entry(came.outcome()).or_insert(0) += 1;
-        let told =
+        let details =
             || format!("seed {seed}: {call:?} {status} {:?}\n{came:?}", String::from_utf8_lossy(&body));
         // 204 has no body, whatever is sent after it
         let body: &[u8] = if status == 204 { b"" } else { &body };
-        assert!(is_sound(call, status, body, &came), "{}", told());
+        assert!(is_sound(call, status, body, &came), "{}", details());
     }
     println!("{outcomes:?}");
     assert!(outcomes.len() >= 5, "{outcomes:?}");
 }
 
-/// What must hold between any answer and what is made of it.
+/// What must hold between any answer and its outcome.
 fn is_sound(call: Call, status: u16, body: &[u8], came: &Came) -> bool {
     // what is skipped is not held to UTF-8
     let text = String::from_utf8_lossy(body);

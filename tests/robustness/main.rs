@@ -1,7 +1,7 @@
-//! Whatever the service answers: a clear class of error, bounded memory, no panic.
+//! Whatever the service answers: a defined failure class, bounded memory, no panic.
 //!
 //! `corpus/` holds answers that must come out as their file names say:
-//! `<call>.<status>.<outcome>.<what it is>`. The rest is made up from a seed: `SEED=<printed seed>` makes the same.
+//! `<call>.<status>.<outcome>.<what it is>`. The rest is generated from a seed: `SEED=<printed seed>` repeats it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod corpus;
@@ -20,7 +20,7 @@ use server::{Answer, Server};
 
 const KEY: &str = "CCSB-robustness-Qm3xVt7LpZ";
 
-/// What a call came to.
+/// The outcome of a call.
 #[derive(Debug)]
 enum Came {
     List(Inventory),
@@ -39,7 +39,7 @@ impl Came {
     }
 }
 
-/// A service that says what it is told to, and the operator's side of it.
+/// A service with configurable answers, and the operator's client of it.
 struct Client {
     server: Server,
     caller: Caller,
@@ -76,7 +76,7 @@ impl Caller {
         Self { service, runtime }
     }
 
-    /// Makes a call, and holds what came of it to what is true of every answer.
+    /// Makes a call, and asserts what must hold for every outcome.
     fn ask(&self, call: Call) -> Came {
         let (key, bot) = (ApiKey::parse(KEY).unwrap(), ChatbotId::parse("bot").unwrap());
         let version = VersionId::parse("vrs1").unwrap();

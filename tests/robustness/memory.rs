@@ -1,4 +1,4 @@
-//! An answer that is huge, deep or without end takes no more memory than it may: the pod has 256 MiB.
+//! Huge, deeply nested and endless answers stay within the memory limit: the pod has 256 MiB.
 
 use std::{env, fs, process::Command};
 
@@ -6,7 +6,7 @@ use chatcaptain_operator::chatcaptain::Call;
 
 use crate::{Answer, Caller, is_write, server::Server};
 
-/// What a process may take that does nothing but read the answer.
+/// The limit in MiB of a process that only reads the answer.
 const MOST: u64 = 128;
 const MIB: usize = 1 << 20;
 
@@ -53,9 +53,9 @@ fn no_answer_exceeds_the_memory_limit() {
                 .env("ROBUSTNESS_CALL", call.as_str())
                 .output()
                 .unwrap();
-            let told = String::from_utf8(child.stdout).unwrap();
-            let line = told.lines().find_map(|line| line.strip_prefix("came to ")).unwrap_or_else(|| {
-                panic!("{name}, {call:?}: {told}{}", String::from_utf8_lossy(&child.stderr))
+            let output = String::from_utf8(child.stdout).unwrap();
+            let line = output.lines().find_map(|line| line.strip_prefix("came to ")).unwrap_or_else(|| {
+                panic!("{name}, {call:?}: {output}{}", String::from_utf8_lossy(&child.stderr))
             });
             println!("{name:<24} {:<8} {line}", call.as_str());
             let (outcome, memory) = line.split_once(' ').unwrap();

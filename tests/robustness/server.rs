@@ -1,4 +1,4 @@
-//! A service that answers whatever it is told to, byte by byte.
+//! A service that sends the configured answer, byte by byte.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},

@@ -1,4 +1,4 @@
-//! The watches of the operator break or fall silent; whatever happens meanwhile is seen to in the end.
+//! Watches break or deliver nothing; changes made meanwhile are reconciled in the end.
 
 use chatcaptain_operator::crd::ChatbotVersion;
 use serde_json::{Value, json};
@@ -7,9 +7,9 @@ use support::{Clock, Cluster, KEY, World, version};
 
 use super::relayed;
 
-/// Row 6. The connections to the API server are there and silent, as behind a load balancer that has forgotten them:
-/// what the operator knows of the object is old. Another writer creates its version; the first must not, and sees the
-/// world again once the watch has been silent for five minutes, which pass twenty times faster here.
+/// Row 6. The connections to the API server are open and silent, as behind a load balancer that has dropped them: the
+/// operator's copy of the object is stale. Another operator creates the version; the first must not. It recovers once
+/// the watch has been silent for five minutes, which pass twenty times faster here.
 #[test]
 fn frozen_watch_does_not_duplicate_a_version() {
     let clock = Clock::accelerated(20);
@@ -41,7 +41,7 @@ fn frozen_watch_does_not_duplicate_a_version() {
     assert_eq!(create_calls(&world), 2);
 }
 
-/// More objects than a list has in one page, and meanwhile one that comes before all of them, and a Secret that goes.
+/// There are more objects than fit in one page of a list; meanwhile one is added that sorts first, and a Secret goes.
 #[test]
 fn changes_during_a_broken_watch_are_reconciled() {
     const PAGE: usize = 500;
@@ -64,8 +64,8 @@ fn changes_during_a_broken_watch_are_reconciled() {
     assert_eq!(create_calls(&world), 2);
 }
 
-/// The Secrets can be watched long after the objects, at the start and after a break; that one went meanwhile is noticed
-/// all the same.
+/// Secrets become watchable long after the objects, at the start and after a broken watch; a Secret that is deleted
+/// meanwhile is noticed all the same.
 #[test]
 fn secret_deleted_while_unwatchable_is_noticed() {
     let cluster = Cluster::installed();

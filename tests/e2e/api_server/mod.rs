@@ -1,4 +1,4 @@
-//! The API server dies, stalls, loses its watches or its memory.
+//! The API server is down, stalls, breaks its watches or is restored from a backup.
 
 mod broken_watches;
 mod outage;

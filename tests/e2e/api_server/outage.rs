@@ -1,4 +1,4 @@
-//! The API server dies and comes back: nothing twice, no crash, and a record that waits for it.
+//! The API server is down for a while: nothing happens twice, the operator does not exit, and records wait.
 
 use std::{
     process::Command,
@@ -14,7 +14,7 @@ use crate::is_long;
 
 const VERSIONS: usize = 60;
 
-/// A cluster of its own for each: the others need theirs.
+/// A separate cluster for each test: the shared one must not be stopped.
 fn world(settings: Settings, flags: &[(&str, &str)]) -> World {
     let cluster = Cluster::installed();
     let kubeconfig = cluster.operator_kubeconfig();
@@ -23,7 +23,7 @@ fn world(settings: Settings, flags: &[(&str, &str)]) -> World {
     world
 }
 
-/// Row 5. The answer of a create comes while nobody can take its record.
+/// Row 5. The response of a create arrives while the API server cannot store its result.
 #[test]
 fn create_result_is_recorded_after_the_api_server_returns() {
     let mut hang = Fault::new(FaultOperation::Create, FaultKind::Hang).times(1);
@@ -42,7 +42,7 @@ fn create_result_is_recorded_after_the_api_server_returns() {
     assert!(!recovered, "the answer itself was recorded");
 }
 
-/// Row 5 to its end. The API server is away in the middle of many creates.
+/// Row 5. The API server is down in the middle of many creates.
 #[test]
 fn api_server_outage_during_creates_loses_nothing() {
     let outage = Duration::from_secs(if is_long() { 30 } else { 8 });
@@ -72,8 +72,8 @@ fn api_server_outage_during_creates_loses_nothing() {
     assert_eq!((operator.pid(), operator.http_get("/livez").0), (pid, 200), "it is the same process");
 }
 
-/// The API server takes requests and does not answer; when it goes on, it carries out what nobody waits for any more,
-/// and what was tried again in its place.
+/// The API server accepts requests and does not respond; once it continues, it executes both the writes that the
+/// operator has given up and their retries.
 #[test]
 fn late_api_server_writes_do_not_duplicate_versions() {
     let cluster = Cluster::installed();
@@ -103,7 +103,7 @@ fn signal(pid: u32, name: &str) {
     assert!(sent.unwrap().success(), "kill -s {name} {pid}");
 }
 
-/// It goes and comes, over and over: nothing piles up, and the last time it comes everything is seen to.
+/// It goes down and up again and again: nothing accumulates, and in the end everything is reconciled.
 #[test]
 fn flapping_api_server_leaks_no_memory_or_descriptors() {
     let flaps = if is_long() { 50 } else { 15 };

@@ -1,4 +1,4 @@
-//! The cluster is put back to an earlier state, as by a backup of etcd; the service is not.
+//! etcd is restored from a backup; the service is not.
 
 use std::{path::Path, process::Command};
 
@@ -11,7 +11,7 @@ fn copy(from: &Path, to: &Path) {
     assert!(copied.success(), "{}", from.display());
 }
 
-/// Two versions, one of which runs, and a third that nobody has seen to yet.
+/// Two versions, one of them live, and a third that is not reconciled yet.
 fn yesterday() -> World {
     let cluster = Cluster::installed();
     let kubeconfig = cluster.operator_kubeconfig();
@@ -28,8 +28,8 @@ fn yesterday() -> World {
     world
 }
 
-/// What was created since is found again, what was deleted since stays so, and the operator, which nobody restarts,
-/// notices: the versions of objects that it has seen lie in the future now.
+/// What was created since the backup is found again, and what was deleted since stays deleted. The operator is not
+/// restarted, and has seen resourceVersions that lie in the future now.
 #[test]
 fn restored_etcd_finds_every_version_again() {
     let world = yesterday();

@@ -1,4 +1,4 @@
-//! The operator is killed at every request of a job, on both of its sides; whoever comes after it ends the job well.
+//! The operator is killed before and after every request of a job; the next one must complete the job.
 
 use std::sync::{Arc, OnceLock};
 
@@ -8,7 +8,7 @@ use support::{
     Failpoint, Flags, Side, World, is_ready, proxy_to_cluster, proxy_to_service, run_concurrently,
 };
 
-/// No looks of its own accord: each request is a step of the job.
+/// No periodic polling: each request is a step of the job.
 const FLAGS: Flags = &[("interval", "1h"), ("visibility-grace", "1s")];
 
 /// Something the operator does in several steps.
@@ -25,7 +25,7 @@ struct Job {
     check: fn(&World, &[String]),
 }
 
-/// A world whose operator runs and reaches cluster and service through a trap, which is armed now.
+/// A world whose operator runs and reaches cluster and service through an enabled failpoint.
 fn world_with_failpoint(job: &Job, trigger: Option<(usize, Side)>) -> (World, Arc<Failpoint>) {
     // known only once there is a world
     let kill: Arc<OnceLock<Box<dyn Fn() + Send + Sync>>> = Arc::default();
@@ -43,7 +43,7 @@ fn world_with_failpoint(job: &Job, trigger: Option<(usize, Side)>) -> (World, Ar
     (world, failpoint)
 }
 
-/// Runs the job undisturbed, then once for each of its steps and sides.
+/// Runs the job undisturbed, then once for each of its requests and sides.
 fn kill_at_every_request(job: &Job) {
     let (world, failpoint) = world_with_failpoint(job, None);
     let before = world.effects().len();

@@ -1,4 +1,4 @@
-//! The operator dies, at every request or at any time, and whoever comes after it ends the job well.
+//! The operator is killed, at every request or at random; the next one must complete its work.
 
 mod every_request;
 mod random_kills;

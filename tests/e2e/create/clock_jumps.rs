@@ -1,11 +1,11 @@
-//! The operator's clock jumps, as after a correction, or in a hand-over between two machines whose clocks differ.
+//! The operator's clock jumps, or the clocks of two replicas differ.
 
 use simulator::{Fault, FaultKind, FaultOperation, Operation, Settings};
 use support::{Clock, World};
 
 const HOUR: i64 = 3600;
 
-/// A version whose create got no usable answer; the list is being watched for what it made.
+/// A version whose create got no usable response; the operator is searching the list for its result.
 fn world_with_unknown_create(fault: Fault, clock: &Clock) -> World {
     let flags = [("api-timeout", "1s"), ("visibility-grace", "6s")];
     let world =
@@ -22,7 +22,7 @@ fn create_calls(world: &World) -> u64 {
     world.service.counters().of(Operation::Create).calls
 }
 
-/// It looks as if the grace had passed long ago, but the effect is still to come.
+/// By the clock the grace has passed long ago, but the effect is still to come.
 #[test]
 fn forward_clock_jump_does_not_duplicate_a_version() {
     let clock = Clock::real_time();
@@ -34,7 +34,7 @@ fn forward_clock_jump_does_not_duplicate_a_version() {
     assert_eq!(create_calls(&world), 1);
 }
 
-/// The same seen by another replica, whose clock is ahead of that of the one that died.
+/// The same for the next operator, whose clock is ahead of that of the first.
 #[test]
 fn replica_with_a_fast_clock_waits_for_late_effects() {
     let mut late = Fault::new(FaultOperation::Create, FaultKind::LateEffect);
@@ -48,7 +48,7 @@ fn replica_with_a_fast_clock_waits_for_late_effects() {
     assert_eq!(create_calls(&world), 1);
 }
 
-/// Nothing was made: after the grace it is tried again, not an hour later, though that is when the backoff ends.
+/// Nothing was created: it is retried after the grace, not an hour later when the backoff would end by the clock.
 #[test]
 fn backward_clock_jump_does_not_delay_a_create() {
     let clock = Clock::real_time();

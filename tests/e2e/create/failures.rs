@@ -1,4 +1,4 @@
-//! One object, one version: what disturbs a create between git and the record of its id.
+//! One object creates one version, whatever fails between the manifest and the recorded id.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ fn create_calls(world: &World) -> u64 {
     world.service.counters().of(Operation::Create).calls
 }
 
-/// Row 1. The service has the version, and whoever asked for it dies before the answer comes.
+/// Row 1. The service has created the version, and the operator dies before the response arrives.
 #[test]
 fn create_killed_before_its_record_is_recovered() {
     let mut hang = on_create(FaultKind::Hang);
@@ -49,7 +49,7 @@ fn create_effect_after_the_client_timeout_is_found() {
     assert_eq!(version.version_id(), Some(made.id.as_str()));
 }
 
-/// Row 2, second half. An effect that comes after the grace cannot be told from none: one duplicate at most.
+/// Row 2. An effect after the grace cannot be distinguished from none: at most one duplicate.
 #[test]
 fn create_effect_after_the_grace_makes_at_most_one_duplicate() {
     let mut late = on_create(FaultKind::LateEffect);
@@ -67,7 +67,7 @@ fn create_effect_after_the_grace_makes_at_most_one_duplicate() {
     assert_eq!(create_calls(&world), 2);
 }
 
-/// Row 3, the other way round. The connection was cut before the effect: after the grace it is tried again, once.
+/// Row 3. The connection was cut before the effect: the create is retried once after the grace.
 #[test]
 fn failed_create_attempt_is_counted_and_retried() {
     let world = World::new(Settings { faults: vec![on_create(FaultKind::Cut)], ..Settings::default() });
@@ -79,7 +79,7 @@ fn failed_create_attempt_is_counted_and_retried() {
     }
 }
 
-/// Row 4. What never reaches the service is tried again, and nothing comes of it but one version.
+/// Row 4. A call that never reaches the service is retried, and creates one version.
 #[test]
 fn unreachable_service_is_reported_and_retried() {
     let mut world = World::without_operator(Settings::default(), &[]);
@@ -116,7 +116,7 @@ fn unresolvable_host_is_reported() {
     assert!(message.contains("cannot be reached"), "{message}");
 }
 
-/// Row 5. Somebody edits the object while its create is under way: the record is written all the same.
+/// Row 5. The object is edited while its create is in flight: the result is recorded all the same.
 #[test]
 fn edit_during_a_create_keeps_the_result() {
     let mut hang = on_create(FaultKind::Hang);
@@ -132,7 +132,7 @@ fn edit_during_a_create_keeps_the_result() {
     assert!(!recovered, "the answer itself was recorded");
 }
 
-/// The object is deleted while its create is under way: what that makes is deleted, too.
+/// The object is deleted while its create is in flight: the new version is deleted, too.
 #[test]
 fn deletion_during_a_create_leaves_no_version() {
     for kind in [FaultKind::Hang, FaultKind::LateEffect] {
@@ -147,7 +147,7 @@ fn deletion_during_a_create_leaves_no_version() {
     }
 }
 
-/// Row 6. A second writer works from a copy of its own, with no lease between the two.
+/// Row 6. Two operators work at once, without leader election.
 #[test]
 fn two_concurrent_operators_create_each_version_once() {
     const VERSIONS: usize = 30;
@@ -159,8 +159,8 @@ fn two_concurrent_operators_create_each_version_once() {
     assert_eq!(create_calls(&world), VERSIONS as u64);
 }
 
-/// Row 9, second half. Rebuilt from git where the service returns no descriptions: which version is whose
-/// cannot be told, so nothing is created and a human is asked.
+/// Row 9. Rebuilt from git where the service returns no descriptions: the owner of a version is unknown, so nothing is
+/// created and the user must decide.
 #[test]
 fn rebuild_without_descriptions_requires_adopt_id() {
     let world = World::new(Settings { descriptions: Descriptions::Missing, ..Settings::default() });
@@ -179,7 +179,7 @@ fn rebuild_without_descriptions_requires_adopt_id() {
     assert_eq!(create_calls(&world), 1);
 }
 
-/// Row 15. An operator that dies again and again neither forgets a backoff nor repeats what it did.
+/// Row 15. An operator in a crash loop neither resets a backoff nor repeats a call.
 #[test]
 fn crash_loop_keeps_the_backoff() {
     let refused = Fault::new(FaultOperation::Create, FaultKind::Refused);

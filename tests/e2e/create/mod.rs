@@ -1,4 +1,4 @@
-//! One object, one version: the service answers oddly, calls fail, clocks jump.
+//! One object creates one version, whatever the service answers, whatever fails, and whatever the clock shows.
 
 mod clock_jumps;
 mod failures;

@@ -1,4 +1,4 @@
-//! One object, one version, however the service answers.
+//! One object creates one version, whatever the service answers.
 
 use chatcaptain_operator::crd::ChatbotVersion;
 use jiff::Timestamp;
@@ -105,7 +105,7 @@ fn lost_answer_creates_one_version() {
     });
 }
 
-/// As creates that take effect after everybody has given up on them.
+/// As after creates that take effect when the operator has given up on them.
 #[test]
 fn duplicates_are_listed_and_reported_once() {
     let world = World::new(Settings::default());
@@ -157,7 +157,7 @@ fn rejected_create_is_reported_and_retried_with_backoff() {
         assert!(pause.as_secs() >= 10, "tried again in {pause}");
         let creates = || world.service.counters().of(Operation::Create).calls;
         assert_eq!(creates(), 1, "{failures_as:?}");
-        // whoever has seen to the cause need not wait
+        // skips the backoff once the cause is fixed
         world.service.settings(|settings| settings.faults.clear());
         let now = "chatcaptain.dev/reconcile-requested-at=now";
         world.kubectl(&["annotate", "cbv", "a", now], "");

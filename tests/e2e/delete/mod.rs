@@ -1,4 +1,4 @@
-//! What a deletion does in the service, and what is left behind on record.
+//! What a deletion does in the service, and what is reported as left behind.
 
 mod table;
 mod version;

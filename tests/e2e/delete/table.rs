@@ -1,4 +1,4 @@
-//! The truth table of deletion, row by row: when the object goes, what becomes of its version, and what is on record.
+//! The table of deletion: when the object goes, whether its version stays, and what is reported.
 
 use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion};
 use simulator::{Environment, FailuresAs, Fault, FaultKind, FaultOperation, Operation, Settings};
@@ -10,13 +10,13 @@ struct Row {
     name: &'static str,
     flags: Flags<'static>,
     settings: fn() -> Settings,
-    /// Makes the object `a` and deletes it, the test's way.
+    /// Creates the object `a` and deletes it.
     run: fn(&World),
     /// Whether its version is still in the service once the object is gone.
     stays: bool,
-    /// How many versions are on record as left behind.
+    /// How many versions are reported as left behind.
     orphans: u64,
-    /// The event that tells of it.
+    /// The event that reports it.
     event: Option<&'static str>,
 }
 
@@ -150,7 +150,7 @@ fn orphans(world: &World) -> u64 {
 pub(super) fn create_ready(world: &World, more: &[&str]) {
     world.apply_version("a", more);
     world.wait_until_version_ready("a");
-    // another one, so that a list without `a` is not an empty one
+    // a second one, so that a list without `a` is not empty
     world.apply_version("other", &["deletionPolicy: Retain"]);
     world.wait_until_version_ready("other");
 }
@@ -177,7 +177,7 @@ fn never_created(world: &World) {
     assert_eq!(world.service.counters().total_calls(), 0);
 }
 
-/// The list decides, whatever becomes of the call.
+/// The list decides, whatever the response of the call.
 fn disturbed(world: &World, kind: FaultKind) {
     create_ready(world, &[]);
     let fault = Fault::new(FaultOperation::Delete, kind).times(1);
@@ -262,7 +262,7 @@ fn forced(world: &World) {
     delete(world);
     world.kubectl(&["annotate", "cbv", "a", "chatcaptain.dev/force-orphan=yes"], "");
     world.wait_for_event("a", "Orphaned");
-    // whoever looks for the event's reason or the id finds the line that is written first
+    // one line has both the event's reason and the id, so that a search for either finds it
     let (log, words) = (world.log(), ["Orphaned", "may be left in the service", &id]);
     assert!(log.lines().any(|line| words.iter().all(|word| line.contains(word))), "{log}");
 }

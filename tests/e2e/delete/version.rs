@@ -1,4 +1,4 @@
-//! Deletions that involve more than one object; `table.rs` has those of a version alone.
+//! Deletions that involve more than one object; `table.rs` has those of a single version.
 
 use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion};
 use simulator::{Environment, Fault, FaultKind, FaultOperation, Operation, Settings};
@@ -26,7 +26,7 @@ fn wait_for_orphans(world: &World, versions: u64) {
     world.wait_for_metric("chatcaptain_orphans_total", &[], versions);
 }
 
-/// What cannot be understood keeps the version, but not silently.
+/// A policy that cannot be parsed keeps the version, and that is reported.
 #[test]
 fn invalid_namespace_policy_keeps_the_version_and_is_reported() {
     let world = World::new(Settings::default());
@@ -49,7 +49,7 @@ fn invalid_namespace_policy_keeps_the_version_and_is_reported() {
 
 #[test]
 fn live_version_is_deleted_after_its_environment_moves_on() {
-    // no look of its own accord within the test: everything is woken by what happens
+    // no periodic polling within the test: changes alone trigger reconciliation
     let world = World::with_flags(Settings::default(), &[("interval", "1h")]);
     let a = ready_version_id(&world, "a", &[]);
     ready_version_id(&world, "b", &[]);
@@ -80,7 +80,7 @@ fn live_version_is_deleted_after_its_environment_moves_on() {
     wait_for_orphans(&world, 0);
 }
 
-/// What the spec names was there, so it is said what became of it, and the advice is good.
+/// The message says what happened to the version that the spec names, and following its advice works.
 #[test]
 fn deployment_says_how_to_keep_its_deleted_version() {
     let world = World::with_flags(Settings::default(), &[("interval", "1h")]);
@@ -165,8 +165,8 @@ fn running(flags: Flags) -> World {
     world
 }
 
-/// Row 16, third case. Version and deployment are pruned in one commit: neither waits for the other, and what is
-/// live stays live.
+/// Row 16. Version and deployment are pruned in one commit: neither waits for the other, and the live version stays
+/// live.
 #[test]
 fn version_and_deployment_deleted_together_do_not_deadlock() {
     for first in ["chatbotversion", "chatbotdeployment"] {
@@ -185,8 +185,8 @@ fn version_and_deployment_deleted_together_do_not_deadlock() {
     }
 }
 
-/// A version is pruned while it is live, its environment moves on, and it comes back to git while the service still
-/// deletes it: the new object must not end up with a version that is no more.
+/// A live version is pruned, its environment moves on, and the object is applied again while the service still deletes
+/// the version: the new object must not refer to the deleted version.
 #[test]
 fn version_recreated_during_its_deletion_gets_an_existing_version() {
     let world = running(&[("visibility-grace", "4s")]);
@@ -212,7 +212,7 @@ fn version_recreated_during_its_deletion_gets_an_existing_version() {
     });
 }
 
-/// Row 20. Objects are deleted while no operator is there: they wait, and are dealt with by the next.
+/// Row 20. Objects are deleted while no operator runs: they wait for the next one.
 #[test]
 fn deletion_without_an_operator_is_carried_out_later() {
     let world = running(&[]);

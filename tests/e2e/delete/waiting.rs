@@ -19,7 +19,7 @@ pub(super) fn key_refused(world: &World) {
     assert!(message.contains("--deletion-timeout"), "{message}");
 }
 
-/// Whoever starts now has never seen the key.
+/// The restarted operator has never seen the key.
 pub(super) fn secret_gone(world: &World) {
     create_ready(world, &[]);
     world.stop();
@@ -44,7 +44,7 @@ pub(super) fn may_not_delete() -> Settings {
 pub(super) fn permission_granted_later(world: &World) {
     create_and_delete(world, &[]);
     assert_waiting_with_message(world, &["chatbots.versions.delete", "Secret chatcaptain"]);
-    // a new key is not refused for what the old one was
+    // the new key is tried although the old one was rejected
     world.set_key(GRANTED);
     request_reconcile(world);
 }
@@ -60,7 +60,7 @@ pub(super) fn refused_then_done(world: &World) {
     request_reconcile(world);
 }
 
-/// Until the service does it the object stays, and says what is wrong.
+/// The object stays until the service deletes the version, and its message names the problem.
 fn assert_waiting_with_message(world: &World, parts: &[&str]) {
     world.eventually("the message names it", || {
         let message = world.wait_for_reason::<ChatbotVersion>("a", "Deleting");
@@ -70,7 +70,7 @@ fn assert_waiting_with_message(world: &World, parts: &[&str]) {
     assert_eq!(world.version("a").metadata.finalizers.unwrap().len(), 1);
 }
 
-/// Whoever has seen to the cause need not wait.
+/// Skips the backoff once the cause is fixed.
 fn request_reconcile(world: &World) {
     world.kubectl(&["annotate", "cbv", "a", "chatcaptain.dev/reconcile-requested-at=now"], "");
 }

@@ -1,4 +1,4 @@
-//! The cluster is lost and built anew from git.
+//! The cluster is lost and rebuilt from git.
 
 use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion, Operation as Did};
 use kube::ResourceExt;
@@ -17,7 +17,7 @@ fn manifests(world: &World) -> String {
     .concat()
 }
 
-/// Everything in the namespace is gone and nobody was there to see it.
+/// Deletes every object of the namespace while no operator runs.
 fn lose_objects(world: &World) {
     for kind in ["chatbotversions", "chatbotdeployments"] {
         let names = world.kubectl(&["get", kind, "-o", "name"], "");

@@ -1,4 +1,4 @@
-//! What people and their tools do with manifests.
+//! What people and their tools, such as Argo CD and Flux, do with manifests.
 
 mod cluster_rebuild;
 mod replace;

@@ -13,7 +13,7 @@ fn running() -> (World, String) {
     (world, id)
 }
 
-/// Row 10. Replace takes everything away that is not in the manifest, finalizer included; status stays.
+/// Row 10. Replace removes everything that is not in the manifest, including the finalizer; the status stays.
 #[test]
 fn replace_makes_no_service_call() {
     let (world, id) = running();
@@ -28,7 +28,8 @@ fn replace_makes_no_service_call() {
     assert_eq!(writes(), before);
 }
 
-/// Row 10. Replace with force deletes and creates: what is live is handed over, and the new object takes it back.
+/// Row 10. Forced replace deletes and creates: the deletion of a live version is delegated to its deployment, and the
+/// new object revokes it.
 #[test]
 fn forced_replace_adopts_the_version_again() {
     let (world, id) = running();

@@ -1,4 +1,4 @@
-//! Every sample is taken by a real API server, with the rules of the shipped CRDs.
+//! A real API server with the shipped CRDs accepts every sample.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,5 +1,5 @@
-//! Sync waves as Argo CD drives them: apply a wave, wait for what its own health code says of it and until what was
-//! pruned is gone, go on to the next. Whatever git asks for, every sync ends.
+//! Sync waves as Argo CD runs them: apply a wave, wait until its own health code reports it healthy and pruned objects
+//! are gone, go on to the next. Every sync must end.
 
 use std::{collections::BTreeSet, thread};
 

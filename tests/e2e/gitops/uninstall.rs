@@ -1,4 +1,4 @@
-//! The operator is uninstalled as the README says, and installed again: the service does not notice.
+//! The operator is uninstalled as documented, and installed again: nothing changes in the service.
 
 use std::{
     env,
@@ -23,7 +23,7 @@ fn commands() -> (String, String) {
     (function.to_owned(), use_of_it.to_owned())
 }
 
-/// Runs commands as a person would, who goes on after one that fails, with kubectl in their PATH.
+/// Runs commands in bash, which continues after a failed one, with kubectl in the PATH.
 fn shell(cluster: &Cluster, commands: &str) {
     let plane = cluster.control_plane();
     let kubectl = plane.kubectl();
@@ -57,7 +57,7 @@ fn installed() -> (World, String) {
     (world, git)
 }
 
-/// As it was, and nobody has called for a change since.
+/// Asserts that the service is as it was, and that no change was requested since.
 fn is_untouched(world: &World, before: &[String]) {
     assert_eq!(ids(world), before);
     assert_eq!(world.live_version(Environment::Test).as_deref(), Some("a"));
@@ -99,7 +99,7 @@ fn stuck_objects_can_be_released() {
     let (mut world, git) = installed();
     let before = ids(&world);
     world.kill();
-    // all at once, as somebody does who has not read it
+    // all at once, as somebody does who has not read the documentation
     shell(&world.cluster, "kubectl delete -k deploy --wait=false");
     world.eventually("objects hang", || {
         let all = world.cluster.list::<ChatbotVersion>(&world.namespace);

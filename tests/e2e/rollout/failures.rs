@@ -1,4 +1,4 @@
-//! What disturbs a rollout: deploys that only seem to fail, that fail, or that take effect late.
+//! Deploys that take effect despite an error, that fail, or that take effect late.
 
 use chatcaptain_operator::crd::ChatbotDeployment;
 use simulator::{Environment, FailedRollout, Fault, FaultKind, FaultOperation, Operation, Settings};
@@ -8,7 +8,7 @@ fn calls(world: &World, operation: Operation) -> u64 {
     world.service.counters().of(operation).calls
 }
 
-/// Row 19. The deploy took effect and its answer is a 500: what is live counts.
+/// Row 19. The deploy took effect and the response is a 500: what is live counts.
 #[test]
 fn deploy_that_took_effect_despite_an_error_is_not_repeated() {
     let lost = Fault::new(FaultOperation::Deploy, FaultKind::Error500After).times(1);
@@ -20,7 +20,7 @@ fn deploy_that_took_effect_despite_an_error_is_not_repeated() {
     assert_eq!(calls(&world, Operation::Deploy), 1);
 }
 
-/// Row 19. It fails for real, and so does the way back: that is said, and tried again.
+/// Row 19. The rollout fails and so does the rollback: that is reported, and retried.
 #[test]
 fn failed_automatic_rollback_is_reported_and_retried() {
     let settings = Settings {
@@ -55,7 +55,7 @@ fn failed_automatic_rollback_is_reported_and_retried() {
     world.wait_for_event("test", "RolloutFailed");
 }
 
-/// A deploy without a usable answer takes effect after git has moved on: it is our own, and nobody is blamed.
+/// A deploy without a usable response takes effect after git has changed: it is the operator's own, not drift.
 #[test]
 fn own_late_deploy_is_not_reported_as_drift() {
     let mut late = Fault::new(FaultOperation::Deploy, FaultKind::LateEffect).times(1);

@@ -1,4 +1,4 @@
-//! Git moves forward and back; the environment follows, whatever the service makes of a rollback.
+//! Git moves forward and back; the environment follows, however the service implements a rollback.
 
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use simulator::{
 };
 use support::{World, condition, is_ready, run_concurrently};
 
-/// One way for a service to be.
+/// One kind of service.
 struct Service {
     settings: Settings,
     /// The deployment's `spec.rollback`.
@@ -39,7 +39,7 @@ fn service(settings: Settings, back: &'static [&'static str]) -> Service {
     Service { settings, rollback: Vec::new(), back }
 }
 
-/// What a rollback may be like.
+/// The ways in which a service may implement a rollback.
 fn rollbacks() -> Vec<Service> {
     let friendly = Settings::default();
     let refuses =
@@ -64,7 +64,7 @@ fn rollbacks() -> Vec<Service> {
     ]
 }
 
-/// Each of them with the deployment status allowed, refused and absent; and services that tell next to nothing.
+/// Each of them with the deployment status allowed, forbidden and missing; and services that return very little.
 fn services() -> Vec<Service> {
     let mut services = Vec::new();
     for deployments_status in
@@ -111,7 +111,7 @@ fn reverting_git_rolls_back_with_every_service() {
     });
 }
 
-/// The annotation goes the same ways, holds over a restart, and ends when git moves.
+/// The annotation takes the same paths, survives a restart, and ends when git changes.
 #[test]
 fn rollback_annotation_holds_until_git_changes() {
     run_concurrently(6, &rollbacks(), |service| {
@@ -143,7 +143,7 @@ fn rollback_annotation_holds_until_git_changes() {
     });
 }
 
-/// A number is no name, but what is said of it leads on.
+/// A version number is not accepted, but the message names the id to use.
 #[test]
 fn rollback_to_a_version_number_suggests_the_id() {
     let world = World::new(Settings::default());
@@ -175,7 +175,7 @@ fn rollback_to_a_version_number_suggests_the_id() {
     assert_eq!(world.live_version(Environment::Test).as_deref(), Some("a"));
 }
 
-/// In a hurry, and nothing runs: what ran last is meant.
+/// Where nothing is live, `previous` means the version that was live last.
 #[test]
 fn rollback_to_previous_refills_an_emptied_environment() {
     let emptying = FailedRollout::Emptying;
@@ -224,13 +224,13 @@ fn failures() -> Vec<Service> {
     let mut failures = vec![failing(unharmed, FailedRollout::Harmless, DeploymentsStatus::Allowed)];
     for (one, other) in rollbacks().into_iter().zip(rollbacks()) {
         failures.push(failing(one, FailedRollout::Emptying, DeploymentsStatus::Allowed));
-        // nobody can tell what the failure has done
+        // the effect of the failure is unknown
         failures.push(failing(other, FailedRollout::Harmless, DeploymentsStatus::Forbidden));
     }
     failures
 }
 
-/// A failure goes the same ways, once, and is over when git moves.
+/// A failed rollout takes the same paths, once, and is forgotten when git changes.
 #[test]
 fn failed_rollout_rolls_back_and_stays_failed_until_git_changes() {
     const DEADLINE: &[&str] = &["progressDeadline: 3s"];
@@ -282,8 +282,7 @@ fn self_heal(world: &World) {
     world.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", "-"], &git);
 }
 
-/// The environment runs `a` in place of `b`, every tool takes that for a failure, and no more was called than it
-/// takes.
+/// The environment runs `a` instead of `b`, the conditions report a failure, and no unnecessary call was made.
 fn assert_failed_and_rolled_back(world: &World, service: &Service) {
     assert_eq!(world.live_version(Environment::Test).as_deref(), Some("a"));
     assert_eq!(world.effects_besides_creates(), service.expected_effects(), "{:#?}", service.settings);
@@ -294,7 +293,7 @@ fn assert_failed_and_rolled_back(world: &World, service: &Service) {
     world.wait_for_event("test", "RolloutFailed");
     let events = world.events("test").into_iter().filter(|(reason, _)| reason == "RolloutFailed");
     assert_eq!(events.count(), 1);
-    // that it came back is told and kept, unless it is known never to have been away
+    // the rollback is reported and kept in the history, unless `a` is known to have been live all the time
     let ran = if service.back.is_empty() { 1 } else { 2 };
     assert_eq!(deployment.status.unwrap().history.len(), ran);
     if ran > 1 {
@@ -302,7 +301,7 @@ fn assert_failed_and_rolled_back(world: &World, service: &Service) {
     }
 }
 
-/// Waits until the deployment says that it runs `name`, and holds it to the truth.
+/// Waits until the deployment reports that it runs `name`, which must be true in the service.
 fn wait_until_running(world: &World, name: &str) {
     let version = world.wait_until_version_ready(name);
     let id = version.status.unwrap().version_id.unwrap();

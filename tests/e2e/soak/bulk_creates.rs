@@ -1,4 +1,4 @@
-//! Many creates under faults, with kills: took effect, duplicates, lost.
+//! Many creates under faults and kills: each takes effect once, without duplicates or losses.
 
 use std::{
     collections::BTreeMap,
@@ -14,8 +14,8 @@ use simulator::{Operation, Settings};
 use super::{faults, seed};
 use support::{Flags, World, condition, is_ready, poll};
 
-/// The usual interval: with a look every two seconds, as in the soak, thousands would do nothing else. Most of a pass is
-/// waiting for an answer that does not come, hence many at a time.
+/// The default interval: thousands of objects that poll every two seconds, as in the soak, would do nothing else. Most
+/// of a reconcile is waiting for a response that does not arrive, hence the high concurrency.
 const FLAGS: Flags = &[
     ("interval", "5m"),
     ("concurrency", "64"),
@@ -32,7 +32,7 @@ fn bot(world: &World, number: usize, all: usize) -> String {
     format!("{}-{}", world.bot, number % all.div_ceil(200))
 }
 
-/// Until so many have taken effect the weather changes, and the operator dies now and then.
+/// Changes the faults and kills the operator now and then until most creates have taken effect.
 fn soak(world: &World, random: &mut StdRng, all: usize) -> (usize, usize) {
     let (mut disturbances, mut kills) = (0, 0);
     let limit = Instant::now() + Duration::from_secs(10 + all as u64 / 5);
@@ -78,7 +78,7 @@ fn creates_under_faults_and_kills_happen_once() {
     faults::clear(&world.service);
     let mut waiting = BTreeMap::new();
     let rested = poll(Duration::from_mins(8), || {
-        // a list of thousands is work for everybody
+        // listing thousands of objects loads the machine
         sleep(Duration::from_millis(all as u64 / 5));
         let objects: Vec<ChatbotVersion> = world.cluster.list(&world.namespace);
         waiting.clear();

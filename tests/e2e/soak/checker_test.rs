@@ -1,4 +1,4 @@
-//! The checker itself: it must see what it is there for.
+//! The checker must detect each kind of violation.
 
 use simulator::Environment;
 
@@ -6,11 +6,11 @@ use super::{Evidence, Git, first_commit, secret, settings};
 use std::time::Duration;
 use support::{World, poll};
 
-/// A small world at rest, of which the checker has nothing to say.
+/// A small world in which the checker finds no violation.
 fn settled_world() -> (World, Git) {
     let world = World::without_operator(settings(), &[("interval", "1h")]);
     for number in 0..2 {
-        world.cluster.set_secret(&world.namespace, &secret(number), "apiKey", "CCSB-doctored");
+        world.cluster.set_secret(&world.namespace, &secret(number), "apiKey", "CCSB-checker");
     }
     let mut git = first_commit(&world);
     world.start();
@@ -24,7 +24,7 @@ fn settled_world() -> (World, Git) {
     (world, git)
 }
 
-/// Exactly these kinds of complaints, each with these words.
+/// Asserts that there are violations with these words.
 fn assert_violations(git: &Git, world: &World, expected: &[&str]) {
     let violations = Evidence::gather(git, world).violations();
     for words in expected {
@@ -35,7 +35,7 @@ fn assert_violations(git: &Git, world: &World, expected: &[&str]) {
 #[test]
 fn checker_detects_every_violation() {
     let (world, git) = settled_world();
-    // looks are an hour apart: what is done by hand is seen by nobody but the checker
+    // polls are an hour apart: only the checker sees manual changes
     world.kill();
     let bot = git.versions["v0-1"].bot.clone();
     let marker = format!("[chatcaptain.dev default/{}/v0-1]", world.namespace);
@@ -57,7 +57,7 @@ fn checker_detects_every_violation() {
     world.service.hand_deploy(&bot, &second.version, Environment::Prod).unwrap();
     assert_violations(&git, &world, &["rest: prod-0 runs Some(\"v0-1\")"]);
 
-    // git has moved on and nobody followed
+    // git has changed and the cluster has not followed
     let mut later = git.clone();
     later.versions.get_mut("v1-1").unwrap().present = false;
     assert_violations(&later, &world, &["rest: object v1-1 should be gone"]);

@@ -1,4 +1,4 @@
-//! What can go wrong between the operator and the service, by chance.
+//! Random faults between the operator and the service.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ pub const GRACE: &str = "5s";
 
 const WRITES: [FaultOperation; 4] =
     [FaultOperation::Create, FaultOperation::Delete, FaultOperation::Deploy, FaultOperation::Rollback];
-/// Faults of a change, each with how it may end.
+/// Faults of a write.
 const CHANGES: [FaultKind; 9] = [
     FaultKind::Error500,
     FaultKind::Error500After,
@@ -23,12 +23,12 @@ const CHANGES: [FaultKind; 9] = [
     FaultKind::Garbage,
     FaultKind::Hang,
 ];
-/// The effect comes when nobody waits for it any more, and perhaps git has moved on.
+/// The effect comes after the client has given up, when git may have changed.
 const LATE: [FaultKind; 2] = [FaultKind::LateEffect, FaultKind::HangLate];
 const READS: [FaultKind; 5] =
     [FaultKind::Error500, FaultKind::Html502, FaultKind::Cut, FaultKind::Garbage, FaultKind::Hang];
 
-/// Puts other weather in force; how many kinds of faults there are in it.
+/// Sets new random faults; returns how many.
 pub fn change(service: &Simulator, random: &mut StdRng) -> usize {
     let mut faults = Vec::new();
     for operation in WRITES {
@@ -63,7 +63,7 @@ fn fault(operation: FaultOperation, kind: FaultKind, random: &mut StdRng) -> Fau
     fault
 }
 
-/// Throttles for a while, in one of its disguises.
+/// Throttles for a while, with a random status.
 pub fn throttle(service: &Simulator, random: &mut StdRng) {
     let answer = *[429, 403, 503].choose(random).unwrap();
     let retry_after = *[RetryAfter::None, RetryAfter::Seconds, RetryAfter::Date].choose(random).unwrap();
@@ -74,7 +74,7 @@ pub fn throttle(service: &Simulator, random: &mut StdRng) {
     service.throttle_for(Duration::from_millis(random.random_range(300..2_000)));
 }
 
-/// Fair weather.
+/// Ends all faults.
 pub fn clear(service: &Simulator) {
     service.throttle_for(Duration::ZERO);
     let delete_live = service.settings(|settings| settings.delete_live);

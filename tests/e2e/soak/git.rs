@@ -1,4 +1,4 @@
-//! What git says, and the tool that brings it to the cluster again and again.
+//! The manifests in git, and a sync tool that applies them again and again.
 
 use std::{collections::BTreeMap, fmt::Debug};
 
@@ -43,7 +43,7 @@ pub struct Git {
 }
 
 impl Git {
-    /// Makes the cluster as git says, as far as it lets it now: what is being deleted is waited for.
+    /// Applies and prunes once; objects that are being deleted are left to the next sync.
     pub fn sync(&mut self, world: &World) -> kube::Result<()> {
         let versions = self.versions.iter_mut();
         let versions =
@@ -76,13 +76,13 @@ impl Deployment {
     fn spec(&self) -> Value {
         json!({
             "chatbotId": self.bot, "environment": self.environment, "versionRef": {"name": self.version},
-            // the storm may last longer than anybody's patience with one rollout
+            // a rollout may take as long as the faults last
             "progressDeadline": "2h", "credentialsRef": {"name": self.secret},
         })
     }
 }
 
-/// One kind: name, the spec where git has it, and the count of its births.
+/// Syncs one kind: name, the spec if it is in git, and the count of its creations.
 fn sync_kind<K: Object>(world: &World, wanted: Vec<(String, Option<Value>, &mut usize)>) -> kube::Result<()> {
     let api: Api<K> = Api::namespaced(world.cluster.client(), &world.namespace);
     world.cluster.runtime().block_on(async {

@@ -1,4 +1,4 @@
-//! Everything at once, from a seed; then all is over, and a checker looks at what is left.
+//! Random faults and changes from a seed; then they end, and a checker compares git, cluster and service.
 
 mod bulk_creates;
 mod checker;
@@ -30,9 +30,9 @@ const FLAGS: Flags = &[
 ];
 const BOTS: usize = 3;
 const VERSIONS: usize = 6;
-/// More of them would be taken for somebody who fights.
+/// More than this pauses the correction of drift.
 const MAX_MANUAL_DEPLOYS: usize = 3;
-/// How long it may take until everything is at rest again.
+/// How long it may take until every object is Ready again.
 const SETTLE_LIMIT: Duration = Duration::from_mins(4);
 
 fn seed() -> u64 {
@@ -41,13 +41,13 @@ fn seed() -> u64 {
     seed
 }
 
-/// How long the storm lasts.
-fn length() -> Duration {
+/// How long the faults last.
+fn duration() -> Duration {
     let seconds = std::env::var("CHAOS_SECONDS").map_or(20, |text| text.parse().unwrap());
     Duration::from_secs(seconds)
 }
 
-/// The service lets a live version be deleted: that none is must be the operator's own doing.
+/// The service allows the deletion of a live version: only the operator can prevent it.
 fn settings() -> Settings {
     Settings { delete_live: DeleteLive::Accepted, ..Settings::default() }
 }
@@ -98,7 +98,7 @@ struct Counts {
     edits: usize,
     deletions: usize,
     moves: usize,
-    hands: usize,
+    manual_deploys: usize,
     keys: usize,
     outages: usize,
 }
@@ -117,7 +117,7 @@ impl Soak {
         soak
     }
 
-    /// Both Secrets hold keys that nobody has seen before.
+    /// Puts new valid keys into both Secrets.
     fn set_valid_keys(&mut self) {
         for number in 0..2 {
             self.keys += 1;
@@ -126,7 +126,7 @@ impl Soak {
         }
     }
 
-    /// One thing that happens.
+    /// One random event.
     fn random_event(&mut self, is_calm: bool) {
         match self.random.random_range(0..100) {
             0..25 => self.counts.faults += faults::change(&self.world.service, &mut self.random),
@@ -190,10 +190,10 @@ impl Soak {
     }
 
     fn deploy_by_hand(&mut self) {
-        if self.counts.hands == MAX_MANUAL_DEPLOYS {
+        if self.counts.manual_deploys == MAX_MANUAL_DEPLOYS {
             return;
         }
-        self.counts.hands += 1;
+        self.counts.manual_deploys += 1;
         // one that is never pruned
         let bot = format!("{}-{}", self.world.bot, self.random.random_range(0..BOTS));
         let number = bot.rsplit('-').next().unwrap().to_owned();
@@ -218,11 +218,10 @@ impl Soak {
         self.world.cluster.control_plane().start_apiserver().unwrap();
     }
 
-    /// Things happen until the time is over; in the last third the operator is left alive, so that what it takes
-    /// can be seen to grow.
+    /// Random events until the time is over. In the last third the operator is not killed, so that a leak shows.
     fn disturb(&mut self, length: Duration) {
         let started = Instant::now();
-        // whatever the dice say, each storm has one
+        // at least one outage in each run
         let mut outage = Some(length / 3);
         while started.elapsed() < length {
             if outage.is_some_and(|at| started.elapsed() > at) {
@@ -230,14 +229,14 @@ impl Soak {
                 self.outage();
             }
             self.random_event(started.elapsed() > length * 2 / 3);
-            // a connection from before an outage may be met: the next time
+            // may fail on a connection from before an outage; the next round repeats it
             let _ = self.git.sync(&self.world);
             self.worst = self.worst.max(Usage::of(&self.world));
             sleep(Duration::from_millis(self.random.random_range(50..500)));
         }
     }
 
-    /// Every fault is over, the keys are good, and somebody asks for everything to be looked at.
+    /// Ends every fault, sets valid keys, requests a reconcile of every object, and waits until nothing is violated.
     fn end(&mut self) {
         faults::clear(&self.world.service);
         self.set_valid_keys();
@@ -251,7 +250,7 @@ impl Soak {
             violations.is_empty().then_some(())
         });
         assert!(rested.is_some(), "{violations:#?}\n{}", tail(&self.world.log()));
-        println!("at rest {:?} after the storm", started.elapsed());
+        println!("at rest {:?} after the last fault", started.elapsed());
     }
 }
 
@@ -260,11 +259,11 @@ fn tail(log: &str) -> String {
     lines[lines.len().saturating_sub(150)..].join("\n")
 }
 
-/// Past any backoff; one token for each object, however often it is set.
+/// Skips every backoff; always the same token, so that each object handles it once.
 fn request_reconcile(world: &World) {
     use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion};
     let patch = Patch::Merge(json!({"metadata": {"annotations": {
-        "chatcaptain.dev/reconcile-requested-at": "the-storm-is-over",
+        "chatcaptain.dev/reconcile-requested-at": "after-the-last-fault",
     }}}));
     let versions: Vec<ChatbotVersion> = world.cluster.list(&world.namespace);
     let deployments: Vec<ChatbotDeployment> = world.cluster.list(&world.namespace);
@@ -284,7 +283,7 @@ fn request_reconcile(world: &World) {
 
 #[test]
 fn soak_creates_nothing_twice_and_loses_nothing() {
-    let (seed, length) = (seed(), length());
+    let (seed, length) = (seed(), duration());
     let mut soak = Soak::new(seed);
     soak.end();
     let before = Usage::of(&soak.world);

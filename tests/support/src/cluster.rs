@@ -1,4 +1,4 @@
-//! A control plane with the operator installed as it is shipped, and what a test asks of it.
+//! A control plane with the operator installed from `deploy/`, and access to it.
 
 use std::{
     io::Write,
@@ -36,7 +36,7 @@ enum Plane {
 }
 
 impl Cluster {
-    /// The one that all tests share, with everything from `deploy/` in it.
+    /// The one that all tests of the process share, with `deploy/` applied.
     pub fn shared() -> Arc<Self> {
         static SHARED: LazyLock<Arc<Cluster>> = LazyLock::new(|| {
             let cluster = Cluster::of(Plane::Shared(control_plane::shared()));
@@ -46,14 +46,14 @@ impl Cluster {
         SHARED.clone()
     }
 
-    /// One of its own with everything from `deploy/` in it, whose API server may be stopped.
+    /// A separate one with `deploy/` applied, whose API server may be stopped.
     pub fn installed() -> Arc<Self> {
         let cluster = Self::empty();
         cluster.install();
         cluster
     }
 
-    /// An empty one of its own.
+    /// A separate one without anything installed.
     pub fn empty() -> Arc<Self> {
         let options = Options { audit: true, controller_manager: true, dir: None };
         Arc::new(Self::of(Plane::Own(Box::new(ControlPlane::start(options).expect("a control plane")))))
@@ -120,7 +120,7 @@ impl Cluster {
         self.wait_for(api.patch(name, &params, &secret)).expect("a Secret");
     }
 
-    /// The manifests of a directory that is shipped, one by one.
+    /// The manifests that `kubectl kustomize` renders from a directory of the repository, one by one.
     pub fn kustomize(directory: &str) -> Vec<String> {
         let render = ["kustomize", &path_of(directory)];
         let all = Self::shared().kubectl_ok(&render, "");
@@ -132,7 +132,7 @@ impl Cluster {
         run(self.plane.get().kubectl().args(args), stdin)
     }
 
-    /// The same where it must succeed; what it writes.
+    /// Runs kubectl as the administrator, which must succeed; returns its standard output.
     pub fn kubectl_ok(&self, args: &[&str], stdin: &str) -> String {
         let output = self.kubectl(args, stdin);
         let stderr = String::from_utf8_lossy(&output.stderr);
@@ -161,7 +161,7 @@ impl Cluster {
         writes
     }
 
-    /// The cluster itself, to be stopped and started again.
+    /// The control plane, to stop and start it.
     pub fn control_plane(&self) -> &ControlPlane {
         self.plane.get()
     }
@@ -190,7 +190,7 @@ impl Plane {
     }
 }
 
-/// Of a directory in the repository, as an argument.
+/// The path of a directory of the repository, as a command-line argument.
 fn path_of(directory: &str) -> String {
     root().join(directory).display().to_string()
 }
@@ -203,7 +203,7 @@ fn run(command: &mut Command, stdin: &str) -> Output {
     let text = stdin.to_owned();
     // a thread of its own: kubectl answers while it still reads
     let writer = std::thread::spawn(move || {
-        // a command that ends early tells why itself
+        // a command that ends early reports why itself
         let _ = pipe.write_all(text.as_bytes());
     });
     let output = child.wait_with_output().unwrap();

@@ -1,4 +1,4 @@
-//! Files and sections that are generated: held equal to what the code generates, or rewritten with `BLESS=1`.
+//! Generated files and sections: they must equal what the code generates, and `BLESS=1` rewrites them.
 
 use std::{fmt::Write, path::Path};
 
@@ -13,7 +13,7 @@ pub fn read(path: impl AsRef<Path>) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Holds a generated file.
+/// Asserts that a file equals what the code generates.
 pub fn hold(path: &str, generated: &str) {
     if std::env::var_os("BLESS").is_some() {
         std::fs::write(root().join(path), generated).unwrap();
@@ -21,7 +21,7 @@ pub fn hold(path: &str, generated: &str) {
     assert!(read(path) == generated, "{path} is not what the code generates; run this test with BLESS=1");
 }
 
-/// Holds the part of a file between the markers of this name.
+/// Asserts that the part of a file between the markers of this name equals what the code generates.
 pub fn hold_section(path: &str, name: &str, generated: &str) {
     let mut text = read(path);
     let (start, end) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->"));

@@ -1,5 +1,5 @@
-//! Asks the tools that users put in front of the operator, by the tools' own code: the Go program in `judge/`, which
-//! is built once. It must not judge anything itself.
+//! How other tools interpret an object: the Go program in `judge/`, which is built once, calls the tools' own code. It
+//! must not interpret anything itself.
 
 use std::{
     collections::BTreeMap,
@@ -14,16 +14,16 @@ use serde_json::{Value, json};
 
 use crate::generated::read;
 
-/// What one tool says of an object.
+/// How one tool interprets an object.
 #[derive(Deserialize, Clone, Debug)]
 pub struct ToolVerdict {
-    /// In its own words.
+    /// In the tool's own words.
     pub says: String,
     /// `done`, `going on` or `failed`.
     pub means: String,
 }
 
-/// The program. If it must be built first, whoever waits is told so.
+/// The program. If it must be built first, a message says so.
 fn program() -> &'static PathBuf {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
@@ -59,7 +59,7 @@ fn ask<T: DeserializeOwned>(question: &str, objects: &[Value], more: &Value) -> 
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// What every tool takes each object for, by the tool's name.
+/// How every tool interprets each object, by the tool's name.
 pub fn verdicts(objects: &[Value]) -> Vec<BTreeMap<String, ToolVerdict>> {
     ask("verdicts", objects, &json!({"seconds": 5}))
 }
@@ -82,7 +82,7 @@ pub fn act(object: &Value, action: &str, parameters: &Value) -> Value {
     changed.remove(0)
 }
 
-/// Whether Argo CD takes what is in the cluster for other than what git holds.
+/// Whether Argo CD reports a difference between the cluster and git.
 pub fn is_out_of_sync(live: &Value, git: &Value) -> bool {
     let differs: Vec<bool> = ask("diff", std::slice::from_ref(live), &json!({"git": [git]}));
     differs[0]

@@ -1,9 +1,9 @@
-//! What the tests and the bench stand on: the real binary as a process under the shipped RBAC, a real kube-apiserver,
+//! What the tests and the bench share: the real binary as a process under the shipped RBAC, a real kube-apiserver,
 //! and the simulated service over HTTP.
 //!
 //! Each [`World`] has a namespace, a chatbot, a service and an operator of its own; all of one process share one
-//! control plane, [`Cluster::shared`], unless they ask for another. Everything here panics where it fails: that is how
-//! a test ends.
+//! control plane, [`Cluster::shared`], unless they ask for another. Everything here panics on failure: that is how
+//! a test fails.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -40,15 +40,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long anything may take on a machine that is busy with something else.
+/// How long anything may take, on a machine that is busy with other things.
 pub const TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Asks again and again until there is an answer.
+/// Calls `probe` until it returns a value, or until the limit is over.
 pub fn poll<T>(limit: Duration, probe: impl FnMut() -> Option<T>) -> Option<T> {
     poll_every(Duration::from_millis(50), limit, probe)
 }
 
-/// The same with this pause between two questions.
+/// The same with this pause between two calls.
 pub fn poll_every<T>(pause: Duration, limit: Duration, mut probe: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + limit;
     loop {
@@ -62,7 +62,7 @@ pub fn poll_every<T>(pause: Duration, limit: Duration, mut probe: impl FnMut() -
     }
 }
 
-/// Runs the cases a few at a time: most of each is waiting. The first that fails fails the test.
+/// Runs the cases `at_once` at a time: most of their time is waiting. The first that fails fails the test.
 pub fn run_concurrently<C: Sync>(at_once: usize, cases: &[C], run: impl Fn(&C) + Sync) {
     let next = Mutex::new(cases.iter());
     std::thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! The two kinds as a test reads them.
+//! Reading both kinds in tests.
 
 use std::fmt::Debug;
 
@@ -7,11 +7,11 @@ use k8s_openapi::{api::events::v1::Event, apimachinery::pkg::apis::meta::v1::Con
 use kube::{Resource, ResourceExt, core::NamespaceResourceScope};
 use serde::{Serialize, de::DeserializeOwned};
 
-/// Something in a namespace.
+/// A namespaced object.
 pub trait Object:
     Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned
 {
-    /// What both kinds say of themselves.
+    /// The part of the status that both kinds have.
     fn common(&self) -> Option<&CommonStatus> {
         None
     }
@@ -37,7 +37,7 @@ pub fn condition<'a, K: Object>(object: &'a K, kind: &str) -> Option<&'a Conditi
     conditions.into_iter().find(|c| c.type_ == kind)
 }
 
-/// Ready, and this is said of the object as it is now.
+/// Whether `Ready` is true for the current generation.
 pub fn is_ready<K: Object>(object: &K) -> bool {
     let now = object.meta().generation;
     condition(object, "Ready").is_some_and(|ready| {
@@ -47,7 +47,7 @@ pub fn is_ready<K: Object>(object: &K) -> bool {
     })
 }
 
-/// No two tools could take an object like this for different things.
+/// Asserts that no two tools can interpret the object's conditions differently.
 pub fn assert_consistent_conditions<K: Object>(object: &K) {
     let holds = |kind| condition(object, kind).is_some_and(|c| c.status == "True");
     let verdicts = ["Ready", "Reconciling", "Stalled"];
@@ -64,7 +64,7 @@ pub fn assert_consistent_conditions<K: Object>(object: &K) {
     }
 }
 
-/// The deletion has raised the generation and nobody has looked since.
+/// The deletion has raised the generation, and the operator has not reconciled the object since.
 fn just_deleted<K: Object>(object: &K) -> bool {
     condition(object, "Ready").is_some_and(|c| c.observed_generation != object.meta().generation)
 }

@@ -60,7 +60,7 @@ impl Operator {
         Self { child, watchdog, log: log.to_owned() }
     }
 
-    /// Ends it as a lost machine does.
+    /// Kills it with SIGKILL.
     pub fn kill(&mut self) {
         // an error says that it has ended already; its pid stays ours until `wait`
         let _ = self.child.kill();
@@ -75,7 +75,7 @@ impl Operator {
         assert!(sent.unwrap().success(), "kill -s {name} {pid}");
     }
 
-    /// How it ended, if it did.
+    /// Waits until it exits; its status, if it did so within the limit.
     pub fn wait_for_exit(&mut self, limit: Duration) -> Option<ExitStatus> {
         let status = poll(limit, || self.child.try_wait().unwrap());
         if status.is_some() {
@@ -84,18 +84,18 @@ impl Operator {
         status
     }
 
-    /// Its process.
+    /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// What it has written.
+    /// Its log.
     pub fn log(&self) -> String {
         let bytes = fs::read(&self.log).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// The status and body of a page it serves.
+    /// The status and body of an HTTP path that it serves.
     pub fn http_get(&self, path: &str) -> (u16, String) {
         let address =
             poll(TIMEOUT, || self.address()).unwrap_or_else(|| panic!("it does not serve:\n{}", self.log()));

@@ -31,7 +31,7 @@ pub enum Side {
     After,
 }
 
-/// Counts requests once it is armed, and springs at one of them.
+/// Counts requests once it is enabled, and kills the operator at one of them.
 pub struct Failpoint {
     trigger: Option<(usize, Side)>,
     kill: Box<dyn Fn() + Send + Sync>,
@@ -55,12 +55,12 @@ impl Failpoint {
         self.seen.lock().unwrap().clone()
     }
 
-    /// The request has come; the operator is dead or about to be.
+    /// Whether the request has arrived: the operator is dead or about to be.
     pub fn has_triggered(&self) -> bool {
         self.trigger.is_some_and(|(at, _)| self.seen.lock().unwrap().len() >= at)
     }
 
-    /// Counts a request; on which side of it to spring.
+    /// Counts a request; returns on which side of it to kill the operator, if at all.
     fn count(&self, request: String) -> Option<Side> {
         if !self.armed.load(Ordering::SeqCst) {
             return None;
@@ -120,7 +120,7 @@ impl Proxy {
         address
     }
 
-    /// The server's answer, its body still under way.
+    /// The server's response, its body not yet read.
     async fn forward(
         &self,
         method: Method,
@@ -170,7 +170,7 @@ impl Proxy {
     async fn trigger(self: Arc<Self>) -> Response {
         let killed = tokio::task::spawn_blocking(move || (self.failpoint.kill)()).await;
         killed.unwrap();
-        // nobody is there to read it
+        // the operator is dead: nobody reads it
         StatusCode::BAD_GATEWAY.into_response()
     }
 }

@@ -1,5 +1,5 @@
-//! A wire between the operator and a server. It can be pulled: nobody listens then, and what was open is cut. Or what is
-//! open freezes: it stays open, and nothing comes any more.
+//! A TCP relay between the operator and a server. Disconnected, it refuses connections and closes the open ones.
+//! Frozen, the open connections stay open and deliver nothing more.
 
 use std::{
     io::{self, Read, copy},
@@ -12,16 +12,16 @@ use std::{
     time::Duration,
 };
 
-/// The wire.
+/// The relay.
 pub struct Relay {
     address: SocketAddr,
     target: SocketAddr,
-    plugged: Mutex<Option<Listening>>,
-    /// Of the connections that are open now.
+    listening: Mutex<Option<Listening>>,
+    /// Shared by the connections that are open now.
     frozen: Arc<Mutex<Frozen>>,
 }
 
-/// Whether a connection is.
+/// Whether a connection is frozen.
 type Frozen = Arc<AtomicBool>;
 
 struct Listening {
@@ -31,11 +31,11 @@ struct Listening {
 }
 
 impl Relay {
-    /// A wire to `target`, pulled.
+    /// A relay to `target` that is not connected yet.
     pub fn disconnected(target: SocketAddr) -> Self {
         // the port is kept by its number alone; it lies among those that few ask for by chance
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        Self { address, target, plugged: Mutex::default(), frozen: Arc::default() }
+        Self { address, target, listening: Mutex::default(), frozen: Arc::default() }
     }
 
     /// Where the operator finds the server.
@@ -48,13 +48,13 @@ impl Relay {
         format!("http://{}", self.address)
     }
 
-    /// Nothing comes any more over the connections that are open; new ones are as they should be.
+    /// The open connections deliver nothing more; new ones work.
     pub fn freeze(&self) {
         let open = std::mem::take(&mut *self.frozen.lock().unwrap());
         open.store(true, Ordering::SeqCst);
     }
 
-    /// From now on calls go through.
+    /// Accepts connections from now on.
     pub fn connect(&self) {
         let listener = TcpListener::bind(self.address).unwrap();
         let (ended, open) = (Arc::new(AtomicBool::new(false)), Arc::<Mutex<Vec<TcpStream>>>::default());
@@ -70,17 +70,17 @@ impl Relay {
                 streams.lock().unwrap().extend([client, server]);
             }
         });
-        *self.plugged.lock().unwrap() = Some(Listening { ended, open, accepting });
+        *self.listening.lock().unwrap() = Some(Listening { ended, open, accepting });
     }
 
-    /// Everything that is open is cut, and nobody listens any more.
+    /// Closes all connections and refuses new ones.
     pub fn disconnect(&self) {
-        let Some(plugged) = self.plugged.lock().unwrap().take() else { return };
-        plugged.ended.store(true, Ordering::SeqCst);
+        let Some(listening) = self.listening.lock().unwrap().take() else { return };
+        listening.ended.store(true, Ordering::SeqCst);
         // wakes the thread that accepts
         drop(TcpStream::connect(self.address));
-        plugged.accepting.join().unwrap();
-        for stream in plugged.open.lock().unwrap().drain(..) {
+        listening.accepting.join().unwrap();
+        for stream in listening.open.lock().unwrap().drain(..) {
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
@@ -104,7 +104,7 @@ fn join(client: &TcpStream, server: &TcpStream, frozen: &Frozen) {
     }
 }
 
-/// What is read from it is kept back while it is frozen.
+/// A stream whose data is held back while it is frozen.
 struct Freezing(TcpStream, Frozen);
 
 impl Read for Freezing {

@@ -1,10 +1,10 @@
-//! What the operator's process takes.
+//! Resource usage of the operator's process.
 
 use std::fs;
 
 use crate::World;
 
-/// What it takes at one moment.
+/// Memory and file descriptors.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
     /// Resident memory in MiB.
@@ -14,7 +14,7 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// Of the operator that runs.
+    /// The usage of the operator that runs.
     pub fn of(world: &World) -> Self {
         let pid = world.operator().as_ref().expect("an operator that runs").pid();
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
@@ -24,7 +24,7 @@ impl Usage {
         Self { resident_mib: kib / 1024.0, descriptors }
     }
 
-    /// The larger of each figure.
+    /// The maximum of each figure.
     #[must_use]
     pub fn max(self, other: Self) -> Self {
         Self {

@@ -32,9 +32,9 @@ pub const KEY: &str = "CCSB-e2e-test";
 /// Flags of the operator, as `name value` pairs.
 pub type Flags<'a> = &'a [(&'a str, &'a str)];
 
-/// Any free port, and no lease: the shipped role knows only one, which is tried where replicas are.
+/// Any free port, and no leader election: the shipped role grants one Lease only, which the tests in `leader` use.
 const ALONE: Flags = &[("listen", "127.0.0.1:0"), ("leader-elect", "false")];
-/// What most tests want: quick looks and no brake.
+/// What most tests want: short intervals and no rate limit.
 const QUICK: Flags = &[
     ("interval", "2s"),
     ("min-interval", "1s"),
@@ -53,7 +53,7 @@ pub struct World {
     pub bot: String,
     /// The chatbot service, to be disturbed and looked into.
     pub service: Simulator,
-    /// What the next operator reaches the cluster by.
+    /// The kubeconfig of the operators that are started from now on.
     pub kubeconfig: PathBuf,
     args: Vec<String>,
     operator: Arc<Mutex<Option<Operator>>>,
@@ -168,18 +168,18 @@ impl World {
         Operator::start(&args, &env, &self.log_file(number))
     }
 
-    /// Ends it as a lost machine does.
+    /// Kills it with SIGKILL.
     pub fn kill(&self) {
         drop(self.operator().take());
     }
 
-    /// Kills the operator when called, from wherever.
+    /// A function that kills the operator, for use on any thread.
     pub fn kill_handle(&self) -> impl Fn() + Send + Sync + 'static {
         let operator = self.operator.clone();
         move || drop(operator.lock().unwrap().take())
     }
 
-    /// Ends it as Kubernetes does.
+    /// Stops it with SIGTERM; it must exit with 0.
     pub fn stop(&self) {
         let mut operator = self.operator().take().expect("an operator that runs");
         operator.signal("TERM");
@@ -187,7 +187,7 @@ impl World {
         assert!(status.success(), "{status}:\n{}", operator.log());
     }
 
-    /// The operator that runs, if one does. Whoever holds it keeps others from starting and ending it.
+    /// The operator that runs, if any. While the guard is held, no other thread can start or stop it.
     pub fn operator(&self) -> MutexGuard<'_, Option<Operator>> {
         // a test that failed with it in hand leaves nothing half done
         self.operator.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -199,15 +199,15 @@ impl World {
         operator.as_ref().expect("an operator that runs").metric(name, labels)
     }
 
-    /// Waits until a metric has this value: the operator counts a write when its answer is there, and others see the
-    /// write before that.
+    /// Waits until a metric has this value. The operator counts a write once its response has arrived; others can see
+    /// the write before that.
     pub fn wait_for_metric(&self, name: &str, labels: &[&str], expected: u64) {
         self.eventually(&format!("{name} {labels:?} is {expected}"), || {
             (self.metric(name, labels) == expected).then_some(())
         });
     }
 
-    /// Everything that the operators of this world have written, in the order of their starts.
+    /// The logs of all operators of this world, in the order of their starts.
     pub fn log(&self) -> String {
         let logs = (0..self.started.load(Ordering::Relaxed)).map(|number| self.log_file(number));
         let logs = logs.map(|log| fs::read(log).unwrap_or_default());
@@ -225,7 +225,7 @@ impl World {
         self.kubectl(&["apply", "-f", "-"], manifests);
     }
 
-    /// kubectl in this namespace; what it writes.
+    /// Runs kubectl in this namespace; returns its standard output.
     pub fn kubectl(&self, args: &[&str], stdin: &str) -> String {
         let namespace = ["--namespace", self.namespace.as_str()];
         let args: Vec<&str> = namespace.into_iter().chain(args.iter().copied()).collect();
@@ -242,7 +242,7 @@ impl World {
         self.apply(&manifests::version(&self.bot, name, more));
     }
 
-    /// Creates this many versions, so many at a time, each for the chatbot that `bot` names.
+    /// Creates `count` versions, `at_once` at a time, each for the chatbot that `bot` returns for its number.
     pub fn create_versions(&self, count: usize, at_once: usize, bot: impl Fn(usize) -> String) {
         let api: Api<ChatbotVersion> = Api::namespaced(self.cluster.client(), &self.namespace);
         let create = |number| {
@@ -268,7 +268,7 @@ impl World {
         self.kubectl(&["delete", kind, name, "--wait=false"], "");
     }
 
-    /// An object, which must not contradict itself.
+    /// An object, if it exists. Its conditions must not contradict each other.
     pub fn get<K: Object>(&self, name: &str) -> Option<K> {
         let object = self.cluster.get::<K>(&self.namespace, name);
         object.iter().for_each(assert_consistent_conditions);
@@ -292,8 +292,8 @@ impl World {
             let regarding = event.regarding.as_ref();
             regarding.and_then(|object| object.name.as_deref()) == Some(name)
         };
-        let told = events.into_iter().filter(about);
-        told.map(|event| (event.reason.unwrap_or_default(), event.note.unwrap_or_default())).collect()
+        let events = events.into_iter().filter(about);
+        events.map(|event| (event.reason.unwrap_or_default(), event.note.unwrap_or_default())).collect()
     }
 
     /// What the operator has written to objects of this plural name, oldest first.
@@ -305,7 +305,7 @@ impl World {
 
     // ---- waiting
 
-    /// Waits for an answer; a failure shows everything there is to know.
+    /// Waits until `probe` returns a value. On a timeout the panic shows effects, objects and log.
     pub fn eventually<T>(&self, what: &str, probe: impl FnMut() -> Option<T>) -> T {
         self.eventually_within(TIMEOUT, what, probe)
     }
@@ -331,7 +331,7 @@ impl World {
         });
     }
 
-    /// Waits until `Ready` is true for the object as it is now.
+    /// Waits until `Ready` is true for the current generation.
     pub fn wait_until_ready<K: Object>(&self, name: &str) -> K {
         self.eventually(&format!("{name} is Ready"), || self.get(name).filter(is_ready))
     }
@@ -346,7 +346,7 @@ impl World {
         self.wait_until_ready(name)
     }
 
-    /// Waits until `Ready` has this reason for the object as it is now; the message.
+    /// Waits until `Ready` has this reason for the current generation; returns the message.
     pub fn wait_for_reason<K: Object>(&self, name: &str, reason: &str) -> String {
         self.eventually(&format!("{name} says {reason}"), || {
             let object = self.get::<K>(name)?;
@@ -356,7 +356,7 @@ impl World {
         })
     }
 
-    /// Waits until whatever is created from now on is younger than this object: the API keeps whole seconds.
+    /// Waits until a new object gets a later creation timestamp than this one: the API keeps whole seconds.
     pub fn wait_for_later_timestamp<K: Object>(&self, name: &str) {
         let object = self.get::<K>(name).expect("the object exists");
         let created = object.creation_timestamp().expect("the API server says").0;
@@ -370,17 +370,17 @@ impl World {
         self.eventually(&format!("{name} is gone"), || self.get::<K>(name).is_none().then_some(()));
     }
 
-    /// Waits until an event with this reason is told of an object; its note.
+    /// Waits for an event with this reason about an object; returns its note.
     pub fn wait_for_event(&self, name: &str, reason: &str) -> String {
         self.eventually(&format!("event {reason} on {name}"), || {
             let mut events = self.events(name).into_iter();
-            events.find(|(told, _)| told == reason).map(|(_, note)| note)
+            events.find(|(other, _)| other == reason).map(|(_, note)| note)
         })
     }
 
     // ---- the service
 
-    /// The truth about the chatbot.
+    /// The state of the chatbot in the service.
     pub fn state(&self) -> Option<ChatbotState> {
         self.service.chatbot(&self.bot)
     }
@@ -393,7 +393,7 @@ impl World {
         Some(version.name.clone())
     }
 
-    /// What took effect and was not done by hand, such as `create a dev` and `deploy a test`.
+    /// What took effect through the API, not by hand, such as `create a dev` and `deploy a test`.
     pub fn effects(&self) -> Vec<String> {
         let log = self.service.log().into_iter();
         let ours = log.filter(|entry| entry.by == Actor::Api && entry.chatbot == self.bot);
@@ -418,20 +418,20 @@ impl World {
         self.service.counters().of(Operation::Create).took_effect
     }
 
-    /// How often it was asked to change what runs, whatever came of it.
+    /// How many deploys and rollbacks were requested, whatever their outcome.
     pub fn rollout_calls(&self) -> u64 {
         let counters = self.service.counters();
         [Operation::Deploy, Operation::Rollback].iter().map(|operation| counters.of(*operation).calls).sum()
     }
 
-    /// Waits until the operator has looked twice from now on.
+    /// Waits until the operator has polled the service twice from now on.
     pub fn wait_for_two_polls(&self) {
         let looks = || self.service.counters().of(Operation::List).calls;
         let before = looks();
         self.eventually("two more looks", || (looks() >= before + 2).then_some(()));
     }
 
-    /// Everything a person would look at next.
+    /// What a person would look at next.
     fn diagnostics(&self) -> String {
         let mut report = String::new();
         let _ = writeln!(report, "--- the service: {:#?}", self.effects());
