@@ -313,7 +313,7 @@ mod tests {
 
     /// An API server that lists once, and fails ever after.
     #[tokio::test(start_paused = true)]
-    async fn an_api_server_that_fails_is_asked_less_and_less() {
+    async fn failing_api_server_is_polled_with_backoff() {
         let requests = Arc::new(AtomicU32::new(0));
         let count = requests.clone();
         let answer = async move |uri: Uri| {
