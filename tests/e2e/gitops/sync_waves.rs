@@ -26,6 +26,7 @@ struct Git<'a> {
 
 impl<'a> Git<'a> {
     fn empty(world: &'a World) -> Self {
+        judge::build();
         Self { world, items: Vec::new() }
     }
 

@@ -40,6 +40,11 @@ fn program() -> &'static PathBuf {
     })
 }
 
+/// Builds the program if need be, so that no limit runs meanwhile.
+pub fn build() {
+    program();
+}
+
 /// Asks one question about objects.
 fn ask<T: DeserializeOwned>(question: &str, objects: &[Value], more: &Value) -> T {
     let config: Value = serde_saphyr::from_str(&read("deploy/argocd/argocd-cm.yaml")).unwrap();
