@@ -21,7 +21,7 @@ control-plane:
 
 # builds it by asking one quick question
 judge: control-plane
-	@cargo test --quiet --locked --test verdicts what_can_be_done_is_offered >/dev/null
+	@cargo test --quiet --locked --test conformance argocd_offers_the_actions_that_apply >/dev/null
 
 test: judge ## run every test, with a real control plane; about 12 minutes
 	cargo test --locked --workspace
@@ -29,10 +29,14 @@ test: judge ## run every test, with a real control plane; about 12 minutes
 mutants: ## break the plan in ten ways and show that the model notices each; a minute each
 	@bash tests/mutants.sh
 
-# SEED=<printed seed> repeats the random decisions of a soak
-chaos: control-plane ## run failure scenarios and the soak in their long form; 15 minutes and more
+# the modules of tests/e2e with failure scenarios, and the soak
+CHAOS := api_server:: crashes:: create:: credentials:: delete:: gitops:: leader:: limits:: rollout:: soak::
+
+# SEED=<printed seed> repeats the random decisions
+chaos: control-plane ## run the failure scenarios in their long form, a quarter of an hour and more
 	CHAOS_SECONDS=$${CHAOS_SECONDS:-600} CHAOS_CREATES=$${CHAOS_CREATES:-10000} \
-	    cargo test --locked --test chaos --test hostile -- --nocapture
+	    cargo test --locked --test e2e -- --nocapture $(CHAOS)
+	cargo test --locked --test robustness -- --nocapture
 
 bench: control-plane ## measure calls, writes, memory and times against their budgets
 	cargo bench --locked --bench operator

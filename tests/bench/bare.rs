@@ -10,8 +10,9 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use serde_json::{Value, json};
+use support::KEY;
 
-use crate::stage::{CONCURRENCY, KEY};
+use crate::stage::CONCURRENCY;
 
 /// Brings all objects to Ready; `lists` calls of the list are spread over them.
 pub async fn run(api: &Api<ChatbotVersion>, objects: Vec<ChatbotVersion>, service: &str, lists: usize) {

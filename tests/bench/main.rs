@@ -11,29 +11,25 @@ mod report;
 mod rows;
 mod stage;
 
-use std::time::Duration;
-
 use report::Table;
-use stage::Stage;
+use support::Cluster;
 
-#[tokio::main]
-async fn main() {
+fn main() {
     // `cargo test` runs benches, too, with this argument: there is nothing to test here
     if std::env::args().any(|argument| argument == "--test") {
         return;
     }
     let objects: usize = std::env::var("BENCH_OBJECTS")
         .map_or(10_000, |text| text.parse().expect("BENCH_OBJECTS is a number"));
-    rustls::crypto::ring::default_provider().install_default().expect("the first provider");
     let mut table = Table::default();
-    let stage = Stage::build().await;
+    eprintln!("starting etcd and kube-apiserver");
+    // it ends with this process
+    Cluster::shared();
     rows::binary(&mut table);
-    rows::memory_idle(&stage, &mut table).await;
-    rows::at_rest(&stage, &mut table).await;
-    rows::creates_under_faults(&stage, &mut table).await;
-    rows::against_a_bare_loop(&stage, &mut table, 1_000).await;
-    rows::many_objects(&stage, &mut table, objects).await;
+    rows::memory_idle(&mut table);
+    rows::at_rest(&mut table);
+    rows::creates_under_faults_and_kills_happen_once(&mut table);
+    rows::against_a_bare_loop(&mut table, 1_000);
+    rows::many_objects(&mut table, objects);
     table.print();
-    // the control plane ends with this process
-    tokio::time::sleep(Duration::ZERO).await;
 }

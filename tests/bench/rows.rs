@@ -2,16 +2,19 @@
 
 use std::{
     collections::BTreeMap,
+    thread::sleep,
     time::{Duration, Instant},
 };
 
-use kube::api::ListParams;
+use chatcaptain_operator::crd::ChatbotVersion;
+use kube::Api;
 use simulator::{Fault, FaultKind, FaultOperation, Operation, Settings};
+use support::{World, operator_binary};
 
 use crate::{
     bare,
     report::Table,
-    stage::{Operator, PASSES, Stage, service},
+    stage::{PASSES, create_versions, made_ready, memory, passed, start, world, writes},
 };
 
 const MIB: f64 = 1024.0 * 1024.0;
@@ -21,67 +24,61 @@ fn settings() -> Settings {
 }
 
 pub fn binary(table: &mut Table) {
-    let size = std::fs::metadata(env!("CARGO_BIN_EXE_chatcaptain-operator")).expect("a binary").len();
+    let size = std::fs::metadata(operator_binary()).expect("a binary").len();
     #[allow(clippy::cast_precision_loss)]
     let mib = size as f64 / MIB;
     table.row("binary, stripped", "15 MiB", format!("{mib:.1} MiB"), mib <= 15.0);
 }
 
-pub async fn memory_idle(stage: &Stage, table: &mut Table) {
-    let simulator = service(settings());
-    stage.namespace("idle").await;
-    let operator = stage.operator("idle", &simulator, &[]);
-    operator.caches_full().await;
-    operator.rest(Duration::from_secs(1)).await;
-    let mib = operator.memory();
+pub fn memory_idle(table: &mut Table) {
+    let world = world(settings(), &[]);
+    start(&world);
+    sleep(Duration::from_secs(1));
+    let mib = memory(&world);
     table.row("memory, no objects", "16 MiB", format!("{mib:.1} MiB"), mib <= 16.0);
 }
 
 /// Calls and writes at rest, and writes of a new version.
-pub async fn at_rest(stage: &Stage, table: &mut Table) {
-    let simulator = service(settings());
-    stage.namespace("rest").await;
-    let flags = ["--interval", "4s", "--min-interval", "1s"];
-    let operator = stage.operator("rest", &simulator, &flags);
-    operator.caches_full().await;
-    stage.create_versions("rest", 100, 1).await;
-    stage.all_ready("rest", 100, Duration::from_mins(1)).await;
+pub fn at_rest(table: &mut Table) {
+    let world = world(settings(), &[("interval", "4s"), ("min-interval", "1s")]);
+    start(&world);
+    create_versions(&world, 100, 1);
+    world.wait_until_versions_ready(100);
 
     let mut per_object: BTreeMap<String, usize> = BTreeMap::new();
-    for write in stage.writes("rest") {
+    for write in writes(&world) {
         *per_object.entry(write.name).or_default() += 1;
     }
     let most = per_object.values().max().copied().unwrap_or_default();
     table.row("writes to the cluster, per new version until Ready", 3, most, most <= 3);
 
     // the interval in which it came to rest is not one of rest yet
-    operator.rest(Duration::from_secs(5)).await;
-    let (lists, statuses) = reads(&simulator);
-    let writes = stage.writes("rest").len();
-    operator.rest(Duration::from_secs(20)).await;
-    let (more_lists, more_statuses) = reads(&simulator);
+    sleep(Duration::from_secs(5));
+    let (lists, statuses) = reads(&world);
+    let before = writes(&world).len();
+    sleep(Duration::from_secs(20));
+    let (more_lists, more_statuses) = reads(&world);
     let calls =
         format!("{} lists + {} statuses in 5 intervals", more_lists - lists, more_statuses - statuses);
     let met = more_lists - lists <= 5 && more_statuses - statuses <= 5;
     table.row("calls per interval, 100 objects of one bot", "1 list + 1 status", calls, met);
-    let more = stage.writes("rest").len() - writes;
+    let more = writes(&world).len() - before;
     table.row("writes to the cluster at rest, 5 intervals", 0, more, more == 0);
 
-    drop(operator);
-    let writes = stage.writes("rest").len();
-    let operator = stage.operator("rest", &simulator, &flags);
-    operator.caches_full().await;
-    operator.rest(Duration::from_secs(5)).await;
-    let more = stage.writes("rest").len() - writes;
+    world.kill();
+    let before = writes(&world).len();
+    start(&world);
+    sleep(Duration::from_secs(5));
+    let more = writes(&world).len() - before;
     table.row("writes to the cluster after a restart", 0, more, more == 0);
 }
 
-fn reads(simulator: &simulator::Simulator) -> (u64, u64) {
-    let counters = simulator.counters();
+fn reads(world: &World) -> (u64, u64) {
+    let counters = world.service.counters();
     (counters.list.calls, counters.status.calls)
 }
 
-pub async fn creates_under_faults(stage: &Stage, table: &mut Table) {
+pub fn creates_under_faults_and_kills_happen_once(table: &mut Table) {
     let fault = |kind, probability| Fault { probability, ..Fault::new(FaultOperation::Create, kind) };
     let faults = vec![
         fault(FaultKind::CutAfter, 0.15),
@@ -89,30 +86,29 @@ pub async fn creates_under_faults(stage: &Stage, table: &mut Table) {
         fault(FaultKind::Error500, 0.1),
         fault(FaultKind::Cut, 0.1),
     ];
-    let simulator = service(Settings { faults, list_delay_ms: 500, ..settings() });
-    stage.namespace("faults").await;
-    let operator = stage.operator("faults", &simulator, &["--visibility-grace", "2s"]);
-    operator.caches_full().await;
-    stage.create_versions("faults", 200, 1).await;
-    stage.all_ready("faults", 200, Duration::from_mins(3)).await;
+    let settings = Settings { faults, list_delay_ms: 500, ..settings() };
+    let world = world(settings, &[("visibility-grace", "2s")]);
+    start(&world);
+    create_versions(&world, 200, 1);
+    world.wait_until_versions_ready_within(Duration::from_mins(3), 200);
     let mut creates: BTreeMap<String, usize> = BTreeMap::new();
-    for entry in simulator.log().into_iter().filter(|entry| entry.operation == Operation::Create) {
+    for entry in world.service.log().into_iter().filter(|entry| entry.operation == Operation::Create) {
         *creates.entry(entry.name).or_default() += 1;
     }
     let most = creates.values().max().copied().unwrap_or_default();
     let lost = 200 - creates.len();
-    let calls = simulator.counters().create.calls;
+    let calls = world.service.counters().create.calls;
     let measured =
         format!("{most} at most, {lost} lost ({calls} calls for 200 versions, half of them disturbed)");
     table.row("creates that took effect, per version", 1, measured, most == 1 && lost == 0);
 }
 
-/// One after the other, three times: of noisy seconds the middle ratio tells most.
-pub async fn against_a_bare_loop(stage: &Stage, table: &mut Table, count: usize) {
+/// One after the other, three times: the median ratio is the least noisy.
+pub fn against_a_bare_loop(table: &mut Table, count: usize) {
     let mut rounds = Vec::new();
-    for round in 1..=3 {
-        let (ours, lists) = operator_run(stage, &format!("thousand-{round}"), count).await;
-        let bare = bare_run(stage, &format!("bare-{round}"), count, lists).await;
+    for _ in 1..=3 {
+        let (ours, lists) = operator_run(count);
+        let bare = bare_run(count, lists);
         rounds.push((ours / bare, format!("{ours:.1} s against {bare:.1} s, {lists} lists each")));
     }
     let all: Vec<String> = rounds.iter().map(|(ratio, _)| format!("{ratio:.2}")).collect();
@@ -127,86 +123,74 @@ pub async fn against_a_bare_loop(stage: &Stage, table: &mut Table, count: usize)
 }
 
 /// Seconds until all are Ready, and how often the list was asked for.
-async fn operator_run(stage: &Stage, namespace: &str, count: usize) -> (f64, usize) {
-    let simulator = service(settings());
-    stage.namespace(namespace).await;
-    stage.create_versions(namespace, count, 1).await;
-    let operator = stage.operator(namespace, &simulator, &[]);
-    operator.caches_full().await;
+fn operator_run(count: usize) -> (f64, usize) {
+    let world = world(settings(), &[]);
+    create_versions(&world, count, 1);
+    start(&world);
     let started = Instant::now();
-    operator.made_ready(count, Duration::from_mins(5)).await;
-    let (took, lists) = (started.elapsed().as_secs_f64(), simulator.counters().list.calls);
-    stage.all_ready(namespace, count, Duration::from_secs(1)).await;
+    made_ready(&world, count, Duration::from_mins(5));
+    let (took, lists) = (started.elapsed().as_secs_f64(), world.service.counters().list.calls);
+    world.wait_until_versions_ready_within(Duration::from_secs(1), count);
     (took, usize::try_from(lists).expect("a count"))
 }
 
 /// Seconds until a bare loop with as many lists is through.
-async fn bare_run(stage: &Stage, namespace: &str, count: usize, lists: usize) -> f64 {
-    let simulator = service(settings());
-    stage.namespace(namespace).await;
-    stage.create_versions(namespace, count, 1).await;
-    let api = stage.versions(namespace);
-    let objects = api.list(&ListParams::default()).await.expect("listed").items;
+fn bare_run(count: usize, lists: usize) -> f64 {
+    let world = world(settings(), &[]);
+    create_versions(&world, count, 1);
+    let objects = world.cluster.list::<ChatbotVersion>(&world.namespace);
+    let api: Api<ChatbotVersion> = Api::namespaced(world.cluster.client(), &world.namespace);
     let started = Instant::now();
-    bare::run(&api, objects, &simulator.url(), lists).await;
+    world.cluster.runtime().block_on(bare::run(&api, objects, &world.service.url(), lists));
     let took = started.elapsed().as_secs_f64();
-    stage.all_ready(namespace, count, Duration::from_secs(1)).await;
+    world.wait_until_versions_ready_within(Duration::from_secs(1), count);
     took
 }
 
 /// Memory, restart and their budgets with many objects.
-pub async fn many_objects(stage: &Stage, table: &mut Table, count: usize) {
-    let simulator = service(Settings { latency_ms: 1, ..Settings::default() });
-    stage.namespace("many").await;
+pub fn many_objects(table: &mut Table, count: usize) {
+    let world = &world(Settings { latency_ms: 1, ..Settings::default() }, &[]);
     let bots = (count / 500).max(1);
     eprintln!("creating {count} versions of {bots} chatbots; this takes some minutes");
-    let operator = stage.operator("many", &simulator, &[]);
-    operator.caches_full().await;
+    start(world);
     let started = Instant::now();
-    stage.create_versions("many", count, bots).await;
-    operator.made_ready(count, Duration::from_mins(20)).await;
+    create_versions(world, count, bots);
+    made_ready(world, count, Duration::from_mins(20));
     table.note(
         &format!("{count} new versions until Ready"),
         format!("{:.0} s", started.elapsed().as_secs_f64()),
     );
-    let mib = operator.memory();
+    let mib = memory(world);
     table.note(&format!("memory right after making {count} objects Ready"), format!("{mib:.1} MiB"));
-    drop(operator);
+    world.kill();
 
-    let writes = stage.writes("many").len();
-    let operator = stage.operator("many", &simulator, &[]);
-    operator.caches_full().await;
-    #[allow(clippy::cast_precision_loss)]
-    let took = operator.passed(count as f64).await.as_secs_f64();
+    let before = writes(world).len();
+    start(world);
+    let took = passed(world, count as u64).as_secs_f64();
     table.row(
         &format!("restart to Ready again, {count} objects, after the caches are full"),
         "2 s",
         format!("{took:.2} s"),
         took <= 2.0,
     );
-    operator.rest(Duration::from_secs(3)).await;
-    let more = stage.writes("many").len() - writes;
+    sleep(Duration::from_secs(3));
+    let more = writes(world).len() - before;
     table.row(&format!("writes to the cluster after that restart, {count} objects"), 0, more, more == 0);
-    let mib = operator.memory();
+    let mib = memory(world);
     table.row(&format!("memory, {count} Ready objects"), "64 MiB", format!("{mib:.1} MiB"), mib <= 64.0);
-    after_an_outage(stage, table, &operator, count).await;
+    after_an_outage(table, world, count);
 }
 
 /// The watches begin anew, so that for a moment the objects are held twice, and everything is looked at.
-async fn after_an_outage(stage: &Stage, table: &mut Table, operator: &Operator, count: usize) {
-    let (writes, passes) = (stage.writes("many").len(), operator.metric(PASSES).await);
-    let cluster = stage.cluster;
-    let restarted = tokio::task::spawn_blocking(|| {
-        cluster.stop_apiserver();
-        cluster.start_apiserver()
-    });
-    restarted.await.expect("no panic").expect("an API server");
-    #[allow(clippy::cast_precision_loss)]
-    operator.passed(passes + count as f64).await;
-    operator.rest(Duration::from_secs(3)).await;
-    let more = stage.writes("many").len() - writes;
+fn after_an_outage(table: &mut Table, world: &World, count: usize) {
+    let (before, passes) = (writes(world).len(), world.metric(PASSES, &[]));
+    world.cluster.control_plane().stop_apiserver();
+    world.cluster.control_plane().start_apiserver().expect("an API server");
+    passed(world, passes + count as u64);
+    sleep(Duration::from_secs(3));
+    let more = writes(world).len() - before;
     table.row("writes to the cluster after the API server was away", 0, more, more == 0);
-    let mib = operator.memory();
+    let mib = memory(world);
     table.note(
         &format!("memory, {count} Ready objects, after the API server was away"),
         format!("{mib:.1} MiB"),

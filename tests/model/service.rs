@@ -265,7 +265,7 @@ impl View {
             deployments: self
                 .live
                 .map(|[test, prod]| Arc::new(Deployments { test: deployed(test), prod: deployed(prod) })),
-            authoritative: authoritative,
+            authoritative,
             rollout_pending: false,
             age: Duration::from_secs(age.unsigned_abs()),
         }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::generated::{hold, read, root};
+use support::generated::{hold, read, root};
 
 const SCRIPTS: &str = "deploy/argocd/resource_customizations/chatcaptain.dev";
 

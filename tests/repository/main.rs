@@ -6,15 +6,13 @@
 
 mod argocd;
 mod crds;
-mod docs;
-mod generated;
 mod layers;
 mod rbac;
 mod reference_tables;
 
 use std::path::PathBuf;
 
-use generated::{hold, read, root};
+use support::generated::{hold, read, root};
 
 /// Every Rust file below `folder`.
 fn rust_files(folder: &str) -> Vec<PathBuf> {

@@ -11,7 +11,7 @@ use chatcaptain_operator::{
 use clap::CommandFactory;
 use serde_json::Value;
 
-use crate::generated::{hold_section, table};
+use support::generated::{hold_section, table};
 
 #[test]
 fn reference_tables_match_the_code() {

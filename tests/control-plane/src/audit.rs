@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_event_is_an_error() {
+    fn line_without_an_event_is_an_error() {
         let error = parse("{}\n").unwrap_err().to_string();
         assert!(error.starts_with("an event of the audit log: "), "{error}");
     }

@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_somebody_took_is_known_as_such() {
+    fn occupied_port_is_recognized() {
         let etcd = start_without(|settings| settings.etcd_port);
         assert!(etcd.port_taken, "{etcd}");
         let apiserver = start_without(|settings| settings.port);

@@ -64,7 +64,7 @@ fn an_unknown_setting_is_named_and_nothing_is_changed() {
 }
 
 #[test]
-fn settings_from_json_start_at_the_friendliest() {
+fn settings_from_json_start_at_the_defaults() {
     assert_eq!(Settings::from_json("{}"), Ok(Settings::default()));
     assert!(Settings::from_json("{").is_err());
     assert_eq!(Settings::from_json(r#"{"seed": 4}"#).unwrap().seed, 4);
@@ -83,7 +83,7 @@ fn the_help_names_every_route_and_setting() {
 }
 
 #[test]
-fn the_log_tells_what_took_effect_in_order() {
+fn log_records_effects_in_order() {
     let service = Service::friendly();
     let id = service.created("a");
     service.create("", "dev");
@@ -112,7 +112,7 @@ fn the_log_tells_what_took_effect_in_order() {
 }
 
 #[test]
-fn counters_and_calls_tell_every_call() {
+fn counters_and_calls_record_every_call() {
     let service = Service::friendly();
     let id = service.created("a");
     service.create("", "dev");
@@ -136,7 +136,7 @@ fn counters_and_calls_tell_every_call() {
 }
 
 #[test]
-fn the_state_tells_the_truth_behind_the_settings() {
+fn state_ignores_the_settings_that_hide_it() {
     let hiding =
         json!({"descriptions": "missing", "versionNumberField": "missing", "deployedField": "missing"});
     let service = Service::with(hiding);
@@ -168,7 +168,7 @@ fn reset_forgets_everything_and_settings_if_asked() {
 }
 
 #[test]
-fn hands_act_past_keys_throttles_and_faults() {
+fn manual_changes_ignore_keys_throttles_and_faults() {
     let service = Service::with(json!({
         "throttleForMs": 60_000, "faults": [{"kind": "error500"}], "keys": {"CCSB-k": {"account": "mine"}},
     }));
@@ -195,7 +195,7 @@ fn hands_act_past_keys_throttles_and_faults() {
 }
 
 #[test]
-fn hands_act_in_process_too() {
+fn manual_changes_work_in_process() {
     let service = Service::friendly();
     let hand = &service.simulator;
     let id = hand.hand_create("bot", "a", Some("d")).unwrap().version;

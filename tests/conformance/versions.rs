@@ -1,0 +1,351 @@
+//! Every state of a `ChatbotVersion`: a scene for each step, rest and release of the plan, and what is told of it.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use chatcaptain_operator::{
+    chatcaptain::{ApiCall, VersionId},
+    crd::{
+        ChatbotDeployment, ChatbotVersion, DeletionPolicy, FINALIZER, LiveEnvironment, Operation,
+        OperationRecord, OperationResult, PendingCreate, Retry, annotation,
+    },
+    plan::{
+        ServiceView, UnavailableReason, elapsed,
+        version::{
+            CreateState, FinalizerRemoval, LiveState, Match, Observation, Outcome, State, Step, Wait,
+            next_step, report,
+        },
+    },
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::json;
+
+use crate::states::{
+    Coverage, NOW, ObjectState, ago, and_since, at, befores, blocked, failures, rules, shown, variants,
+    version,
+};
+
+variants!(Step: AddFinalizer RecordIntent StartSearch Create Adopt Delete RemoveFinalizer Wait);
+variants!(Wait: Available Suspended BackingOff Unavailable OlderCreatePending WaitingForDeletion CreateUnconfirmed WaitingForVisibility VersionLost AmbiguousVersion AdoptMissing Conflict Deleting WaitingForOtherFinalizers);
+variants!(FinalizerRemoval: Deleted NeverCreated Retained HandedOver OwnedByOther ForceOrphaned LiveUnmanaged CredentialsTimeout);
+variants!(CreateState: NotStarted IntentRecorded OutcomeUnknown Searching SearchExpired Created);
+variants!(Match: NotQueried Unavailable Present NotYetListed Missing None Single DeletionPending Multiple Unmarked AdoptMissing AdoptConflict);
+variants!(LiveState: NotLive HandoverPending HandedOver Unmanaged Unknown);
+
+const OURS: &str = "[chatcaptain.dev default/ns/support]";
+const FOREIGN: &str = "[chatcaptain.dev default/ns/other]";
+
+/// Every state, and proof that there is a scene for each value of the plan's enums.
+pub fn states() -> Vec<ObjectState> {
+    let mut told = Vec::new();
+    let mut seen = Coverage::default();
+    for before in befores(&newborn().metadata) {
+        let mut object = newborn();
+        object.status.as_mut().unwrap().common = before;
+        told.push(ObjectState::new("as it is".to_owned(), &object));
+        for facts in scenes(&object) {
+            let step = next_step(&facts.state());
+            note(&mut seen, &facts.state(), step);
+            told.extend(tellings(&facts, step));
+        }
+    }
+    seen.assert_all::<Step>();
+    seen.assert_all::<Wait>();
+    seen.assert_all::<FinalizerRemoval>();
+    seen.assert_all::<CreateState>();
+    seen.assert_all::<Match>();
+    seen.assert_all::<LiveState>();
+    seen.assert_all::<UnavailableReason>();
+    and_since(told)
+}
+
+fn note(seen: &mut Coverage, what: &State, step: Step) {
+    seen.note(&what.create_state);
+    seen.note(&what.matched);
+    seen.note(&step);
+    if let Some(deletion) = &what.deleting {
+        seen.note(&deletion.live_state);
+    }
+    match step {
+        Step::Wait(rest) => seen.note(&rest),
+        Step::RemoveFinalizer(why) => seen.note(&why),
+        _ => {}
+    }
+    if let Step::Wait(Wait::Unavailable(why)) = step {
+        seen.note(&why);
+    }
+}
+
+/// What is told of a scene, however its call ends; and then, if the object is suspended or cannot be read any more.
+fn tellings(facts: &Observation, step: Step) -> Vec<ObjectState> {
+    let mut told = Vec::new();
+    for outcome in outcomes(step, facts) {
+        let mut object = (*facts.object).clone();
+        object.status = Some(report(facts, step, &outcome).status);
+        told.push(ObjectState::new(format!("{step:?}"), &object));
+        told.extend(told.last().map(ObjectState::unreadable));
+        if object.metadata.deletion_timestamp.is_none() {
+            object.spec.suspend = Some(true);
+            object.metadata.generation = object.metadata.generation.map(|generation| generation + 1);
+            let suspended = Observation {
+                object: Arc::new(object.clone()),
+                service: ServiceView::NotQueried,
+                ..facts.clone()
+            };
+            let step = next_step(&suspended.state());
+            object.status = Some(report(&suspended, step, &Outcome::NoCall).status);
+            told.push(ObjectState::new(format!("{step:?}, then suspended"), &object));
+        }
+    }
+    told
+}
+
+fn outcomes(step: Step, facts: &Observation) -> Vec<Outcome> {
+    let list = match &facts.service {
+        ServiceView::Available { inventory, .. } => Some(inventory.clone()),
+        _ => None,
+    };
+    match step {
+        Step::Create => {
+            let with_ours = match shown(vec![version("v1", "support", OURS)], None) {
+                ServiceView::Available { inventory, .. } => Some(inventory),
+                _ => None,
+            };
+            let id = VersionId::parse("v1").ok();
+            let mut outcomes = vec![
+                Outcome::Created(Ok(id.clone()), with_ours.clone()),
+                Outcome::Created(Ok(id), list.clone()),
+                Outcome::Created(Ok(None), list.clone()),
+            ];
+            for failure in failures(ApiCall::Create) {
+                outcomes.push(Outcome::Created(Err(failure.clone()), list.clone()));
+                outcomes.push(Outcome::Created(Err(failure), with_ours.clone()));
+            }
+            outcomes
+        }
+        Step::Delete => {
+            let failed = failures(ApiCall::Delete).into_iter().map(|failure| Outcome::Deleted(Err(failure)));
+            failed.chain([Outcome::Deleted(Ok(()))]).collect()
+        }
+        _ => vec![Outcome::NoCall],
+    }
+}
+
+fn newborn() -> ChatbotVersion {
+    serde_json::from_value(json!({
+        "apiVersion": "chatcaptain.dev/v1alpha1", "kind": "ChatbotVersion",
+        "metadata": {
+            "name": "support", "namespace": "ns", "uid": "u", "generation": 1, "finalizers": [FINALIZER],
+        },
+        "spec": {"chatbotId": "bot"},
+        "status": {"observedGeneration": -1},
+    }))
+    .unwrap()
+}
+
+/// A pass over an object that looks like this, when the service shows this.
+fn scene(
+    object: &ChatbotVersion,
+    look: ServiceView,
+    change: impl FnOnce(&mut ChatbotVersion),
+) -> Observation {
+    let mut object = object.clone();
+    change(&mut object);
+    let intent = object.status.as_ref().and_then(|status| status.pending_create.as_ref());
+    let watched = intent.and_then(|intent| intent.search_start_time.as_ref());
+    Observation {
+        search_elapsed: watched.map(|since| elapsed(since, at(NOW))).unwrap_or_default(),
+        object: Arc::new(object),
+        service: look,
+        may_call: false,
+        held_by_others: HashSet::new(),
+        deletion_pending: HashSet::new(),
+        older_claim: None,
+        older_create_pending: false,
+        environment_owners: BTreeMap::new(),
+        namespace_policy: None,
+        config: rules(),
+        now: at(NOW),
+        attempt_id: "attempt".to_owned(),
+        jitter: 0.0,
+    }
+}
+
+/// Every scene of life and of deletion.
+fn scenes(object: &ChatbotVersion) -> Vec<Observation> {
+    let mut scenes = beginnings(object);
+    scenes.extend(lives(object));
+    let mut leaving = object.clone();
+    leaving.metadata.deletion_timestamp = Some(ago(0));
+    leaving.metadata.generation = Some(2);
+    scenes.extend(endings(&leaving));
+    scenes.extend(handovers(&leaving));
+    scenes
+}
+
+fn none() -> ServiceView {
+    shown(vec![], None)
+}
+
+fn ours() -> ServiceView {
+    shown(vec![version("v1", "support", OURS)], None)
+}
+
+fn same(_: &mut ChatbotVersion) {}
+
+fn known(object: &mut ChatbotVersion) {
+    object.status.as_mut().unwrap().version_id = Some("v1".to_owned());
+}
+
+/// A create is announced; the list is being watched for it since so long.
+fn intent(watched: Option<i64>) -> impl FnOnce(&mut ChatbotVersion) {
+    move |object| {
+        object.status.as_mut().unwrap().pending_create = Some(PendingCreate {
+            attempt_id: "attempt".to_owned(),
+            start_time: ago(100),
+            existing_ids: vec![],
+            search_start_time: watched.map(ago),
+        });
+    }
+}
+
+fn annotated(key: &str, value: &str) -> impl FnOnce(&mut ChatbotVersion) {
+    move |object| {
+        object.metadata.annotations.get_or_insert_default().insert(key.to_owned(), value.to_owned());
+    }
+}
+
+fn called(object: &mut ChatbotVersion, operation: Operation) {
+    known(object);
+    let record = OperationRecord {
+        operation,
+        version_id: Some("v1".to_owned()),
+        completion_time: ago(0),
+        result: OperationResult::Accepted,
+        message: None,
+    };
+    object.status.as_mut().unwrap().common.push_operation(record);
+}
+
+/// Until there is a version.
+fn beginnings(object: &ChatbotVersion) -> Vec<Observation> {
+    let twins = shown(vec![version("v1", "support", OURS), version("v2", "support", OURS)], None);
+    let foreign = || shown(vec![version("v1", "support", FOREIGN)], None);
+    vec![
+        scene(object, ServiceView::NotQueried, |o| o.metadata.finalizers = None),
+        scene(object, none(), same),
+        scene(object, none(), |o| {
+            o.status.as_mut().unwrap().common.retry =
+                Some(Retry { failures: 1, next_attempt_time: Time(at(NOW + 10)) });
+        }),
+        Observation { older_create_pending: true, ..scene(object, none(), same) },
+        Observation { deletion_pending: ["v1".to_owned()].into(), ..scene(object, ours(), same) },
+        scene(object, none(), intent(None)),
+        Observation { may_call: true, ..scene(object, none(), intent(None)) },
+        scene(object, none(), intent(Some(0))),
+        scene(object, none(), intent(Some(100))),
+        scene(object, ours(), same),
+        scene(object, ours(), intent(Some(0))),
+        scene(object, twins, same),
+        scene(object, shown(vec![version("v1", "support", "")], None), same),
+        scene(object, none(), annotated(annotation::ADOPT_ID, "v9")),
+        scene(object, foreign(), annotated(annotation::ADOPT_ID, "v1")),
+    ]
+}
+
+/// With a version, and with everything that keeps from looking.
+fn lives(object: &ChatbotVersion) -> Vec<Observation> {
+    let mut untrusted = none();
+    if let ServiceView::Available { authoritative: trusted, .. } = &mut untrusted {
+        *trusted = false;
+    }
+    let mut scenes = vec![
+        scene(object, ours(), known),
+        scene(object, none(), |o| called(o, Operation::Create)),
+        scene(object, none(), known),
+        scene(object, untrusted, known),
+        scene(object, none(), |o| {
+            known(o);
+            annotated(annotation::RECREATE, "token")(o);
+        }),
+        Observation {
+            older_claim: Some("ns/older".to_owned()),
+            ..scene(object, ServiceView::NotQueried, known)
+        },
+        scene(object, ServiceView::NotQueried, |o| o.spec.suspend = Some(true)),
+    ];
+    for look in blocked() {
+        scenes.push(scene(object, look.clone(), same));
+        scenes.push(scene(object, look, known));
+    }
+    scenes
+}
+
+/// The object is being deleted.
+fn endings(object: &ChatbotVersion) -> Vec<Observation> {
+    let idle = || shown(vec![version("v1", "support", OURS)], Some([None, None]));
+    let twins = shown(vec![version("v1", "support", OURS), version("v2", "support", OURS)], None);
+    let late = |mut facts: Observation| {
+        facts.now = at(NOW + 3600);
+        facts
+    };
+    let mut scenes = vec![
+        scene(object, ServiceView::NotQueried, |o| {
+            o.metadata.finalizers = Some(vec!["example.com/other".to_owned()]);
+        }),
+        scene(object, ServiceView::NotQueried, annotated(annotation::FORCE_ORPHAN, "yes")),
+        scene(object, ServiceView::NotQueried, |o| o.spec.deletion_policy = Some(DeletionPolicy::Retain)),
+        scene(object, ServiceView::NotQueried, |o| o.spec.suspend = Some(true)),
+        Observation {
+            older_claim: Some("ns/older".to_owned()),
+            ..scene(object, ServiceView::NotQueried, known)
+        },
+        scene(object, ours(), same),
+        scene(object, none(), same),
+        scene(object, twins, intent(Some(0))),
+        scene(object, none(), intent(None)),
+        scene(object, none(), intent(Some(0))),
+        scene(object, none(), intent(Some(100))),
+        scene(object, idle(), known),
+        scene(object, idle(), |o| called(o, Operation::Delete)),
+        scene(object, none(), |o| called(o, Operation::Create)),
+        scene(object, none(), known),
+    ];
+    for look in blocked() {
+        scenes.push(scene(object, look.clone(), same));
+        scenes.push(scene(object, look.clone(), known));
+        scenes.push(late(scene(object, look, known)));
+    }
+    scenes
+}
+
+/// It is being deleted while its version is, or may be, live.
+fn handovers(object: &ChatbotVersion) -> Vec<Observation> {
+    let live = || shown(vec![version("v1", "support", OURS)], Some([Some("1.1"), None]));
+    let slot = |retiring: serde_json::Value| {
+        let deployment: ChatbotDeployment = serde_json::from_value(json!({
+            "apiVersion": "chatcaptain.dev/v1alpha1", "kind": "ChatbotDeployment",
+            "metadata": {"name": "test", "namespace": "ns", "uid": "d"},
+            "spec": {"chatbotId": "bot", "environment": "test", "versionId": "v1"},
+            "status": {"pendingDeletions": retiring},
+        }))
+        .unwrap();
+        BTreeMap::from([(LiveEnvironment::Test, Arc::new(deployment))])
+    };
+    let noted = json!([{"versionId": "v1", "name": "support", "requestTime": "2026-01-01T00:00:00Z"}]);
+    let mut stale = live();
+    if let ServiceView::Available { age, .. } = &mut stale {
+        *age = Duration::from_mins(1);
+    }
+    vec![
+        Observation { environment_owners: slot(json!([])), ..scene(object, live(), known) },
+        Observation { environment_owners: slot(noted), ..scene(object, live(), known) },
+        scene(object, live(), known),
+        scene(object, stale, known),
+        // the key may not read what is live
+        scene(object, ours(), known),
+    ]
+}

@@ -1,0 +1,102 @@
+//! API keys that are invalid, replaced, of another account, or surrounded by whitespace.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use chatcaptain_operator::crd::ChatbotVersion;
+use simulator::{Key, Operation, Settings};
+use support::{KEY, World, condition, poll, version};
+
+use crate::is_long;
+
+const OBJECTS: usize = 100;
+
+fn with_reason(world: &World, reason: &str) -> usize {
+    let all = world.cluster.list::<ChatbotVersion>(&world.namespace);
+    all.iter().filter(|v| condition(*v, "Ready").is_some_and(|c| c.reason == reason)).count()
+}
+
+/// Row 12. An invalid key costs one probe per pause, however many objects use it; a new key recovers all at once.
+#[test]
+fn invalid_key_is_probed_rarely_and_new_key_recovers_at_once() {
+    let flags = [("interval", "2s"), ("min-interval", "1s"), ("api-rate", "10"), ("api-burst", "20")];
+    for refused_key in [401, 403] {
+        let world = World::without_operator(Settings { refused_key, ..Settings::default() }, &flags);
+        world.set_key("no-such-key");
+        let git: String = (0..OBJECTS).map(|n| version(&world.bot, &format!("v{n:03}"), &[])).collect();
+        world.apply(&git);
+        let window = Duration::from_secs(if is_long() { 60 } else { 10 });
+        let end = Instant::now() + window;
+        world.start();
+        let reason = if refused_key == 401 { "AuthenticationFailed" } else { "PermissionDenied" };
+        world.eventually("all say so", || (with_reason(&world, reason) == OBJECTS).then_some(()));
+        poll(window * 2, || (Instant::now() >= end).then_some(()));
+        let calls = world.service.counters().total_calls();
+        let said = world.wait_for_reason::<ChatbotVersion>("v000", reason);
+        assert!(said.contains("Secret chatcaptain"), "{said}");
+        assert_eq!(said.contains("put a valid key there"), refused_key == 401, "{said}");
+        assert_eq!(condition(&world.version("v000"), "Stalled").unwrap().status, "True");
+
+        let created = time_to_recover(&world, "CCSB-a-good-one");
+        assert_eq!(world.creates(), OBJECTS as u64);
+        // and once more, with nothing to create
+        world.set_key("no-such-key");
+        world.eventually("all say so", || (with_reason(&world, reason) == OBJECTS).then_some(()));
+        let healed = time_to_recover(&world, "CCSB-another-good-one");
+        println!(
+            "{refused_key} for {window:?} with {OBJECTS} objects: {calls} calls; after the Secret's change all \
+             Ready in {healed:?}, in {created:?} where each was still to be created at 10 calls per second"
+        );
+        assert!(calls <= 3, "{calls} calls");
+        assert!(healed < Duration::from_secs(10), "{healed:?}");
+        assert_eq!(world.creates(), OBJECTS as u64);
+    }
+}
+
+/// How long it takes from a good key in the Secret until all are Ready.
+fn time_to_recover(world: &World, key: &str) -> Duration {
+    let started = Instant::now();
+    world.set_key(key);
+    world.wait_until_versions_ready(OBJECTS);
+    started.elapsed()
+}
+
+/// Row 12. A newline from an editor is no part of the key.
+#[test]
+fn whitespace_around_a_key_is_ignored() {
+    let world = World::without_operator(Settings::default(), &[]);
+    world.set_key(&format!("  {KEY}\n"));
+    world.start();
+    world.apply_version("a", &[]);
+    world.wait_until_version_ready("a");
+}
+
+/// The new key is of another account, which lists nothing: that does not mean that all versions are gone.
+#[test]
+fn key_of_another_account_deletes_nothing() {
+    let account = |name: &str| Key { account: name.to_owned(), permissions: None };
+    let keys =
+        BTreeMap::from([(KEY.to_owned(), account("ours")), ("CCSB-theirs".to_owned(), account("theirs"))]);
+    let world = World::new(Settings { keys: Some(keys), ..Settings::default() });
+    for name in ["a", "b"] {
+        world.apply_version(name, &[]);
+        world.wait_until_version_ready(name);
+    }
+    world.set_key("CCSB-theirs");
+    let message = world.wait_for_reason::<ChatbotVersion>("a", "VersionLost");
+    assert!(message.contains("Secret chatcaptain") && message.contains("account"), "{message}");
+    // not even the deletion of an object takes an empty list for proof
+    world.delete("chatbotversion", "b");
+    let lists = || world.service.counters().of(Operation::List).calls;
+    let before = lists();
+    world.eventually("some more looks", || (lists() > before + 3).then_some(()));
+    assert!(world.get::<ChatbotVersion>("b").is_some());
+    assert_eq!((world.creates(), world.service.counters().of(Operation::Delete).calls), (2, 0));
+
+    world.set_key(KEY);
+    world.wait_until_version_ready("a");
+    world.wait_until_deleted::<ChatbotVersion>("b");
+    assert_eq!(world.effects(), ["create a dev", "create b dev", "delete b"]);
+}

@@ -1,0 +1,231 @@
+//! Deletions that involve more than one object; `table.rs` has those of a single version.
+
+use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion};
+use simulator::{Environment, Fault, FaultKind, FaultOperation, Operation, Settings};
+use support::{Flags, World, is_ready};
+
+/// A version with its id, Ready.
+fn ready_version_id(world: &World, name: &str, more: &[&str]) -> String {
+    world.apply_version(name, more);
+    let version = world.wait_until_version_ready(name);
+    version.status.unwrap().version_id.unwrap()
+}
+
+/// The names of the versions in the service.
+fn versions_in_service(world: &World) -> Vec<String> {
+    let versions = world.state().map(|state| state.versions).unwrap_or_default();
+    versions.into_iter().map(|version| version.name).collect()
+}
+
+fn delete_and_wait(world: &World, name: &str) {
+    world.delete("chatbotversion", name);
+    world.wait_until_deleted::<ChatbotVersion>(name);
+}
+
+fn wait_for_orphans(world: &World, versions: u64) {
+    world.wait_for_metric("chatcaptain_orphans_total", &[], versions);
+}
+
+/// A policy that cannot be parsed keeps the version, and that is reported.
+#[test]
+fn invalid_namespace_policy_keeps_the_version_and_is_reported() {
+    let world = World::new(Settings::default());
+    let id = ready_version_id(&world, "a", &[]);
+    ready_version_id(&world, "said", &["deletionPolicy: Retain"]);
+    ready_version_id(&world, "asleep", &[]);
+    world.apply_version("asleep", &["suspend: true"]);
+    world.kubectl(&["annotate", "namespace", &world.namespace, "chatcaptain.dev/deletion-policy=delete"], "");
+    for name in ["said", "asleep", "a"] {
+        delete_and_wait(&world, name);
+    }
+    let note = world.wait_for_event("a", "Orphaned");
+    for part in ["chatcaptain.dev/deletion-policy", "\"delete\"", "neither Delete nor Retain", &id] {
+        assert!(note.contains(part), "{part:?} is not in: {note}");
+    }
+    // the others stay because somebody asked for it
+    wait_for_orphans(&world, 1);
+    assert_eq!(versions_in_service(&world), ["a", "said", "asleep"]);
+}
+
+#[test]
+fn live_version_is_deleted_after_its_environment_moves_on() {
+    // no periodic polling within the test: changes alone trigger reconciliation
+    let world = World::with_flags(Settings::default(), &[("interval", "1h")]);
+    let a = ready_version_id(&world, "a", &[]);
+    ready_version_id(&world, "b", &[]);
+    world.apply_deployment("test", "a", &[]);
+    world.wait_until_deployment_ready("test");
+
+    // git drops a and moves on to b in one commit; the tools delete first
+    world.delete("chatbotversion", "a");
+    world.wait_until_deleted::<ChatbotVersion>("a");
+    world.wait_for_event("a", "DeletionDelegated");
+    assert_eq!(world.live_version(Environment::Test).as_deref(), Some("a"));
+    let retiring = world.deployment("test").status.unwrap().pending_deletions;
+    let ids: Vec<&str> = retiring.iter().map(|r| r.version_id.as_str()).collect();
+    assert_eq!(ids, [a.as_str()]);
+    assert_eq!(versions_in_service(&world), ["a", "b"]);
+
+    world.apply_deployment("test", "b", &[]);
+    world.wait_until_deployment_ready("test");
+    world.eventually("a is deleted", || (versions_in_service(&world) == ["b"]).then_some(()));
+    world.wait_for_event("test", "VersionDeleted");
+    world.eventually("the deployment has nothing to do any more", || {
+        let test = world.deployment("test");
+        let retiring = test.status.unwrap().pending_deletions;
+        (retiring.is_empty() && test.metadata.finalizers.is_none()).then_some(())
+    });
+    let moves = ["deploy a test", "deploy b test", "delete a"];
+    assert_eq!(world.effects_besides_creates(), moves);
+    wait_for_orphans(&world, 0);
+}
+
+/// The message says what happened to the version that the spec names, and following its advice works.
+#[test]
+fn deployment_says_how_to_keep_its_deleted_version() {
+    let world = World::with_flags(Settings::default(), &[("interval", "1h")]);
+    let a = ready_version_id(&world, "a", &[]);
+    world.apply_deployment("test", "a", &[]);
+    world.wait_until_deployment_ready("test");
+    delete_and_wait(&world, "a");
+    let message = world.wait_for_reason::<ChatbotDeployment>("test", "WaitingForVersion");
+    for part in ["ChatbotVersion a was deleted", &a, "apply the ChatbotVersion again to keep it"] {
+        assert!(message.contains(part), "{part:?} is not in: {message}");
+    }
+    world.apply_version("a", &[]);
+    world.wait_until_deployment_ready("test");
+    assert_eq!(world.version("a").version_id(), Some(a.as_str()));
+    assert_eq!(world.deployment("test").status.unwrap().pending_deletions, []);
+    assert_eq!((world.creates(), world.effects_besides_creates()), (1, vec!["deploy a test".to_owned()]));
+
+    ready_version_id(&world, "b", &[]);
+    let hold = r#"[{"op": "add", "path": "/metadata/finalizers/-", "value": "example.com/hold"}]"#;
+    world.kubectl(&["patch", "cbv", "b", "--type=json", "-p", hold], "");
+    world.delete("chatbotversion", "b");
+    world.apply_deployment("test", "b", &[]);
+    let message = world.wait_for_reason::<ChatbotDeployment>("test", "WaitingForVersion");
+    for part in ["ChatbotVersion b is being deleted", "name another", "apply it again once it is gone"] {
+        assert!(message.contains(part), "{part:?} is not in: {message}");
+    }
+}
+
+#[test]
+fn deleting_a_deployment_changes_nothing_in_the_service() {
+    let world = World::new(Settings::default());
+    ready_version_id(&world, "a", &[]);
+    world.apply_deployment("test", "a", &[]);
+    world.wait_until_deployment_ready("test");
+    world.delete("chatbotdeployment", "test");
+    world.wait_until_deleted::<ChatbotDeployment>("test");
+    assert_eq!(world.live_version(Environment::Test).as_deref(), Some("a"));
+    assert_eq!(world.effects_besides_creates(), ["deploy a test"]);
+}
+
+#[test]
+fn deleting_a_namespace_deletes_its_versions() {
+    let world = World::new(Settings::default());
+    ready_version_id(&world, "a", &[]);
+    ready_version_id(&world, "b", &[]);
+    // the Secret may go first: the key is still known
+    world.cluster.kubectl_ok(&["delete", "namespace", &world.namespace, "--timeout=60s"], "");
+    assert_eq!(versions_in_service(&world), Vec::<String>::new());
+}
+
+#[test]
+fn deleting_the_younger_of_two_owners_keeps_the_version() {
+    let world = World::new(Settings::default());
+    let id = ready_version_id(&world, "older", &[]);
+    // as a backup does that was restored beside the original, with its status
+    world.stop();
+    world.wait_for_later_timestamp::<ChatbotVersion>("older");
+    world.apply_version("younger", &[]);
+    let status = format!(r#"{{"status":{{"versionId":"{id}"}}}}"#);
+    let patch = ["patch", "cbv", "younger", "--subresource=status", "--type=merge", "-p", &status];
+    let guard = r#"{"metadata":{"finalizers":["chatcaptain.dev/finalizer"]}}"#;
+    world.kubectl(&patch, "");
+    world.kubectl(&["patch", "cbv", "younger", "--type=merge", "-p", guard], "");
+    world.start();
+    let message = world.wait_for_reason::<ChatbotVersion>("younger", "Conflict");
+    assert!(message.contains("older") && message.contains("delete one"), "{message}");
+    world.wait_until_version_ready("older");
+    delete_and_wait(&world, "younger");
+    assert_eq!(versions_in_service(&world), ["older"]);
+    wait_for_orphans(&world, 0);
+    delete_and_wait(&world, "older");
+    assert_eq!(versions_in_service(&world), Vec::<String>::new());
+    assert_eq!(world.creates(), 1);
+}
+
+/// `a` runs in test.
+fn running(flags: Flags) -> World {
+    let world = World::with_flags(Settings::default(), flags);
+    ready_version_id(&world, "a", &[]);
+    world.apply_deployment("test", "a", &[]);
+    world.wait_until_deployment_ready("test");
+    world
+}
+
+/// Row 16. Version and deployment are pruned in one commit: neither waits for the other, and the live version stays
+/// live.
+#[test]
+fn version_and_deployment_deleted_together_do_not_deadlock() {
+    for first in ["chatbotversion", "chatbotdeployment"] {
+        let world = running(&[("interval", "1h")]);
+        let objects = [("chatbotversion", "a"), ("chatbotdeployment", "test")];
+        let mut order = objects.to_vec();
+        order.sort_by_key(|(kind, _)| *kind != first);
+        for (kind, name) in order {
+            world.delete(kind, name);
+        }
+        world.wait_until_deleted::<ChatbotVersion>("a");
+        world.wait_until_deleted::<ChatbotDeployment>("test");
+        assert_eq!(world.live_version(Environment::Test).as_deref(), Some("a"));
+        assert_eq!(world.service.counters().of(Operation::Delete).took_effect, 0);
+        world.wait_for_metric("chatcaptain_orphans_total", &[], 1);
+    }
+}
+
+/// A live version is pruned, its environment moves on, and the object is applied again while the service still deletes
+/// the version: the new object must not refer to the deleted version.
+#[test]
+fn version_recreated_during_its_deletion_gets_an_existing_version() {
+    let world = running(&[("visibility-grace", "4s")]);
+    world.apply_version("b", &[]);
+    world.wait_until_version_ready("b");
+    let mut late = Fault::new(FaultOperation::Delete, FaultKind::LateEffect).times(1);
+    late.late_ms = 2_500;
+    world.service.settings(|settings| settings.faults = vec![late]);
+    world.delete("chatbotversion", "a");
+    world.wait_until_deleted::<ChatbotVersion>("a");
+    world.apply_deployment("test", "b", &[]);
+    world.eventually("the deletion is under way", || {
+        (world.service.counters().of(Operation::Delete).calls == 1).then_some(())
+    });
+    world.apply_version("a", &[]);
+    world.eventually("the deletion took effect", || {
+        (world.service.counters().of(Operation::Delete).took_effect == 1).then_some(())
+    });
+    world.eventually("it has a version that exists", || {
+        let version = world.version("a");
+        let there = world.state()?.versions.into_iter().any(|v| Some(v.id.as_str()) == version.version_id());
+        (is_ready(&version) && there).then_some(())
+    });
+}
+
+/// Row 20. Objects are deleted while no operator runs: they wait for the next one.
+#[test]
+fn deletion_without_an_operator_is_carried_out_later() {
+    let world = running(&[]);
+    world.apply_version("b", &[]);
+    world.wait_until_version_ready("b");
+    world.stop();
+    for (kind, name) in [("chatbotversion", "a"), ("chatbotversion", "b")] {
+        world.delete(kind, name);
+    }
+    assert!(world.get::<ChatbotVersion>("b").is_some(), "its finalizer holds it");
+    world.start();
+    world.wait_until_deleted::<ChatbotVersion>("a");
+    world.wait_until_deleted::<ChatbotVersion>("b");
+    assert_eq!(world.live_version(Environment::Test).as_deref(), Some("a"));
+    assert_eq!(versions_in_service(&world), ["a"], "live, and handed over");
+}

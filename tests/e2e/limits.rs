@@ -1,0 +1,147 @@
+//! Rate limits: one circuit breaker per key, pauses as requested or growing, and a fair share for every chatbot.
+
+use std::time::{Duration, Instant};
+
+use chatcaptain_operator::crd::ChatbotVersion;
+use jiff::Timestamp;
+use simulator::{Operation, RetryAfter, Settings, Throttle};
+use support::{World, condition, poll, run_concurrently, version};
+
+use crate::is_long;
+
+/// As the operator is shipped.
+const SHIPPED: &[(&str, &str)] =
+    &[("interval", "5m"), ("min-interval", "10s"), ("api-rate", "10"), ("api-burst", "20")];
+const BOTS: usize = 3;
+const WAITING: usize = 60;
+
+/// How the service asks to slow down.
+struct Case {
+    name: &'static str,
+    answer: u16,
+    retry_after: RetryAfter,
+}
+
+const CASES: [Case; 5] = [
+    Case { name: "429, Retry-After in seconds", answer: 429, retry_after: RetryAfter::Seconds },
+    Case { name: "429, Retry-After as a date", answer: 429, retry_after: RetryAfter::Date },
+    Case { name: "429 without a time", answer: 429, retry_after: RetryAfter::None },
+    Case { name: "403 with throttling text", answer: 403, retry_after: RetryAfter::None },
+    Case { name: "503 with Retry-After", answer: 503, retry_after: RetryAfter::Seconds },
+];
+
+/// Rows 13 and 14.
+#[test]
+fn throttled_account_is_polled_with_backoff_and_resumed_gradually() {
+    run_concurrently(CASES.len(), &CASES, |case| {
+        // as long as the pause three times over
+        let pause: u64 = if is_long() { 20 } else { 5 };
+        let throttle = Throttle { answer: case.answer, retry_after: case.retry_after, ..Throttle::default() };
+        let settings =
+            Settings { throttle: Some(throttle), retry_after_seconds: pause, ..Settings::default() };
+        let world = World::without_operator(settings, SHIPPED);
+        let git: String = (0..WAITING).map(|n| version(&bot(&world, n), &format!("v{n:02}"), &[])).collect();
+        world.apply(&git);
+        let window = Duration::from_secs(3 * pause);
+        let end = Instant::now() + window;
+        world.service.throttle_for(window);
+        world.start();
+        world.eventually("all wait for the throttle", || (throttled(&world) == WAITING).then_some(()));
+        poll(window * 2, || (Instant::now() >= end).then_some(()));
+        let asked: Vec<Timestamp> = times(&world);
+        assert_eq!(world.creates(), 0);
+        println!("{}: {} calls in {window:?} with {WAITING} objects waiting", case.name, asked.len());
+        assert!(asked.len() <= 8, "{}: {asked:?}", case.name);
+        if case.retry_after == RetryAfter::None {
+            assert_growing_pauses(case, &asked);
+        }
+        assert_gradual_restart(&world, case, asked.len());
+    });
+}
+
+fn bot(world: &World, number: usize) -> String {
+    format!("{}-{}", world.bot, number % BOTS)
+}
+
+/// How many objects say that they wait for a throttle, none of them Stalled.
+fn throttled(world: &World) -> usize {
+    let all = world.cluster.list::<ChatbotVersion>(&world.namespace);
+    assert!(all.iter().all(|version| condition(version, "Stalled").is_none()));
+    let waits =
+        |version: &&ChatbotVersion| condition(*version, "Ready").is_some_and(|c| c.reason == "Throttled");
+    all.iter().filter(waits).count()
+}
+
+fn times(world: &World) -> Vec<Timestamp> {
+    world.service.calls().iter().map(|call| call.at.parse().unwrap()).collect()
+}
+
+/// After the first answers, which were under way together, each pause is longer than the one before.
+fn assert_growing_pauses(case: &Case, asked: &[Timestamp]) {
+    let gaps = asked.windows(2).map(|pair| pair[1].duration_since(pair[0]).as_secs_f64());
+    let pauses: Vec<f64> = gaps.filter(|gap| *gap > 1.0).collect();
+    println!("{}: pauses {pauses:.1?} s", case.name);
+    assert!(!pauses.is_empty() && pauses[0] >= 4.9, "{pauses:?}");
+    assert!(pauses.windows(2).all(|pair| pair[1] > pair[0] * 1.5), "{pauses:?}");
+}
+
+/// One probe, then no more than the key may call.
+fn assert_gradual_restart(world: &World, case: &Case, before: usize) {
+    world.wait_until_versions_ready(WAITING);
+    assert_eq!(world.creates(), WAITING as u64);
+    let after = &times(world)[before..];
+    let busiest = after.iter().map(|start| {
+        let within = |at: &&Timestamp| (0..1000).contains(&at.duration_since(*start).as_millis());
+        after.iter().filter(within).count()
+    });
+    let busiest = busiest.max().unwrap();
+    println!("{}: at most {busiest} calls in one second afterwards", case.name);
+    // the burst and the rate that the flags allow
+    assert!(busiest <= 31, "{}: {busiest}", case.name);
+}
+
+/// Row 13. Another key's objects do not wait.
+#[test]
+fn throttling_affects_only_its_key() {
+    let settings =
+        Settings { throttle: Some(Throttle::default()), retry_after_seconds: 600, ..Settings::default() };
+    let world = World::new(settings);
+    world.service.throttle_for(Duration::from_hours(1));
+    world.apply_version("a", &[]);
+    world.wait_for_reason::<ChatbotVersion>("a", "Throttled");
+    world.service.throttle_for(Duration::ZERO);
+    world.cluster.set_secret(&world.namespace, "another", "apiKey", "CCSB-another");
+    world.apply(&version(&bot(&world, 1), "b", &["credentialsRef: {name: another}"]));
+    world.wait_until_version_ready("b");
+    world.wait_for_reason::<ChatbotVersion>("a", "Throttled");
+    world.wait_for_metric("chatcaptain_breaker_open", &[], 1);
+}
+
+/// Queued deletions of one chatbot leave room for other chatbots of the same key.
+#[test]
+fn busy_chatbot_does_not_starve_others() {
+    const BUSY: usize = 120;
+    let world = World::without_operator(Settings::default(), SHIPPED);
+    let mut git = String::new();
+    for number in 0..BUSY {
+        let name = format!("v{number:03}");
+        let marker = format!("[chatcaptain.dev default/{}/{name}]", world.namespace);
+        world.service.hand_create(&world.bot, &name, Some(&marker)).unwrap();
+        git += &version(&world.bot, &name, &[]);
+    }
+    world.apply(&git);
+    world.start();
+    world.wait_until_versions_ready(BUSY);
+    let left = || world.state().map_or(0, |state| state.versions.len());
+    world.kubectl(&["delete", "cbv", "--all", "--wait=false"], "");
+    world.eventually("the deletions are under way", || (left() < BUSY).then_some(()));
+    world.apply(&version(&bot(&world, 1), "other", &[]));
+    let started = Instant::now();
+    world.wait_until_version_ready("other");
+    let (took, still) = (started.elapsed(), left());
+    println!("another chatbot's version Ready in {took:?}, {still} of {BUSY} deletions still to come");
+    world.eventually("all are deleted", || (left() == 0).then_some(()));
+    println!("all deleted after {:?}", started.elapsed());
+    assert!(still > BUSY / 2, "it waited for the deletions: {still} of {BUSY} were left");
+    assert_eq!(world.service.counters().of(Operation::Delete).took_effect, BUSY as u64);
+}

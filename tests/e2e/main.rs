@@ -1,0 +1,33 @@
+//! The operator seen from outside: the real binary under the shipped RBAC, a real kube-apiserver, and the simulated
+//! service over HTTP. One module per subject; `README.md` lists the failure scenarios with their tests.
+//!
+//! `make chaos` is the long form: `CHAOS_SECONDS` and `CHAOS_CREATES` say how long, `SEED` repeats the random
+//! decisions. Without them everything is short enough for every test run.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod api_server;
+mod crashes;
+mod create;
+mod credentials;
+mod delete;
+mod drift;
+mod environments;
+mod gitops;
+mod installation;
+mod invalid_input;
+mod leader;
+mod limits;
+mod log_output;
+mod probes_and_metrics;
+mod rbac;
+mod rollout;
+mod scenarios;
+mod secret_leaks;
+mod soak;
+mod steady_state;
+mod watches;
+
+/// Whether this is the long form, as `make chaos` runs it: measurements over a minute and more, and a longer soak.
+fn is_long() -> bool {
+    std::env::var_os("CHAOS_SECONDS").is_some()
+}

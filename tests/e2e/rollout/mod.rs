@@ -1,0 +1,4 @@
+//! An environment moves forward and back.
+
+mod failures;
+mod rollback;

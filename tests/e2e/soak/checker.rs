@@ -1,0 +1,171 @@
+//! Compares what git says, what the cluster holds and what the service has and did.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion};
+use kube::ResourceExt;
+use simulator::{ChatbotState, Environment, LogEntry, Operation};
+
+use super::git::Git;
+use support::{Object, World, condition, is_ready};
+
+/// Everything there is to compare.
+pub struct Evidence {
+    pub git: Git,
+    pub versions: Vec<ChatbotVersion>,
+    pub deployments: Vec<ChatbotDeployment>,
+    /// Every change in the service, in order.
+    pub effects: Vec<LogEntry>,
+    pub state: Vec<ChatbotState>,
+    /// What the operators have written.
+    pub log: String,
+}
+
+impl Evidence {
+    pub fn gather(git: &Git, world: &World) -> Self {
+        Self {
+            git: git.clone(),
+            versions: world.cluster.list(&world.namespace),
+            deployments: world.cluster.list(&world.namespace),
+            effects: world.service.log(),
+            state: world.service.state(),
+            log: world.log(),
+        }
+    }
+
+    /// Everything that is not as it should be.
+    pub fn violations(&self) -> Vec<String> {
+        [self.history(), self.markers(), self.objects(), self.environments(), self.leftovers()].concat()
+    }
+
+    /// Nothing was created twice, nothing live was deleted.
+    fn history(&self) -> Vec<String> {
+        let mut violations = Vec::new();
+        let mut live: BTreeMap<(&str, Environment), &str> = BTreeMap::new();
+        let mut there: BTreeMap<(&str, &str), BTreeSet<&str>> = BTreeMap::new();
+        let mut creates: BTreeMap<&str, usize> = BTreeMap::new();
+        for entry in &self.effects {
+            let (bot, id, name) = (entry.chatbot.as_str(), entry.version.as_str(), entry.name.as_str());
+            let same = there.entry((bot, name)).or_default();
+            match entry.operation {
+                Operation::Create => {
+                    if !same.is_empty() {
+                        violations.push(format!("twice: {name} was created as {id} beside {same:?}"));
+                    }
+                    same.insert(id);
+                    *creates.entry(name).or_default() += 1;
+                }
+                Operation::Delete => {
+                    same.remove(id);
+                    let runs = live.iter().find(|((of, _), runs)| *of == bot && **runs == id);
+                    if let Some(((_, environment), _)) = runs {
+                        violations
+                            .push(format!("live: {name} ({id}) was deleted while {environment:?} ran it"));
+                    }
+                }
+                Operation::Deploy | Operation::Rollback => {
+                    live.extend(entry.environment.map(|environment| ((bot, environment), id)));
+                }
+                Operation::List | Operation::Status => {}
+            }
+        }
+        for (name, count) in creates {
+            let creations = self.git.versions.get(name).map_or(0, |version| version.creations);
+            if count > creations {
+                violations.push(format!("twice: {count} creates of {name} for {creations} objects"));
+            }
+        }
+        violations
+    }
+
+    /// No marker is on two versions.
+    fn markers(&self) -> Vec<String> {
+        let mut owners: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for version in self.state.iter().flat_map(|state| &state.versions) {
+            let last = version.description.as_deref().and_then(|text| text.lines().next_back());
+            owners.entry(last.unwrap_or_default()).or_default().push(&version.id);
+        }
+        let shared = owners.iter().filter(|(_, ids)| ids.len() > 1);
+        shared.map(|(marker, ids)| format!("twice: {marker} is on {ids:?}")).collect()
+    }
+
+    /// Each version of git has its object at rest, and that its version in the service.
+    fn objects(&self) -> Vec<String> {
+        let mut violations = Vec::new();
+        for (name, wanted) in &self.git.versions {
+            let object = self.versions.iter().find(|object| object.name_any() == *name);
+            match (wanted.present, object) {
+                (true, None) => violations.push(format!("lost: object {name}")),
+                (false, Some(_)) => violations.push(format!("rest: object {name} should be gone")),
+                (false, None) => {}
+                (true, Some(object)) => {
+                    violations.extend(verdict(object));
+                    let made = object.version_id().and_then(|id| self.named(&wanted.bot, id));
+                    if made != Some(name.as_str()) {
+                        let id = object.version_id();
+                        violations
+                            .push(format!("lost: {name} says {id:?}, which is {made:?} in the service"));
+                    }
+                }
+            }
+        }
+        violations
+    }
+
+    fn named(&self, bot: &str, id: &str) -> Option<&str> {
+        let versions =
+            self.state.iter().filter(|state| state.chatbot == bot).flat_map(|state| &state.versions);
+        versions.into_iter().find(|version| version.id == id).map(|version| version.name.as_str())
+    }
+
+    /// Each environment runs what git wants, and its object says so.
+    fn environments(&self) -> Vec<String> {
+        let mut violations = Vec::new();
+        for (name, wanted) in &self.git.deployments {
+            let Some(object) = self.deployments.iter().find(|object| object.name_any() == *name) else {
+                violations.push(format!("lost: object {name}"));
+                continue;
+            };
+            violations.extend(verdict(object));
+            let environment =
+                if wanted.environment == "test" { Environment::Test } else { Environment::Prod };
+            let state = self.state.iter().find(|state| state.chatbot == wanted.bot);
+            let live = state.and_then(|state| state.live(environment));
+            let runs = live.and_then(|id| self.named(&wanted.bot, id));
+            if runs != Some(wanted.version.as_str()) {
+                violations.push(format!("rest: {name} runs {runs:?}, git wants {}", wanted.version));
+            }
+            let status = object.status.clone().unwrap_or_default();
+            if status.active.as_ref().map(|active| active.version_id.as_str()) != live {
+                violations.push(format!("rest: {name} says {:?} runs, it is {live:?}", status.active));
+            }
+            if !status.pending_deletions.is_empty() {
+                violations.push(format!("rest: {name} still has to delete {:?}", status.pending_deletions));
+            }
+        }
+        violations
+    }
+
+    /// Whatever no object holds is on record.
+    fn leftovers(&self) -> Vec<String> {
+        let held: BTreeSet<&str> = self.versions.iter().filter_map(ChatbotVersion::version_id).collect();
+        let recorded = |id: &str| {
+            self.log.lines().any(|line| line.contains("may be left in the service") && line.contains(id))
+        };
+        let all = self.state.iter().flat_map(|state| &state.versions);
+        let silent = all.filter(|version| !held.contains(version.id.as_str()) && !recorded(&version.id));
+        silent.map(|version| format!("left: {} ({}) is on no record", version.name, version.id)).collect()
+    }
+}
+
+/// At rest means Ready, about the object as it is, and nothing beside it.
+fn verdict<K: Object>(object: &K) -> Option<String> {
+    let other = ["Reconciling", "Stalled"].into_iter().find_map(|kind| condition(object, kind));
+    let leaving = object.meta().deletion_timestamp.is_some();
+    if is_ready(object) && other.is_none() && !leaving {
+        return None;
+    }
+    let ready = condition(object, "Ready");
+    let says = ready.map(|c| format!("{} {}: {}", c.status, c.reason, c.message));
+    Some(format!("rest: {} is not Ready (leaving: {leaving}): {says:?}", object.name_any()))
+}
