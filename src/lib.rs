@@ -1,21 +1,4 @@
-//! Kubernetes operator for chatbot versions and deployments.
-//!
-//! ```text
-//!   git ── kubectl, Argo CD, Flux ──▶ kube-apiserver ◀── watch ──┐
-//!                                          ▲                     │
-//!                                          │ status           controller ── every pass is five lines:
-//!                                          └──────────────────── │           observe, plan, act, tell, publish
-//!                                                                │
-//!        crd ◀───────────── plan ◀───────────────────────────────┤
-//!    the two kinds     pure decisions                            │
-//!                          │                                     ▼
-//!                          └────────────── nouns ─────────▶ chatcaptain ── HTTP ──▶ the chatbot service
-//!                                                        calls, error classes,
-//!                                                        limits, inventory
-//! ```
-//!
-//! `crd` and `chatcaptain` know nobody; `plan` knows `crd` and the nouns of `chatcaptain`; `controller` knows
-//! all three. `lease`, `telemetry` and `admin` know no chatbot. A test reads the `use` lines and holds this.
+#![doc = include_str!("README.md")]
 
 pub mod admin;
 pub mod args;
