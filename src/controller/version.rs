@@ -88,7 +88,7 @@ impl Reconciler for ChatbotVersion {
     }
 
     fn report(facts: &Observation, step: Step, outcome: &Outcome) -> Report<ChatbotVersionStatus> {
-        report(facts, step, outcome)
+        report(facts, &facts.state(), step, outcome)
     }
 
     fn refresh_object(facts: &mut Observation, object: Arc<Self>) {

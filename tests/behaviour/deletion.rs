@@ -278,7 +278,7 @@ fn the_loser_of_a_conflict_takes_nothing_along() {
     world.kubectl(&["patch", "cbv", "younger", "--type=merge", "-p", guard], "");
     world.start();
     let message = world.told::<ChatbotVersion>("younger", "Conflict");
-    assert!(message.contains("older") && message.contains("delete one"), "{message}");
+    assert!(message.contains("/older") && message.contains("Delete this object"), "{message}");
     world.ready_version("older");
     remove(&world, "younger");
     assert_eq!(left(&world), ["older"]);

@@ -47,7 +47,8 @@ impl VersionWorld {
         self.now += self.sleep;
         self.sleep = 0;
         let mut facts = self.observe(&object, choices);
-        let step = next_step(&facts.state());
+        let state = facts.state();
+        let step = next_step(&state);
         self.check_step(&facts, step)?;
         let outcome = match step {
             Step::Create => self.create(&facts, choices)?,
@@ -61,7 +62,7 @@ impl VersionWorld {
         // a call takes its time, and the object may have changed meanwhile
         facts.now = at(self.now);
         facts.object.clone_from(self.object.as_ref().unwrap_or(&object));
-        let told = report(&facts, step, &outcome);
+        let told = report(&facts, &state, step, &outcome);
         self.check_told(&facts, step, &told)?;
         let is_call = matches!(step, Step::Create | Step::Delete);
         let wrote = self.publish(step, &told);
