@@ -296,7 +296,7 @@ fn endings(object: &ChatbotVersion) -> Vec<Observation> {
     };
     let mut scenes = vec![
         scene(object, ServiceView::NotQueried, |o| {
-            o.metadata.finalizers = Some(vec!["example.com/other".to_owned()])
+            o.metadata.finalizers = Some(vec!["example.com/other".to_owned()]);
         }),
         scene(object, ServiceView::NotQueried, annotated(annotation::FORCE_ORPHAN, "yes")),
         scene(object, ServiceView::NotQueried, |o| o.spec.deletion_policy = Some(DeletionPolicy::Retain)),

@@ -247,3 +247,163 @@ fn delete_failed(observation: &Observation, failure: &Failure) -> Report<Chatbot
     let requeue = back_off(&mut status.common, failure, retry_after, observation);
     Report::new(status, requeue)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::super::{
+        Step,
+        fixtures::{OURS, failure, inventory, version},
+    };
+    use super::*;
+    use crate::{
+        chatcaptain::{ApiCall, Refusal},
+        crd::OperationResult::{Accepted, Refused, Unknown},
+    };
+
+    const REFUSED: FailureClass = FailureClass::Refused(Refusal::Invalid);
+
+    fn create(
+        result: Result<Option<&str>, FailureClass>,
+        list: Option<Vec<Version>>,
+    ) -> Report<ChatbotVersionStatus> {
+        let result = result
+            .map(|id| id.map(|id| VersionId::parse(id).unwrap()))
+            .map_err(|class| failure(ApiCall::Create, class));
+        let observation = Observation::test().may_create();
+        assert_eq!(observation.step(), Step::Create);
+        observation.report_call(&Outcome::Created(result, list.map(inventory)))
+    }
+
+    fn delete(result: Result<(), FailureClass>) -> Report<ChatbotVersionStatus> {
+        let observation = Observation::test().recorded("v1").listing(vec![version("v1", OURS)]).deleted(0);
+        assert_eq!(observation.step(), Step::Delete);
+        let result = result.map_err(|class| failure(ApiCall::Delete, class));
+        observation.report_call(&Outcome::Deleted(result))
+    }
+
+    fn results(report: &Report<ChatbotVersionStatus>) -> Vec<(Operation, OperationResult)> {
+        report.status.common.last_operations.iter().map(|record| (record.operation, record.result)).collect()
+    }
+
+    #[test]
+    fn an_intent_remembers_the_ids_that_have_its_name() {
+        let other = Version { name: Some("other".into()), ..version("v3", "") };
+        let listed = vec![version("v1", "by hand"), version("v2", "by hand"), other];
+        let report = Observation::test().listing(listed).report();
+        let create = report.status.pending_create.as_ref().unwrap();
+        assert_eq!((create.attempt_id.as_str(), &create.search_start_time), ("attempt", &None));
+        assert_eq!(create.existing_ids, ["v2", "v1"]);
+        assert_eq!(report.requeue, Requeue::Immediately);
+    }
+
+    #[test]
+    fn an_accepted_create_that_is_listed_is_available() {
+        for id in [Some("v1"), None] {
+            let report = create(Ok(id), Some(vec![version("v1", OURS)]));
+            assert_eq!(report.ready(), ("Available", "Version 1.1 (v1) exists in the service."));
+            assert_eq!(report.status.version_id.as_deref(), Some("v1"));
+            assert_eq!(report.status.pending_create, None);
+            assert_eq!(results(&report), [(Operation::Create, Accepted)]);
+        }
+    }
+
+    #[test]
+    fn an_accepted_create_that_is_not_listed_yet_is_recorded_by_its_id() {
+        let report = create(Ok(Some("v1")), None);
+        assert_eq!(report.ready().0, "WaitingForVisibility");
+        assert_eq!(report.status.version_id.as_deref(), Some("v1"));
+        assert_eq!(report.status.pending_create, None);
+    }
+
+    #[test]
+    fn an_accepted_create_without_an_id_is_searched_for() {
+        let report = create(Ok(None), Some(vec![]));
+        assert_eq!(report.ready().0, "CreateUnconfirmed");
+        assert!(report.status.pending_create.as_ref().unwrap().search_start_time.is_some());
+        assert_eq!(results(&report), [(Operation::Create, Accepted)]);
+    }
+
+    #[test]
+    fn a_create_of_unknown_outcome_keeps_its_intent_and_is_searched_for() {
+        let report = create(Err(FailureClass::Unknown), Some(vec![]));
+        assert_eq!(report.ready().0, "CreateUnconfirmed");
+        assert!(report.status.pending_create.as_ref().unwrap().search_start_time.is_some());
+        assert!(report.status.common.retry.is_some(), "should it be absent, the next attempt waits");
+        assert_eq!(results(&report), [(Operation::Create, Unknown)]);
+    }
+
+    #[test]
+    fn a_create_of_unknown_outcome_is_recovered_by_its_marker() {
+        let report = create(Err(FailureClass::Unknown), Some(vec![version("v1", OURS)]));
+        assert_eq!(report.status.version_id.as_deref(), Some("v1"));
+        assert_eq!(report.status.pending_create, None);
+        assert_eq!(report.event_reasons(), ["CreateRecovered"]);
+        assert_eq!(report.counters, [CounterIncrement::CreateRecovered]);
+        // without a marker it may be somebody else's that appeared in the same moment: the search decides
+        let report = create(Err(FailureClass::Unknown), Some(vec![version("v1", "")]));
+        assert_eq!(report.status.version_id, None);
+    }
+
+    #[test]
+    fn a_refused_create_removes_its_intent() {
+        let report = create(Err(REFUSED), None);
+        assert_eq!(report.ready().0, "RequestRejected");
+        assert!(report.ready().1.contains("Quota reached"), "{}", report.ready().1);
+        assert_eq!(report.status.pending_create, None);
+        assert_eq!(results(&report), [(Operation::Create, Refused)]);
+        assert_eq!(report.status.common.retry.as_ref().map(|retry| retry.failures), Some(1));
+    }
+
+    #[test]
+    fn a_create_that_was_not_sent_keeps_its_intent() {
+        let delay = Duration::from_secs(7);
+        let report = create(Err(FailureClass::Throttled { retry_after: Some(delay) }), None);
+        assert_eq!(report.ready().0, "Throttled");
+        assert!(report.status.pending_create.as_ref().unwrap().search_start_time.is_none());
+        assert_eq!(report.requeue, Requeue::After(delay));
+        assert_eq!(report.status.common.retry, None, "the service says how long to wait");
+        assert_eq!(results(&report), []);
+    }
+
+    #[test]
+    fn a_search_that_finds_nothing_is_counted_and_permits_another_attempt() {
+        let report = Observation::test().searching(31).report();
+        assert_eq!(report.counters, [CounterIncrement::CreateAbsent]);
+        assert!(report.status.pending_create.as_ref().unwrap().search_start_time.is_none());
+    }
+
+    #[test]
+    fn a_version_with_the_marker_is_adopted_with_an_event() {
+        let report = Observation::test().listing(vec![version("v1", OURS)]).report();
+        assert_eq!(report.status.version_id.as_deref(), Some("v1"));
+        assert_eq!(report.event_reasons(), ["Adopted"]);
+        assert_eq!(results(&report), [(Operation::Adopt, Accepted)]);
+        // the version of an open intent is recovered, which is no adoption
+        let report = Observation::test().searching(1).listing(vec![version("v1", OURS)]).report();
+        assert_eq!(report.event_reasons(), ["CreateRecovered"]);
+    }
+
+    #[test]
+    fn a_refused_delete_names_the_way_out() {
+        let report = delete(Err(REFUSED));
+        let (reason, message) = report.ready();
+        assert_eq!(reason, "Deleting");
+        for part in ["Quota reached", "v1", annotation::FORCE_ORPHAN] {
+            assert!(message.contains(part), "{part} is not in: {message}");
+        }
+        assert_eq!(results(&report), [(Operation::Delete, Refused)]);
+        assert!(report.status.common.retry.is_some());
+        // an outage passes by itself
+        assert!(!delete(Err(FailureClass::Unknown)).ready().1.contains(annotation::FORCE_ORPHAN));
+    }
+
+    #[test]
+    fn an_accepted_delete_is_on_record_until_the_list_confirms_it() {
+        let report = delete(Ok(()));
+        assert_eq!(report.ready().0, "Deleting");
+        assert_eq!((report.finalizer, report.requeue), (None, Requeue::Immediately));
+        assert_eq!(results(&report), [(Operation::Delete, Accepted)]);
+        assert_eq!(results(&delete(Err(FailureClass::Unsent))), [], "nothing was sent");
+    }
+}

@@ -103,3 +103,69 @@ impl Observation {
             })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::fixtures::{OURS, version};
+    use super::*;
+
+    /// The recorded version, listed as number 1.1.
+    fn recorded() -> Observation {
+        Observation::test().recorded("v1").listing(vec![version("v1", OURS), version("v2", "")])
+    }
+
+    fn pending_deletions(ids: &[String]) -> serde_json::Value {
+        let entries = ids
+            .iter()
+            .map(|id| json!({"versionId": id, "name": "support", "requestTime": "2026-01-01T00:00:00Z"}));
+        json!({"pendingDeletions": entries.collect::<Vec<_>>()})
+    }
+
+    #[test]
+    fn the_service_shows_what_is_live() {
+        assert_eq!(recorded().live_state(), LiveState::NotLive);
+        assert_eq!(recorded().running("1.2").live_state(), LiveState::NotLive);
+        assert_eq!(recorded().running("1.1").live_state(), LiveState::Unmanaged);
+        // what runs is in no list, so it may be this version
+        assert_eq!(recorded().running("7.7").live_state(), LiveState::Unknown);
+    }
+
+    #[test]
+    fn the_deployment_that_runs_the_version_takes_its_deletion_over() {
+        let live =
+            |ids: &[String]| recorded().running("1.1").managed_by(&pending_deletions(ids)).live_state();
+        assert_eq!(live(&[]), LiveState::HandoverPending);
+        assert_eq!(live(&["v1".to_owned()]), LiveState::HandedOver);
+        let full: Vec<String> =
+            (0..ChatbotDeploymentStatus::MAX_PENDING_DELETIONS).map(|n| format!("x{n}")).collect();
+        assert_eq!(live(&full), LiveState::Unmanaged);
+    }
+
+    #[test]
+    fn a_version_that_is_being_rolled_out_is_about_to_be_live() {
+        let operation = json!({"currentOperation": {
+            "operation": "Deploy", "versionId": "v1", "startTime": "2026-01-01T00:00:00Z",
+        }});
+        assert_eq!(recorded().managed_by(&operation).live_state(), LiveState::HandoverPending);
+    }
+
+    #[test]
+    fn without_the_deployment_status_the_deployments_tell_what_is_live() {
+        let unreadable = || recorded().without_deployment_status();
+        assert_eq!(unreadable().live_state(), LiveState::Unknown);
+        let active = json!({"active": {"versionId": "v1", "startTime": "2026-01-01T00:00:00Z"}});
+        assert_eq!(unreadable().managed_by(&active).live_state(), LiveState::HandoverPending);
+        // what the deployment saw last does not count where the service shows what is live now
+        assert_eq!(recorded().managed_by(&active).live_state(), LiveState::NotLive);
+    }
+
+    #[test]
+    fn a_version_without_a_deploy_time_was_never_live() {
+        let mut deployed = version("v2", "");
+        deployed.deployed = Some(super::super::fixtures::seconds_ago(60).0);
+        let never = recorded().listing(vec![version("v1", OURS), deployed]).without_deployment_status();
+        assert_eq!(never.live_state(), LiveState::NotLive);
+    }
+}

@@ -150,3 +150,81 @@ impl Observation {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::{OURS, THEIRS, version};
+    use super::*;
+    use crate::crd::Operation;
+
+    fn matched(observation: &Observation) -> Match {
+        observation.state().matched
+    }
+
+    #[test]
+    fn the_marker_decides_whose_version_it_is() {
+        let new = Observation::test();
+        assert_eq!(matched(&new.clone().listing(vec![version("v1", OURS)])), Match::Single);
+        assert_eq!(matched(&new.clone().listing(vec![version("v1", THEIRS)])), Match::None);
+        let twins = vec![version("v1", OURS), version("v2", OURS)];
+        assert_eq!(matched(&new.listing(twins)), Match::Ambiguous);
+    }
+
+    #[test]
+    fn a_name_alone_counts_only_after_a_request_that_may_have_been_sent() {
+        let listing = |observation: Observation| observation.listing(vec![version("v1", "")]);
+        assert_eq!(matched(&listing(Observation::test())), Match::Unmarked);
+        assert_eq!(matched(&listing(Observation::test().may_create())), Match::Unmarked);
+        assert_eq!(matched(&listing(Observation::test().with_intent(&[]))), Match::Single);
+        assert_eq!(
+            matched(&listing(Observation::test().with_intent(&["v1"]))),
+            Match::None,
+            "it existed before"
+        );
+    }
+
+    #[test]
+    fn a_version_that_another_object_holds_is_not_adopted() {
+        let mut twins = Observation::test().listing(vec![version("v1", OURS), version("v2", OURS)]);
+        twins.held_by_others.insert("v1".to_owned());
+        assert_eq!(matched(&twins), Match::Single);
+        assert_eq!(twins.step(), super::super::Step::Adopt);
+        assert_eq!(twins.report().status.version_id.as_deref(), Some("v2"));
+    }
+
+    #[test]
+    fn an_accepted_create_without_a_version_is_not_sent_again() {
+        let expired = Observation::test().searching(31);
+        assert_eq!(matched(&expired), Match::None);
+        assert_eq!(matched(&expired.after(Operation::Create, None, 30)), Match::Ambiguous);
+        let earlier = Observation::test().searching(31).after(Operation::Create, None, 90);
+        assert_eq!(matched(&earlier), Match::None, "the answer was to an earlier attempt");
+    }
+
+    #[test]
+    fn adopt_id_names_a_listed_version_that_is_nobody_elses() {
+        let adopt = |id: &str| {
+            let listed = vec![version("v1", ""), version("v2", THEIRS)];
+            matched(&Observation::test().listing(listed).annotated(annotation::ADOPT_ID, id))
+        };
+        assert_eq!(adopt("v1"), Match::Single);
+        assert_eq!(adopt("v2"), Match::AdoptConflict);
+        assert_eq!(adopt("v3"), Match::AdoptMissing);
+    }
+
+    #[test]
+    fn a_version_that_was_created_a_moment_ago_is_not_missing() {
+        let created =
+            |seconds| Observation::test().recorded("v1").after(Operation::Create, Some("v1"), seconds);
+        assert_eq!(matched(&created(31)), Match::NotYetListed, "up to a second is lost to rounding");
+        assert_eq!(matched(&created(32)), Match::Missing);
+        assert_eq!(matched(&created(31).listing(vec![version("v1", OURS)])), Match::Present);
+    }
+
+    #[test]
+    fn a_version_whose_deletion_is_pending_is_not_adopted_yet() {
+        let mut listed = Observation::test().listing(vec![version("v1", OURS)]);
+        listed.deletion_pending.insert("v1".to_owned());
+        assert_eq!(matched(&listed), Match::DeletionPending);
+    }
+}

@@ -308,3 +308,77 @@ impl fmt::Display for FinalizerRemoval {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::{OURS, version};
+    use super::*;
+
+    const ID: &str = "vrsKq8BxZaJd2";
+    const SECRET: &str = "chatcaptain-production-credentials";
+    const NAME: &str = "Release 2026-09-21 for the fourth quarter, as approved by customer care";
+    const OBJECT: &str = "customer-care-production/support-2026-09-21-hotfix-3";
+
+    /// Every condition that stands until the user acts, with the step that ends it.
+    fn actions() -> Vec<(ReadyCondition, &'static str)> {
+        let ids = [ID; 5];
+        vec![
+            (version_lost(ID), annotation::RECREATE),
+            (unknown_account(ID, SECRET), "Check that the key"),
+            (adopt_id_not_found(ID), "Correct or remove the annotation"),
+            (adopt_id_conflict(ID), "Correct or remove the annotation"),
+            (conflict(ID, OBJECT), "Delete this object"),
+            (unmarked(NAME, &ids), annotation::ADOPT_ID),
+            (ambiguous(&ids), annotation::ADOPT_ID),
+            (created_but_not_listed(), annotation::FORCE_ORPHAN),
+            (ambiguous_before_deletion(&ids), annotation::FORCE_ORPHAN),
+            (deletion_refused(&"x".repeat(250), ID), annotation::FORCE_ORPHAN),
+        ]
+    }
+
+    fn waits() -> Vec<ReadyCondition> {
+        vec![
+            creating(NAME),
+            older_create_pending(NAME),
+            create_unconfirmed(NAME),
+            waiting_for_visibility(ID),
+            waiting_for_deletion(NAME),
+            deletion_accepted(ID),
+            waiting_for_disappearance(ID),
+            waiting_for_visibility_before_deletion(ID),
+            waiting_for_handover(ID),
+            searching_before_deletion(NAME),
+            deletion_blocked_until_timeout(&unknown_account(ID, SECRET).message),
+            waiting_for_other_finalizers(),
+        ]
+    }
+
+    #[test]
+    fn a_message_that_needs_the_user_names_the_next_step() {
+        for (condition, step) in actions() {
+            assert!(condition.message.contains(step), "{step} is not in: {}", condition.message);
+        }
+    }
+
+    #[test]
+    fn every_message_is_whole_sentences_and_fits_a_condition() {
+        let duplicates = vec![ID.to_owned(); 5];
+        let available = available(&version(ID, OURS), &duplicates);
+        let actions = actions().into_iter().map(|(condition, _)| condition);
+        for ReadyCondition { message, .. } in actions.chain(waits()).chain([available]) {
+            assert!(message.chars().count() <= 512, "{} characters: {message}", message.chars().count());
+            assert!(message.ends_with('.') && !message.contains("  "), "{message}");
+        }
+    }
+
+    #[test]
+    fn log_lines_use_the_words_of_the_documentation() {
+        let line = |step: Step| step.to_string();
+        assert_eq!(line(Step::RecordIntent), "record create intent");
+        assert_eq!(
+            line(Step::RemoveFinalizer(FinalizerRemoval::Deleted)),
+            "remove finalizer: version deleted"
+        );
+        assert_eq!(line(Step::Wait(super::super::Wait::Available)), "update status");
+    }
+}

@@ -87,6 +87,8 @@
 //! the next sync wave, in which that object changes. The deployment deletes the version once it has switched to another.
 
 mod calls;
+#[cfg(test)]
+mod fixtures;
 mod live;
 mod matching;
 mod messages;

@@ -272,3 +272,149 @@ fn deletion_progress(observation: &Observation, state: &State) -> ReadyCondition
         _ => observation.unconfirmed(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::{OURS, version};
+    use super::*;
+    use crate::crd::{DeletionPolicy, Operation, annotation};
+
+    /// An object whose version is listed.
+    fn listed() -> Observation {
+        Observation::test().recorded("v1").listing(vec![version("v1", OURS)])
+    }
+
+    /// The one event and the versions that may be left behind.
+    fn orphaned(observation: &Observation) -> (String, Vec<String>) {
+        let report = observation.report();
+        assert_eq!(report.finalizer, Some(false));
+        assert_eq!(report.event_reasons(), ["Orphaned"]);
+        assert!(report.events[0].warning);
+        (report.events[0].note.clone(), report.orphans)
+    }
+
+    #[test]
+    fn a_lost_version_is_an_event_once() {
+        let lost = Observation::test().recorded("v1");
+        let report = lost.report();
+        assert_eq!(report.ready().0, "VersionLost");
+        assert!(report.ready().1.contains(annotation::RECREATE), "{}", report.ready().1);
+        assert_eq!(report.event_reasons(), ["VersionLost"]);
+        let again = lost.with_status(|status| *status = report.status);
+        assert_eq!(again.report().event_reasons(), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn a_key_that_lists_nothing_of_ours_is_suspected_before_the_version() {
+        let report = Observation::test().recorded("v1").with_unknown_account().report();
+        let (reason, message) = report.ready();
+        assert_eq!(reason, "VersionLost");
+        assert!(message.contains("Secret chatcaptain") && message.contains("account"), "{message}");
+        assert_eq!(report.event_reasons(), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn duplicates_are_named_in_the_condition_and_are_an_event_once() {
+        let twins = listed().listing(vec![version("v3", OURS), version("v1", OURS), version("v2", OURS)]);
+        let report = twins.report();
+        assert_eq!(report.ready().0, "Available");
+        assert!(report.ready().1.contains("v2, v3"), "{}", report.ready().1);
+        assert_eq!(report.event_reasons(), ["DuplicateFound"]);
+        assert_eq!(report.orphans, ["v2", "v3"]);
+        let again = twins.with_status(|status| *status = report.status).report();
+        assert_eq!((again.event_reasons(), again.orphans.as_slice()), (vec![], [].as_slice()));
+    }
+
+    #[test]
+    fn what_was_ready_stays_ready_while_the_service_is_away() {
+        let ready = listed();
+        let report = ready.report();
+        let ready = ready.with_status(|status| *status = report.status);
+        let away = ready.clone().unavailable(UnavailableReason::ServiceUnavailable).report();
+        assert_eq!(away.ready().0, "Available");
+        let refused = ready.unavailable(UnavailableReason::AuthenticationFailed).report();
+        assert_eq!(refused.ready().0, "AuthenticationFailed");
+    }
+
+    #[test]
+    fn a_finalizer_that_goes_by_force_orphan_is_on_record() {
+        let (note, orphans) = orphaned(&listed().deleted(0).annotated(annotation::FORCE_ORPHAN, "yes"));
+        assert!(note.contains("force-orphan") && note.contains("version v1"), "{note}");
+        assert_eq!(orphans, ["v1"]);
+        let unknown = Observation::test().searching(1).deleted(0).annotated(annotation::FORCE_ORPHAN, "yes");
+        assert!(orphaned(&unknown).0.contains("a version named \"support\""));
+    }
+
+    #[test]
+    fn a_finalizer_that_goes_by_timeout_is_on_record() {
+        let refused =
+            |seconds| listed().deleted(seconds).unavailable(UnavailableReason::AuthenticationFailed);
+        let waiting = refused(900).report();
+        assert_eq!((waiting.ready().0, waiting.finalizer), ("Deleting", None));
+        assert!(waiting.ready().1.contains("--deletion-timeout"), "{}", waiting.ready().1);
+        let (note, orphans) = orphaned(&refused(901));
+        assert!(note.contains("--deletion-timeout") && note.contains("v1"), "{note}");
+        assert_eq!(orphans, ["v1"]);
+    }
+
+    #[test]
+    fn a_live_version_without_a_deployment_is_left_on_record() {
+        let (note, orphans) = orphaned(&listed().running("1.1").deleted(0));
+        assert!(note.contains("live") && note.contains("v1"), "{note}");
+        assert_eq!(orphans, ["v1"]);
+    }
+
+    #[test]
+    fn retain_is_no_orphan_unless_the_policy_is_a_mistake() {
+        let retained = listed().deleted(0).with(|o| o.spec.deletion_policy = Some(DeletionPolicy::Retain));
+        let report = retained.report();
+        assert_eq!((report.finalizer, report.event_reasons()), (Some(false), vec![]));
+        assert_eq!(report.orphans, Vec::<String>::new());
+
+        let misspelt = Observation { namespace_policy: Some("delete".to_owned()), ..listed().deleted(0) };
+        let (note, orphans) = orphaned(&misspelt);
+        for part in [annotation::DELETION_POLICY, "\"delete\"", "v1"] {
+            assert!(note.contains(part), "{part} is not in: {note}");
+        }
+        assert_eq!(orphans, ["v1"]);
+    }
+
+    #[test]
+    fn a_deletion_says_what_it_waits_for() {
+        let message = |observation: Observation| {
+            let report = observation.deleted(0).report();
+            assert_eq!((report.ready().0, report.finalizer), ("Deleting", None));
+            report.ready().1.to_owned()
+        };
+        let live = listed().running("1.1").managed_by(&serde_json::json!({}));
+        assert!(message(live).contains("ChatbotDeployment"));
+        let deleted = listed().after(Operation::Delete, Some("v1"), 1);
+        assert!(message(deleted).contains("version v1 to disappear"));
+        let created = Observation::test().recorded("v1").after(Operation::Create, Some("v1"), 1);
+        assert!(message(created).contains("to list version v1"));
+        assert!(message(Observation::test().searching(1)).contains("create request"));
+        let other_key = Observation::test().recorded("v1").with_unknown_account();
+        assert!(message(other_key).contains("--deletion-timeout"));
+    }
+
+    #[test]
+    fn an_ambiguous_version_offers_only_what_works() {
+        let message = |observation: Observation| {
+            let report = observation.report();
+            report.ready().1.to_owned()
+        };
+        let twins = || Observation::test().listing(vec![version("v1", OURS), version("v2", OURS)]);
+        assert!(message(twins()).contains("adopt-id=<id> to adopt one of: v1, v2."));
+        assert!(!message(twins()).contains(annotation::RECREATE), "it is not looked at here");
+        assert!(message(twins().deleted(0)).contains(annotation::FORCE_ORPHAN));
+        let namesake = Observation::test().listing(vec![version("v1", "")]);
+        assert!(message(namesake).contains(annotation::RECREATE));
+        let mut held = Observation::test().searching(31).after(Operation::Create, None, 30);
+        held = held.listing(vec![version("v1", "")]);
+        held.held_by_others.insert("v1".to_owned());
+        assert!(
+            message(held).contains("lists no matching version"),
+            "the version of another object is not offered"
+        );
+    }
+}
