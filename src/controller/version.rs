@@ -119,11 +119,11 @@ impl Reconciler for ChatbotVersion {
 
     fn report(
         observation: &Observation,
-        _: &State,
+        state: &State,
         step: Step,
         outcome: &Outcome,
     ) -> Report<ChatbotVersionStatus> {
-        report(observation, step, outcome)
+        report(observation, state, step, outcome)
     }
 
     fn refresh_object(observation: &mut Observation, object: Arc<Self>) {

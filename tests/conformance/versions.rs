@@ -29,10 +29,10 @@ use crate::states::{
 };
 
 variants!(Step: AddFinalizer RecordIntent StartSearch Create Adopt Delete RemoveFinalizer Wait);
-variants!(Wait: Available Suspended BackingOff Unavailable OlderCreatePending WaitingForDeletion CreateUnconfirmed WaitingForVisibility VersionLost AmbiguousVersion AdoptMissing Conflict Deleting WaitingForOtherFinalizers);
+variants!(Wait: Available Suspended BackingOff Unavailable OlderCreatePending WaitingForDeletion CreateUnconfirmed WaitingForVisibility VersionLost AmbiguousVersion VersionNotFound Conflict Deleting WaitingForOtherFinalizers);
 variants!(FinalizerRemoval: Deleted NeverCreated Retained HandedOver OwnedByOther ForceOrphaned LiveUnmanaged CredentialsTimeout);
 variants!(CreateState: NotStarted IntentRecorded OutcomeUnknown Searching SearchExpired Created);
-variants!(Match: NotQueried Unavailable Present NotYetListed Missing None Single DeletionPending Multiple Unmarked AdoptMissing AdoptConflict);
+variants!(Match: NotQueried Unavailable Present NotYetListed Missing None Single DeletionPending Ambiguous Unmarked AdoptMissing AdoptConflict);
 variants!(LiveState: NotLive HandoverPending HandedOver Unmanaged Unknown);
 
 const OURS: &str = "[chatcaptain.dev default/ns/support]";
@@ -47,9 +47,10 @@ pub fn states() -> Vec<ObjectState> {
         object.status.as_mut().unwrap().common = before;
         told.push(ObjectState::new("as it is".to_owned(), &object));
         for facts in scenes(&object) {
-            let step = next_step(&facts.state());
-            note(&mut seen, &facts.state(), step);
-            told.extend(tellings(&facts, step));
+            let state = facts.state();
+            let step = next_step(&state);
+            note(&mut seen, &state, step);
+            told.extend(tellings(&facts, &state, step));
         }
     }
     seen.assert_all::<Step>();
@@ -80,11 +81,11 @@ fn note(seen: &mut Coverage, what: &State, step: Step) {
 }
 
 /// What is told of a scene, however its call ends; and then, if the object is suspended or cannot be read any more.
-fn tellings(facts: &Observation, step: Step) -> Vec<ObjectState> {
+fn tellings(facts: &Observation, state: &State, step: Step) -> Vec<ObjectState> {
     let mut told = Vec::new();
     for outcome in outcomes(step, facts) {
         let mut object = (*facts.object).clone();
-        object.status = Some(report(facts, step, &outcome).status);
+        object.status = Some(report(facts, state, step, &outcome).status);
         told.push(ObjectState::new(format!("{step:?}"), &object));
         told.extend(told.last().map(ObjectState::unreadable));
         if object.metadata.deletion_timestamp.is_none() {
@@ -95,8 +96,9 @@ fn tellings(facts: &Observation, step: Step) -> Vec<ObjectState> {
                 service: ServiceView::NotQueried,
                 ..facts.clone()
             };
-            let step = next_step(&suspended.state());
-            object.status = Some(report(&suspended, step, &Outcome::NoCall).status);
+            let state = suspended.state();
+            let step = next_step(&state);
+            object.status = Some(report(&suspended, &state, step, &Outcome::NoCall).status);
             told.push(ObjectState::new(format!("{step:?}, then suspended"), &object));
         }
     }

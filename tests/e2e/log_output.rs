@@ -43,7 +43,7 @@ fn log_shows_every_change_of_an_environment() {
     world.wait_for_reason::<ChatbotDeployment>("test", "ProgressDeadlineExceeded");
 
     world.delete("cbv", "b");
-    let gone = "let the object go: its version is gone";
+    let gone = "remove finalizer: version deleted";
     world.eventually(gone, || world.log().contains(gone).then_some(()));
     let log = world.log();
     for word in ["step=", "Call(", "Release(", "Rest("] {

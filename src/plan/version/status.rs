@@ -1,570 +1,420 @@
-//! What came of a step, as status, events and the time of the next look.
+//! What a step leads to: the status, the events, and when to come back. The requests themselves are in `calls`.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use super::{CreateState, FinalizerRemoval, Observation, Step, Wait};
+use super::{
+    CreateState, FinalizerRemoval, LiveState, Match, Observation, Outcome, State, Step, Wait, calls, messages,
+};
 use crate::{
-    chatcaptain::{Failure, FailureClass, Inventory, Version, VersionId},
-    crd::{
-        ChatbotVersionStatus, CommonStatus, LiveEnvironment, Operation, OperationRecord, OperationResult,
-        PendingCreate, Reason, annotation,
-    },
+    crd::{ChatbotVersionStatus, Reason},
     plan::{
-        CounterIncrement, EventReason, Report, Requeue, ServiceView, UnavailableReason, annotation_value,
-        service_view::{requeue_unavailable, write_failure_condition},
+        EventReason, Report, Requeue, ServiceView, UnavailableReason,
+        service_view::requeue_unavailable,
         status::{
-            ReadyCondition, carry_over, carry_over_stalled, is_ready, next_backoff, operation_record,
-            requeue_after_backoff, suspended_status, with_conditions,
+            ReadyCondition, carry_over, is_ready, requeue_after_backoff, suspended_status, with_conditions,
         },
-        truncate_to_seconds,
     },
 };
 
-/// Ids of the same name that an intent remembers.
-const MAX_EXISTING_IDS: usize = 50;
-/// Time between two looks while something is about to show.
+/// How many ids a message names.
+const MAX_IDS_IN_MESSAGE: usize = 5;
+/// How often the list is read while something is about to show in it.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
-/// What came of a step.
-pub enum Outcome {
-    /// The step was no call.
-    NoCall,
-    /// A create ended; the list as it was right after, if it could be had.
-    Created(Result<Option<VersionId>, Failure>, Option<Arc<Inventory>>),
-    /// A delete ended.
-    Deleted(Result<(), Failure>),
-}
-
-/// The status that `step` and its `outcome` lead to.
+/// What `step` and its `outcome` lead to. `state` is the one that the step was decided by.
 #[must_use]
-pub fn report(facts: &Observation, step: Step, outcome: &Outcome) -> Report<ChatbotVersionStatus> {
+pub fn report(
+    observation: &Observation,
+    state: &State,
+    step: Step,
+    outcome: &Outcome,
+) -> Report<ChatbotVersionStatus> {
     match (step, outcome) {
-        (Step::Create, Outcome::Created(result, list)) => created(facts, result, list.as_deref()),
-        (Step::Delete, Outcome::Deleted(result)) => deleted(facts, result),
-        (Step::AddFinalizer, _) => Report { finalizer: Some(true), ..facts.unchanged() },
-        (Step::RemoveFinalizer(why), _) => remove_finalizer(facts, why),
-        (Step::RecordIntent, _) => record_intent(facts),
-        (Step::StartSearch, _) => start_search(facts),
-        (Step::Adopt, _) => adopted(facts),
-        (Step::Wait(rest), _) => wait(facts, rest),
-        // a call without its outcome cannot be; looking again is safe
-        (Step::Create | Step::Delete, _) => facts.unchanged(),
+        (Step::Create, Outcome::Created(result, list)) => {
+            calls::created(observation, result, list.as_deref())
+        }
+        (Step::Delete, Outcome::Deleted(result)) => calls::deleted(observation, result),
+        (Step::AddFinalizer, _) => Report { finalizer: Some(true), ..observation.unchanged() },
+        (Step::RemoveFinalizer(why), _) => finalizer_removed(observation, why),
+        (Step::RecordIntent, _) => calls::intent_recorded(observation, state),
+        (Step::StartSearch, _) => calls::search_started(observation),
+        (Step::Adopt, _) => calls::adopted(observation),
+        (Step::Wait(wait), _) => waiting(observation, state, wait),
+        // a call without its outcome cannot be; coming back is safe
+        (Step::Create | Step::Delete, _) => observation.unchanged(),
     }
 }
 
 impl Observation {
-    /// Nothing to say; the next look will tell.
-    fn unchanged(&self) -> Report<ChatbotVersionStatus> {
+    /// Nothing to report; the next reconcile will tell.
+    pub(super) fn unchanged(&self) -> Report<ChatbotVersionStatus> {
         Report::new(self.status().clone(), Requeue::Immediately)
     }
 
-    /// The status as it stands, saying `words` of the object.
-    fn status_with(&self, words: &ReadyCondition) -> ChatbotVersionStatus {
+    /// The status with these conditions.
+    pub(super) fn status_with(&self, condition: &ReadyCondition) -> ChatbotVersionStatus {
         let status = self.status();
-        // on its way out nothing is Ready any more, and what is going on is the deletion
-        let deleting = self.object.metadata.deletion_timestamp.is_some() && words.reason != Reason::Deleting;
-        let words =
-            if deleting { &ReadyCondition::new(Reason::Deleting, words.message.as_str()) } else { words };
-        let common = with_conditions(&status.common, &self.object.metadata, words, None, self.now);
+        // an object that is being deleted is never Ready, and what is going on is its deletion
+        let reason = match self.object.metadata.deletion_timestamp {
+            Some(_) => Reason::Deleting,
+            None => condition.reason,
+        };
+        let condition = ReadyCondition { reason, message: condition.message.clone() };
+        let common = with_conditions(&status.common, &self.object.metadata, &condition, None, self.now);
         ChatbotVersionStatus { common, ..status.clone() }
     }
 
-    fn name(&self) -> &str {
+    pub(super) fn report_with(
+        &self,
+        condition: &ReadyCondition,
+        requeue: Requeue,
+    ) -> Report<ChatbotVersionStatus> {
+        Report::new(self.status_with(condition), requeue)
+    }
+
+    pub(super) fn name(&self) -> &str {
         self.object.version_name()
     }
 
-    fn id(&self) -> &str {
+    pub(super) fn id(&self) -> &str {
         self.object.version_id().unwrap_or("unknown")
     }
 
-    /// Nothing that the key lists is known to be ours: it may be of another account, and proves nothing.
-    fn is_other_account(&self) -> bool {
+    /// The list shows neither the recorded version nor any other of ours: the key may belong to another account.
+    fn is_unknown_account(&self) -> bool {
         matches!(self.service, ServiceView::Available { authoritative: false, .. })
     }
 
-    fn secret(&self) -> String {
+    pub(super) fn secret(&self) -> String {
         self.object.spec.credentials_ref.clone().unwrap_or_default().name().to_owned()
     }
 
-    fn requeue_at_interval(&self) -> Requeue {
+    pub(super) fn requeue_at_interval(&self) -> Requeue {
         self.service.requeue_when_stale(self.interval(), self.jitter)
     }
-}
 
-/// Copies what the list tells of the version.
-fn copy_version(status: &mut ChatbotVersionStatus, version: &Version, live: Option<Vec<LiveEnvironment>>) {
-    status.version_id = Some(version.id.as_str().to_owned());
-    status.version_number = version.number.as_deref().map(str::to_owned);
-    status.name = version.name.as_deref().map(|name| name.chars().take(256).collect());
-    status.creation_time = version.created.map(truncate_to_seconds);
-    status.last_deploy_time = version.deployed.map(truncate_to_seconds);
-    if let Some(live) = live {
-        status.live_in = live;
+    /// A fraction of the visibility grace, so that a short one is polled often enough, too.
+    pub(super) fn requeue_at_poll_interval(&self) -> Requeue {
+        let interval = POLL_INTERVAL.min(self.config.visibility_grace / 4);
+        Requeue::After(interval.max(Duration::from_millis(250)))
     }
-}
 
-fn available(version: &Version) -> ReadyCondition {
-    let number = version.number.as_deref().map(|number| format!("{number} ")).unwrap_or_default();
-    ReadyCondition::new(
-        Reason::Available,
-        format!("Version {number}({}) exists in the service.", version.id.as_str()),
-    )
-}
-
-fn record_intent(facts: &Observation) -> Report<ChatbotVersionStatus> {
-    let words =
-        ReadyCondition::new(Reason::Creating, format!("Version {:?} is about to be created.", facts.name()));
-    let mut status = facts.status_with(&words);
-    carry_over_stalled(&mut status.common, &facts.status().common, &facts.object.metadata);
-    let known = match &facts.service {
-        ServiceView::Available { inventory, .. } => inventory.versions(),
-        _ => &[],
-    };
-    status.pending_create = Some(PendingCreate {
-        attempt_id: facts.attempt_id.clone(),
-        start_time: truncate_to_seconds(facts.now),
-        existing_ids: known
-            .iter()
-            .rev()
-            .filter(|version| version.name.as_deref() == Some(facts.name()))
-            .map(|version| version.id.as_str().to_owned())
-            .take(MAX_EXISTING_IDS)
-            .collect(),
-        search_start_time: None,
-    });
-    status.version_id = None;
-    status.last_handled_recreate =
-        annotation_value(&facts.object.metadata, annotation::RECREATE).map(str::to_owned);
-    let told = Report::new(status, Requeue::Immediately);
-    if facts.create_state() == CreateState::SearchExpired {
-        told.count(CounterIncrement::CreateAbsent)
-    } else {
-        told
-    }
-}
-
-/// The end of a create is unknown: from now on the list is watched.
-fn start_search(facts: &Observation) -> Report<ChatbotVersionStatus> {
-    let mut status = facts.status_with(&wait_condition(facts, Wait::CreateUnconfirmed));
-    if let Some(intent) = &mut status.pending_create {
-        intent.search_start_time = Some(truncate_to_seconds(facts.now));
-    }
-    Report::new(status, Requeue::After(poll_interval(facts)))
-}
-
-/// A fraction of the grace, so that a short grace is looked at often enough.
-fn poll_interval(facts: &Observation) -> Duration {
-    POLL_INTERVAL.min(facts.config.visibility_grace / 4).max(Duration::from_millis(250))
-}
-
-fn created(
-    facts: &Observation,
-    result: &Result<Option<VersionId>, Failure>,
-    list: Option<&Inventory>,
-) -> Report<ChatbotVersionStatus> {
-    match result {
-        Ok(id) => create_accepted(facts, id.as_ref(), list),
-        Err(failure) if failure.may_have_happened => create_outcome_unknown(facts, failure, list),
-        Err(failure) => create_failed(facts, failure),
-    }
-}
-
-fn create_accepted(
-    facts: &Observation,
-    id: Option<&VersionId>,
-    list: Option<&Inventory>,
-) -> Report<ChatbotVersionStatus> {
-    let shown = list.and_then(|list| match id {
-        Some(id) => list.version(id.as_str()),
-        None => facts.sole_match(list),
-    });
-    let id = shown.map(|version| &version.id).or(id);
-    // even if the clock was put back meanwhile, it comes after its intent
-    let at = facts.pending_create().map_or(facts.now, |intent| facts.now.max(intent.start_time.0));
-    let entry = operation_record(Operation::Create, id.map(VersionId::as_str), &Ok(()), at);
-    let mut told = match (shown, id) {
-        (Some(version), _) => {
-            let mut status = facts.status_with(&available(version));
-            copy_version(&mut status, version, None);
-            Report::new(status, facts.requeue_at_interval())
+    /// The condition of a create whose outcome is unknown.
+    pub(super) fn unconfirmed(&self) -> ReadyCondition {
+        match self.object.metadata.deletion_timestamp {
+            Some(_) => messages::searching_before_deletion(self.name()),
+            None => messages::create_unconfirmed(self.name()),
         }
-        (None, Some(id)) => {
-            let message = format!("Version {} was created; the service does not list it yet.", id.as_str());
-            let mut status = facts.status_with(&ReadyCondition::new(Reason::WaitingForVisibility, message));
-            status.version_id = Some(id.as_str().to_owned());
-            Report::new(status, Requeue::After(poll_interval(facts)))
+    }
+}
+
+fn finalizer_removed(observation: &Observation, why: FinalizerRemoval) -> Report<ChatbotVersionStatus> {
+    let status = observation.status().clone();
+    let report = Report { finalizer: Some(false), ..Report::new(status, Requeue::OnChange) };
+    let version = messages::version_label(observation.object.version_id(), observation.name());
+    let orphaned = match why {
+        FinalizerRemoval::HandedOver => {
+            let note = messages::deletion_delegated(observation.id());
+            return report.event(false, EventReason::DeletionDelegated, note);
         }
-        (None, None) => start_search(facts),
-    };
-    if id.is_some() {
-        told.status.pending_create = None;
-        told.status.common.retry = None;
-    }
-    told.status.common.push_operation(entry);
-    told
-}
-
-fn create_outcome_unknown(
-    facts: &Observation,
-    failure: &Failure,
-    list: Option<&Inventory>,
-) -> Report<ChatbotVersionStatus> {
-    let entry = operation_record(Operation::Create, None, &Err::<(), _>(failure.clone()), facts.now);
-    let mut told = match list.and_then(|list| facts.sole_match(list)) {
-        Some(version) if version.marker().is_some() => recovered(facts, version),
-        _ => {
-            let mut told = start_search(facts);
-            // should it be absent in the end, the next attempt comes later each time
-            back_off(&mut told.status.common, failure, None, facts);
-            told
-        }
-    };
-    told.status.common.push_operation(entry);
-    told
-}
-
-/// The create was refused, or never left this machine.
-fn create_failed(facts: &Observation, failure: &Failure) -> Report<ChatbotVersionStatus> {
-    let (words, asked) = write_failure_condition(failure, &facts.secret());
-    let mut status = facts.status_with(&words);
-    let pace = back_off(&mut status.common, failure, asked, facts);
-    // what was not even sent leaves the intent standing, and the permit with it
-    if !failure.was_not_sent() {
-        status.pending_create = None;
-        let result = Err::<(), _>(failure.clone());
-        status.common.push_operation(operation_record(Operation::Create, None, &result, facts.now));
-    }
-    Report::new(status, pace)
-}
-
-/// Backs off, unless the service said how long to wait.
-fn back_off(
-    common: &mut CommonStatus,
-    failure: &Failure,
-    asked: Option<Duration>,
-    facts: &Observation,
-) -> Requeue {
-    if let Some(pause) = asked {
-        return Requeue::After(pause);
-    }
-    common.retry = Some(next_backoff(common.retry.as_ref(), failure, facts.now, facts.jitter));
-    requeue_after_backoff(common, facts.now)
-}
-
-fn recovered(facts: &Observation, version: &Version) -> Report<ChatbotVersionStatus> {
-    let mut status = facts.status_with(&available(version));
-    copy_version(&mut status, version, None);
-    status.pending_create = None;
-    status.common.retry = None;
-    let note = format!(
-        "The create without a usable answer had made version {}; it is recorded.",
-        version.id.as_str()
-    );
-    Report::new(status, Requeue::Immediately)
-        .event(false, EventReason::CreateRecovered, note)
-        .count(CounterIncrement::CreateRecovered)
-}
-
-fn adopted(facts: &Observation) -> Report<ChatbotVersionStatus> {
-    let ServiceView::Available { inventory, .. } = &facts.service else {
-        return facts.unchanged();
-    };
-    let Some(version) = facts.sole_match(inventory) else {
-        return facts.unchanged();
-    };
-    if facts.pending_create().is_some() {
-        return recovered(facts, version);
-    }
-    let mut status = facts.status_with(&available(version));
-    copy_version(&mut status, version, None);
-    status.common.retry = None;
-    status.common.push_operation(OperationRecord {
-        operation: Operation::Adopt,
-        version_id: Some(version.id.as_str().to_owned()),
-        completion_time: truncate_to_seconds(facts.now),
-        result: OperationResult::Accepted,
-        message: None,
-    });
-    Report::new(status, Requeue::Immediately).event(
-        false,
-        EventReason::Adopted,
-        format!("Version {} exists already and was taken over; nothing was created.", version.id.as_str()),
-    )
-}
-
-fn deleted(facts: &Observation, result: &Result<(), Failure>) -> Report<ChatbotVersionStatus> {
-    let entry = operation_record(Operation::Delete, Some(facts.id()), result, facts.now);
-    let mut told = match result {
-        Ok(()) => {
-            let message = format!("Version {} was deleted; the service still lists it.", facts.id());
-            Report::new(
-                facts.status_with(&ReadyCondition::new(Reason::Deleting, message)),
-                Requeue::Immediately,
-            )
-        }
-        Err(failure) => {
-            let (words, pause) = write_failure_condition(failure, &facts.secret());
-            let message = match failure.class {
-                FailureClass::Refused(_) | FailureClass::Forbidden { .. } => format!(
-                    "{} To let the object go and leave version {} in the service, annotate it with {}=<anything>.",
-                    words.message,
-                    facts.id(),
-                    annotation::FORCE_ORPHAN
-                ),
-                FailureClass::Throttled { .. } | FailureClass::Unsent | FailureClass::Unknown => {
-                    words.message
-                }
-            };
-            let mut status = facts.status_with(&ReadyCondition::new(Reason::Deleting, message));
-            let pace = back_off(&mut status.common, failure, pause, facts);
-            Report::new(status, pace)
-        }
-    };
-    if !result.as_ref().is_err_and(Failure::was_not_sent) {
-        told.status.common.push_operation(entry);
-    }
-    told
-}
-
-fn remove_finalizer(facts: &Observation, why: FinalizerRemoval) -> Report<ChatbotVersionStatus> {
-    let told = Report { finalizer: Some(false), ..Report::new(facts.status().clone(), Requeue::OnChange) };
-    let id = facts.id().to_owned();
-    let mut told = match why {
-        FinalizerRemoval::HandedOver => told.event(
-            false,
-            EventReason::DeletionDelegated,
-            format!("Version {id} is live; the ChatbotDeployment that runs it deletes it after it has moved on."),
-        ),
-        FinalizerRemoval::ForceOrphaned => told.event(
-            true,
-            EventReason::Orphaned,
-            format!("Let go by force-orphan; version {id} may be left in the service."),
-        ),
-        FinalizerRemoval::LiveUnmanaged => told.event(
-            true,
-            EventReason::Orphaned,
-            format!("Version {id} is or may be live and no ChatbotDeployment is in charge of it; it is left in the service."),
-        ),
-        FinalizerRemoval::CredentialsTimeout => told.event(
-            true,
-            EventReason::Orphaned,
-            format!("Nobody could authenticate in time to delete version {id}; it is left in the service."),
-        ),
-        FinalizerRemoval::Retained => match facts.invalid_namespace_policy() {
-            Some(said) => told.event(true, EventReason::Orphaned, misread(said, &id)),
-            None => told,
+        FinalizerRemoval::ForceOrphaned => messages::force_orphaned(&version),
+        FinalizerRemoval::LiveUnmanaged => messages::live_unmanaged(&version),
+        FinalizerRemoval::CredentialsTimeout => messages::credentials_timeout(&version),
+        FinalizerRemoval::Retained => match observation.invalid_namespace_policy() {
+            Some(value) => messages::invalid_namespace_policy(value, &version),
+            None => return report,
         },
-        FinalizerRemoval::Deleted | FinalizerRemoval::NeverCreated | FinalizerRemoval::OwnedByOther => told,
+        FinalizerRemoval::Deleted | FinalizerRemoval::NeverCreated | FinalizerRemoval::OwnedByOther => {
+            return report;
+        }
     };
-    if told.events.iter().any(|event| event.reason == EventReason::Orphaned) {
-        told.orphans.push(id);
-    }
-    told
+    let orphans = vec![observation.id().to_owned()];
+    Report { orphans, ..report.event(true, EventReason::Orphaned, orphaned) }
 }
 
-/// The namespace says something that is no policy.
-fn misread(said: &str, id: &str) -> String {
-    let said: String = said.chars().take(64).collect();
-    format!(
-        "The namespace's annotation {} is {said:?}, neither Delete nor Retain: version {id} is left in the service.",
-        annotation::DELETION_POLICY
-    )
-}
-
-fn wait(facts: &Observation, rest: Wait) -> Report<ChatbotVersionStatus> {
-    match rest {
-        Wait::Available => ready(facts),
-        Wait::WaitingForOtherFinalizers => {
-            let message = "Nothing is left to be done here; another finalizer holds the object.";
-            Report::new(facts.status_with(&ReadyCondition::new(Reason::Deleting, message)), Requeue::OnChange)
-        }
-        Wait::Suspended => {
-            let common = suspended_status(&facts.status().common, &facts.object.metadata, false, facts.now);
-            Report::new(ChatbotVersionStatus { common, ..facts.status().clone() }, Requeue::OnChange)
-        }
+fn waiting(observation: &Observation, state: &State, wait: Wait) -> Report<ChatbotVersionStatus> {
+    let status = observation.status();
+    let (id, name) = (observation.id(), observation.name());
+    let poll = observation.requeue_at_poll_interval();
+    let interval = observation.requeue_at_interval();
+    let (condition, requeue) = match wait {
+        Wait::Available => return available(observation),
+        Wait::Suspended => return suspended(observation),
         Wait::BackingOff => {
-            let pace = requeue_after_backoff(&facts.status().common, facts.now);
-            Report::new(facts.status().clone(), pace)
+            return Report::new(status.clone(), requeue_after_backoff(&status.common, observation.now));
         }
-        Wait::Unavailable(blocked) => unavailable_report(facts, blocked),
-        Wait::Deleting => deleting(facts),
-        Wait::VersionLost => {
-            let told =
-                Report::new(facts.status_with(&wait_condition(facts, rest)), facts.requeue_at_interval());
-            let reason = Reason::VersionLost.as_str();
-            if facts.is_other_account() || facts.status().common.conditions.iter().any(|c| c.reason == reason)
-            {
-                return told;
-            }
-            let note = format!("Version {} is no longer in the service.", facts.id());
-            told.event(true, EventReason::VersionLost, note)
+        Wait::Unavailable(reason) => return unavailable(observation, reason),
+        Wait::VersionLost => return version_lost(observation),
+        Wait::Deleting => return deleting(observation, state),
+        Wait::OlderCreatePending => (messages::older_create_pending(name), poll),
+        Wait::WaitingForDeletion => (messages::waiting_for_deletion(name), poll),
+        Wait::CreateUnconfirmed => (observation.unconfirmed(), poll),
+        Wait::WaitingForVisibility => (messages::waiting_for_visibility(id), poll),
+        Wait::AmbiguousVersion => (ambiguous(observation, state), interval),
+        Wait::VersionNotFound => {
+            (messages::adopt_id_not_found(observation.adopt_id().unwrap_or_default()), interval)
         }
-        Wait::CreateUnconfirmed
-        | Wait::WaitingForVisibility
-        | Wait::OlderCreatePending
-        | Wait::WaitingForDeletion => {
-            Report::new(facts.status_with(&wait_condition(facts, rest)), Requeue::After(poll_interval(facts)))
-        }
-        Wait::AmbiguousVersion | Wait::AdoptMissing | Wait::Conflict => {
-            Report::new(facts.status_with(&wait_condition(facts, rest)), facts.requeue_at_interval())
-        }
-    }
-}
-
-/// The words for a rest that is not as wanted.
-fn wait_condition(facts: &Observation, rest: Wait) -> ReadyCondition {
-    let (name, id) = (facts.name(), facts.id());
-    let adopt = annotation_value(&facts.object.metadata, annotation::ADOPT_ID).unwrap_or_default();
-    match rest {
-        Wait::VersionLost => lost(facts),
-        Wait::WaitingForVisibility => ReadyCondition::new(
-            Reason::WaitingForVisibility,
-            format!("Version {id} was created; the service does not list it yet."),
-        ),
-        Wait::OlderCreatePending => ReadyCondition::new(
-            Reason::Creating,
-            format!("An older ChatbotVersion that is also named {name:?} is being created first."),
-        ),
-        Wait::WaitingForDeletion => ReadyCondition::new(
-            Reason::WaitingForDeletion,
-            format!("A version {name:?} of this object is being deleted; what becomes of it is waited for."),
-        ),
-        Wait::CreateUnconfirmed => ReadyCondition::new(
-            Reason::CreateUnconfirmed,
-            format!(
-                "A create of version {name:?} was sent or may have been, without a usable answer; the list is watched for it \
-                 before another is sent. Nothing needs to be done."
-            ),
-        ),
-        Wait::AdoptMissing => ReadyCondition::new(
-            Reason::VersionNotFound,
-            format!(
-                "Version {adopt}, which is to be adopted, is not in the service; correct {}.",
-                annotation::ADOPT_ID
-            ),
-        ),
-        Wait::Conflict => ReadyCondition::new(Reason::Conflict, conflict(facts, adopt)),
-        _ => ReadyCondition::new(Reason::AmbiguousVersion, ambiguous(facts)),
-    }
-}
-
-fn lost(facts: &Observation) -> ReadyCondition {
-    let id = facts.id();
-    let message = if facts.is_other_account() {
-        format!(
-            "The key in Secret {} lists neither version {id} nor any other that is known to be ours; check that it \
-             belongs to the account of the chatbot.",
-            facts.secret()
-        )
-    } else {
-        format!(
-            "Version {id} is no longer in the service. A snapshot is not taken again by itself: annotate the object \
-             with {}=<any token> to create a new one, or delete the object.",
-            annotation::RECREATE
-        )
+        Wait::Conflict => (conflict(observation), interval),
+        Wait::WaitingForOtherFinalizers => (messages::waiting_for_other_finalizers(), Requeue::OnChange),
     };
-    ReadyCondition::new(Reason::VersionLost, message)
+    observation.report_with(&condition, requeue)
 }
 
-fn conflict(facts: &Observation, adopt: &str) -> String {
-    match &facts.older_claim {
-        Some(other) => format!(
-            "Version {} belongs to ChatbotVersion {other}, which is older; delete one of the two.",
-            facts.id()
-        ),
-        None => format!(
-            "Version {adopt}, which is to be adopted, belongs to another object; correct {}.",
-            annotation::ADOPT_ID
-        ),
+fn available(observation: &Observation) -> Report<ChatbotVersionStatus> {
+    let Some(version) = observation.listed() else {
+        return observation.unchanged();
+    };
+    let duplicates = observation.duplicates();
+    let reported = &observation.status().duplicates;
+    let new: Vec<String> = duplicates.iter().filter(|id| !reported.contains(id)).cloned().collect();
+    let mut status = observation.status_with(&messages::available(version, &duplicates));
+    status.common.retry = None;
+    calls::copy_version(&mut status, version, observation.live_in());
+    let note = messages::duplicates_found(&duplicates);
+    status.duplicates = duplicates;
+    let report = Report::new(status, observation.requeue_at_interval());
+    if new.is_empty() {
+        return report;
+    }
+    Report { orphans: new, ..report.event(true, EventReason::DuplicateFound, note) }
+}
+
+fn suspended(observation: &Observation) -> Report<ChatbotVersionStatus> {
+    let status = observation.status();
+    let common = suspended_status(&status.common, &observation.object.metadata, false, observation.now);
+    Report::new(ChatbotVersionStatus { common, ..status.clone() }, Requeue::OnChange)
+}
+
+fn unavailable(observation: &Observation, reason: UnavailableReason) -> Report<ChatbotVersionStatus> {
+    let ServiceView::Unavailable(unavailable) = &observation.service else {
+        return observation.unchanged();
+    };
+    let requeue = requeue_unavailable(unavailable, observation.interval(), observation.jitter);
+    let meta = &observation.object.metadata;
+    let mut status = observation.status().clone();
+    // what was Ready stays Ready while the service is away: nothing is known to have changed
+    if reason.is_transient() && is_ready(&status.common, meta) {
+        status.common = carry_over(&status.common, meta, true);
+        return Report::new(status, requeue);
+    }
+    let condition = ReadyCondition::new(reason.condition_reason(), unavailable.message.as_str());
+    observation.report_with(&condition, requeue)
+}
+
+fn version_lost(observation: &Observation) -> Report<ChatbotVersionStatus> {
+    let id = observation.id();
+    let condition = if observation.is_unknown_account() {
+        messages::unknown_account(id, &observation.secret())
+    } else {
+        messages::version_lost(id)
+    };
+    let report = observation.report_with(&condition, observation.requeue_at_interval());
+    let reason = Reason::VersionLost.as_str();
+    let is_reported = observation.status().common.conditions.iter().any(|c| c.reason == reason);
+    if is_reported || observation.is_unknown_account() {
+        return report;
+    }
+    report.event(true, EventReason::VersionLost, messages::lost(id))
+}
+
+fn conflict(observation: &Observation) -> ReadyCondition {
+    match &observation.older_claim {
+        Some(older) => messages::conflict(observation.id(), older),
+        None => messages::adopt_id_conflict(observation.adopt_id().unwrap_or_default()),
     }
 }
 
-fn ambiguous(facts: &Observation) -> String {
-    let ids: Vec<&str> = match &facts.service {
-        ServiceView::Available { inventory, .. } => {
-            facts.candidates(inventory).iter().take(5).map(|v| v.id.as_str()).collect()
-        }
+fn ambiguous(observation: &Observation, state: &State) -> ReadyCondition {
+    let candidates = match &observation.service {
+        ServiceView::Available { inventory, .. } => observation.free_candidates(inventory),
         _ => Vec::new(),
     };
-    let (adopt, recreate) = (annotation::ADOPT_ID, annotation::RECREATE);
-    match ids.as_slice() {
-        [] => format!(
-            "The service accepted the create, but lists no version that could be its; annotate the object with \
-             {adopt}=<id>, or delete it with {}=<anything> and apply it anew.",
-            annotation::FORCE_ORPHAN
-        ),
-        ids => format!(
-            "Any of these versions could be this object's: {}. Annotate it with {adopt}=<id>, or with \
-             {recreate}=<any token> to create a new one; to delete it and leave them, with {}=<anything>.",
-            ids.join(", "),
-            annotation::FORCE_ORPHAN
-        ),
+    let ids: Vec<&str> = candidates.iter().take(MAX_IDS_IN_MESSAGE).map(|v| v.id.as_str()).collect();
+    match state.matched {
+        _ if ids.is_empty() => messages::created_but_not_listed(),
+        _ if state.deleting.is_some() => messages::ambiguous_before_deletion(&ids),
+        Match::Unmarked => messages::unmarked(observation.name(), &ids),
+        _ => messages::ambiguous(&ids),
     }
 }
 
-fn ready(facts: &Observation) -> Report<ChatbotVersionStatus> {
-    let Some(version) = facts.listed() else {
-        return facts.unchanged();
+fn deleting(observation: &Observation, state: &State) -> Report<ChatbotVersionStatus> {
+    let ServiceView::Unavailable(unavailable) = &observation.service else {
+        let condition = deletion_progress(observation, state);
+        return observation.report_with(&condition, observation.requeue_at_poll_interval());
     };
-    let mut words = available(version);
-    let duplicates = facts.duplicates();
-    if !duplicates.is_empty() {
-        words.message = format!(
-            "{} Others with this object's marker exist, too: {}. Nothing refers to them: delete them in the service.",
-            words.message,
-            duplicates.join(", ")
+    let condition = if unavailable.reason.is_transient() {
+        ReadyCondition::new(Reason::Deleting, unavailable.message.as_str())
+    } else {
+        messages::deletion_blocked_until_timeout(&unavailable.message)
+    };
+    let requeue = requeue_unavailable(unavailable, observation.interval(), observation.jitter);
+    observation.report_with(&condition, requeue)
+}
+
+fn deletion_progress(observation: &Observation, state: &State) -> ReadyCondition {
+    let (id, name) = (observation.id(), observation.name());
+    let deletion = state.deleting;
+    let is_handover = deletion.is_some_and(|deletion| deletion.live_state == LiveState::HandoverPending);
+    let is_requested = deletion.is_some_and(|deletion| deletion.delete_pending);
+    match (state.create_state, state.matched) {
+        (_, Match::DeletionPending) => messages::waiting_for_deletion(name),
+        (CreateState::Created, Match::Present) if is_handover => messages::waiting_for_handover(id),
+        (CreateState::Created, Match::NotYetListed) if !is_requested => {
+            messages::waiting_for_visibility_before_deletion(id)
+        }
+        // a list that shows nothing of ours proves nothing
+        (CreateState::Created, Match::Missing | Match::NotYetListed) => {
+            let problem = messages::unknown_account(id, &observation.secret());
+            messages::deletion_blocked_until_timeout(&problem.message)
+        }
+        (CreateState::Created, _) => messages::waiting_for_disappearance(id),
+        _ => observation.unconfirmed(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::{OURS, version};
+    use super::*;
+    use crate::crd::{DeletionPolicy, Operation, annotation};
+
+    /// An object whose version is listed.
+    fn listed() -> Observation {
+        Observation::test().recorded("v1").listing(vec![version("v1", OURS)])
+    }
+
+    /// The one event and the versions that may be left behind.
+    fn orphaned(observation: &Observation) -> (String, Vec<String>) {
+        let report = observation.report();
+        assert_eq!(report.finalizer, Some(false));
+        assert_eq!(report.event_reasons(), ["Orphaned"]);
+        assert!(report.events[0].warning);
+        (report.events[0].note.clone(), report.orphans)
+    }
+
+    #[test]
+    fn a_lost_version_is_an_event_once() {
+        let lost = Observation::test().recorded("v1");
+        let report = lost.report();
+        assert_eq!(report.ready().0, "VersionLost");
+        assert!(report.ready().1.contains(annotation::RECREATE), "{}", report.ready().1);
+        assert_eq!(report.event_reasons(), ["VersionLost"]);
+        let again = lost.with_status(|status| *status = report.status);
+        assert_eq!(again.report().event_reasons(), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn a_key_that_lists_nothing_of_ours_is_suspected_before_the_version() {
+        let report = Observation::test().recorded("v1").with_unknown_account().report();
+        let (reason, message) = report.ready();
+        assert_eq!(reason, "VersionLost");
+        assert!(message.contains("Secret chatcaptain") && message.contains("account"), "{message}");
+        assert_eq!(report.event_reasons(), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn duplicates_are_named_in_the_condition_and_are_an_event_once() {
+        let twins = listed().listing(vec![version("v3", OURS), version("v1", OURS), version("v2", OURS)]);
+        let report = twins.report();
+        assert_eq!(report.ready().0, "Available");
+        assert!(report.ready().1.contains("v2, v3"), "{}", report.ready().1);
+        assert_eq!(report.event_reasons(), ["DuplicateFound"]);
+        assert_eq!(report.orphans, ["v2", "v3"]);
+        let again = twins.with_status(|status| *status = report.status).report();
+        assert_eq!((again.event_reasons(), again.orphans.as_slice()), (vec![], [].as_slice()));
+    }
+
+    #[test]
+    fn what_was_ready_stays_ready_while_the_service_is_away() {
+        let ready = listed();
+        let report = ready.report();
+        let ready = ready.with_status(|status| *status = report.status);
+        let away = ready.clone().unavailable(UnavailableReason::ServiceUnavailable).report();
+        assert_eq!(away.ready().0, "Available");
+        let refused = ready.unavailable(UnavailableReason::AuthenticationFailed).report();
+        assert_eq!(refused.ready().0, "AuthenticationFailed");
+    }
+
+    #[test]
+    fn a_finalizer_that_goes_by_force_orphan_is_on_record() {
+        let (note, orphans) = orphaned(&listed().deleted(0).annotated(annotation::FORCE_ORPHAN, "yes"));
+        assert!(note.contains("force-orphan") && note.contains("version v1"), "{note}");
+        assert_eq!(orphans, ["v1"]);
+        let unknown = Observation::test().searching(1).deleted(0).annotated(annotation::FORCE_ORPHAN, "yes");
+        assert!(orphaned(&unknown).0.contains("a version named \"support\""));
+    }
+
+    #[test]
+    fn a_finalizer_that_goes_by_timeout_is_on_record() {
+        let refused =
+            |seconds| listed().deleted(seconds).unavailable(UnavailableReason::AuthenticationFailed);
+        let waiting = refused(900).report();
+        assert_eq!((waiting.ready().0, waiting.finalizer), ("Deleting", None));
+        assert!(waiting.ready().1.contains("--deletion-timeout"), "{}", waiting.ready().1);
+        let (note, orphans) = orphaned(&refused(901));
+        assert!(note.contains("--deletion-timeout") && note.contains("v1"), "{note}");
+        assert_eq!(orphans, ["v1"]);
+    }
+
+    #[test]
+    fn a_live_version_without_a_deployment_is_left_on_record() {
+        let (note, orphans) = orphaned(&listed().running("1.1").deleted(0));
+        assert!(note.contains("live") && note.contains("v1"), "{note}");
+        assert_eq!(orphans, ["v1"]);
+    }
+
+    #[test]
+    fn retain_is_no_orphan_unless_the_policy_is_a_mistake() {
+        let retained = listed().deleted(0).with(|o| o.spec.deletion_policy = Some(DeletionPolicy::Retain));
+        let report = retained.report();
+        assert_eq!((report.finalizer, report.event_reasons()), (Some(false), vec![]));
+        assert_eq!(report.orphans, Vec::<String>::new());
+
+        let misspelt = Observation { namespace_policy: Some("delete".to_owned()), ..listed().deleted(0) };
+        let (note, orphans) = orphaned(&misspelt);
+        for part in [annotation::DELETION_POLICY, "\"delete\"", "v1"] {
+            assert!(note.contains(part), "{part} is not in: {note}");
+        }
+        assert_eq!(orphans, ["v1"]);
+    }
+
+    #[test]
+    fn a_deletion_says_what_it_waits_for() {
+        let message = |observation: Observation| {
+            let report = observation.deleted(0).report();
+            assert_eq!((report.ready().0, report.finalizer), ("Deleting", None));
+            report.ready().1.to_owned()
+        };
+        let live = listed().running("1.1").managed_by(&serde_json::json!({}));
+        assert!(message(live).contains("ChatbotDeployment"));
+        let deleted = listed().after(Operation::Delete, Some("v1"), 1);
+        assert!(message(deleted).contains("version v1 to disappear"));
+        let created = Observation::test().recorded("v1").after(Operation::Create, Some("v1"), 1);
+        assert!(message(created).contains("to list version v1"));
+        assert!(message(Observation::test().searching(1)).contains("create request"));
+        let other_key = Observation::test().recorded("v1").with_unknown_account();
+        assert!(message(other_key).contains("--deletion-timeout"));
+    }
+
+    #[test]
+    fn an_ambiguous_version_offers_only_what_works() {
+        let message = |observation: Observation| {
+            let report = observation.report();
+            report.ready().1.to_owned()
+        };
+        let twins = || Observation::test().listing(vec![version("v1", OURS), version("v2", OURS)]);
+        assert!(message(twins()).contains("adopt-id=<id> to adopt one of: v1, v2."));
+        assert!(!message(twins()).contains(annotation::RECREATE), "it is not looked at here");
+        assert!(message(twins().deleted(0)).contains(annotation::FORCE_ORPHAN));
+        let namesake = Observation::test().listing(vec![version("v1", "")]);
+        assert!(message(namesake).contains(annotation::RECREATE));
+        let mut held = Observation::test().searching(31).after(Operation::Create, None, 30);
+        held = held.listing(vec![version("v1", "")]);
+        held.held_by_others.insert("v1".to_owned());
+        assert!(
+            message(held).contains("lists no matching version"),
+            "the version of another object is not offered"
         );
     }
-    let told_of = &facts.status().duplicates;
-    let new: Vec<String> = duplicates.iter().filter(|id| !told_of.contains(id)).cloned().collect();
-    let status = ChatbotVersionStatus { duplicates, ..available_status(facts, version, &words) };
-    let mut told = Report::new(status, facts.requeue_at_interval());
-    if !new.is_empty() {
-        told = told.event(true, EventReason::DuplicateFound, words.message);
-        told.orphans = new;
-    }
-    told
-}
-
-/// The version is there.
-fn available_status(facts: &Observation, version: &Version, words: &ReadyCondition) -> ChatbotVersionStatus {
-    let mut status = facts.status_with(words);
-    status.common.retry = None;
-    copy_version(&mut status, version, facts.live_in());
-    status
-}
-
-fn unavailable_report(facts: &Observation, blocked: UnavailableReason) -> Report<ChatbotVersionStatus> {
-    let ServiceView::Unavailable(obstacle) = &facts.service else {
-        return facts.unchanged();
-    };
-    let pace = requeue_unavailable(obstacle, facts.interval(), facts.jitter);
-    let mut status = facts.status().clone();
-    // what was well stays well while the service cannot be asked: nothing is known to have changed
-    if blocked.is_transient() && is_ready(&status.common, &facts.object.metadata) {
-        status.common = carry_over(&status.common, &facts.object.metadata, true);
-        return Report::new(status, pace);
-    }
-    Report::new(
-        facts.status_with(&ReadyCondition::new(blocked.condition_reason(), obstacle.message.as_str())),
-        pace,
-    )
-}
-
-fn deleting(facts: &Observation) -> Report<ChatbotVersionStatus> {
-    let (message, pace) = match &facts.service {
-        ServiceView::Unavailable(obstacle) => {
-            let until_timeout = "After --deletion-timeout the version is left behind, on record.";
-            let tail = if obstacle.reason.is_credentials_problem() { until_timeout } else { "" };
-            (
-                format!("{} {tail}", obstacle.message).trim().to_owned(),
-                requeue_unavailable(obstacle, facts.interval(), facts.jitter),
-            )
-        }
-        _ => (
-            format!("Version {} is about to be gone from the service.", facts.id()),
-            Requeue::After(poll_interval(facts)),
-        ),
-    };
-    Report::new(facts.status_with(&ReadyCondition::new(Reason::Deleting, message)), pace)
 }

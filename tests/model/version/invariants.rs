@@ -23,7 +23,7 @@ impl VersionWorld {
             Step::RecordIntent => {
                 // each token of `recreate` allows one more
                 let seen = observation.state();
-                self.allowed += usize::from(seen.recreate && self.allowed == self.made());
+                self.allowed += usize::from(seen.recreate_requested && self.allowed == self.made());
             }
             Step::Create => {
                 let intent = status.pending_create.as_ref();
@@ -155,7 +155,7 @@ impl VersionWorld {
         );
         // being deleted for ever is no end, but where two versions could be meant a human must say which
         let held = self.setup.shared && self.released.is_some() || !has_finalizer(&object.metadata);
-        let asked = status.common.conditions.iter().any(|c| c.message.contains("Annotate it with"));
+        let asked = status.common.conditions.iter().any(|c| c.message.contains("adopt-id"));
         invariant!(
             !is_true(&status.common, "Reconciling") || held || asked,
             "it is under way for ever: {}",

@@ -42,7 +42,7 @@ impl VersionWorld {
         // a call takes its time, and the object may have changed meanwhile
         observation.now = at(self.now);
         observation.object.clone_from(self.object.as_ref().unwrap_or(&object));
-        let report = report(&observation, step, &outcome);
+        let report = report(&observation, &observation.state(), step, &outcome);
         self.check_report(&observation, step, &report)?;
         let wrote = self.publish(step, &report);
         // our own write queues the object at once

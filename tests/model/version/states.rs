@@ -23,7 +23,7 @@ pub fn every_state_alone() -> usize {
                         finalizer: flag(1),
                         conflict: flag(2),
                         older_create_pending: flag(3),
-                        recreate: flag(4),
+                        recreate_requested: flag(4),
                         backing_off: flag(5),
                         deleting,
                         create_state: record,
@@ -58,7 +58,7 @@ fn sights() -> Vec<Match> {
         Match::None,
         Match::Single,
         Match::DeletionPending,
-        Match::Multiple,
+        Match::Ambiguous,
         Match::Unmarked,
         Match::AdoptMissing,
         Match::AdoptConflict,
@@ -140,7 +140,7 @@ fn holds_in_life(seen: &State, step: Step) -> Result<(), Violation> {
         Step::RecordIntent if is_possible(seen) => invariant!(
             matches!(seen.create_state, CreateState::NotStarted | CreateState::SearchExpired)
                 && matches!(seen.matched, Match::None | Match::Unmarked)
-                || seen.matched == Match::Missing && seen.recreate,
+                || seen.matched == Match::Missing && seen.recreate_requested,
             "an intent though a version is known or a create may be out"
         ),
         Step::StartSearch => {

@@ -1,0 +1,409 @@
+//! What a create or a delete leads to: the intent, the search, and the answers to the requests.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{CreateState, Observation, State, messages};
+use crate::{
+    chatcaptain::{Failure, FailureClass, Inventory, Version, VersionId},
+    crd::{
+        ChatbotVersionStatus, CommonStatus, LiveEnvironment, Operation, OperationRecord, OperationResult,
+        PendingCreate, annotation,
+    },
+    plan::{
+        CounterIncrement, EventReason, Report, Requeue, ServiceView, annotation_value,
+        service_view::write_failure_condition,
+        status::{carry_over_stalled, next_backoff, operation_record, requeue_after_backoff},
+        truncate_to_seconds,
+    },
+};
+
+/// How many ids with the same name an intent remembers.
+const MAX_EXISTING_IDS: usize = 50;
+
+/// What came of a step.
+pub enum Outcome {
+    /// The step sent no request that changes the service.
+    NoCall,
+    /// The answer to a create request, and the list right after it, if it could be read.
+    Created(Result<Option<VersionId>, Failure>, Option<Arc<Inventory>>),
+    /// The answer to a delete request.
+    Deleted(Result<(), Failure>),
+}
+
+/// Copies what the list shows of the version.
+pub(super) fn copy_version(
+    status: &mut ChatbotVersionStatus,
+    version: &Version,
+    live_in: Option<Vec<LiveEnvironment>>,
+) {
+    status.version_id = Some(version.id.as_str().to_owned());
+    status.version_number = version.number.as_deref().map(str::to_owned);
+    status.name = version.name.as_deref().map(|name| name.chars().take(256).collect());
+    status.creation_time = version.created.map(truncate_to_seconds);
+    status.last_deploy_time = version.deployed.map(truncate_to_seconds);
+    if let Some(live_in) = live_in {
+        status.live_in = live_in;
+    }
+}
+
+pub(super) fn intent_recorded(observation: &Observation, state: &State) -> Report<ChatbotVersionStatus> {
+    let mut status = observation.status_with(&messages::creating(observation.name()));
+    let meta = &observation.object.metadata;
+    carry_over_stalled(&mut status.common, &observation.status().common, meta);
+    let listed = match &observation.service {
+        ServiceView::Available { inventory, .. } => inventory.versions(),
+        _ => &[],
+    };
+    status.pending_create = Some(PendingCreate {
+        attempt_id: observation.attempt_id.clone(),
+        start_time: truncate_to_seconds(observation.now),
+        existing_ids: listed
+            .iter()
+            .rev()
+            .filter(|version| version.name.as_deref() == Some(observation.name()))
+            .map(|version| version.id.as_str().to_owned())
+            .take(MAX_EXISTING_IDS)
+            .collect(),
+        search_start_time: None,
+    });
+    status.version_id = None;
+    status.last_handled_recreate = annotation_value(meta, annotation::RECREATE).map(str::to_owned);
+    let report = Report::new(status, Requeue::Immediately);
+    match state.create_state {
+        CreateState::SearchExpired => report.count(CounterIncrement::CreateAbsent),
+        _ => report,
+    }
+}
+
+/// The outcome of a create is unknown: from now on the list is searched.
+pub(super) fn search_started(observation: &Observation) -> Report<ChatbotVersionStatus> {
+    let mut status = observation.status_with(&observation.unconfirmed());
+    if let Some(create) = &mut status.pending_create {
+        create.search_start_time = Some(truncate_to_seconds(observation.now));
+    }
+    Report::new(status, observation.requeue_at_poll_interval())
+}
+
+pub(super) fn created(
+    observation: &Observation,
+    result: &Result<Option<VersionId>, Failure>,
+    list: Option<&Inventory>,
+) -> Report<ChatbotVersionStatus> {
+    match result {
+        Ok(id) => create_accepted(observation, id.as_ref(), list),
+        Err(failure) if failure.may_have_happened => create_outcome_unknown(observation, failure, list),
+        Err(failure) => create_failed(observation, failure),
+    }
+}
+
+/// The id in the answer is a hint, which the list confirms.
+fn create_accepted(
+    observation: &Observation,
+    id: Option<&VersionId>,
+    list: Option<&Inventory>,
+) -> Report<ChatbotVersionStatus> {
+    let listed = list.and_then(|list| match id {
+        Some(id) => list.version(id.as_str()),
+        None => observation.sole_match(list),
+    });
+    let id = listed.map(|version| &version.id).or(id);
+    // later than its intent, even if the clock was put back meanwhile
+    let start = observation.pending_create().map(|create| create.start_time.0);
+    let time = start.map_or(observation.now, |start| observation.now.max(start));
+    let record = operation_record(Operation::Create, id.map(VersionId::as_str), &Ok(()), time);
+    let mut report = match (listed, id) {
+        (Some(version), _) => {
+            let condition = messages::available(version, &[]);
+            let mut report = observation.report_with(&condition, observation.requeue_at_interval());
+            copy_version(&mut report.status, version, None);
+            report
+        }
+        (None, Some(id)) => {
+            let condition = messages::waiting_for_visibility(id.as_str());
+            let mut report = observation.report_with(&condition, observation.requeue_at_poll_interval());
+            report.status.version_id = Some(id.as_str().to_owned());
+            report
+        }
+        (None, None) => search_started(observation),
+    };
+    if id.is_some() {
+        report.status.pending_create = None;
+        report.status.common.retry = None;
+    }
+    report.status.common.push_operation(record);
+    report
+}
+
+fn create_outcome_unknown(
+    observation: &Observation,
+    failure: &Failure,
+    list: Option<&Inventory>,
+) -> Report<ChatbotVersionStatus> {
+    let result = Err::<(), _>(failure.clone());
+    let record = operation_record(Operation::Create, None, &result, observation.now);
+    let mut report = match list.and_then(|list| observation.sole_match(list)) {
+        Some(version) if version.marker().is_some() => recovered(observation, version),
+        _ => {
+            let mut report = search_started(observation);
+            // should the search find nothing, each further attempt comes later
+            back_off(&mut report.status.common, failure, None, observation);
+            report
+        }
+    };
+    report.status.common.push_operation(record);
+    report
+}
+
+/// The create was refused, or not sent.
+fn create_failed(observation: &Observation, failure: &Failure) -> Report<ChatbotVersionStatus> {
+    let (condition, retry_after) = write_failure_condition(failure, &observation.secret());
+    let mut status = observation.status_with(&condition);
+    let requeue = back_off(&mut status.common, failure, retry_after, observation);
+    // what was not even sent leaves the intent standing, and the permit with it
+    if !failure.was_not_sent() {
+        status.pending_create = None;
+        let result = Err::<(), _>(failure.clone());
+        status.common.push_operation(operation_record(Operation::Create, None, &result, observation.now));
+    }
+    Report::new(status, requeue)
+}
+
+/// Backs off, unless the service says how long to wait.
+fn back_off(
+    common: &mut CommonStatus,
+    failure: &Failure,
+    retry_after: Option<Duration>,
+    observation: &Observation,
+) -> Requeue {
+    if let Some(delay) = retry_after {
+        return Requeue::After(delay);
+    }
+    common.retry = Some(next_backoff(common.retry.as_ref(), failure, observation.now, observation.jitter));
+    requeue_after_backoff(common, observation.now)
+}
+
+fn recovered(observation: &Observation, version: &Version) -> Report<ChatbotVersionStatus> {
+    let mut status = observation.status_with(&messages::available(version, &[]));
+    copy_version(&mut status, version, None);
+    status.pending_create = None;
+    status.common.retry = None;
+    Report::new(status, Requeue::Immediately)
+        .event(false, EventReason::CreateRecovered, messages::create_recovered(version.id.as_str()))
+        .count(CounterIncrement::CreateRecovered)
+}
+
+pub(super) fn adopted(observation: &Observation) -> Report<ChatbotVersionStatus> {
+    let ServiceView::Available { inventory, .. } = &observation.service else {
+        return observation.unchanged();
+    };
+    let Some(version) = observation.sole_match(inventory) else {
+        return observation.unchanged();
+    };
+    if observation.pending_create().is_some() {
+        return recovered(observation, version);
+    }
+    let mut status = observation.status_with(&messages::available(version, &[]));
+    copy_version(&mut status, version, None);
+    status.common.retry = None;
+    status.common.push_operation(OperationRecord {
+        operation: Operation::Adopt,
+        version_id: Some(version.id.as_str().to_owned()),
+        completion_time: truncate_to_seconds(observation.now),
+        result: OperationResult::Accepted,
+        message: None,
+    });
+    Report::new(status, Requeue::Immediately).event(
+        false,
+        EventReason::Adopted,
+        messages::adopted(version.id.as_str()),
+    )
+}
+
+pub(super) fn deleted(
+    observation: &Observation,
+    result: &Result<(), Failure>,
+) -> Report<ChatbotVersionStatus> {
+    let id = observation.id();
+    let record = operation_record(Operation::Delete, Some(id), result, observation.now);
+    let mut report = match result {
+        Ok(()) => observation.report_with(&messages::deletion_accepted(id), Requeue::Immediately),
+        Err(failure) => delete_failed(observation, failure),
+    };
+    if !result.as_ref().is_err_and(Failure::was_not_sent) {
+        report.status.common.push_operation(record);
+    }
+    report
+}
+
+fn delete_failed(observation: &Observation, failure: &Failure) -> Report<ChatbotVersionStatus> {
+    let (condition, retry_after) = write_failure_condition(failure, &observation.secret());
+    let condition = match failure.class {
+        FailureClass::Refused(_) | FailureClass::Forbidden { .. } => {
+            messages::deletion_refused(&condition.message, observation.id())
+        }
+        FailureClass::Throttled { .. } | FailureClass::Unsent | FailureClass::Unknown => condition,
+    };
+    let mut status = observation.status_with(&condition);
+    let requeue = back_off(&mut status.common, failure, retry_after, observation);
+    Report::new(status, requeue)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::super::{
+        Step,
+        fixtures::{OURS, failure, inventory, version},
+    };
+    use super::*;
+    use crate::{
+        chatcaptain::{ApiCall, Refusal},
+        crd::OperationResult::{Accepted, Refused, Unknown},
+    };
+
+    const REFUSED: FailureClass = FailureClass::Refused(Refusal::Invalid);
+
+    fn create(
+        result: Result<Option<&str>, FailureClass>,
+        list: Option<Vec<Version>>,
+    ) -> Report<ChatbotVersionStatus> {
+        let result = result
+            .map(|id| id.map(|id| VersionId::parse(id).unwrap()))
+            .map_err(|class| failure(ApiCall::Create, class));
+        let observation = Observation::test().may_create();
+        assert_eq!(observation.step(), Step::Create);
+        observation.report_call(&Outcome::Created(result, list.map(inventory)))
+    }
+
+    fn delete(result: Result<(), FailureClass>) -> Report<ChatbotVersionStatus> {
+        let observation = Observation::test().recorded("v1").listing(vec![version("v1", OURS)]).deleted(0);
+        assert_eq!(observation.step(), Step::Delete);
+        let result = result.map_err(|class| failure(ApiCall::Delete, class));
+        observation.report_call(&Outcome::Deleted(result))
+    }
+
+    fn results(report: &Report<ChatbotVersionStatus>) -> Vec<(Operation, OperationResult)> {
+        report.status.common.last_operations.iter().map(|record| (record.operation, record.result)).collect()
+    }
+
+    #[test]
+    fn an_intent_remembers_the_ids_that_have_its_name() {
+        let other = Version { name: Some("other".into()), ..version("v3", "") };
+        let listed = vec![version("v1", "by hand"), version("v2", "by hand"), other];
+        let report = Observation::test().listing(listed).report();
+        let create = report.status.pending_create.as_ref().unwrap();
+        assert_eq!((create.attempt_id.as_str(), &create.search_start_time), ("attempt", &None));
+        assert_eq!(create.existing_ids, ["v2", "v1"]);
+        assert_eq!(report.requeue, Requeue::Immediately);
+    }
+
+    #[test]
+    fn an_accepted_create_that_is_listed_is_available() {
+        for id in [Some("v1"), None] {
+            let report = create(Ok(id), Some(vec![version("v1", OURS)]));
+            assert_eq!(report.ready(), ("Available", "Version 1.1 (v1) exists in the service."));
+            assert_eq!(report.status.version_id.as_deref(), Some("v1"));
+            assert_eq!(report.status.pending_create, None);
+            assert_eq!(results(&report), [(Operation::Create, Accepted)]);
+        }
+    }
+
+    #[test]
+    fn an_accepted_create_that_is_not_listed_yet_is_recorded_by_its_id() {
+        let report = create(Ok(Some("v1")), None);
+        assert_eq!(report.ready().0, "WaitingForVisibility");
+        assert_eq!(report.status.version_id.as_deref(), Some("v1"));
+        assert_eq!(report.status.pending_create, None);
+    }
+
+    #[test]
+    fn an_accepted_create_without_an_id_is_searched_for() {
+        let report = create(Ok(None), Some(vec![]));
+        assert_eq!(report.ready().0, "CreateUnconfirmed");
+        assert!(report.status.pending_create.as_ref().unwrap().search_start_time.is_some());
+        assert_eq!(results(&report), [(Operation::Create, Accepted)]);
+    }
+
+    #[test]
+    fn a_create_of_unknown_outcome_keeps_its_intent_and_is_searched_for() {
+        let report = create(Err(FailureClass::Unknown), Some(vec![]));
+        assert_eq!(report.ready().0, "CreateUnconfirmed");
+        assert!(report.status.pending_create.as_ref().unwrap().search_start_time.is_some());
+        assert!(report.status.common.retry.is_some(), "should it be absent, the next attempt waits");
+        assert_eq!(results(&report), [(Operation::Create, Unknown)]);
+    }
+
+    #[test]
+    fn a_create_of_unknown_outcome_is_recovered_by_its_marker() {
+        let report = create(Err(FailureClass::Unknown), Some(vec![version("v1", OURS)]));
+        assert_eq!(report.status.version_id.as_deref(), Some("v1"));
+        assert_eq!(report.status.pending_create, None);
+        assert_eq!(report.event_reasons(), ["CreateRecovered"]);
+        assert_eq!(report.counters, [CounterIncrement::CreateRecovered]);
+        // without a marker it may be somebody else's that appeared in the same moment: the search decides
+        let report = create(Err(FailureClass::Unknown), Some(vec![version("v1", "")]));
+        assert_eq!(report.status.version_id, None);
+    }
+
+    #[test]
+    fn a_refused_create_removes_its_intent() {
+        let report = create(Err(REFUSED), None);
+        assert_eq!(report.ready().0, "RequestRejected");
+        assert!(report.ready().1.contains("Quota reached"), "{}", report.ready().1);
+        assert_eq!(report.status.pending_create, None);
+        assert_eq!(results(&report), [(Operation::Create, Refused)]);
+        assert_eq!(report.status.common.retry.as_ref().map(|retry| retry.failures), Some(1));
+    }
+
+    #[test]
+    fn a_create_that_was_not_sent_keeps_its_intent() {
+        let delay = Duration::from_secs(7);
+        let report = create(Err(FailureClass::Throttled { retry_after: Some(delay) }), None);
+        assert_eq!(report.ready().0, "Throttled");
+        assert!(report.status.pending_create.as_ref().unwrap().search_start_time.is_none());
+        assert_eq!(report.requeue, Requeue::After(delay));
+        assert_eq!(report.status.common.retry, None, "the service says how long to wait");
+        assert_eq!(results(&report), []);
+    }
+
+    #[test]
+    fn a_search_that_finds_nothing_is_counted_and_permits_another_attempt() {
+        let report = Observation::test().searching(31).report();
+        assert_eq!(report.counters, [CounterIncrement::CreateAbsent]);
+        assert!(report.status.pending_create.as_ref().unwrap().search_start_time.is_none());
+    }
+
+    #[test]
+    fn a_version_with_the_marker_is_adopted_with_an_event() {
+        let report = Observation::test().listing(vec![version("v1", OURS)]).report();
+        assert_eq!(report.status.version_id.as_deref(), Some("v1"));
+        assert_eq!(report.event_reasons(), ["Adopted"]);
+        assert_eq!(results(&report), [(Operation::Adopt, Accepted)]);
+        // the version of an open intent is recovered, which is no adoption
+        let report = Observation::test().searching(1).listing(vec![version("v1", OURS)]).report();
+        assert_eq!(report.event_reasons(), ["CreateRecovered"]);
+    }
+
+    #[test]
+    fn a_refused_delete_names_the_way_out() {
+        let report = delete(Err(REFUSED));
+        let (reason, message) = report.ready();
+        assert_eq!(reason, "Deleting");
+        for part in ["Quota reached", "v1", annotation::FORCE_ORPHAN] {
+            assert!(message.contains(part), "{part} is not in: {message}");
+        }
+        assert_eq!(results(&report), [(Operation::Delete, Refused)]);
+        assert!(report.status.common.retry.is_some());
+        // an outage passes by itself
+        assert!(!delete(Err(FailureClass::Unknown)).ready().1.contains(annotation::FORCE_ORPHAN));
+    }
+
+    #[test]
+    fn an_accepted_delete_is_on_record_until_the_list_confirms_it() {
+        let report = delete(Ok(()));
+        assert_eq!(report.ready().0, "Deleting");
+        assert_eq!((report.finalizer, report.requeue), (None, Requeue::Immediately));
+        assert_eq!(results(&report), [(Operation::Delete, Accepted)]);
+        assert_eq!(results(&delete(Err(FailureClass::Unsent))), [], "nothing was sent");
+    }
+}

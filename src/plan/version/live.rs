@@ -1,0 +1,171 @@
+//! Whether the recorded version is live, and who deletes it then.
+//!
+//! A live version is never deleted. Where the key may not read the deployment status, the deployments of this bot and the
+//! deploy times in the list have to tell.
+
+use super::{LiveState, Observation};
+use crate::{
+    crd::{ChatbotDeploymentStatus, LiveEnvironment},
+    plan::{ServiceView, deployment::possibly_live},
+};
+
+impl Observation {
+    pub(super) fn live_state(&self) -> LiveState {
+        let Some(id) = self.object.version_id() else {
+            return LiveState::NotLive;
+        };
+        let live_in = self.live_in();
+        let environments = self.environments_running(id, live_in.as_deref());
+        match &self.service {
+            _ if !environments.is_empty() => self.handover_state(id, &environments),
+            // whoever deployed it may be gone by now, and what is deployed runs in a moment
+            ServiceView::Available { rollout_pending: true, .. } => LiveState::HandoverPending,
+            _ if live_in.is_some() || self.is_not_deployed() => LiveState::NotLive,
+            _ => LiveState::Unknown,
+        }
+    }
+
+    /// The environments that run the recorded version, as the service shows it; `None` if that cannot be read.
+    pub(super) fn live_in(&self) -> Option<Vec<LiveEnvironment>> {
+        let ServiceView::Available { inventory, deployments: Some(deployments), .. } = &self.service else {
+            return None;
+        };
+        let id = self.object.version_id()?;
+        let mut live_in = Vec::new();
+        for environment in LiveEnvironment::ALL {
+            let Some(deployed) = deployments.get(environment.as_str()) else {
+                continue;
+            };
+            match deployed.resolve(inventory) {
+                Some(version) if version.id.as_str() == id => live_in.push(environment),
+                Some(_) => {}
+                // what runs cannot be told from this version
+                None => return None,
+            }
+        }
+        Some(live_in)
+    }
+
+    /// The environments that run the version or will in a moment, as the service and the deployments tell.
+    fn environments_running(&self, id: &str, live_in: Option<&[LiveEnvironment]>) -> Vec<LiveEnvironment> {
+        let owner_runs_it = |environment: &LiveEnvironment| {
+            let status = self.environment_owners.get(environment).and_then(|owner| owner.status.as_ref());
+            status.is_some_and(|status| self.is_run_by(status, id, live_in.is_none()))
+        };
+        let shown =
+            |environment: &LiveEnvironment| live_in.is_some_and(|live_in| live_in.contains(environment));
+        LiveEnvironment::ALL.into_iter().filter(|e| shown(e) || owner_runs_it(e)).collect()
+    }
+
+    /// `active` is what a deployment saw last: it counts only where the service does not show what is live now.
+    fn is_run_by(&self, status: &ChatbotDeploymentStatus, id: &str, count_active: bool) -> bool {
+        let is_rolling_out =
+            status.current_operation.as_ref().is_some_and(|operation| operation.version_id == id);
+        let is_active = status.active.as_ref().is_some_and(|active| active.version_id == id);
+        is_rolling_out
+            || possibly_live(status, self.now, &self.config).any(|live| live == id)
+            || (count_active && is_active)
+    }
+
+    /// How far the deployments that manage these environments have taken over the deletion.
+    fn handover_state(&self, id: &str, environments: &[LiveEnvironment]) -> LiveState {
+        let pending = environments.iter().map(|environment| {
+            let status = self.environment_owners.get(environment)?.status.as_ref();
+            Some(status.map(|status| status.pending_deletions.as_slice()).unwrap_or_default())
+        });
+        let Some(pending) = pending.collect::<Option<Vec<_>>>() else {
+            return LiveState::Unmanaged;
+        };
+        let is_full = |entries: &&[_]| entries.len() >= ChatbotDeploymentStatus::MAX_PENDING_DELETIONS;
+        // the last one that runs it deletes it, so one that has recorded the deletion is enough
+        if pending.iter().copied().flatten().any(|entry| entry.version_id == id) {
+            LiveState::HandedOver
+        } else if pending.iter().all(is_full) {
+            LiveState::Unmanaged
+        } else {
+            LiveState::HandoverPending
+        }
+    }
+
+    /// Where the deployment status cannot be read: whether the version was never deployed, or not since each environment
+    /// runs another one.
+    fn is_not_deployed(&self) -> bool {
+        let (ServiceView::Available { inventory, .. }, Some(version)) = (&self.service, self.listed()) else {
+            return false;
+        };
+        let never = version.deployed.is_none() && inventory.has_deploy_times();
+        never
+            || LiveEnvironment::ALL.iter().all(|environment| {
+                let status = self.environment_owners.get(environment).and_then(|owner| owner.status.as_ref());
+                let active = status.and_then(|status| status.active.as_ref());
+                // somebody may have deployed it by hand since
+                active.is_some_and(|active| inventory.not_deployed_since(version, active.start_time.0))
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::fixtures::{OURS, version};
+    use super::*;
+
+    /// The recorded version, listed as number 1.1.
+    fn recorded() -> Observation {
+        Observation::test().recorded("v1").listing(vec![version("v1", OURS), version("v2", "")])
+    }
+
+    fn pending_deletions(ids: &[String]) -> serde_json::Value {
+        let entries = ids
+            .iter()
+            .map(|id| json!({"versionId": id, "name": "support", "requestTime": "2026-01-01T00:00:00Z"}));
+        json!({"pendingDeletions": entries.collect::<Vec<_>>()})
+    }
+
+    #[test]
+    fn the_service_shows_what_is_live() {
+        assert_eq!(recorded().live_state(), LiveState::NotLive);
+        assert_eq!(recorded().running("1.2").live_state(), LiveState::NotLive);
+        assert_eq!(recorded().running("1.1").live_state(), LiveState::Unmanaged);
+        // what runs is in no list, so it may be this version
+        assert_eq!(recorded().running("7.7").live_state(), LiveState::Unknown);
+    }
+
+    #[test]
+    fn the_deployment_that_runs_the_version_takes_its_deletion_over() {
+        let live =
+            |ids: &[String]| recorded().running("1.1").managed_by(&pending_deletions(ids)).live_state();
+        assert_eq!(live(&[]), LiveState::HandoverPending);
+        assert_eq!(live(&["v1".to_owned()]), LiveState::HandedOver);
+        let full: Vec<String> =
+            (0..ChatbotDeploymentStatus::MAX_PENDING_DELETIONS).map(|n| format!("x{n}")).collect();
+        assert_eq!(live(&full), LiveState::Unmanaged);
+    }
+
+    #[test]
+    fn a_version_that_is_being_rolled_out_is_about_to_be_live() {
+        let operation = json!({"currentOperation": {
+            "operation": "Deploy", "versionId": "v1", "startTime": "2026-01-01T00:00:00Z",
+        }});
+        assert_eq!(recorded().managed_by(&operation).live_state(), LiveState::HandoverPending);
+    }
+
+    #[test]
+    fn without_the_deployment_status_the_deployments_tell_what_is_live() {
+        let unreadable = || recorded().without_deployment_status();
+        assert_eq!(unreadable().live_state(), LiveState::Unknown);
+        let active = json!({"active": {"versionId": "v1", "startTime": "2026-01-01T00:00:00Z"}});
+        assert_eq!(unreadable().managed_by(&active).live_state(), LiveState::HandoverPending);
+        // what the deployment saw last does not count where the service shows what is live now
+        assert_eq!(recorded().managed_by(&active).live_state(), LiveState::NotLive);
+    }
+
+    #[test]
+    fn a_version_without_a_deploy_time_was_never_live() {
+        let mut deployed = version("v2", "");
+        deployed.deployed = Some(super::super::fixtures::seconds_ago(60).0);
+        let never = recorded().listing(vec![version("v1", OURS), deployed]).without_deployment_status();
+        assert_eq!(never.live_state(), LiveState::NotLive);
+    }
+}

@@ -1,0 +1,230 @@
+//! Which listed version is the object's: by the id that the status has recorded, else by its marker, else, where the
+//! service does not return descriptions, by its name.
+
+use std::time::Duration;
+
+use super::{CreateState, Match, Observation};
+use crate::{
+    chatcaptain::{Inventory, Version},
+    crd::{ChatbotVersionStatus, Operation, OperationResult, annotation},
+    plan::{ServiceView, annotation_value, elapsed, is_pending_delete},
+};
+
+impl Observation {
+    pub(super) fn matched(&self, create_state: CreateState) -> Match {
+        match &self.service {
+            ServiceView::NotQueried => Match::NotQueried,
+            ServiceView::Unavailable(unavailable) => Match::Unavailable(unavailable.reason),
+            ServiceView::Available { age, .. } if create_state == CreateState::Created => {
+                self.match_recorded(*age)
+            }
+            ServiceView::Available { inventory, .. } => match self.adopt_id() {
+                Some(id) => self.match_adopt_id(inventory, id),
+                None => self.match_candidates(inventory, create_state),
+            },
+        }
+    }
+
+    fn match_recorded(&self, list_age: Duration) -> Match {
+        match self.listed() {
+            Some(_) => Match::Present,
+            None if self.is_newly_created(list_age) => Match::NotYetListed,
+            None => Match::Missing,
+        }
+    }
+
+    fn match_adopt_id(&self, inventory: &Inventory, id: &str) -> Match {
+        match inventory.version(id) {
+            None => Match::AdoptMissing,
+            Some(_) if self.held_by_others.contains(id) => Match::AdoptConflict,
+            Some(version) => match version.marker() {
+                Some(marker) if marker != self.marker().as_str() => Match::AdoptConflict,
+                _ => Match::Single,
+            },
+        }
+    }
+
+    fn match_candidates(&self, inventory: &Inventory, create_state: CreateState) -> Match {
+        let all = self.candidates(inventory);
+        if all.iter().any(|version| self.is_deletion_pending(version.id.as_str())) {
+            return Match::DeletionPending;
+        }
+        let marked = all.iter().any(|version| version.marker().is_some());
+        let free = all.iter().filter(|version| self.is_free(version)).count();
+        match (free, create_state) {
+            // the service accepted the create: there is a version, and another request would create a second one
+            (0, CreateState::SearchExpired) if self.is_create_accepted() => Match::Ambiguous,
+            (0, _) => Match::None,
+            // a name alone counts only if the version appeared after an intent whose request may have been sent
+            (_, CreateState::NotStarted | CreateState::IntentRecorded) if !marked => Match::Unmarked,
+            (1, _) => Match::Single,
+            _ => Match::Ambiguous,
+        }
+    }
+
+    /// The listed versions that can be this object's while it has not recorded which is, whoever holds them.
+    #[must_use]
+    pub fn candidates<'a>(&self, inventory: &'a Inventory) -> Vec<&'a Version> {
+        if let Some(id) = self.adopt_id() {
+            return inventory.version(id).into_iter().collect();
+        }
+        let marker = self.marker();
+        let ours: Vec<&Version> = inventory.by_marker(&marker).collect();
+        if !ours.is_empty() {
+            return ours;
+        }
+        let name = self.object.version_name();
+        let description = marker.append_to(self.object.spec.description.as_deref());
+        let existing = self.pending_create().map(|create| create.existing_ids.as_slice()).unwrap_or_default();
+        inventory
+            .with_unreadable_marker(name, &description)
+            .filter(|version| !existing.iter().any(|id| id == version.id.as_str()))
+            .collect()
+    }
+
+    /// The candidates that no other object holds.
+    pub(super) fn free_candidates<'a>(&self, inventory: &'a Inventory) -> Vec<&'a Version> {
+        self.candidates(inventory).into_iter().filter(|version| self.is_free(version)).collect()
+    }
+
+    fn is_free(&self, version: &Version) -> bool {
+        !self.held_by_others.contains(version.id.as_str())
+    }
+
+    /// The candidate that is this object's, if there is exactly one that nobody else holds.
+    #[must_use]
+    pub fn sole_match<'a>(&self, inventory: &'a Inventory) -> Option<&'a Version> {
+        match self.free_candidates(inventory).as_slice() {
+            [version] => Some(version),
+            _ => None,
+        }
+    }
+
+    /// Other versions with this object's marker: their creates took effect after the search for them had ended.
+    pub(super) fn duplicates(&self) -> Vec<String> {
+        let (ServiceView::Available { inventory, .. }, Some(id)) = (&self.service, self.object.version_id())
+        else {
+            return Vec::new();
+        };
+        let marker = self.marker();
+        let ours = inventory.by_marker(&marker).map(|version| version.id.as_str());
+        let mut others: Vec<String> = ours.filter(|other| *other != id).map(str::to_owned).collect();
+        // the service promises no order, and another order would be another status
+        others.sort();
+        others.truncate(ChatbotVersionStatus::MAX_DUPLICATES);
+        others
+    }
+
+    pub(super) fn adopt_id(&self) -> Option<&str> {
+        annotation_value(&self.object.metadata, annotation::ADOPT_ID)
+    }
+
+    /// Whether this process or a `ChatbotDeployment` requested its deletion within the visibility grace.
+    fn is_deletion_pending(&self, id: &str) -> bool {
+        let owners = self.environment_owners.values().filter_map(|owner| owner.status.as_ref());
+        let mut records = owners.flat_map(|status| &status.common.last_operations);
+        self.deletion_pending.contains(id)
+            || records.any(|record| {
+                record.version_id.as_deref() == Some(id)
+                    && is_pending_delete(record, self.now, self.config.visibility_grace)
+            })
+    }
+
+    /// Whether the service accepted the request of the recorded intent, though it returned no id.
+    fn is_create_accepted(&self) -> bool {
+        let start = self.pending_create().map(|create| &create.start_time);
+        self.status().common.last_operations.iter().any(|record| {
+            record.operation == Operation::Create
+                && record.result == OperationResult::Accepted
+                && start.is_some_and(|start| record.completion_time.0 >= start.0)
+        })
+    }
+
+    /// Whether the version was created within the visibility grace before the list was requested, `list_age` ago.
+    fn is_newly_created(&self, list_age: Duration) -> bool {
+        self.status().common.last_operations.iter().any(|record| {
+            // objects keep whole seconds: up to one second less has passed
+            let at_list =
+                elapsed(&record.completion_time, self.now).saturating_sub(list_age + Duration::from_secs(1));
+            record.operation == Operation::Create && at_list <= self.config.visibility_grace
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::{OURS, THEIRS, version};
+    use super::*;
+    use crate::crd::Operation;
+
+    fn matched(observation: &Observation) -> Match {
+        observation.state().matched
+    }
+
+    #[test]
+    fn the_marker_decides_whose_version_it_is() {
+        let new = Observation::test();
+        assert_eq!(matched(&new.clone().listing(vec![version("v1", OURS)])), Match::Single);
+        assert_eq!(matched(&new.clone().listing(vec![version("v1", THEIRS)])), Match::None);
+        let twins = vec![version("v1", OURS), version("v2", OURS)];
+        assert_eq!(matched(&new.listing(twins)), Match::Ambiguous);
+    }
+
+    #[test]
+    fn a_name_alone_counts_only_after_a_request_that_may_have_been_sent() {
+        let listing = |observation: Observation| observation.listing(vec![version("v1", "")]);
+        assert_eq!(matched(&listing(Observation::test())), Match::Unmarked);
+        assert_eq!(matched(&listing(Observation::test().may_create())), Match::Unmarked);
+        assert_eq!(matched(&listing(Observation::test().with_intent(&[]))), Match::Single);
+        assert_eq!(
+            matched(&listing(Observation::test().with_intent(&["v1"]))),
+            Match::None,
+            "it existed before"
+        );
+    }
+
+    #[test]
+    fn a_version_that_another_object_holds_is_not_adopted() {
+        let mut twins = Observation::test().listing(vec![version("v1", OURS), version("v2", OURS)]);
+        twins.held_by_others.insert("v1".to_owned());
+        assert_eq!(matched(&twins), Match::Single);
+        assert_eq!(twins.step(), super::super::Step::Adopt);
+        assert_eq!(twins.report().status.version_id.as_deref(), Some("v2"));
+    }
+
+    #[test]
+    fn an_accepted_create_without_a_version_is_not_sent_again() {
+        let expired = Observation::test().searching(31);
+        assert_eq!(matched(&expired), Match::None);
+        assert_eq!(matched(&expired.after(Operation::Create, None, 30)), Match::Ambiguous);
+        let earlier = Observation::test().searching(31).after(Operation::Create, None, 90);
+        assert_eq!(matched(&earlier), Match::None, "the answer was to an earlier attempt");
+    }
+
+    #[test]
+    fn adopt_id_names_a_listed_version_that_is_nobody_elses() {
+        let adopt = |id: &str| {
+            let listed = vec![version("v1", ""), version("v2", THEIRS)];
+            matched(&Observation::test().listing(listed).annotated(annotation::ADOPT_ID, id))
+        };
+        assert_eq!(adopt("v1"), Match::Single);
+        assert_eq!(adopt("v2"), Match::AdoptConflict);
+        assert_eq!(adopt("v3"), Match::AdoptMissing);
+    }
+
+    #[test]
+    fn a_version_that_was_created_a_moment_ago_is_not_missing() {
+        let created =
+            |seconds| Observation::test().recorded("v1").after(Operation::Create, Some("v1"), seconds);
+        assert_eq!(matched(&created(31)), Match::NotYetListed, "up to a second is lost to rounding");
+        assert_eq!(matched(&created(32)), Match::Missing);
+        assert_eq!(matched(&created(31).listing(vec![version("v1", OURS)])), Match::Present);
+    }
+
+    #[test]
+    fn a_version_whose_deletion_is_pending_is_not_adopted_yet() {
+        let mut listed = Observation::test().listing(vec![version("v1", OURS)]);
+        listed.deletion_pending.insert("v1".to_owned());
+        assert_eq!(matched(&listed), Match::DeletionPending);
+    }
+}

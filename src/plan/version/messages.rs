@@ -1,0 +1,384 @@
+//! Every sentence about a `ChatbotVersion` that a user reads: in conditions, in events, and in log lines.
+//!
+//! What happened, why, and what to do next; plain, active, present English. No timestamps, durations or request ids: a
+//! message that changes at each look would be a write at each look.
+
+use std::fmt;
+
+use super::{FinalizerRemoval, Step};
+use crate::{
+    chatcaptain::Version,
+    crd::{Reason, annotation},
+    plan::{messages, status::ReadyCondition},
+};
+
+// Conditions: Ready, and beside it Reconciling or Stalled.
+
+/// The version exists.
+pub(super) fn available(version: &Version, duplicates: &[String]) -> ReadyCondition {
+    let number = version.number.as_deref().map(|number| format!("{number} ")).unwrap_or_default();
+    let mut message = format!("Version {number}({}) exists in the service.", version.id.as_str());
+    if !duplicates.is_empty() {
+        message = format!("{message} {}", duplicates_found(duplicates));
+    }
+    ReadyCondition::new(Reason::Available, message)
+}
+
+pub(super) fn creating(name: &str) -> ReadyCondition {
+    ReadyCondition::new(Reason::Creating, format!("Creating version {name:?}."))
+}
+
+pub(super) fn older_create_pending(name: &str) -> ReadyCondition {
+    ReadyCondition::new(
+        Reason::Creating,
+        format!(
+            "Waiting for an older ChatbotVersion that is creating a version with the same name {name:?}; no action \
+             needed."
+        ),
+    )
+}
+
+pub(super) fn create_unconfirmed(name: &str) -> ReadyCondition {
+    ReadyCondition::new(
+        Reason::CreateUnconfirmed,
+        format!(
+            "The result of the create request for version {name:?} is unknown. Searching the service before retrying; no \
+             action needed."
+        ),
+    )
+}
+
+pub(super) fn waiting_for_visibility(id: &str) -> ReadyCondition {
+    ReadyCondition::new(
+        Reason::WaitingForVisibility,
+        format!("Version {id} is created; waiting for the service to list it. No action needed."),
+    )
+}
+
+pub(super) fn waiting_for_deletion(name: &str) -> ReadyCondition {
+    ReadyCondition::new(
+        Reason::WaitingForDeletion,
+        format!("Waiting for the deletion of the existing version {name:?} to finish; no action needed."),
+    )
+}
+
+pub(super) fn version_lost(id: &str) -> ReadyCondition {
+    ReadyCondition::new(
+        Reason::VersionLost,
+        format!(
+            "Version {id} is no longer in the service and is not created again automatically. Annotate this object with \
+             {}=<new token> to create a new snapshot, or delete this object.",
+            annotation::RECREATE
+        ),
+    )
+}
+
+/// The version is not listed, and neither is anything else of ours: that says more about the key than about the version.
+pub(super) fn unknown_account(id: &str, secret: &str) -> ReadyCondition {
+    ReadyCondition::new(
+        Reason::VersionLost,
+        format!(
+            "The API key in Secret {secret} lists neither version {id} nor any other version of this installation. Check \
+             that the key belongs to the chatbot's account."
+        ),
+    )
+}
+
+pub(super) fn adopt_id_not_found(id: &str) -> ReadyCondition {
+    ReadyCondition::new(
+        Reason::VersionNotFound,
+        format!(
+            "Version {id}, which annotation {} names, is not in the service. Correct or remove the annotation.",
+            annotation::ADOPT_ID
+        ),
+    )
+}
+
+pub(super) fn adopt_id_conflict(id: &str) -> ReadyCondition {
+    ReadyCondition::new(
+        Reason::Conflict,
+        format!(
+            "Version {id}, which annotation {} names, belongs to another object. Correct or remove the annotation.",
+            annotation::ADOPT_ID
+        ),
+    )
+}
+
+/// `older` is the `namespace/name` of the object that keeps the version.
+pub(super) fn conflict(id: &str, older: &str) -> ReadyCondition {
+    ReadyCondition::new(
+        Reason::Conflict,
+        format!(
+            "Version {id} belongs to ChatbotVersion {older}, which is older. Delete this object; the version stays in the \
+             service."
+        ),
+    )
+}
+
+/// Versions with the right name existed before this object, and do not tell whose they are.
+pub(super) fn unmarked(name: &str, ids: &[&str]) -> ReadyCondition {
+    ReadyCondition::new(
+        Reason::AmbiguousVersion,
+        format!(
+            "A version named {name:?} already exists and may be this object's. Annotate this object with {}=<new token> to \
+             create another one, or with {}=<id> to adopt one of: {}.",
+            annotation::RECREATE,
+            annotation::ADOPT_ID,
+            ids.join(", ")
+        ),
+    )
+}
+
+/// Several versions can be this object's.
+pub(super) fn ambiguous(ids: &[&str]) -> ReadyCondition {
+    ReadyCondition::new(
+        Reason::AmbiguousVersion,
+        format!(
+            "Several versions can be this object's. Annotate this object with {}=<id> to adopt one of: {}.",
+            annotation::ADOPT_ID,
+            ids.join(", ")
+        ),
+    )
+}
+
+/// The service accepted the create, but no listed version can be its.
+pub(super) fn created_but_not_listed() -> ReadyCondition {
+    ReadyCondition::new(
+        Reason::AmbiguousVersion,
+        format!(
+            "The service accepted the create request but lists no matching version. Annotate this object with {}=<id>, or \
+             delete it with annotation {}=<any value> and apply it again.",
+            annotation::ADOPT_ID,
+            annotation::FORCE_ORPHAN
+        ),
+    )
+}
+
+// Conditions while the object is being deleted.
+
+pub(super) fn deletion_accepted(id: &str) -> ReadyCondition {
+    deleting(format!(
+        "The service accepted the deletion of version {id} but still lists it; no action needed."
+    ))
+}
+
+pub(super) fn waiting_for_disappearance(id: &str) -> ReadyCondition {
+    deleting(format!("Waiting for version {id} to disappear from the service; no action needed."))
+}
+
+/// A version that was created a moment ago cannot be deleted before the service lists it.
+pub(super) fn waiting_for_visibility_before_deletion(id: &str) -> ReadyCondition {
+    deleting(format!("Waiting for the service to list version {id} before deleting it; no action needed."))
+}
+
+pub(super) fn waiting_for_handover(id: &str) -> ReadyCondition {
+    deleting(format!(
+        "Version {id} is live or about to be; waiting for the ChatbotDeployment that runs it to take over the deletion. No \
+         action needed."
+    ))
+}
+
+pub(super) fn searching_before_deletion(name: &str) -> ReadyCondition {
+    deleting(format!(
+        "The result of the create request for version {name:?} is unknown. Searching the service before this object is \
+         deleted; no action needed."
+    ))
+}
+
+/// The version cannot be deleted for `problem`, and that ends with `--deletion-timeout`.
+pub(super) fn deletion_blocked_until_timeout(problem: &str) -> ReadyCondition {
+    deleting(format!(
+        "{problem} After --deletion-timeout this object goes, and the version stays in the service."
+    ))
+}
+
+/// The service refuses to delete the version for `problem`.
+pub(super) fn deletion_refused(problem: &str, id: &str) -> ReadyCondition {
+    deleting(format!(
+        "{problem} To delete this object and leave version {id} in the service, annotate it with {}=<any value>.",
+        annotation::FORCE_ORPHAN
+    ))
+}
+
+/// Of several versions the user says which is deleted with the object.
+pub(super) fn ambiguous_before_deletion(ids: &[&str]) -> ReadyCondition {
+    deleting(format!(
+        "Several versions can be this object's: {}. Annotate this object with {}=<id> to delete that version with it, or \
+         with {}=<any value> to leave them all in the service.",
+        ids.join(", "),
+        annotation::ADOPT_ID,
+        annotation::FORCE_ORPHAN
+    ))
+}
+
+pub(super) fn waiting_for_other_finalizers() -> ReadyCondition {
+    deleting(messages::WAITING_FOR_OTHER_FINALIZERS.to_owned())
+}
+
+fn deleting(message: String) -> ReadyCondition {
+    ReadyCondition::new(Reason::Deleting, message)
+}
+
+// Events: one sentence with ids and names.
+
+pub(super) fn adopted(id: &str) -> String {
+    format!("Adopted existing version {id}; nothing was created.")
+}
+
+pub(super) fn create_recovered(id: &str) -> String {
+    format!("Found version {id}, which a create request with unknown result had created.")
+}
+
+pub(super) fn lost(id: &str) -> String {
+    format!("Version {id} is no longer in the service; it is not created again automatically.")
+}
+
+/// Also the second sentence of the condition.
+pub(super) fn duplicates_found(ids: &[String]) -> String {
+    format!(
+        "Duplicate versions with this object's marker exist: {}. No object uses them; delete them in the service.",
+        ids.join(", ")
+    )
+}
+
+pub(super) fn deletion_delegated(id: &str) -> String {
+    format!(
+        "Version {id} is live; it is deleted once the ChatbotDeployment that runs it has switched to another version."
+    )
+}
+
+/// What may be left in the service: by its id, or by its name while the id is not known.
+pub(super) fn version_label(id: Option<&str>, name: &str) -> String {
+    id.map_or_else(|| format!("a version named {name:?}"), |id| format!("version {id}"))
+}
+
+pub(super) fn force_orphaned(version: &str) -> String {
+    format!(
+        "Finalizer removed because of the force-orphan annotation; {version} may still exist in the service."
+    )
+}
+
+pub(super) fn live_unmanaged(version: &str) -> String {
+    format!(
+        "Finalizer removed without deleting {version}: it is or may be live, and no ChatbotDeployment manages it."
+    )
+}
+
+pub(super) fn credentials_timeout(version: &str) -> String {
+    format!("No valid credentials within --deletion-timeout; {version} was not deleted.")
+}
+
+/// The namespace's annotation has a value that is no policy.
+pub(super) fn invalid_namespace_policy(value: &str, version: &str) -> String {
+    let value: String = value.chars().take(64).collect();
+    format!(
+        "The namespace's annotation {} is {value:?}, neither Delete nor Retain; {version} was not deleted.",
+        annotation::DELETION_POLICY
+    )
+}
+
+// Log lines.
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AddFinalizer => f.write_str("add finalizer"),
+            Self::RecordIntent => f.write_str("record create intent"),
+            Self::StartSearch => f.write_str("search for the result of the create request"),
+            Self::Create => f.write_str("create version"),
+            Self::Adopt => f.write_str("adopt version"),
+            Self::Delete => f.write_str("delete version"),
+            Self::RemoveFinalizer(why) => write!(f, "remove finalizer: {why}"),
+            Self::Wait(_) => f.write_str("update status"),
+        }
+    }
+}
+
+impl fmt::Display for FinalizerRemoval {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Deleted => "version deleted",
+            Self::NeverCreated => "no version created",
+            Self::Retained => "version retained",
+            Self::HandedOver => "deletion handed over to a ChatbotDeployment",
+            Self::OwnedByOther => "version belongs to an older object",
+            Self::ForceOrphaned => "force-orphan annotation",
+            Self::LiveUnmanaged => "version may be live and no ChatbotDeployment manages it",
+            Self::CredentialsTimeout => "no valid credentials within --deletion-timeout",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::{OURS, version};
+    use super::*;
+
+    const ID: &str = "vrsKq8BxZaJd2";
+    const SECRET: &str = "chatcaptain-production-credentials";
+    const NAME: &str = "Release 2026-09-21 for the fourth quarter, as approved by customer care";
+    const OBJECT: &str = "customer-care-production/support-2026-09-21-hotfix-3";
+
+    /// Every condition that stands until the user acts, with the step that ends it.
+    fn actions() -> Vec<(ReadyCondition, &'static str)> {
+        let ids = [ID; 5];
+        vec![
+            (version_lost(ID), annotation::RECREATE),
+            (unknown_account(ID, SECRET), "Check that the key"),
+            (adopt_id_not_found(ID), "Correct or remove the annotation"),
+            (adopt_id_conflict(ID), "Correct or remove the annotation"),
+            (conflict(ID, OBJECT), "Delete this object"),
+            (unmarked(NAME, &ids), annotation::ADOPT_ID),
+            (ambiguous(&ids), annotation::ADOPT_ID),
+            (created_but_not_listed(), annotation::FORCE_ORPHAN),
+            (ambiguous_before_deletion(&ids), annotation::FORCE_ORPHAN),
+            (deletion_refused(&"x".repeat(250), ID), annotation::FORCE_ORPHAN),
+        ]
+    }
+
+    fn waits() -> Vec<ReadyCondition> {
+        vec![
+            creating(NAME),
+            older_create_pending(NAME),
+            create_unconfirmed(NAME),
+            waiting_for_visibility(ID),
+            waiting_for_deletion(NAME),
+            deletion_accepted(ID),
+            waiting_for_disappearance(ID),
+            waiting_for_visibility_before_deletion(ID),
+            waiting_for_handover(ID),
+            searching_before_deletion(NAME),
+            deletion_blocked_until_timeout(&unknown_account(ID, SECRET).message),
+            waiting_for_other_finalizers(),
+        ]
+    }
+
+    #[test]
+    fn a_message_that_needs_the_user_names_the_next_step() {
+        for (condition, step) in actions() {
+            assert!(condition.message.contains(step), "{step} is not in: {}", condition.message);
+        }
+    }
+
+    #[test]
+    fn every_message_is_whole_sentences_and_fits_a_condition() {
+        let duplicates = vec![ID.to_owned(); 5];
+        let available = available(&version(ID, OURS), &duplicates);
+        let actions = actions().into_iter().map(|(condition, _)| condition);
+        for ReadyCondition { message, .. } in actions.chain(waits()).chain([available]) {
+            assert!(message.chars().count() <= 512, "{} characters: {message}", message.chars().count());
+            assert!(message.ends_with('.') && !message.contains("  "), "{message}");
+        }
+    }
+
+    #[test]
+    fn log_lines_use_the_words_of_the_documentation() {
+        let line = |step: Step| step.to_string();
+        assert_eq!(line(Step::RecordIntent), "record create intent");
+        assert_eq!(
+            line(Step::RemoveFinalizer(FinalizerRemoval::Deleted)),
+            "remove finalizer: version deleted"
+        );
+        assert_eq!(line(Step::Wait(super::super::Wait::Available)), "update status");
+    }
+}

@@ -1,0 +1,357 @@
+//! The next step: two tables, first match wins.
+
+use super::{CreateState, Deletion, LiveState, Match, State};
+use crate::plan::UnavailableReason;
+
+/// What one reconcile does. Only `Create` and `Delete` change the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// Add the finalizer.
+    AddFinalizer,
+    /// Record the intent to create a version.
+    RecordIntent,
+    /// Record that the outcome of a create is unknown, and search the list from now on.
+    StartSearch,
+    /// Send the create request.
+    Create,
+    /// Record a listed version as this object's.
+    Adopt,
+    /// Send the delete request.
+    Delete,
+    /// Remove the finalizer.
+    RemoveFinalizer(FinalizerRemoval),
+    /// Report the state in the status; nothing else can be done now.
+    Wait(Wait),
+}
+
+/// Why the finalizer is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FinalizerRemoval {
+    /// The version is deleted.
+    Deleted,
+    /// No create took effect.
+    NeverCreated,
+    /// The policy is Retain, or the object is suspended: the version stays.
+    Retained,
+    /// A `ChatbotDeployment` runs the version and deletes it later.
+    HandedOver,
+    /// An older object holds the version.
+    OwnedByOther,
+    /// The `force-orphan` annotation asks for it: the version may stay.
+    ForceOrphaned,
+    /// The version is or may be live, and nobody is there to delete it later: it stays.
+    LiveUnmanaged,
+    /// No key could delete the version within `--deletion-timeout`: it stays.
+    CredentialsTimeout,
+}
+
+/// What the object waits for; named as the reason of its condition where it has one of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Wait {
+    /// Nothing: the version exists.
+    Available,
+    /// `spec.suspend` becoming false.
+    Suspended,
+    /// The end of the backoff.
+    BackingOff,
+    /// An answer of the service.
+    Unavailable(UnavailableReason),
+    /// The create of an older object with the same version name.
+    OlderCreatePending,
+    /// The end of a deletion that was requested for the version before the object was applied again.
+    WaitingForDeletion,
+    /// The version of a create whose outcome is unknown, or the end of the search for it.
+    CreateUnconfirmed,
+    /// The new version being listed.
+    WaitingForVisibility,
+    /// The user: the version is gone.
+    VersionLost,
+    /// The user: several versions can be meant.
+    AmbiguousVersion,
+    /// The user: the version named by `adopt-id` does not exist.
+    VersionNotFound,
+    /// The user: another object holds the version.
+    Conflict,
+    /// The deletion of the version.
+    Deleting,
+    /// The finalizers of others: our part of the deletion is done.
+    WaitingForOtherFinalizers,
+}
+
+/// The next step.
+#[must_use]
+pub fn next_step(state: &State) -> Step {
+    let step = match state.deleting {
+        Some(deletion) => next_step_deleting(state, deletion),
+        None => next_step_active(state),
+    };
+    match step {
+        // a search or an adoption changes nothing in the service, so it need not wait
+        Step::RecordIntent | Step::Create | Step::Delete if state.backing_off => Step::Wait(Wait::BackingOff),
+        step => step,
+    }
+}
+
+fn next_step_active(state: &State) -> Step {
+    if state.suspended {
+        return Step::Wait(Wait::Suspended);
+    }
+    if state.conflict {
+        return Step::Wait(Wait::Conflict);
+    }
+    if !state.finalizer {
+        return Step::AddFinalizer;
+    }
+    match state.matched {
+        Match::NotQueried => Step::Wait(Wait::BackingOff),
+        Match::Unavailable(reason) => Step::Wait(Wait::Unavailable(reason)),
+
+        Match::Present => Step::Wait(Wait::Available),
+        Match::NotYetListed => Step::Wait(Wait::WaitingForVisibility),
+        Match::Missing if state.recreate_requested => Step::RecordIntent,
+        Match::Missing => Step::Wait(Wait::VersionLost),
+
+        Match::Single => Step::Adopt,
+        Match::DeletionPending => Step::Wait(Wait::WaitingForDeletion),
+        Match::Ambiguous => Step::Wait(Wait::AmbiguousVersion),
+        Match::AdoptMissing => Step::Wait(Wait::VersionNotFound),
+        Match::AdoptConflict => Step::Wait(Wait::Conflict),
+
+        Match::Unmarked if state.create_state == CreateState::NotStarted && !state.recreate_requested => {
+            Step::Wait(Wait::AmbiguousVersion)
+        }
+        Match::None | Match::Unmarked => next_create_step(state),
+    }
+}
+
+/// No listed version is this object's: the create goes on from where the status says it is.
+fn next_create_step(state: &State) -> Step {
+    match state.create_state {
+        CreateState::IntentRecorded => Step::Create,
+        CreateState::OutcomeUnknown => Step::StartSearch,
+        CreateState::Searching => Step::Wait(Wait::CreateUnconfirmed),
+        CreateState::NotStarted | CreateState::SearchExpired | CreateState::Created => {
+            if state.older_create_pending { Step::Wait(Wait::OlderCreatePending) } else { Step::RecordIntent }
+        }
+    }
+}
+
+/// The truth table of the deletion; the module says it in words.
+fn next_step_deleting(state: &State, deletion: Deletion) -> Step {
+    use CreateState::{Created, IntentRecorded, NotStarted, OutcomeUnknown, SearchExpired, Searching};
+    let wait = Step::Wait(Wait::Deleting);
+    match (state.create_state, state.matched) {
+        _ if !state.finalizer => Step::Wait(Wait::WaitingForOtherFinalizers),
+        _ if deletion.force_orphan => Step::RemoveFinalizer(FinalizerRemoval::ForceOrphaned),
+        _ if state.suspended || !deletion.delete_version => Step::RemoveFinalizer(FinalizerRemoval::Retained),
+        _ if state.conflict => Step::RemoveFinalizer(FinalizerRemoval::OwnedByOther),
+
+        // a version that is not recorded is adopted first; if there is none, nothing was created
+        (_, Match::Single) => Step::Adopt,
+        (_, Match::DeletionPending) => wait,
+        (NotStarted, Match::Unavailable(reason)) if reason.is_transient() => wait,
+        (NotStarted | IntentRecorded, Match::Ambiguous) => Step::Wait(Wait::AmbiguousVersion),
+        (NotStarted | IntentRecorded, _) => Step::RemoveFinalizer(FinalizerRemoval::NeverCreated),
+
+        (_, Match::Unavailable(reason)) if !reason.is_transient() && deletion.timed_out => {
+            Step::RemoveFinalizer(FinalizerRemoval::CredentialsTimeout)
+        }
+        (_, Match::Unavailable(_) | Match::NotQueried) => wait,
+
+        // a create of unknown outcome is searched for to the end; of several versions the user says which
+        (OutcomeUnknown | Searching | SearchExpired, Match::Ambiguous) => Step::Wait(Wait::AmbiguousVersion),
+        (OutcomeUnknown, _) => Step::StartSearch,
+        (Searching, _) => wait,
+        (SearchExpired, _) => Step::RemoveFinalizer(FinalizerRemoval::NeverCreated),
+
+        (Created, Match::Present) => match deletion.live_state {
+            LiveState::HandedOver => Step::RemoveFinalizer(FinalizerRemoval::HandedOver),
+            LiveState::HandoverPending => wait,
+            LiveState::Unmanaged | LiveState::Unknown => {
+                Step::RemoveFinalizer(FinalizerRemoval::LiveUnmanaged)
+            }
+            LiveState::NotLive if deletion.delete_pending => wait,
+            LiveState::NotLive => Step::Delete,
+        },
+        // created a moment ago: that the list does not show it proves nothing yet
+        (Created, Match::NotYetListed) if !deletion.delete_pending => wait,
+        (Created, _) if deletion.absence_proven => Step::RemoveFinalizer(FinalizerRemoval::Deleted),
+        (Created, _) if deletion.timed_out => Step::RemoveFinalizer(FinalizerRemoval::CredentialsTimeout),
+        (Created, _) => wait,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NEW: State = State {
+        suspended: false,
+        deleting: None,
+        finalizer: true,
+        conflict: false,
+        older_create_pending: false,
+        recreate_requested: false,
+        backing_off: false,
+        create_state: CreateState::NotStarted,
+        matched: Match::None,
+    };
+    const DELETION: Deletion = Deletion {
+        delete_version: true,
+        force_orphan: false,
+        timed_out: false,
+        delete_pending: false,
+        absence_proven: false,
+        live_state: LiveState::NotLive,
+    };
+    const CREATED: State = State {
+        create_state: CreateState::Created,
+        matched: Match::Present,
+        deleting: Some(DELETION),
+        ..NEW
+    };
+
+    fn active(create_state: CreateState, matched: Match) -> Step {
+        next_step(&State { create_state, matched, ..NEW })
+    }
+
+    /// A recorded version that is listed, unless `matched` says otherwise, while its object is being deleted.
+    fn deleting(matched: Match, deletion: Deletion) -> Step {
+        next_step(&State { matched, deleting: Some(deletion), ..CREATED })
+    }
+
+    #[test]
+    fn a_create_takes_finalizer_intent_and_request_in_this_order() {
+        assert_eq!(next_step(&State { finalizer: false, ..NEW }), Step::AddFinalizer);
+        assert_eq!(active(CreateState::NotStarted, Match::None), Step::RecordIntent);
+        assert_eq!(active(CreateState::IntentRecorded, Match::None), Step::Create);
+    }
+
+    #[test]
+    fn a_create_of_unknown_outcome_is_searched_for_before_another_is_recorded() {
+        assert_eq!(active(CreateState::OutcomeUnknown, Match::None), Step::StartSearch);
+        assert_eq!(active(CreateState::Searching, Match::None), Step::Wait(Wait::CreateUnconfirmed));
+        assert_eq!(active(CreateState::SearchExpired, Match::None), Step::RecordIntent);
+    }
+
+    #[test]
+    fn a_listed_version_of_the_object_is_adopted_in_every_state() {
+        use CreateState::{IntentRecorded, NotStarted, OutcomeUnknown, SearchExpired, Searching};
+        for create_state in [NotStarted, IntentRecorded, OutcomeUnknown, Searching, SearchExpired] {
+            assert_eq!(active(create_state, Match::Single), Step::Adopt, "{create_state:?}");
+        }
+    }
+
+    #[test]
+    fn a_lost_version_is_created_again_only_if_requested() {
+        assert_eq!(active(CreateState::Created, Match::Missing), Step::Wait(Wait::VersionLost));
+        let lost = State { create_state: CreateState::Created, matched: Match::Missing, ..NEW };
+        assert_eq!(next_step(&State { recreate_requested: true, ..lost }), Step::RecordIntent);
+    }
+
+    #[test]
+    fn a_version_that_may_be_the_objects_stops_the_create_until_the_user_decides() {
+        assert_eq!(active(CreateState::NotStarted, Match::Unmarked), Step::Wait(Wait::AmbiguousVersion));
+        let unmarked = State { matched: Match::Unmarked, ..NEW };
+        assert_eq!(next_step(&State { recreate_requested: true, ..unmarked }), Step::RecordIntent);
+        assert_eq!(active(CreateState::NotStarted, Match::Ambiguous), Step::Wait(Wait::AmbiguousVersion));
+        assert_eq!(active(CreateState::NotStarted, Match::AdoptMissing), Step::Wait(Wait::VersionNotFound));
+    }
+
+    #[test]
+    fn an_older_object_with_the_same_version_name_creates_first() {
+        let younger = State { older_create_pending: true, ..NEW };
+        assert_eq!(next_step(&younger), Step::Wait(Wait::OlderCreatePending));
+        // an intent that is recorded goes on: its request may have been sent
+        let begun = State { create_state: CreateState::OutcomeUnknown, ..younger };
+        assert_eq!(next_step(&begun), Step::StartSearch);
+    }
+
+    #[test]
+    fn nothing_is_done_while_suspended_or_in_conflict() {
+        for finalizer in [false, true] {
+            let state = State { finalizer, ..NEW };
+            assert_eq!(next_step(&State { suspended: true, ..state }), Step::Wait(Wait::Suspended));
+            assert_eq!(next_step(&State { conflict: true, ..state }), Step::Wait(Wait::Conflict));
+        }
+    }
+
+    #[test]
+    fn backoff_delays_changes_but_neither_search_nor_adoption() {
+        let backing_off = State { backing_off: true, ..NEW };
+        assert_eq!(next_step(&backing_off), Step::Wait(Wait::BackingOff));
+        let delete = State { backing_off: true, ..CREATED };
+        assert_eq!(next_step(&delete), Step::Wait(Wait::BackingOff));
+        let search = State { create_state: CreateState::OutcomeUnknown, ..backing_off };
+        assert_eq!(next_step(&search), Step::StartSearch);
+        assert_eq!(next_step(&State { matched: Match::Single, ..backing_off }), Step::Adopt);
+    }
+
+    #[test]
+    fn a_live_version_is_handed_over_or_left_but_never_deleted() {
+        let live = |live_state| deleting(Match::Present, Deletion { live_state, ..DELETION });
+        assert_eq!(live(LiveState::NotLive), Step::Delete);
+        assert_eq!(live(LiveState::HandoverPending), Step::Wait(Wait::Deleting));
+        assert_eq!(live(LiveState::HandedOver), Step::RemoveFinalizer(FinalizerRemoval::HandedOver));
+        for live_state in [LiveState::Unmanaged, LiveState::Unknown] {
+            assert_eq!(live(live_state), Step::RemoveFinalizer(FinalizerRemoval::LiveUnmanaged));
+        }
+    }
+
+    #[test]
+    fn a_deletion_ends_when_the_absence_is_proven() {
+        let sent = Deletion { delete_pending: true, ..DELETION };
+        assert_eq!(deleting(Match::Present, sent), Step::Wait(Wait::Deleting), "it is not sent twice");
+        assert_eq!(deleting(Match::Missing, sent), Step::Wait(Wait::Deleting), "the list proves nothing");
+        let proven = Deletion { absence_proven: true, ..DELETION };
+        let removed = Step::RemoveFinalizer(FinalizerRemoval::Deleted);
+        assert_eq!(deleting(Match::Missing, proven), removed);
+        // created a moment ago, and not deleted by us: it may still show up
+        assert_eq!(deleting(Match::NotYetListed, proven), Step::Wait(Wait::Deleting));
+        assert_eq!(deleting(Match::NotYetListed, Deletion { delete_pending: true, ..proven }), removed);
+    }
+
+    #[test]
+    fn a_deletion_waits_for_valid_credentials_only_until_its_timeout() {
+        let refused = Match::Unavailable(UnavailableReason::AuthenticationFailed);
+        let away = Match::Unavailable(UnavailableReason::ServiceUnavailable);
+        let late = Deletion { timed_out: true, ..DELETION };
+        let removed = Step::RemoveFinalizer(FinalizerRemoval::CredentialsTimeout);
+        assert_eq!(deleting(refused, DELETION), Step::Wait(Wait::Deleting));
+        assert_eq!(deleting(refused, late), removed);
+        assert_eq!(deleting(Match::Missing, late), removed, "the key of another account");
+        assert_eq!(deleting(away, late), Step::Wait(Wait::Deleting), "an outage passes");
+    }
+
+    #[test]
+    fn a_deletion_searches_for_a_create_of_unknown_outcome() {
+        let create = |create_state, matched| next_step(&State { create_state, matched, ..CREATED });
+        let never = Step::RemoveFinalizer(FinalizerRemoval::NeverCreated);
+        assert_eq!(create(CreateState::NotStarted, Match::None), never);
+        assert_eq!(
+            create(CreateState::IntentRecorded, Match::None),
+            never,
+            "the request is not sent any more"
+        );
+        assert_eq!(create(CreateState::OutcomeUnknown, Match::None), Step::StartSearch);
+        assert_eq!(create(CreateState::Searching, Match::None), Step::Wait(Wait::Deleting));
+        assert_eq!(create(CreateState::Searching, Match::Single), Step::Adopt);
+        assert_eq!(create(CreateState::SearchExpired, Match::None), never);
+        let ambiguous = Step::Wait(Wait::AmbiguousVersion);
+        assert_eq!(create(CreateState::SearchExpired, Match::Ambiguous), ambiguous);
+    }
+
+    #[test]
+    fn a_finalizer_goes_without_a_delete_where_the_version_stays() {
+        use FinalizerRemoval::{ForceOrphaned, OwnedByOther, Retained};
+        let removed = Step::RemoveFinalizer;
+        let forced = Deletion { force_orphan: true, delete_version: false, ..DELETION };
+        assert_eq!(deleting(Match::Present, forced), removed(ForceOrphaned));
+        let retained = Deletion { delete_version: false, ..DELETION };
+        assert_eq!(deleting(Match::Present, retained), removed(Retained));
+        assert_eq!(next_step(&State { suspended: true, ..CREATED }), removed(Retained));
+        assert_eq!(next_step(&State { conflict: true, ..CREATED }), removed(OwnedByOther));
+        let gone = State { finalizer: false, ..CREATED };
+        assert_eq!(next_step(&gone), Step::Wait(Wait::WaitingForOtherFinalizers));
+    }
+}

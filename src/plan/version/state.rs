@@ -1,0 +1,109 @@
+//! What a decision about one `ChatbotVersion` depends on: a few small enums, so that tests can try every combination.
+
+use crate::plan::UnavailableReason;
+
+/// The object, the service and this process, as far as they matter for the next step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct State {
+    /// `spec.suspend` is true.
+    pub suspended: bool,
+    /// How the object is being deleted; `None` while it is not.
+    pub deleting: Option<Deletion>,
+    /// The object has our finalizer.
+    pub finalizer: bool,
+    /// An older object holds the recorded version: nothing is done for this one.
+    pub conflict: bool,
+    /// An older object is creating a version with the same name, and the service does not return the descriptions by
+    /// which the two could be told apart.
+    pub older_create_pending: bool,
+    /// The `recreate` annotation has a token that was not acted on yet.
+    pub recreate_requested: bool,
+    /// A change failed a short while ago: none is started before the backoff is over.
+    pub backing_off: bool,
+    /// How far the create has come, as the status tells.
+    pub create_state: CreateState,
+    /// Which listed version is this object's.
+    pub matched: Match,
+}
+
+/// How far the create has come. The status tells it, except for who wrote the intent and how long the search has taken:
+/// that is known to this process alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CreateState {
+    /// No version and no intent is recorded.
+    NotStarted,
+    /// This process has recorded the intent and holds the permit: the request is not sent, and may be sent.
+    IntentRecorded,
+    /// An intent without a permit: a request may have been sent, and nobody knows what came of it.
+    OutcomeUnknown,
+    /// The list is searched for what that request may have created.
+    Searching,
+    /// The search has lasted longer than the visibility grace.
+    SearchExpired,
+    /// The id of the version is recorded.
+    Created,
+}
+
+/// Which listed version is this object's.
+///
+/// `Present`, `NotYetListed` and `Missing` speak of the recorded version; the others of the candidates for it while none
+/// is recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Match {
+    /// The service was not queried.
+    NotQueried,
+    /// The service gives no usable answer.
+    Unavailable(UnavailableReason),
+    /// The recorded version is listed.
+    Present,
+    /// The recorded version is not listed, which proves nothing: it was created within the visibility grace.
+    NotYetListed,
+    /// The recorded version is not listed.
+    Missing,
+    /// No listed version can be this object's.
+    None,
+    /// One listed version is this object's.
+    Single,
+    /// A candidate is listed, but its deletion was requested within the visibility grace: it may disappear.
+    DeletionPending,
+    /// Nobody can tell which version it is: there are several, or the service accepted the create and lists none.
+    Ambiguous,
+    /// Versions with the right name existed before any create of this object, and do not tell whose they are.
+    Unmarked,
+    /// The version named by `adopt-id` is not listed.
+    AdoptMissing,
+    /// The version named by `adopt-id` belongs to another object.
+    AdoptConflict,
+}
+
+/// How an object is being deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Deletion {
+    /// The deletion policy asks for the version to be deleted, too.
+    pub delete_version: bool,
+    /// The `force-orphan` annotation is set.
+    pub force_orphan: bool,
+    /// `--deletion-timeout` has passed since the object was deleted.
+    pub timed_out: bool,
+    /// A delete request, not refused, was sent within the visibility grace: the version may still be listed.
+    pub delete_pending: bool,
+    /// A version that is not listed is gone: the service accepted our delete, or the key is known to list our versions.
+    pub absence_proven: bool,
+    /// Whether the version is live, and who deletes it then.
+    pub live_state: LiveState,
+}
+
+/// Whether the recorded version is live, or about to be, and who deletes it then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LiveState {
+    /// No environment runs it.
+    NotLive,
+    /// It is live or about to be, and no `ChatbotDeployment` has recorded the deletion yet.
+    HandoverPending,
+    /// A `ChatbotDeployment` that runs it has recorded the deletion in its status.
+    HandedOver,
+    /// An environment runs it that no `ChatbotDeployment` manages, or one that can record no further deletion.
+    Unmanaged,
+    /// The key may not read what is live, and nothing else tells.
+    Unknown,
+}
