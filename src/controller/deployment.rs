@@ -76,22 +76,19 @@ impl Reconciler for ChatbotDeployment {
     async fn act(step: Step, facts: &Observation, context: &Context) -> Outcome {
         match step {
             Step::StartRollout(call) => Outcome::RolloutStarted(change(facts, call, context).await),
-            Step::DeleteVersion => {
-                let wanted = facts.desired().ok();
-                match facts.deletable(wanted.as_ref().map(|wanted| wanted.id.as_str())) {
-                    Some(entry) => {
-                        let result = retire(facts, &entry.version_id, context).await;
-                        Outcome::VersionDeleted(entry.version_id, result)
-                    }
-                    None => Outcome::NoCall,
+            Step::DeleteVersion => match facts.deletable() {
+                Some(entry) => {
+                    let result = retire(facts, &entry.version_id, context).await;
+                    Outcome::VersionDeleted(entry.version_id, result)
                 }
-            }
+                None => Outcome::NoCall,
+            },
             _ => Outcome::NoCall,
         }
     }
 
     fn report(facts: &Observation, step: Step, outcome: &Outcome) -> Report<ChatbotDeploymentStatus> {
-        report(facts, step, outcome)
+        report(facts, &facts.state(), step, outcome)
     }
 
     fn refresh_object(facts: &mut Observation, object: Arc<Self>) {

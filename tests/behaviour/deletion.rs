@@ -178,7 +178,7 @@ fn a_deployment_whose_version_goes_is_told_how_to_keep_it() {
     world.delete("chatbotversion", "b");
     world.point("test", "b", &[]);
     let message = world.told::<ChatbotDeployment>("test", "WaitingForVersion");
-    for part in ["ChatbotVersion b is being deleted", "name another", "apply it again once it is gone"] {
+    for part in ["ChatbotVersion b is being deleted", "Name another", "apply it again once it is gone"] {
         assert!(message.contains(part), "{part:?} is not in: {message}");
     }
 }

@@ -49,7 +49,7 @@ fn an_enforced_environment_is_put_right_by_one_deploy() {
     world
         .eventually("a runs again", || (world.live(Environment::Test).as_deref() == Some("a")).then_some(()));
     let note = world.event("test", "DriftDetected");
-    assert!(note.contains("by hand"), "{note}");
+    assert!(note.contains("outside the operator"), "{note}");
     world.ready_deployment("test");
     assert_eq!(world.moves(), ["deploy a test", "deploy a test"]);
     drifts_are(&world, "enforced", 1);
@@ -77,7 +77,7 @@ fn a_tolerant_environment_says_so_and_does_nothing() {
     let world = in_sync(&["drift: Warn"]);
     by_hand(&world, "b");
     let message = world.told::<ChatbotDeployment>("test", "DriftTolerated");
-    assert!(message.contains("by hand"), "{message}");
+    assert!(message.contains("outside the operator"), "{message}");
     let deployment = world.ready_deployment("test");
     let drifted = condition(&deployment, "Drifted").unwrap();
     assert_eq!((drifted.status.as_str(), drifted.reason.as_str()), ("True", "OutOfSync"));
@@ -115,9 +115,7 @@ fn nobody_is_fought_without_end() {
         let theirs = world.service.hand_create(&world.bot, "theirs", None).unwrap();
         by_hand(&world, name);
         let message = told(&world, "DriftCorrectionPaused", name);
-        for said in
-            ["by hand", "5 times", "left alone", "move git on", "spec.drift", "reconcile-requested-at"]
-        {
+        for said in ["outside the operator", "5 times", "paused", "spec.drift", "reconcile-requested-at"] {
             assert!(message.contains(said), "{said} in {message}");
         }
         world.service.hand_delete(&world.bot, &theirs.version).unwrap();

@@ -197,7 +197,7 @@ fn a_command_fills_an_environment_that_a_failure_has_emptied() {
     world.told::<ChatbotDeployment>("test", "RolledBack");
     assert_eq!(world.live(Environment::Test).as_deref(), Some("b"));
     let note = world.event("test", "RolledBack");
-    assert!(note.contains("went back to"), "{note}");
+    assert!(note.contains("back to"), "{note}");
     let status = world.deployment("test").status.unwrap();
     let id = |name: &str| world.version(name).version_id().map(str::to_owned);
     assert_eq!(status.active.map(|active| active.version_id), id("b"));

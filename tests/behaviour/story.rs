@@ -31,15 +31,14 @@ fn the_log_tells_the_story_of_an_environment() {
     let called = tells(&["deploy ", &format!("version_id={:?}", id_of(b)), "result=Accepted"]);
     assert_eq!(called.matches("version_id=").count(), 1, "no former target beside it: {called}");
     world.point("test", "a", &[]);
-    tells(&["RolledBack", &format!("test went back from {b} to {a}.")]);
+    tells(&["RolledBack", &format!("back from {b} to {a}.")]);
 
     world.service.hand_deploy(&world.bot, "b", Environment::Test).unwrap();
-    tells(&["WARN", "DriftDetected", &format!("deployed {b} to test by hand, where {a} should run")]);
+    tells(&["WARN", "DriftDetected", &format!("deployed {b} to test"), &format!("redeploying {a}.")]);
     world
         .eventually("a runs again", || (world.live(Environment::Test).as_deref() == Some("a")).then_some(()));
     world.point("test", "c", &["progressDeadline: 3s"]);
-    let failed = format!("test runs {a}: {c} did not become live by spec.progressDeadline.");
-    tells(&["WARN", "RolloutFailed", &failed]);
+    tells(&["WARN", "RolloutFailed", c, "spec.progressDeadline", &format!("test runs {a}.")]);
     world.told::<ChatbotDeployment>("test", "ProgressDeadlineExceeded");
 
     world.delete("cbv", "b");

@@ -51,7 +51,7 @@ fn the_older_of_two_deployments_decides_until_it_goes() {
     world.apply(&deployment(&world.bot, "younger", "test", &younger));
     let message = world.told::<ChatbotDeployment>("younger", "Conflict");
     let older = format!("{}/test", world.namespace);
-    assert!(message.contains(&older) && message.contains("delete one"), "{message}");
+    assert!(message.contains(&older) && message.contains("Delete one"), "{message}");
     let loser = world.deployment("younger");
     assert_eq!(condition(&loser, "Stalled").unwrap().status, "True");
     assert_eq!(world.moves(), ["deploy a test"]);

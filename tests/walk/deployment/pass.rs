@@ -59,7 +59,7 @@ impl DeploymentWorld {
         // a call takes its time, and the object may have changed meanwhile
         facts.now = at(self.now);
         facts.object.clone_from(self.object.as_ref().unwrap_or(&object));
-        let told = report(&facts, step, &outcome);
+        let told = report(&facts, &facts.state(), step, &outcome);
         self.check_told(&facts, step, &outcome, &told)?;
         let wrote = self.publish(step, &told);
         // our own write wakes the object at once

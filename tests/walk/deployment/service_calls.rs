@@ -71,8 +71,7 @@ impl DeploymentWorld {
 
     /// A delete of a version whose object is gone.
     pub fn retire(&mut self, facts: &Observation, choices: &mut Choices) -> Result<Option<Outcome>, Broken> {
-        let wanted = facts.desired().ok();
-        let Some(due) = facts.deletable(wanted.as_ref().map(|wanted| wanted.id.as_str())) else {
+        let Some(due) = facts.deletable() else {
             return Ok(Some(Outcome::NoCall));
         };
         let id = due.version_id;

@@ -1,0 +1,152 @@
+//! The version that should run: by command, after a failure, or by the spec.
+
+use super::{Observation, Unresolved};
+use crate::{
+    crd::{Cause, OnFailure, VersionSource, annotation},
+    plan::annotation_value,
+};
+
+/// The version that should run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Desired {
+    /// Its id.
+    pub version_id: String,
+    /// Its number, where one is known.
+    pub version_number: Option<String>,
+    /// Who asks for it.
+    pub cause: Cause,
+}
+
+impl Observation {
+    /// The version that should run: by command, because the spec's version failed, or by the spec.
+    ///
+    /// # Errors
+    /// Why it is not known.
+    pub fn desired(&self) -> Result<Desired, Unresolved> {
+        if let Some(commanded) = self.rollback_command() {
+            return Ok(self.desired_version(commanded?, Cause::RollbackCommand));
+        }
+        let by_spec = self.desired_by_spec()?;
+        Ok(self.automatic_rollback(&by_spec).unwrap_or(by_spec))
+    }
+
+    pub(super) fn desired_by_spec(&self) -> Result<Desired, Unresolved> {
+        match self.object.spec.version_source().ok_or(Unresolved::VersionNotFound)? {
+            VersionSource::Ref(_) => self.desired_by_reference(),
+            VersionSource::Id(id) if self.may_exist(id) => {
+                Ok(self.desired_version(id.to_owned(), Cause::Spec))
+            }
+            VersionSource::Id(_) => Err(Unresolved::VersionNotFound),
+            VersionSource::Number(number) => {
+                let mut numbered =
+                    self.inventory().into_iter().flat_map(|inventory| inventory.by_number(number));
+                let one = numbered.next().ok_or(Unresolved::VersionNotFound)?;
+                if numbered.next().is_some() {
+                    return Err(Unresolved::AmbiguousVersion);
+                }
+                Ok(self.desired_version(one.id.as_str().to_owned(), Cause::Spec))
+            }
+        }
+    }
+
+    fn desired_by_reference(&self) -> Result<Desired, Unresolved> {
+        let version = self.referenced_version.as_ref().ok_or(Unresolved::WaitingForVersion)?;
+        if version.spec.chatbot_id != self.object.spec.chatbot_id {
+            return Err(Unresolved::ReferenceMismatch);
+        }
+        let status = version.status.as_ref().filter(|status| status.pending_create.is_none());
+        let id =
+            status.and_then(|status| status.version_id.as_deref()).ok_or(Unresolved::WaitingForVersion)?;
+        // what is about to be deleted is not deployed; where it runs already, it is as desired
+        let leaving = version.metadata.deletion_timestamp.is_some();
+        if leaving && self.live().as_deref() != Some(id) || !self.may_exist(id) {
+            return Err(Unresolved::WaitingForVersion);
+        }
+        let mut desired = self.desired_version(id.to_owned(), Cause::Spec);
+        if let Some(number) = status.and_then(|status| status.version_number.clone()) {
+            desired.version_number = Some(number);
+        }
+        Ok(desired)
+    }
+
+    fn desired_version(&self, id: String, cause: Cause) -> Desired {
+        let number = self.listed(&id).and_then(|version| version.number.as_deref()).map(str::to_owned);
+        Desired { version_id: id, version_number: number, cause }
+    }
+
+    /// `onFailure: Previous`: the newest version of `history` in place of the one that failed. Where that one
+    /// fails too, no older one is tried: the target has failed.
+    fn automatic_rollback(&self, by_spec: &Desired) -> Option<Desired> {
+        if !self.has_failed(&by_spec.version_id) || self.object.spec.on_failure() != OnFailure::Previous {
+            return None;
+        }
+        let mut history = self.status().history.iter();
+        let good = history
+            .find(|entry| entry.version_id != by_spec.version_id && self.may_exist(&entry.version_id))?;
+        Some(Desired {
+            version_id: good.version_id.clone(),
+            version_number: good.version_number.clone(),
+            cause: Cause::AutomaticRollback,
+        })
+    }
+
+    /// The version of a `rollback-to` that holds. The annotation is resolved once, when it is set: `previous` must
+    /// not move with every rollback. A later generation ends it.
+    fn rollback_command(&self) -> Option<Result<String, Unresolved>> {
+        let value = annotation_value(&self.object.metadata, annotation::ROLLBACK_TO)?;
+        let recorded = self.status().rollback_command.as_ref().filter(|command| command.value == value);
+        let id = match recorded {
+            Some(command) if Some(command.generation) != self.object.metadata.generation => return None,
+            Some(command) => Some(command.version_id.clone()).filter(|id| self.may_exist(id)),
+            None => self.resolve_rollback(value),
+        };
+        Some(id.ok_or(Unresolved::RollbackTargetNotFound))
+    }
+
+    /// `previous`, the name of a `ChatbotVersion`, or an id, in this order.
+    fn resolve_rollback(&self, value: &str) -> Option<String> {
+        if value == "previous" {
+            let previous = self.status().previous.as_ref().map(|previous| previous.version_id.clone());
+            return previous.filter(|id| self.may_exist(id));
+        }
+        let named = self
+            .rollback_version
+            .as_ref()
+            .filter(|version| version.spec.chatbot_id == self.object.spec.chatbot_id)
+            .and_then(|version| version.version_id());
+        let listed = || self.listed(value).map(|version| version.id.as_str());
+        named.or_else(listed).map(str::to_owned)
+    }
+
+    /// The spec names another version than the one that the status is about.
+    pub(super) fn spec_target_changed(&self) -> bool {
+        let Some(target) = self.status().target.as_ref().filter(|target| target.cause == Cause::Spec) else {
+            return false;
+        };
+        match self.object.spec.version_source() {
+            Some(VersionSource::Number(number)) => target.version_number.as_deref() != Some(number),
+            _ => match self.desired_by_spec() {
+                Ok(desired) => desired.version_id != target.version_id,
+                // what it names may only be away for a moment
+                Err(_) => self.status().common.observed_generation != self.object.metadata.generation,
+            },
+        }
+    }
+
+    /// Versions that did not become live in this generation; empty once somebody asks to retry.
+    pub(super) fn failed_versions(&self) -> &[String] {
+        let failed = self.status().failed_versions.as_ref().filter(|failed| {
+            Some(failed.generation) == self.object.metadata.generation && !self.is_reconcile_requested()
+        });
+        failed.map(|failed| failed.version_ids.as_slice()).unwrap_or_default()
+    }
+
+    pub(super) fn has_failed(&self, id: &str) -> bool {
+        self.failed_versions().iter().any(|failed| failed == id)
+    }
+
+    /// The version is listed, or the list could not be read.
+    fn may_exist(&self, id: &str) -> bool {
+        self.inventory().is_none_or(|inventory| inventory.version(id).is_some())
+    }
+}
