@@ -50,3 +50,45 @@ pub(super) fn sync_history(observation: &Observation, status: &mut ChatbotDeploy
         None => clear_active(status),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{super::fixtures::*, *};
+
+    /// The ids of `active` and `previous`, and of `history`.
+    fn ids(status: &ChatbotDeploymentStatus) -> ([Option<&str>; 2], Vec<&str>) {
+        let ran = [&status.active, &status.previous];
+        let history = status.history.iter().map(|entry| entry.version_id.as_str()).collect();
+        (ran.map(|ran| ran.as_ref().map(|ran| ran.version_id.as_str())), history)
+    }
+
+    #[test]
+    fn each_live_version_becomes_history() {
+        let mut status = ChatbotDeploymentStatus::default();
+        for id in ["v1", "v2", "v1"] {
+            sync_history(&Observation::test().running(Some(id)), &mut status);
+        }
+        assert_eq!(ids(&status), ([Some("v1"), Some("v2")], vec!["v1", "v2", "v1"]));
+        assert_eq!(status.history[0].operation, None, "it was found running");
+        sync_history(&Observation::test().running(None), &mut status);
+        assert_eq!(ids(&status), ([None, Some("v1")], vec!["v1", "v2", "v1"]));
+        sync_history(&Observation::test().running(Some("v1")), &mut status);
+        assert_eq!(ids(&status).0, [Some("v1"), Some("v2")], "previous is not what runs");
+    }
+
+    #[test]
+    fn history_names_the_call_and_is_bounded() {
+        let called = operation("Rollback", "v1", Some(5), Some("Accepted"));
+        let entry = json!({"versionId": "v3", "startTime": ago(100)});
+        let observation =
+            Observation::test().with_status(&called).with_status(&json!({"history": vec![entry; 10]}));
+        let mut status = observation.status().clone();
+        record_live(&observation, &mut status, "v1");
+        assert_eq!(status.history.len(), 10);
+        let newest = &status.history[0];
+        assert_eq!(newest.version_number.as_deref(), Some("1.1"));
+        assert_eq!(newest.operation, Some(crate::crd::Operation::Rollback));
+    }
+}

@@ -127,3 +127,105 @@ pub fn possibly_live<'a>(
         (pending && !seen).then_some(id)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{super::fixtures::*, *};
+    use crate::{
+        chatcaptain::Version,
+        plan::deployment::{Live, Rollout, RolloutMethod},
+    };
+
+    fn with_active(id: &str) -> Observation {
+        let active = json!({"versionId": id, "versionNumber": id.replace('v', "1."), "startTime": ago(100)});
+        Observation::test().with_status(&json!({"active": active}))
+    }
+
+    #[test]
+    fn deployment_status_comes_before_what_was_confirmed() {
+        assert_eq!(with_active("v2").running(Some("v1")).live().as_deref(), Some("v1"));
+        assert_eq!(with_active("v2").running(None).live(), None);
+        assert_eq!(with_active("v2").running(Some("v9")).live(), None, "no listed version has this number");
+        let unreadable = with_active("v2").listing([version("v1"), version("v2")]);
+        assert_eq!(unreadable.live().as_deref(), Some("v2"));
+    }
+
+    #[test]
+    fn recorded_number_decides_where_the_list_has_none() {
+        let numberless = ["v1", "v2"].map(|id| Version { number: None, ..version(id) });
+        let target = json!({"versionId": "v1", "versionNumber": "1.1", "cause": "Spec"});
+        let observation = with_active("v2").with_status(&json!({"target": target})).listing(numberless);
+        let observation = observation.running(Some("v1"));
+        assert_eq!(observation.live().as_deref(), Some("v1"), "not what was confirmed last");
+        assert!(!observation.live_is_observable());
+    }
+
+    #[test]
+    fn moved_deploy_time_proves_our_call_only() {
+        let called = |result| {
+            let mut status = operation("Deploy", "v1", Some(5), Some(result));
+            status["currentOperation"]["previousDeployTime"] = ago(500);
+            Observation::test().with_status(&status)
+        };
+        let moved = called("Accepted").listing([deployed("v1", 4)]);
+        assert_eq!(moved.live().as_deref(), Some("v1"));
+        let unmoved = called("Accepted").listing([deployed("v1", 500)]);
+        assert_eq!(unmoved.live(), None);
+        let unknown = called("Unknown").listing([deployed("v1", 4)]);
+        assert_eq!(unknown.live().as_deref(), Some("v1"));
+        let in_use_elsewhere = ["v1".to_owned()].into();
+        let elsewhere = Observation { in_use_elsewhere, ..unknown };
+        assert_eq!(elsewhere.live(), None, "the other environment may have moved the time");
+    }
+
+    #[test]
+    fn accepted_deploy_counts_after_the_grace_where_nothing_is_shown() {
+        let called = |method, seconds, result| {
+            let status = operation(method, "v1", Some(seconds), Some(result));
+            Observation::test().with_status(&status).listing([version("v1")]).live()
+        };
+        assert_eq!(called("Deploy", 29, "Accepted"), None);
+        assert_eq!(called("Deploy", 31, "Accepted").as_deref(), Some("v1"));
+        assert_eq!(called("Deploy", 31, "Unknown"), None);
+        assert_eq!(called("Rollback", 31, "Accepted"), None);
+    }
+
+    #[test]
+    fn live_version_is_not_reached_while_another_call_may_replace_it() {
+        let called = |seconds, result| {
+            let status = operation("Deploy", "v2", Some(seconds), Some(result));
+            Observation::test().with_status(&status).running(Some("v1")).state()
+        };
+        let in_flight = called(10, "Accepted");
+        assert_eq!(in_flight.live, Live::Other);
+        assert_eq!(in_flight.rollout, Rollout::InProgress(RolloutMethod::Deploy));
+        assert_eq!(called(301, "Accepted").live, Live::Desired, "after progressDeadline it counts no more");
+        assert_eq!(called(10, "Refused").live, Live::Desired);
+    }
+
+    #[test]
+    fn lost_answer_keeps_a_version_possibly_live_for_the_grace() {
+        let lost = |operation: &str, seconds, result: &str| {
+            let record = json!({
+                "operation": operation, "versionId": "v2", "completionTime": ago(seconds), "result": result,
+            });
+            Observation::test().with_status(&json!({"lastOperations": [record]}))
+        };
+        let ids = |observation: &Observation| {
+            let (status, config) = (observation.status(), &observation.config);
+            possibly_live(status, observation.now, config).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(ids(&lost("Deploy", 10, "Unknown")), ["v2"]);
+        let seen = json!({"history": [{"versionId": "v2", "startTime": ago(5)}]});
+        for observation in [
+            lost("Deploy", 31, "Unknown"),
+            lost("Deploy", 10, "Accepted"),
+            lost("Delete", 10, "Unknown"),
+            lost("Deploy", 10, "Unknown").with_status(&seen),
+        ] {
+            assert!(ids(&observation).is_empty(), "{:?}", observation.status());
+        }
+    }
+}

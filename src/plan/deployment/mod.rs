@@ -51,6 +51,8 @@
 //! object is deleted itself, it deletes what can be deleted and leaves the rest in the service, with an event for each.
 
 mod drift;
+#[cfg(test)]
+mod fixtures;
 mod history;
 mod live;
 mod messages;

@@ -162,3 +162,123 @@ fn next_step_deleting(state: &State, deletion: Deletion) -> Step {
         (None, PendingDeletionState::InUse) => Step::RemoveFinalizer,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn to_roll_out() -> State {
+        State { live: Live::Other, ..State::test() }
+    }
+
+    #[test]
+    fn intent_is_recorded_before_the_call_is_sent() {
+        let decided = to_roll_out();
+        assert_eq!(next_step(&decided), Step::RecordIntent(RolloutMethod::Deploy));
+        let recorded = State { rollout: Rollout::IntentRecorded(RolloutMethod::Deploy), ..decided };
+        assert_eq!(next_step(&recorded), Step::StartRollout(RolloutMethod::Deploy));
+        let sent = State { rollout: Rollout::InProgress(RolloutMethod::Deploy), ..decided };
+        assert_eq!(next_step(&sent), Step::Wait(Wait::Progressing(RolloutMethod::Deploy)));
+    }
+
+    #[test]
+    fn rollback_is_tried_once_and_followed_by_deploy() {
+        let back = State { use_rollback: true, ..to_roll_out() };
+        assert_eq!(next_step(&back), Step::RecordIntent(RolloutMethod::Rollback));
+        for rollout in [Rollout::RollbackIneffective, Rollout::OutcomeUnknown] {
+            let step = next_step(&State { rollout, ..back });
+            assert_eq!(step, Step::RecordIntent(RolloutMethod::Deploy), "{rollout:?}");
+        }
+    }
+
+    #[test]
+    fn promotion_holds_a_new_rollout_only() {
+        for (promotion, wait) in
+            [(Promotion::Waiting, Wait::WaitingForPromotion), (Promotion::Blocked, Wait::PromotionBlocked)]
+        {
+            let held = State { promotion, ..to_roll_out() };
+            assert_eq!(next_step(&held), Step::Wait(wait));
+            let corrected = State { drift: Drift::Enforce, ..held };
+            assert_eq!(next_step(&corrected), Step::RecordIntent(RolloutMethod::Deploy));
+            let sent = State { rollout: Rollout::OutcomeUnknown, ..held };
+            assert_eq!(next_step(&sent), Step::RecordIntent(RolloutMethod::Deploy));
+        }
+    }
+
+    #[test]
+    fn drift_leads_to_a_deploy_or_a_verdict() {
+        for (drift, step) in [
+            (Drift::LateEffect, Step::RecordIntent(RolloutMethod::Deploy)),
+            (Drift::Enforce, Step::RecordIntent(RolloutMethod::Deploy)),
+            (Drift::LimitReached, Step::Wait(Wait::DriftCorrectionPaused)),
+            (Drift::Warn, Step::Wait(Wait::DriftTolerated)),
+        ] {
+            let state = State { drift, use_rollback: true, ..to_roll_out() };
+            assert_eq!(next_step(&state), step, "{drift:?}");
+        }
+    }
+
+    #[test]
+    fn backoff_holds_every_call_and_no_verdict() {
+        let backing_off = State { backing_off: true, ..State::test() };
+        let intended = State { live: Live::Other, ..backing_off };
+        let recorded = State { rollout: Rollout::IntentRecorded(RolloutMethod::Rollback), ..intended };
+        for state in [intended, recorded] {
+            assert_eq!(next_step(&state), Step::Wait(Wait::BackingOff));
+        }
+        let delete = State { pending_deletion: PendingDeletionState::Ready, finalizer: true, ..backing_off };
+        assert_eq!(next_step(&delete), Step::Wait(Wait::Available), "what runs is what should run");
+        let failed = State { rollout: Rollout::DeadlineExceeded, ..intended };
+        assert_eq!(next_step(&failed), Step::FailRollout);
+    }
+
+    #[test]
+    fn deletion_is_taken_over_before_any_reason_to_do_nothing() {
+        let new = State { pending_deletion: PendingDeletionState::New, ..State::test() };
+        let unable = [
+            State { suspended: true, ..new },
+            State { conflict: true, ..new },
+            State { spec_valid: false, ..new },
+            State { unavailable: Some(UnavailableReason::Throttled), ..new },
+        ];
+        for state in unable {
+            assert_eq!(next_step(&state), Step::AddFinalizer, "{state:?}");
+            assert!(matches!(next_step(&State { finalizer: true, ..state }), Step::Wait(_)), "{state:?}");
+        }
+        let done = State { finalizer: true, ..State::test() };
+        assert_eq!(next_step(&done), Step::RemoveFinalizer);
+    }
+
+    #[test]
+    fn deleted_object_deletes_what_it_can_and_goes() {
+        let deletion = Deletion { force_orphan: false, timed_out: true };
+        let deleted = State { finalizer: true, deleting: Some(deletion), ..State::test() };
+        for (pending_deletion, unavailable, step) in [
+            (PendingDeletionState::None, None, Step::RemoveFinalizer),
+            (PendingDeletionState::InUse, None, Step::RemoveFinalizer),
+            (PendingDeletionState::Ready, None, Step::DeleteVersion),
+            (PendingDeletionState::InFlight, None, Step::Wait(Wait::Deleting)),
+            (
+                PendingDeletionState::InUse,
+                Some(UnavailableReason::ServiceUnavailable),
+                Step::Wait(Wait::Deleting),
+            ),
+            (PendingDeletionState::InUse, Some(UnavailableReason::CredentialsMissing), Step::RemoveFinalizer),
+        ] {
+            let state = State { unavailable, pending_deletion, ..deleted };
+            assert_eq!(next_step(&state), step, "{pending_deletion:?} {unavailable:?}");
+        }
+        let ready = State { pending_deletion: PendingDeletionState::Ready, ..deleted };
+        let forced = Some(Deletion { force_orphan: true, ..deletion });
+        assert_eq!(next_step(&State { deleting: forced, ..ready }), Step::RemoveFinalizer);
+        assert_eq!(next_step(&State { suspended: true, ..ready }), Step::RemoveFinalizer);
+    }
+
+    #[test]
+    fn steps_have_plain_words_in_the_log() {
+        let intent = Step::RecordIntent(RolloutMethod::Rollback);
+        assert_eq!(intent.to_string(), "record rollback intent");
+        assert_eq!(Step::StartRollout(RolloutMethod::Deploy).to_string(), "deploy");
+        assert_eq!(Step::Wait(Wait::Available).to_string(), "update status");
+    }
+}

@@ -123,3 +123,108 @@ fn live_versions(deployments: &Deployments, inventory: &Inventory) -> Option<Vec
         LiveEnvironment::ALL.into_iter().filter_map(|environment| deployments.get(environment.as_str()));
     live.map(|live| Some(live.resolve(inventory)?.id.as_str().to_owned())).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{super::fixtures::*, *};
+
+    /// The environment runs v1, and v2 waits to be deleted.
+    fn pending() -> Observation {
+        let entry = json!({"versionId": "v2", "name": "b", "requestTime": ago(100)});
+        let active = json!({"versionId": "v1", "startTime": ago(50)});
+        let status = json!({"pendingDeletions": [entry], "active": active});
+        Observation::test().with_status(&status).running(Some("v1"))
+    }
+
+    fn deletable(observation: &Observation) -> Option<String> {
+        observation.deletable().map(|entry| entry.version_id)
+    }
+
+    #[test]
+    fn version_that_runs_nowhere_is_deletable() {
+        assert_eq!(deletable(&pending()).as_deref(), Some("v2"));
+        assert_eq!(pending().state().pending_deletion, PendingDeletionState::Ready);
+    }
+
+    #[test]
+    fn version_in_use_is_not_deletable() {
+        let lost = json!({"lastOperations": [
+            {"operation": "Deploy", "versionId": "v2", "completionTime": ago(10), "result": "Unknown"},
+        ]});
+        let active = json!({"active": {"versionId": "v2", "startTime": ago(50)}});
+        for (cause, observation) in [
+            ("it runs", pending().running(Some("v2"))),
+            ("it was confirmed last", pending().with_status(&active)),
+            ("the spec names it", pending().with_spec(&json!({"versionRef": null, "versionId": "v2"}))),
+            (
+                "it is being deployed",
+                pending().with_status(&operation("Deploy", "v2", Some(5), Some("Accepted"))),
+            ),
+            ("it may become live", pending().with_status(&lost)),
+            (
+                "another environment runs it",
+                Observation { in_use_elsewhere: ["v2".to_owned()].into(), ..pending() },
+            ),
+            ("what runs has no name", pending().running(Some("v9"))),
+            ("nothing is known", pending().unavailable(crate::plan::UnavailableReason::Throttled)),
+        ] {
+            assert_eq!(deletable(&observation), None, "{cause}");
+            assert_eq!(observation.state().pending_deletion, PendingDeletionState::InUse, "{cause}");
+        }
+    }
+
+    #[test]
+    fn without_deployment_status_only_deploy_times_prove_that_a_version_runs_nowhere() {
+        let listing = |seconds| Observation {
+            elsewhere_stable_since: Some(at(-60)),
+            ..pending().listing([deployed("v1", 50), deployed("v2", seconds)])
+        };
+        assert_eq!(deletable(&listing(500)).as_deref(), Some("v2"));
+        assert_eq!(
+            deletable(&listing(55)),
+            None,
+            "it was deployed after the other environment was last seen"
+        );
+        let unknown = Observation { elsewhere_stable_since: None, ..listing(500) };
+        assert_eq!(deletable(&unknown), None);
+        let timeless = Observation { elsewhere_stable_since: Some(at(-60)), ..pending() };
+        assert_eq!(deletable(&timeless.listing([version("v1"), version("v2")])), None);
+    }
+
+    #[test]
+    fn sent_delete_is_in_flight_for_the_grace() {
+        let sent = |seconds, result| {
+            let record = json!({
+                "operation": "Delete", "versionId": "v2", "completionTime": ago(seconds), "result": result,
+            });
+            pending().with_status(&json!({"lastOperations": [record]})).state().pending_deletion
+        };
+        assert_eq!(sent(10, "Accepted"), PendingDeletionState::InFlight);
+        assert_eq!(sent(10, "Unknown"), PendingDeletionState::InFlight);
+        assert_eq!(sent(10, "Refused"), PendingDeletionState::Ready);
+        assert_eq!(sent(31, "Accepted"), PendingDeletionState::Ready);
+    }
+
+    #[test]
+    fn new_deletion_is_recorded_and_a_finished_one_dropped() {
+        let leaving = VersionBeingDeleted { version_id: "v1".to_owned(), name: "a".to_owned() };
+        let new = Observation { versions_being_deleted: vec![leaving], ..pending() };
+        assert_eq!(new.state().pending_deletion, PendingDeletionState::New);
+        let ids = |observation: &Observation| {
+            let entries = observation.next_pending_deletions();
+            entries.into_iter().map(|entry| entry.version_id).collect::<Vec<_>>()
+        };
+        assert_eq!(ids(&new), ["v2", "v1"]);
+        let gone = new.clone().listing([version("v1")]).running(Some("v1"));
+        assert_eq!(ids(&gone), ["v1"]);
+        let reclaimed = Observation { reclaimed: ["v2".to_owned()].into(), ..new };
+        assert_eq!(ids(&reclaimed), ["v1"]);
+        let mut doubtful = pending().listing([version("v1")]).running(Some("v1"));
+        if let ServiceView::Available { authoritative, .. } = &mut doubtful.service {
+            *authoritative = false;
+        }
+        assert_eq!(ids(&doubtful), ["v2"], "a key of another account lists nothing of ours");
+    }
+}

@@ -43,3 +43,68 @@ pub(super) fn is_heading_to(status: &ChatbotDeploymentStatus, id: &str) -> bool 
     !status.common.is_true(ConditionType::Stalled)
         && status.target.as_ref().is_some_and(|target| target.version_id == id)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::{super::fixtures::*, *};
+
+    /// prod follows test, whose status is this, with a soak time of a minute.
+    fn after_test(status: &Value) -> Observation {
+        let source = Observation::test().with_status(status).object;
+        let after = json!({"promoteAfter": {"deploymentRef": {"name": "test"}, "soak": "1m"}});
+        Observation { promotion_source: Some(source), ..Observation::test().with_spec(&after) }
+    }
+
+    fn ready(seconds: i64, reason: &str, status: &str) -> Value {
+        json!({"conditions": [{
+            "type": "Ready", "status": status, "reason": reason, "message": "",
+            "lastTransitionTime": ago(seconds),
+        }]})
+    }
+
+    fn runs(id: &str, since: i64, mut status: Value) -> Value {
+        status["active"] = json!({"versionId": id, "startTime": ago(since)});
+        status
+    }
+
+    #[test]
+    fn promotion_waits_until_the_version_was_ready_for_the_soak_time() {
+        for (source, expected) in [
+            (runs("v1", 61, ready(61, "Available", "True")), Promotion::Allowed),
+            (runs("v1", 59, ready(61, "Available", "True")), Promotion::Waiting),
+            (runs("v1", 61, ready(59, "Available", "True")), Promotion::Waiting),
+            (runs("v1", 61, ready(61, "Deploying", "False")), Promotion::Waiting),
+            (runs("v2", 61, ready(61, "Available", "True")), Promotion::Waiting),
+        ] {
+            assert_eq!(after_test(&source).state().promotion, expected, "{source}");
+        }
+    }
+
+    #[test]
+    fn promotion_is_blocked_after_the_deadline_if_the_source_goes_elsewhere() {
+        let target = |id| json!({"target": {"versionId": id, "cause": "Spec", "startTime": ago(1)}});
+        let since =
+            |seconds| json!({"target": {"versionId": "v1", "cause": "Spec", "startTime": ago(seconds)}});
+        let promotion =
+            |source: &Value, seconds| after_test(source).with_status(&since(seconds)).state().promotion;
+        assert_eq!(promotion(&target("v2"), 299), Promotion::Waiting);
+        assert_eq!(promotion(&target("v2"), 301), Promotion::Blocked);
+        assert_eq!(promotion(&target("v1"), 301), Promotion::Waiting, "it is on its way");
+        let mut stalled = target("v1");
+        stalled["conditions"] = json!([{
+            "type": "Stalled", "status": "True", "reason": "RolledBack", "message": "", "lastTransitionTime": ago(1),
+        }]);
+        assert_eq!(promotion(&stalled, 301), Promotion::Blocked);
+        let missing =
+            Observation { promotion_source: None, ..after_test(&json!({})).with_status(&since(301)) };
+        assert_eq!(missing.state().promotion, Promotion::Blocked);
+    }
+
+    #[test]
+    fn going_back_waits_for_no_promotion() {
+        let observation = after_test(&json!({})).annotated(crate::crd::annotation::ROLLBACK_TO, "v2");
+        assert_eq!(observation.state().promotion, Promotion::Allowed);
+    }
+}

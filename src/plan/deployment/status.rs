@@ -218,3 +218,124 @@ fn requeue_while_progressing(observation: &Observation) -> Requeue {
     let longest = (observation.config.visibility_grace / 4).clamp(SHORTEST, Duration::from_secs(10));
     Requeue::After((since / 5).clamp(SHORTEST, longest))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{
+        super::{RolloutMethod, VersionBeingDeleted, Wait, fixtures::*},
+        *,
+    };
+    use crate::plan::UnavailableReason;
+
+    #[test]
+    fn failed_rollout_is_recorded_and_told() {
+        let called = operation("Deploy", "v1", Some(301), Some("Accepted"));
+        let late = Observation::test().with_status(&called).running(Some("v2"));
+        assert_eq!(late.next_step(), Step::FailRollout);
+        let report = late.report();
+        assert_eq!(report.status.failed_versions.as_ref().unwrap().version_ids, ["v1"]);
+        assert_eq!(report.status.current_operation, None);
+        assert_eq!(report.requeue, Requeue::Immediately);
+        let [("RolloutFailed", note)] = events(&report)[..] else { panic!("{:?}", report.events) };
+        assert!(note.contains("version 1.1 (v1)") && note.contains("prod runs version 1.2 (v2)"), "{note}");
+        assert_eq!(late.after(report).next_step(), Step::Wait(Wait::ProgressDeadlineExceeded));
+    }
+
+    #[test]
+    fn failure_nobody_can_observe_leaves_nothing_confirmed() {
+        let called = operation("Deploy", "v1", Some(301), Some("Accepted"));
+        let active = json!({"active": {"versionId": "v2", "startTime": ago(500)}});
+        let unmoved = Observation::test()
+            .with_status(&called)
+            .with_status(&active)
+            .listing([deployed("v2", 500), version("v1")]);
+        let report = unmoved.report();
+        assert_eq!(events(&report).len(), 1);
+        assert_eq!(report.status.active, None);
+        assert_eq!(report.status.previous.unwrap().version_id, "v2");
+    }
+
+    #[test]
+    fn deletion_is_taken_over_after_the_finalizer() {
+        let version = VersionBeingDeleted { version_id: "v1".to_owned(), name: "a".to_owned() };
+        let new =
+            Observation { versions_being_deleted: vec![version], ..Observation::test().running(Some("v1")) };
+        let report = new.report();
+        assert_eq!(report.finalizer, Some(true));
+        assert!(report.status.pending_deletions.is_empty());
+        let held = new.with_metadata(&json!({"finalizers": ["chatcaptain.dev/finalizer"]}));
+        assert_eq!(held.report().status.pending_deletions[0].version_id, "v1");
+    }
+
+    #[test]
+    fn finished_deletion_is_told_and_a_reclaimed_one_is_not() {
+        let entry = json!({"versionId": "v2", "name": "b", "requestTime": ago(100)});
+        let status = json!({"pendingDeletions": [entry]});
+        let gone = Observation::test().with_status(&status).listing([version("v1")]).running(Some("v1"));
+        let report = gone.report();
+        let [("VersionDeleted", note)] = events(&report)[..] else { panic!("{:?}", report.events) };
+        assert!(note.contains("v2") && note.contains("ChatbotVersion b"), "{note}");
+        assert!(report.status.pending_deletions.is_empty());
+        let reclaimed = Observation { reclaimed: ["v2".to_owned()].into(), ..gone };
+        assert!(events(&reclaimed.report()).is_empty());
+    }
+
+    #[test]
+    fn version_left_behind_is_on_record_with_its_cause() {
+        let entry = json!({"versionId": "v2", "name": "b", "requestTime": ago(100)});
+        let status = json!({"pendingDeletions": [entry]});
+        let pending = || Observation::test().with_status(&status).deleted(1000);
+        let force = json!({"annotations": {annotation::FORCE_ORPHAN: "true"}});
+        for (observation, cause) in [
+            (pending().running(Some("v2")), "it is live"),
+            (pending().with_metadata(&force), "force-orphan"),
+            (pending().with_spec(&json!({"suspend": true})), "suspended"),
+            (pending().unavailable(UnavailableReason::AuthenticationFailed), "credentials"),
+        ] {
+            let report = observation.report();
+            assert_eq!((report.finalizer, report.orphans.as_slice()), (Some(false), &["v2".to_owned()][..]));
+            let [("Orphaned", note)] = events(&report)[..] else { panic!("{cause}: {:?}", report.events) };
+            assert!(note.contains("v2") && note.contains(cause), "{cause}: {note}");
+        }
+    }
+
+    #[test]
+    fn operation_on_another_version_is_forgotten_once_it_makes_no_difference() {
+        let called = |seconds| operation("Deploy", "v2", Some(seconds), Some("Accepted"));
+        let kept = |observation: Observation| observation.report().status.current_operation.is_some();
+        assert!(kept(Observation::test().with_status(&called(10)).running(Some("v1"))), "it may replace v1");
+        assert!(!kept(Observation::test().with_status(&called(301)).running(Some("v1"))));
+    }
+
+    #[test]
+    fn drifted_says_whether_the_environment_is_in_sync() {
+        let drifted = |observation: &Observation| {
+            let report = observation.report();
+            let (status, reason) = condition(&report, "Drifted").unwrap();
+            format!("{status} {reason}")
+        };
+        let in_sync = Observation::test().with_status(&reached_target("v1")).running(Some("v1"));
+        assert_eq!(drifted(&in_sync), "False InSync");
+        let warned = in_sync.clone().with_spec(&json!({"drift": "Warn"})).running(Some("v2"));
+        assert_eq!(drifted(&warned), "True OutOfSync");
+        assert_eq!(drifted(&in_sync.clone().listing([version("v1")])), "Unknown NotObservable");
+        let before = in_sync.clone().after(in_sync.report());
+        let blind = before.with_metadata(&json!({"generation": 2})).unavailable(UnavailableReason::Throttled);
+        assert_eq!(drifted(&blind), "False InSync", "nothing new is known");
+    }
+
+    #[test]
+    fn object_being_deleted_reports_deleting() {
+        let status = json!({"pendingDeletions": [{"versionId": "v2", "name": "b", "requestTime": ago(100)}]});
+        let deleted =
+            Observation::test().with_status(&status).deleted(1).unavailable(UnavailableReason::Throttled);
+        assert_eq!(condition(&deleted.report(), "Ready"), Some(("False", "Deleting")));
+        let failed = Err(refused(crate::chatcaptain::ApiCall::Deploy));
+        let state = deleted.state();
+        let step = Step::StartRollout(RolloutMethod::Deploy);
+        let report = report(&deleted, &state, step, &Outcome::RolloutStarted(failed));
+        assert_eq!(condition(&report, "Ready"), Some(("False", "Deleting")));
+    }
+}

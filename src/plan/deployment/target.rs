@@ -150,3 +150,130 @@ impl Observation {
         self.inventory().is_none_or(|inventory| inventory.version(id).is_some())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{
+        super::{Target, fixtures::*},
+        *,
+    };
+    use crate::chatcaptain::Version;
+
+    fn desired(observation: &Observation) -> Result<(String, Cause), Unresolved> {
+        observation.desired().map(|desired| (desired.version_id, desired.cause))
+    }
+
+    #[test]
+    fn spec_names_a_version_by_object_id_or_number() {
+        let by_object = Observation::test();
+        assert_eq!(desired(&by_object), Ok(("v1".to_owned(), Cause::Spec)));
+        let by_id = Observation::test().with_spec(&json!({"versionRef": null, "versionId": "v2"}));
+        assert_eq!(desired(&by_id), Ok(("v2".to_owned(), Cause::Spec)));
+        assert_eq!(by_id.desired().unwrap().version_number.as_deref(), Some("1.2"));
+        let by_number = Observation::test().with_spec(&json!({"versionRef": null, "versionNumber": "1.3"}));
+        assert_eq!(desired(&by_number), Ok(("v3".to_owned(), Cause::Spec)));
+    }
+
+    #[test]
+    fn unresolved_says_why() {
+        let by_object = |object| Observation { referenced_version: object, ..Observation::test() };
+        let number = json!({"versionRef": null, "versionNumber": "1.1"});
+        for (observation, why) in [
+            (by_object(None), Unresolved::WaitingForVersion),
+            (by_object(Some(referenced(&json!({"status": {}})))), Unresolved::WaitingForVersion),
+            (Observation::test().listing([version("v2")]), Unresolved::WaitingForVersion),
+            (
+                by_object(Some(referenced(&json!({"spec": {"chatbotId": "other"}})))),
+                Unresolved::ReferenceMismatch,
+            ),
+            (
+                Observation::test().with_spec(&json!({"versionRef": null, "versionId": "v9"})),
+                Unresolved::VersionNotFound,
+            ),
+            (Observation::test().listing([version("v2")]).with_spec(&number), Unresolved::VersionNotFound),
+            (
+                Observation::test().listing([version("v1"), twin_of_v1()]).with_spec(&number),
+                Unresolved::AmbiguousVersion,
+            ),
+            (
+                Observation::test().annotated(annotation::ROLLBACK_TO, "nothing"),
+                Unresolved::RollbackTargetNotFound,
+            ),
+            (
+                Observation::test().annotated(annotation::ROLLBACK_TO, "previous"),
+                Unresolved::RollbackTargetNotFound,
+            ),
+        ] {
+            assert_eq!(desired(&observation), Err(why));
+        }
+    }
+
+    /// Another version with the number of `v1`.
+    fn twin_of_v1() -> Version {
+        Version { number: Some("1.1".into()), ..version("v2") }
+    }
+
+    #[test]
+    fn version_being_deleted_is_desired_only_where_it_runs() {
+        let deleted = referenced(&json!({"metadata": {"name": "a", "deletionTimestamp": ago(1)}}));
+        let observation = Observation { referenced_version: Some(deleted), ..Observation::test() };
+        assert_eq!(desired(&observation.clone().running(Some("v2"))), Err(Unresolved::WaitingForVersion));
+        assert_eq!(desired(&observation.running(Some("v1"))), Ok(("v1".to_owned(), Cause::Spec)));
+    }
+
+    #[test]
+    fn rollback_command_names_previous_an_object_or_an_id() {
+        let previous = json!({"previous": {"versionId": "v2", "startTime": ago(100)}});
+        let commanded =
+            |value| Observation::test().with_status(&previous).annotated(annotation::ROLLBACK_TO, value);
+        let by_command = |id: &str| Ok((id.to_owned(), Cause::RollbackCommand));
+        assert_eq!(desired(&commanded("previous")), by_command("v2"));
+        assert_eq!(desired(&commanded("v3")), by_command("v3"));
+        let named = Observation { rollback_version: Some(referenced(&json!({}))), ..commanded("a") };
+        assert_eq!(desired(&named), by_command("v1"));
+        let foreign = referenced(&json!({"spec": {"chatbotId": "other"}}));
+        let foreign = Observation { rollback_version: Some(foreign), ..commanded("a") };
+        assert_eq!(desired(&foreign), Err(Unresolved::RollbackTargetNotFound));
+    }
+
+    #[test]
+    fn rollback_command_keeps_its_version_until_the_spec_changes() {
+        let status = json!({
+            "rollbackCommand": {"value": "previous", "generation": 1, "versionId": "v2"},
+            // the rollback itself moved this
+            "previous": {"versionId": "v1", "startTime": ago(100)},
+        });
+        let held = Observation::test().with_status(&status).annotated(annotation::ROLLBACK_TO, "previous");
+        assert_eq!(desired(&held), Ok(("v2".to_owned(), Cause::RollbackCommand)));
+        let annotations = json!({annotation::ROLLBACK_TO: "previous"});
+        let changed = held.with_metadata(&json!({"generation": 2, "annotations": annotations}));
+        assert_eq!(desired(&changed), Ok(("v1".to_owned(), Cause::Spec)));
+    }
+
+    #[test]
+    fn failed_version_gives_way_to_the_newest_other_one_of_history() {
+        let failed = |ids: &[&str]| {
+            json!({
+                "failedVersions": {"generation": 1, "versionIds": ids},
+                "history": [
+                    {"versionId": "v1", "startTime": ago(1)},
+                    {"versionId": "v2", "startTime": ago(2)},
+                    {"versionId": "v3", "startTime": ago(3)},
+                ],
+            })
+        };
+        let previous = json!({"rollback": {"onFailure": "Previous"}});
+        let observation = Observation::test().with_spec(&previous).with_status(&failed(&["v1"]));
+        assert_eq!(desired(&observation), Ok(("v2".to_owned(), Cause::AutomaticRollback)));
+        let gone = observation.clone().listing([version("v1"), version("v3")]);
+        assert_eq!(desired(&gone), Ok(("v3".to_owned(), Cause::AutomaticRollback)));
+        let requested = observation.annotated(annotation::RECONCILE_REQUESTED_AT, "again");
+        assert_eq!(desired(&requested), Ok(("v1".to_owned(), Cause::Spec)));
+        let never = Observation::test().with_status(&failed(&["v1"]));
+        assert_eq!(never.state().target, Target::Failed);
+        let both = Observation::test().with_spec(&previous).with_status(&failed(&["v2", "v1"]));
+        assert_eq!(both.state().target, Target::Failed, "no older one is tried");
+    }
+}

@@ -153,3 +153,109 @@ fn unavailable(
     let condition = ReadyCondition::new(reason.condition_reason(), unavailable.message.as_str());
     Report::new(status_with(observation, state, &condition), requeue)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::plan::{
+        CounterIncrement, Requeue, UnavailableReason,
+        deployment::{Observation, Step, Wait, fixtures::*},
+    };
+
+    #[test]
+    fn first_deploy_that_shows_is_told() {
+        let called = operation("Deploy", "v1", Some(5), Some("Accepted"));
+        let active = json!({"active": {"versionId": "v2", "startTime": ago(100)}});
+        let live = Observation::test().with_status(&called).with_status(&active).running(Some("v1"));
+        let report = live.report();
+        let [("Deployed", note)] = events(&report)[..] else { panic!("{:?}", report.events) };
+        assert!(note.contains("version 1.1 (v1)") && note.contains("version 1.2 (v2)"), "{note}");
+        assert_eq!(condition(&report, "Ready"), Some(("True", "Available")));
+        assert_eq!((&report.status.current_operation, &report.status.common.retry), (&None, &None));
+        assert_eq!(report.status.target.as_ref().unwrap().reached_time.as_ref().unwrap().0, at(0));
+        assert_eq!(report.status.active.as_ref().unwrap().version_id, "v1");
+        assert!(events(&live.after(report).report()).is_empty(), "it is told once");
+    }
+
+    #[test]
+    fn return_to_a_version_of_history_is_told_as_rollback() {
+        let called = operation("Deploy", "v1", Some(5), Some("Accepted"));
+        let ran = json!({"history": [{"versionId": "v1", "startTime": ago(500)}]});
+        let report = Observation::test().with_status(&called).with_status(&ran).running(Some("v1")).report();
+        assert_eq!(events(&report)[0].0, "RolledBack");
+    }
+
+    #[test]
+    fn version_that_somebody_else_deployed_is_adopted_without_event() {
+        let report = Observation::test().running(Some("v1")).report();
+        assert!(events(&report).is_empty());
+        assert_eq!(report.status.active.unwrap().version_id, "v1");
+    }
+
+    #[test]
+    fn late_version_is_no_failure_any_more() {
+        let failed = json!({"failedVersions": {"generation": 1, "versionIds": ["v1"]}});
+        let late = Observation::test().with_status(&failed).running(Some("v1"));
+        assert_eq!(late.report().status.failed_versions, None);
+    }
+
+    #[test]
+    fn commanded_rollback_is_stalled_until_it_ends() {
+        let commanded =
+            Observation::test().annotated(crate::crd::annotation::ROLLBACK_TO, "v2").running(Some("v2"));
+        let report = commanded.report();
+        assert_eq!(condition(&report, "Stalled"), Some(("True", "RolledBack")));
+        assert_eq!(report.status.rollback_command.unwrap().version_id, "v2");
+    }
+
+    #[test]
+    fn ready_survives_a_transient_outage_only() {
+        let running = Observation::test().running(Some("v1"));
+        let ready = running.clone().after(running.report());
+        let throttled = ready.clone().unavailable(UnavailableReason::Throttled).report();
+        assert_eq!(condition(&throttled, "Ready"), Some(("True", "Available")));
+        let rejected = ready.unavailable(UnavailableReason::AuthenticationFailed).report();
+        assert_eq!(condition(&rejected, "Stalled"), Some(("True", "AuthenticationFailed")));
+        let new = Observation::test().unavailable(UnavailableReason::Throttled).report();
+        assert_eq!(condition(&new, "Reconciling"), Some(("True", "Throttled")));
+    }
+
+    #[test]
+    fn tolerated_drift_is_told_once_per_version() {
+        let warn = json!({"drift": "Warn"});
+        let drifted =
+            Observation::test().with_spec(&warn).with_status(&reached_target("v1")).running(Some("v2"));
+        let report = drifted.report();
+        assert_eq!(events(&report)[0].0, "DriftDetected");
+        assert_eq!(report.counters, [CounterIncrement::DriftWarned]);
+        assert_eq!(condition(&report, "Ready"), Some(("True", "DriftTolerated")));
+        let known = drifted.after(report);
+        assert!(events(&known.report()).is_empty());
+        assert_eq!(events(&known.running(Some("v3")).report()).len(), 1);
+    }
+
+    #[test]
+    fn suspended_object_keeps_its_verdict() {
+        let running = Observation::test().running(Some("v1"));
+        let ready = running.clone().after(running.report());
+        let suspended = ready.with_spec(&json!({"suspend": true})).with_metadata(&json!({"generation": 2}));
+        let report = suspended.report();
+        assert_eq!(condition(&report, "Ready"), Some(("True", "Available")));
+        assert_eq!((report.status.common.observed_generation, report.requeue), (Some(2), Requeue::OnChange));
+        let moved = suspended.with_spec(&json!({"versionRef": null, "versionId": "v2"}));
+        assert_eq!(condition(&moved.report(), "Ready"), Some(("False", "Suspended")));
+    }
+
+    #[test]
+    fn failed_delete_is_retried_after_its_own_backoff_while_ready() {
+        let entry = json!({"versionId": "v2", "name": "b", "requestTime": ago(100)});
+        let retry =
+            json!({"pendingDeletions": [entry], "retry": {"failures": 1, "nextAttemptTime": ago(-2)}});
+        let waiting = Observation::test().with_status(&retry).running(Some("v1"));
+        assert_eq!(waiting.next_step(), Step::Wait(Wait::Available));
+        let report = waiting.report();
+        assert_eq!(report.requeue, Requeue::After(std::time::Duration::from_secs(2)));
+        assert!(report.status.common.retry.is_some());
+    }
+}
