@@ -123,27 +123,24 @@ impl Reconciler for ChatbotDeployment {
             Step::StartRollout(method) => {
                 Outcome::RolloutStarted(roll_out(observation, method, context).await)
             }
-            Step::DeleteVersion => {
-                let desired = observation.desired().ok();
-                match observation.deletable(desired.as_ref().map(|desired| desired.id.as_str())) {
-                    Some(entry) => {
-                        let result = delete(observation, &entry.version_id, context).await;
-                        Outcome::VersionDeleted(entry.version_id, result)
-                    }
-                    None => Outcome::NoCall,
+            Step::DeleteVersion => match observation.deletable() {
+                Some(entry) => {
+                    let result = delete(observation, &entry.version_id, context).await;
+                    Outcome::VersionDeleted(entry.version_id, result)
                 }
-            }
+                None => Outcome::NoCall,
+            },
             _ => Outcome::NoCall,
         }
     }
 
     fn report(
         observation: &Observation,
-        _state: &State,
+        state: &State,
         step: Step,
         outcome: &Outcome,
     ) -> Report<ChatbotDeploymentStatus> {
-        report(observation, step, outcome)
+        report(observation, state, step, outcome)
     }
 
     fn refresh_object(observation: &mut Observation, object: Arc<Self>) {

@@ -78,7 +78,7 @@ fn tellings(facts: &Observation, step: Step) -> Vec<ObjectState> {
     let mut told = Vec::new();
     for outcome in outcomes(step) {
         let mut object = (*facts.object).clone();
-        object.status = Some(report(facts, step, &outcome).status);
+        object.status = Some(report(facts, &facts.state(), step, &outcome).status);
         told.push(ObjectState::new(format!("{step:?}"), &object));
         told.extend(told.last().map(ObjectState::unreadable));
         if object.metadata.deletion_timestamp.is_none() {
@@ -90,7 +90,7 @@ fn tellings(facts: &Observation, step: Step) -> Vec<ObjectState> {
                 ..facts.clone()
             };
             let step = next_step(&suspended.state());
-            object.status = Some(report(&suspended, step, &Outcome::NoCall).status);
+            object.status = Some(report(&suspended, &suspended.state(), step, &Outcome::NoCall).status);
             told.push(ObjectState::new(format!("{step:?}, then suspended"), &object));
         }
     }

@@ -49,7 +49,7 @@ fn enforced_drift_is_corrected_by_one_deploy() {
         (world.live_version(Environment::Test).as_deref() == Some("a")).then_some(())
     });
     let note = world.wait_for_event("test", "DriftDetected");
-    assert!(note.contains("by hand"), "{note}");
+    assert!(note.contains("outside the operator"), "{note}");
     world.wait_until_deployment_ready("test");
     assert_eq!(world.effects_besides_creates(), ["deploy a test", "deploy a test"]);
     wait_for_drift_count(&world, "enforced", 1);
@@ -78,7 +78,7 @@ fn tolerated_drift_is_reported_and_not_corrected() {
     let world = in_sync(&["drift: Warn"]);
     deploy_by_hand(&world, "b");
     let message = world.wait_for_reason::<ChatbotDeployment>("test", "DriftTolerated");
-    assert!(message.contains("by hand"), "{message}");
+    assert!(message.contains("outside the operator"), "{message}");
     let deployment = world.wait_until_deployment_ready("test");
     let drifted = condition(&deployment, "Drifted").unwrap();
     assert_eq!((drifted.status.as_str(), drifted.reason.as_str()), ("True", "OutOfSync"));
@@ -116,9 +116,7 @@ fn drift_correction_pauses_after_limit() {
         let theirs = world.service.hand_create(&world.bot, "theirs", None).unwrap();
         deploy_by_hand(&world, name);
         let message = wait_for_reason_and_version(&world, "DriftCorrectionPaused", name);
-        for said in
-            ["by hand", "5 times", "left alone", "move git on", "spec.drift", "reconcile-requested-at"]
-        {
+        for said in ["outside the operator", "5 times", "paused", "spec.drift", "reconcile-requested-at"] {
             assert!(message.contains(said), "{said} in {message}");
         }
         world.service.hand_delete(&world.bot, &theirs.version).unwrap();

@@ -57,7 +57,7 @@ fn older_of_two_deployments_manages_the_environment() {
     world.apply(&deployment(&world.bot, "younger", "test", &younger));
     let message = world.wait_for_reason::<ChatbotDeployment>("younger", "Conflict");
     let older = format!("{}/test", world.namespace);
-    assert!(message.contains(&older) && message.contains("delete one"), "{message}");
+    assert!(message.contains(&older) && message.contains("Delete one"), "{message}");
     let loser = world.deployment("younger");
     assert_eq!(condition(&loser, "Stalled").unwrap().status, "True");
     assert_eq!(world.effects_besides_creates(), ["deploy a test"]);

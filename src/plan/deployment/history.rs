@@ -6,40 +6,89 @@ use crate::{
     plan::truncate_to_seconds,
 };
 
-/// Versions that `history` remembers.
+/// Entries of `status.history`, as the CRD bounds it.
 const MAX_HISTORY: usize = 10;
 
-/// Another version runs than last confirmed.
-pub(super) fn record_live(facts: &Observation, status: &mut ChatbotDeploymentStatus, id: &str) {
-    let number = facts.listed(id).and_then(|version| version.number.as_deref()).map(str::to_owned);
-    let by = facts.status().current_operation.as_ref().filter(|o| o.version_id == id).map(|o| o.operation);
-    let since = truncate_to_seconds(facts.now);
+/// Another version runs than was last confirmed.
+pub(super) fn record_live(observation: &Observation, status: &mut ChatbotDeploymentStatus, id: &str) {
+    let operation = observation.status().current_operation.as_ref();
+    let entry = HistoryEntry {
+        version_id: id.to_owned(),
+        version_number: observation
+            .listed(id)
+            .and_then(|version| version.number.as_deref())
+            .map(str::to_owned),
+        start_time: truncate_to_seconds(observation.now),
+        operation: operation
+            .filter(|operation| operation.version_id == id)
+            .map(|operation| operation.operation),
+    };
     clear_active(status);
-    let before = status.previous.take().filter(|previous| previous.version_id != id);
-    // it came back after nothing ran
-    let earlier =
+    let previous = status.previous.take().filter(|previous| previous.version_id != id);
+    // the same version is back after nothing ran: what ran before it is older
+    let older =
         || status.history.iter().find(|entry| entry.version_id != id).map(HistoryEntry::to_deployed_version);
-    status.previous = before.or_else(earlier);
-    let entry =
-        HistoryEntry { version_id: id.to_owned(), version_number: number, start_time: since, operation: by };
+    status.previous = previous.or_else(older);
     status.active = Some(entry.to_deployed_version());
     status.history.insert(0, entry);
     status.history.truncate(MAX_HISTORY);
 }
 
-/// What was last confirmed to run does not, or nobody can tell any more.
+/// What was last confirmed does not run any more, or nobody can see whether it does.
 pub(super) fn clear_active(status: &mut ChatbotDeploymentStatus) {
     status.previous = status.active.take().or_else(|| status.previous.take());
 }
 
-/// Notes what is seen to run, whoever brought it there.
-pub(super) fn sync_history(facts: &Observation, status: &mut ChatbotDeploymentStatus) {
-    let live = facts.live();
+/// Records what the service shows, whoever deployed it.
+pub(super) fn sync_history(observation: &Observation, status: &mut ChatbotDeploymentStatus) {
+    let live = observation.live();
     if status.active.as_ref().map(|active| &active.version_id) == live.as_ref() {
         return;
     }
     match live {
-        Some(id) => record_live(facts, status, &id),
+        Some(id) => record_live(observation, status, &id),
         None => clear_active(status),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{super::fixtures::*, *};
+
+    /// The ids of `active` and `previous`, and of `history`.
+    fn ids(status: &ChatbotDeploymentStatus) -> ([Option<&str>; 2], Vec<&str>) {
+        let ran = [&status.active, &status.previous];
+        let history = status.history.iter().map(|entry| entry.version_id.as_str()).collect();
+        (ran.map(|ran| ran.as_ref().map(|ran| ran.version_id.as_str())), history)
+    }
+
+    #[test]
+    fn each_live_version_becomes_history() {
+        let mut status = ChatbotDeploymentStatus::default();
+        for id in ["v1", "v2", "v1"] {
+            sync_history(&Observation::test().running(Some(id)), &mut status);
+        }
+        assert_eq!(ids(&status), ([Some("v1"), Some("v2")], vec!["v1", "v2", "v1"]));
+        assert_eq!(status.history[0].operation, None, "it was found running");
+        sync_history(&Observation::test().running(None), &mut status);
+        assert_eq!(ids(&status), ([None, Some("v1")], vec!["v1", "v2", "v1"]));
+        sync_history(&Observation::test().running(Some("v1")), &mut status);
+        assert_eq!(ids(&status).0, [Some("v1"), Some("v2")], "previous is not what runs");
+    }
+
+    #[test]
+    fn history_names_the_call_and_is_bounded() {
+        let called = operation("Rollback", "v1", Some(5), Some("Accepted"));
+        let entry = json!({"versionId": "v3", "startTime": ago(100)});
+        let observation =
+            Observation::test().with_status(&called).with_status(&json!({"history": vec![entry; 10]}));
+        let mut status = observation.status().clone();
+        record_live(&observation, &mut status, "v1");
+        assert_eq!(status.history.len(), 10);
+        let newest = &status.history[0];
+        assert_eq!(newest.version_number.as_deref(), Some("1.1"));
+        assert_eq!(newest.operation, Some(crate::crd::Operation::Rollback));
     }
 }

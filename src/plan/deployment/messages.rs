@@ -1,268 +1,549 @@
-//! What a `ChatbotDeployment` says of itself: what is so, and the next step.
+//! Every sentence that a `ChatbotDeployment` shows: conditions, events, and what to do next.
+//!
+//! A sentence says what happened, why, and what to do next, in the present tense. It holds no time, so that a status
+//! is written only when its meaning changes.
 
-use super::{Desired, Observation, RolloutMethod, Unresolved, observation::is_heading_to};
+use super::{
+    Desired, Drift, Observation, PendingDeletionState, RolloutMethod, State, Unresolved,
+    promotion::is_heading_to,
+};
 use crate::{
-    crd::{Cause, Reason, annotation},
-    plan::{ServiceView, annotation_value, status::ReadyCondition},
+    crd::{Cause, OperationResult, Reason, VersionSource, annotation},
+    plan::{EventReason, annotation_value, status::ReadyCondition},
 };
 
 /// Ids that one message names.
-const IDS: usize = 5;
+const MAX_IDS: usize = 5;
 
-impl Observation {
-    pub(super) fn drift_message(&self, wanted: &Desired) -> String {
-        let (environment, wanted) = (self.environment(), self.version_label(&wanted.id));
-        if self.nothing_is_live() {
-            return format!("Nothing runs in {environment} any more, where {wanted} should run.");
-        }
-        let other = self.live().map_or_else(|| "another version".to_owned(), |id| self.version_label(&id));
-        format!("Somebody deployed {other} to {environment} by hand, where {wanted} should run.")
-    }
+// ---- conditions: rollout ----
 
-    /// Nothing is live, as the service tells.
-    fn nothing_is_live(&self) -> bool {
-        let ServiceView::Available { deployments: Some(deployments), .. } = &self.service else {
-            return false;
-        };
-        deployments.get(self.environment()).is_none()
-    }
-
-    /// What runs, for people, where it can be seen.
-    fn live_name(&self) -> Option<String> {
-        let other = if self.nothing_is_live() { "nothing" } else { "another version" };
-        let name = || self.live().map_or_else(|| other.to_owned(), |id| self.version_label(&id));
-        self.live_is_observable().then(name)
-    }
-
-    /// A version for people: number and id.
-    pub(super) fn version_label(&self, id: &str) -> String {
-        let status = self.status();
-        let listed = self.listed(id).and_then(|version| version.number.as_deref().map(str::to_owned));
-        let number = listed
-            .or_else(|| {
-                let target = status.target.as_ref().filter(|target| target.version_id == id);
-                target.and_then(|target| target.version_number.clone())
-            })
-            .or_else(|| {
-                let ran = status.history.iter().find(|entry| entry.version_id == id);
-                ran.and_then(|entry| entry.version_number.clone())
-            });
-        number.map_or_else(|| format!("version {id}"), |number| format!("version {number} ({id})"))
-    }
-
-    pub(super) fn desired_label(&self) -> String {
-        self.desired()
-            .map_or_else(|_| "the wanted version".to_owned(), |wanted| self.version_label(&wanted.id))
+pub(super) fn rollout(observation: &Observation, method: RolloutMethod) -> ReadyCondition {
+    let (desired, environment) = (desired_label(observation), observation.environment());
+    match method {
+        RolloutMethod::Deploy => ReadyCondition::new(
+            Reason::Deploying,
+            format!("Deploying {desired} to {environment} and waiting for it to become live."),
+        ),
+        RolloutMethod::Rollback => ReadyCondition::new(
+            Reason::RollingBack,
+            format!("Rolling {environment} back to {desired} and waiting for it to become live."),
+        ),
     }
 }
 
-pub(super) fn rollout_condition(facts: &Observation, call: RolloutMethod) -> ReadyCondition {
-    let (target, environment) = (facts.desired_label(), facts.environment());
-    match call {
-        RolloutMethod::Deploy => {
-            ReadyCondition::new(Reason::Deploying, format!("Deploying {target} to {environment}."))
-        }
-        RolloutMethod::Rollback => {
-            ReadyCondition::new(Reason::RollingBack, format!("Rolling {environment} back to {target}."))
-        }
-    }
-}
-
-/// A change is to be made when the backoff is over.
-pub(super) fn backoff_condition(facts: &Observation) -> ReadyCondition {
+/// The last call failed; it may also have been the delete of an old version.
+pub(super) fn backing_off(observation: &Observation) -> ReadyCondition {
+    let (desired, environment) = (desired_label(observation), observation.environment());
     let message = format!(
-        "{} is to run in {}; the next call comes after the pause that followed the last failure.",
-        facts.desired_label(),
-        facts.environment()
+        "{environment} does not run {desired}: the last call to the service failed. Retrying automatically after a \
+         pause; no action needed."
     );
     ReadyCondition::new(Reason::Retrying, message)
 }
 
-/// On its way out, but not before it has kept its word.
-pub(super) fn deleting_condition() -> ReadyCondition {
-    let message = "Versions that were to be retired are deleted first; what is live stays live.";
-    ReadyCondition::new(Reason::Deleting, message)
-}
-
 /// The environment runs what it should.
-pub(super) fn reached_message(facts: &Observation, reason: Reason, wanted: &Desired) -> String {
-    let (environment, name) = (facts.environment(), facts.version_label(&wanted.id));
-    match (reason, wanted.cause) {
+pub(super) fn reached(observation: &Observation, reason: Reason, desired: &Desired) -> ReadyCondition {
+    let environment = observation.environment();
+    let live = version_label(observation, &desired.version_id);
+    let message = match (reason, desired.cause) {
         (Reason::RolledBack, Cause::AutomaticRollback) => {
+            let by_spec = observation.desired_by_spec();
             let failed =
-                facts.desired_by_spec().map_or_else(|_| String::new(), |git| facts.version_label(&git.id));
-            format!("{environment} runs {name}: {}; {}", deadline_message(&failed), after_failure_hint())
+                by_spec.map_or_else(|_| unknown_label(), |v| version_label(observation, &v.version_id));
+            let next = after_failure();
+            format!(
+                "{environment} runs {live} again, because {failed} did not become live within spec.progressDeadline. \
+                 {next}"
+            )
         }
         (Reason::RolledBack, _) => format!(
-            "{environment} runs {name} by the annotation {}; it holds until the spec changes or the annotation \
-             is removed.",
+            "{environment} runs {live} because of the annotation {}. Remove the annotation or change the spec to end \
+             the rollback.",
             annotation::ROLLBACK_TO
         ),
-        _ => format!("{environment} runs {name}."),
-    }
-}
-
-pub(super) fn deadline_condition(facts: &Observation) -> ReadyCondition {
-    ReadyCondition::new(
-        Reason::ProgressDeadlineExceeded,
-        format!("{}; {}", failure_message(facts), after_failure_hint()),
-    )
-}
-
-/// The wanted version did not become live, and what runs.
-pub(super) fn failure_message(facts: &Observation) -> String {
-    let (environment, late) = (facts.environment(), deadline_message(&facts.desired_label()));
-    match facts.live_name() {
-        Some(running) => format!("{environment} runs {running}: {late}"),
-        None => format!("In {environment} {late}"),
-    }
-}
-
-fn deadline_message(name: &str) -> String {
-    format!("{name} did not become live by spec.progressDeadline")
-}
-
-fn after_failure_hint() -> String {
-    format!(
-        "look in the service why, then move git on, or annotate the object with {}=<any token> to try again.",
-        annotation::RECONCILE_REQUESTED_AT
-    )
-}
-
-/// Somebody deployed by hand, and git lets them.
-pub(super) fn drift_tolerated_message(facts: &Observation) -> String {
-    let message = facts.desired().map(|wanted| facts.drift_message(&wanted)).unwrap_or_default();
-    format!("{message} It is left as it is because spec.drift is Warn.")
-}
-
-/// Somebody deployed by hand, and keeps doing so.
-pub(super) fn drift_paused_message(facts: &Observation) -> String {
-    let message = facts.desired().map(|wanted| facts.drift_message(&wanted)).unwrap_or_default();
-    let times = facts.status().drift_corrections.as_ref().map_or(0, |reversals| reversals.count);
-    format!(
-        "{message} Changes by hand were reversed {times} times within an hour, so this one is left alone for the \
-         rest of it."
-    )
-}
-
-/// What to do about that.
-pub(super) fn drift_paused_hint() -> String {
-    format!(
-        " Agree who decides, then move git on, set spec.drift to Warn, or annotate the object with {}=<any token> \
-         to have it reversed once more.",
-        annotation::RECONCILE_REQUESTED_AT
-    )
-}
-
-pub(super) fn conflict_condition(facts: &Observation) -> ReadyCondition {
-    let other = facts.older_claim.as_deref().unwrap_or("another");
-    let message = format!(
-        "ChatbotDeployment {other}, which is older, decides {} of chatbot {}; delete one of the two.",
-        facts.environment(),
-        facts.object.spec.chatbot_id
-    );
-    ReadyCondition::new(Reason::Conflict, message)
-}
-
-/// Another deployment comes first.
-pub(super) fn promotion_condition(facts: &Observation, reason: Reason) -> ReadyCondition {
-    let after = facts.object.spec.promote_after.as_ref();
-    let name = after.map_or("", |after| after.deployment_ref.name.as_str());
-    let target = facts.desired_label();
-    let first = facts.promotion_source.as_ref().map(|gate| gate.status.as_ref());
-    let wanted = facts.desired().ok();
-    let goes = |id: &str| first.flatten().is_some_and(|first| is_heading_to(first, id));
-    let message = match first {
-        None => format!(
-            "ChatbotDeployment {name}, which spec.promoteAfter waits for, does not exist; create it or correct \
-             the name."
-        ),
-        Some(_) if wanted.is_some_and(|wanted| goes(&wanted.id)) => {
-            let soak = after.and_then(|after| after.soak.as_deref());
-            let soak = soak.map(|soak| format!(" for {soak}")).unwrap_or_default();
-            format!("Waiting until ChatbotDeployment {name} has been Ready on {target}{soak}.")
-        }
-        Some(_) => format!(
-            "ChatbotDeployment {name}, which spec.promoteAfter waits for, does not go to {target}, or is \
-             stalled; see what it says, and have git give it this version first, in the same or an earlier \
-             sync wave."
-        ),
+        _ => format!("{environment} runs {live}."),
     };
     ReadyCondition::new(reason, message)
 }
 
-pub(super) fn unresolved_condition(facts: &Observation, why: Unresolved) -> ReadyCondition {
-    let spec = &facts.object.spec;
+pub(super) fn deadline_exceeded(observation: &Observation) -> ReadyCondition {
+    let message = format!("{}. {}", rollout_failure(observation), after_failure());
+    ReadyCondition::new(Reason::ProgressDeadlineExceeded, message)
+}
+
+// ---- conditions: drift ----
+
+/// For `Ready`, and for `Drifted`.
+pub(super) fn drift(observation: &Observation, desired: &Desired, drift: Drift) -> String {
+    let summary = drift_summary(observation, desired, drift);
+    match drift {
+        Drift::Warn => {
+            let desired = version_label(observation, &desired.version_id);
+            format!("{summary}. Set spec.drift to Enforce to redeploy {desired}.")
+        }
+        Drift::LimitReached => format!(
+            "{summary}. Find out who deploys; then name another version in the spec, set spec.drift to Warn, or correct \
+             it once more: {}.",
+            request_reconcile()
+        ),
+        Drift::None | Drift::LateEffect | Drift::Enforce => format!("{summary}."),
+    }
+}
+
+/// Drift cannot be seen, with or without permission to read the deployment status.
+pub(super) fn not_observable(permitted: bool) -> &'static str {
+    if permitted {
+        "The deployment status and the version list have no version number in common, so drift cannot be detected. \
+         Check in the service which version is live."
+    } else {
+        "The API key lacks the permission to read the deployment status, so drift cannot be detected. Grant it \
+         chatbots.deployments.status."
+    }
+}
+
+// ---- conditions: what the rollout waits for ----
+
+/// The version does not exist, or cannot be told from others.
+pub(super) fn unresolved(observation: &Observation, why: Unresolved) -> ReadyCondition {
+    let spec = &observation.object.spec;
     let reference = spec.version_ref.as_ref().map_or("", |reference| reference.name.as_str());
     let bot = &spec.chatbot_id;
-    let number = spec.version_number.as_deref().unwrap_or_default();
     let (reason, message) = match why {
         Unresolved::WaitingForVersion => {
-            (Reason::WaitingForVersion, waiting_for_version_message(facts, reference))
+            (Reason::WaitingForVersion, waiting_for_version(observation, reference))
         }
         Unresolved::ReferenceMismatch => (
             Reason::ReferenceMismatch,
             format!(
-                "ChatbotVersion {reference} belongs to another chatbot than {bot}; correct spec.versionRef."
+                "ChatbotVersion {reference} belongs to another chatbot than {bot}. Correct spec.versionRef."
             ),
         ),
-        Unresolved::VersionNotFound => {
-            let wanted = spec.version_id.as_deref().unwrap_or(number);
-            let message =
-                format!("The service lists no version {wanted} of chatbot {bot}; correct the spec.");
-            (Reason::VersionNotFound, message)
+        Unresolved::VersionNotFound => (Reason::VersionNotFound, version_not_found(observation)),
+        Unresolved::AmbiguousVersion => {
+            let number = spec.version_number.as_deref().unwrap_or_default();
+            let message = format!(
+                "More than one version of chatbot {bot} has the number {number}. Use spec.versionId or spec.versionRef \
+                 instead."
+            );
+            (Reason::AmbiguousVersion, message)
         }
-        Unresolved::AmbiguousVersion => (
-            Reason::AmbiguousVersion,
-            format!("More than one version has the number {number}; use spec.versionId or spec.versionRef."),
-        ),
-        Unresolved::RollbackTargetNotFound => (Reason::VersionNotFound, rollback_target_message(facts)),
+        Unresolved::RollbackTargetNotFound => {
+            (Reason::VersionNotFound, rollback_target_not_found(observation))
+        }
     };
     ReadyCondition::new(reason, message)
 }
 
-/// Why the version that `versionRef` names cannot be deployed yet, or any more.
-fn waiting_for_version_message(facts: &Observation, reference: &str) -> String {
-    let retiring = facts.pending_deletions().into_iter().find(|entry| entry.name == reference);
-    match (&facts.referenced_version, retiring) {
+/// Why the version of `spec.versionRef` cannot be deployed yet, or any more.
+fn waiting_for_version(observation: &Observation, reference: &str) -> String {
+    let pending = observation.pending_deletions().into_iter().find(|entry| entry.name == reference);
+    match (&observation.referenced_version, pending) {
         (Some(version), _) if version.metadata.deletion_timestamp.is_some() => format!(
-            "ChatbotVersion {reference} is being deleted; name another one in spec.versionRef, or apply it again once it \
-             is gone."
+            "ChatbotVersion {reference} is being deleted. Name another one in spec.versionRef, or apply it again once \
+             it is gone."
         ),
         (Some(_), _) => {
-            format!("ChatbotVersion {reference} is not Ready yet; its own conditions say why.")
+            format!(
+                "Waiting for ChatbotVersion {reference} to become Ready. See its conditions for the cause."
+            )
         }
         (None, Some(entry)) => format!(
-            "ChatbotVersion {reference} was deleted, and {} follows once it no longer runs; name another one in \
+            "ChatbotVersion {reference} was deleted, and {} is deleted once no environment runs it. Name another one in \
              spec.versionRef, or apply the ChatbotVersion again to keep it.",
-            facts.version_label(&entry.version_id)
+            version_label(observation, &entry.version_id)
         ),
         (None, None) => format!(
-            "ChatbotVersion {reference} does not exist in this namespace yet; apply it or correct spec.versionRef."
+            "ChatbotVersion {reference} does not exist in this namespace. Apply it or correct spec.versionRef."
         ),
     }
 }
 
-/// What is wrong with `rollback-to`.
-fn rollback_target_message(facts: &Observation) -> String {
-    let command = annotation::ROLLBACK_TO;
-    let value = annotation_value(&facts.object.metadata, command).unwrap_or_default();
-    if value == "previous" {
+fn version_not_found(observation: &Observation) -> String {
+    let spec = &observation.object.spec;
+    let bot = &spec.chatbot_id;
+    if let Some(VersionSource::Number(number)) = spec.version_source() {
         return format!(
-            "The annotation {command} says previous, but no version ran before this one, or it is no longer in the \
-             service; name another or take the annotation away."
+            "The service lists no version of chatbot {bot} with the number {number}. Correct spec.versionNumber."
         );
     }
-    let numbered = facts.inventory().into_iter().flat_map(|inventory| inventory.by_number(value));
+    let id = spec.version_id.as_deref().unwrap_or_default();
+    format!("The service lists no version of chatbot {bot} with the id {id}. Correct spec.versionId.")
+}
+
+/// What is wrong with the annotation `rollback-to`.
+fn rollback_target_not_found(observation: &Observation) -> String {
+    let command = annotation::ROLLBACK_TO;
+    let value = annotation_value(&observation.object.metadata, command).unwrap_or_default();
+    if value == "previous" {
+        return format!(
+            "The annotation {command} says previous, but no earlier version is known, or the service no longer lists \
+             it. Name another version in the annotation, or remove it."
+        );
+    }
+    let numbered = observation.inventory().into_iter().flat_map(|inventory| inventory.by_number(value));
     let mut ids: Vec<&str> = numbered.map(|version| version.id.as_str()).collect();
     ids.sort_unstable();
-    ids.truncate(IDS);
+    ids.truncate(MAX_IDS);
     let hint = match ids.as_slice() {
         [] => String::new(),
         ids => format!(" {value} is a version number; its id is {}.", ids.join(" or ")),
     };
     format!(
-        "The annotation {command} names no version: use previous, the name of a ChatbotVersion of this chatbot, or a \
-         version id.{hint}"
+        "The annotation {command} names no known version. Use previous, the name of a ChatbotVersion of this chatbot, \
+         or a version id.{hint}"
     )
+}
+
+/// The deployment that `spec.promoteAfter` names comes first.
+pub(super) fn promotion(observation: &Observation, reason: Reason) -> ReadyCondition {
+    let after = observation.object.spec.promote_after.as_ref();
+    let name = after.map_or("", |after| after.deployment_ref.name.as_str());
+    let desired = desired_label(observation);
+    let message = match &observation.promotion_source {
+        None => format!(
+            "ChatbotDeployment {name}, which spec.promoteAfter names, does not exist. Create it or correct the name."
+        ),
+        Some(source) => {
+            let is_heading_there = observation.desired().is_ok_and(|desired| {
+                source.status.as_ref().is_some_and(|status| is_heading_to(status, &desired.version_id))
+            });
+            let soak = after.and_then(|after| after.soak.as_deref());
+            let soak = soak.map(|soak| format!(" for {soak}")).unwrap_or_default();
+            if is_heading_there {
+                format!(
+                    "Waiting for ChatbotDeployment {name} to be Ready on {desired}{soak}, as spec.promoteAfter asks; no \
+                     action needed."
+                )
+            } else {
+                format!(
+                    "ChatbotDeployment {name}, which spec.promoteAfter names, does not deploy {desired}, or is Stalled. \
+                     Check its conditions, and let it deploy this version first, in the same or an earlier sync wave."
+                )
+            }
+        }
+    };
+    ReadyCondition::new(reason, message)
+}
+
+// ---- conditions: the object itself ----
+
+pub(super) fn invalid_spec() -> ReadyCondition {
+    let message = "The spec names no version, or more than one. Set exactly one of spec.versionRef, spec.versionId and \
+                   spec.versionNumber.";
+    ReadyCondition::new(Reason::InvalidSpec, message)
+}
+
+pub(super) fn conflict(observation: &Observation) -> ReadyCondition {
+    let message = format!(
+        "ChatbotDeployment {}, which is older, manages {} of chatbot {} already. Delete one of the two.",
+        observation.older_claim.as_deref().unwrap_or_default(),
+        observation.environment(),
+        observation.object.spec.chatbot_id
+    );
+    ReadyCondition::new(Reason::Conflict, message)
+}
+
+pub(super) fn deleting() -> ReadyCondition {
+    let message = format!(
+        "Deleting the versions in status.pendingDeletions first; what is live stays live. No action needed; to keep \
+         these versions, annotate the object with {}=true.",
+        annotation::FORCE_ORPHAN
+    );
+    ReadyCondition::new(Reason::Deleting, message)
+}
+
+pub(super) fn waiting_for_other_finalizers() -> ReadyCondition {
+    ReadyCondition::new(Reason::Deleting, "Cleanup complete; waiting for other finalizers.")
+}
+
+// ---- events ----
+
+/// The environment runs the version that the operator deployed or rolled back to.
+pub(super) fn rollout_note(observation: &Observation, event: EventReason, id: &str) -> String {
+    let (environment, live) = (observation.environment(), version_label(observation, id));
+    let active = observation.status().active.as_ref();
+    let former = active.map(|active| version_label(observation, &active.version_id));
+    match (event, former) {
+        (EventReason::RolledBack, Some(former)) => {
+            format!("Rolled {environment} back from {former} to {live}.")
+        }
+        (EventReason::RolledBack, None) => format!("Rolled {environment} back to {live}."),
+        (_, Some(former)) => format!("{environment} runs {live} instead of {former}."),
+        (_, None) => format!("{environment} runs {live}."),
+    }
+}
+
+pub(super) fn rollout_failed_note(observation: &Observation) -> String {
+    rollout_failure(observation) + "."
+}
+
+pub(super) fn rollback_fallback_note(observation: &Observation) -> String {
+    let (desired, environment) = (desired_label(observation), observation.environment());
+    let status = observation.status();
+    let operation = status.current_operation.as_ref();
+    let refused = operation.is_some_and(|operation| operation.result == Some(OperationResult::Refused));
+    let last = status.common.last_operations.first().filter(|_| refused);
+    let cause = match last.and_then(|last| last.message.as_deref()) {
+        Some(detail) => format!("is rejected ({detail})"),
+        None => "shows no effect".to_owned(),
+    };
+    format!("The rollback of {environment} to {desired} {cause}; deploying that version instead.")
+}
+
+pub(super) fn drift_note(observation: &Observation, desired: &Desired, drift: Drift) -> String {
+    drift_summary(observation, desired, drift) + "."
+}
+
+/// A deletion that was taken over is done.
+pub(super) fn version_deleted_note(id: &str, name: &str) -> String {
+    format!("Version {id} of the deleted ChatbotVersion {name} is no longer in the service.")
+}
+
+/// A deletion that was taken over is not carried out.
+pub(super) fn orphaned_note(state: &State, id: &str, name: &str) -> String {
+    let cause = if state.deleting.is_some_and(|deletion| deletion.force_orphan) {
+        "of the force-orphan annotation"
+    } else if state.suspended {
+        "the ChatbotDeployment is suspended"
+    } else if state.unavailable.is_some() {
+        "there are no valid credentials within --deletion-timeout"
+    } else if state.pending_deletion == PendingDeletionState::InUse {
+        "it is live, or may become live"
+    } else {
+        "the ChatbotDeployment that was to delete it is deleted, too"
+    };
+    format!(
+        "Version {id} of the deleted ChatbotVersion {name} may still exist in the service: it is not deleted because \
+         {cause}."
+    )
+}
+
+// ---- parts of sentences ----
+
+/// The desired version did not become live, and what runs, without a full stop.
+fn rollout_failure(observation: &Observation) -> String {
+    let (desired, environment) = (desired_label(observation), observation.environment());
+    let failure = format!(
+        "The rollout of {desired} to {environment} failed: it did not become live within spec.progressDeadline"
+    );
+    match live_label(observation) {
+        Some(live) => format!("{failure}, and {environment} runs {live}"),
+        None => failure,
+    }
+}
+
+/// What somebody else changed and what the operator does about it, without a full stop.
+fn drift_summary(observation: &Observation, desired: &Desired, drift: Drift) -> String {
+    let environment = observation.environment();
+    let desired = version_label(observation, &desired.version_id);
+    let cause = if observation.nothing_is_live() {
+        format!("Nothing runs in {environment}, where {desired} should run")
+    } else {
+        let other = observation.live().map_or_else(other_label, |id| version_label(observation, &id));
+        format!("Somebody deployed {other} to {environment} outside the operator, where {desired} should run")
+    };
+    match drift {
+        Drift::None | Drift::LateEffect => cause,
+        Drift::Enforce => format!("{cause}; redeploying {desired}"),
+        Drift::Warn => format!("{cause}; spec.drift is Warn, so the operator changes nothing"),
+        Drift::LimitReached => {
+            let corrections = observation.status().drift_corrections.as_ref();
+            format!(
+                "{cause}; drift was corrected {} times within an hour, so automatic correction is paused for the rest \
+                 of that hour",
+                corrections.map_or(0, |corrections| corrections.count)
+            )
+        }
+    }
+}
+
+fn after_failure() -> String {
+    format!("Check the service for the cause, then change the spec, or retry: {}.", request_reconcile())
+}
+
+fn request_reconcile() -> String {
+    format!("annotate the object with {}=<any new value>", annotation::RECONCILE_REQUESTED_AT)
+}
+
+/// A version as `version 1.2 (vrsKq8BxZaJd2)`, or without the number where that is not known.
+fn version_label(observation: &Observation, id: &str) -> String {
+    let status = observation.status();
+    let listed = || observation.listed(id).and_then(|version| version.number.as_deref());
+    let target = || status.target.as_ref().filter(|target| target.version_id == id);
+    let ran = || status.history.iter().find(|entry| entry.version_id == id);
+    let number = listed()
+        .or_else(|| target().and_then(|target| target.version_number.as_deref()))
+        .or_else(|| ran().and_then(|entry| entry.version_number.as_deref()));
+    number.map_or_else(|| format!("version {id}"), |number| format!("version {number} ({id})"))
+}
+
+fn desired_label(observation: &Observation) -> String {
+    let desired = observation.desired();
+    desired.map_or_else(|_| unknown_label(), |desired| version_label(observation, &desired.version_id))
+}
+
+/// What runs, where it can be seen.
+fn live_label(observation: &Observation) -> Option<String> {
+    if !observation.live_is_observable() {
+        return None;
+    }
+    Some(match observation.live() {
+        Some(id) => version_label(observation, &id),
+        None if observation.nothing_is_live() => "nothing".to_owned(),
+        None => other_label(),
+    })
+}
+
+fn unknown_label() -> String {
+    "the desired version".to_owned()
+}
+
+fn other_label() -> String {
+    "another version".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{
+        super::{VersionBeingDeleted, fixtures::*},
+        *,
+    };
+    use crate::plan::deployment::Deletion;
+
+    fn ready(observation: &Observation) -> String {
+        let report = observation.report();
+        report
+            .status
+            .common
+            .conditions
+            .into_iter()
+            .find(|condition| condition.type_ == "Ready")
+            .unwrap()
+            .message
+    }
+
+    /// A message that starts with what is so and ends with this.
+    fn assert_ends(message: &str, parts: &[&str], end: &str) {
+        assert!(parts.iter().all(|part| message.contains(part)), "{parts:?} in: {message}");
+        assert!(message.ends_with(end), "{end:?} at the end of: {message}");
+        assert!(message.len() <= 512, "{} characters: {message}", message.len());
+    }
+
+    #[test]
+    fn failures_name_the_retry() {
+        let failed = json!({"failedVersions": {"generation": 1, "versionIds": ["v1"]}});
+        let late = Observation::test().with_status(&failed).running(Some("v2"));
+        let retry = "annotate the object with chatcaptain.dev/reconcile-requested-at=<any new value>.";
+        assert_ends(&ready(&late), &["version 1.1 (v1)", "prod runs version 1.2 (v2)"], retry);
+        assert_ends(&ready(&late.clone().running(None)), &["prod runs nothing"], retry);
+        let history = json!({"history": [{"versionId": "v2", "startTime": ago(1)}]});
+        let previous = json!({"rollback": {"onFailure": "Previous"}});
+        let back = late.with_status(&history).with_spec(&previous);
+        assert_ends(&ready(&back), &["prod runs version 1.2 (v2) again", "because version 1.1 (v1)"], retry);
+    }
+
+    #[test]
+    fn commands_name_how_they_end() {
+        let commanded =
+            |value| Observation::test().annotated(annotation::ROLLBACK_TO, value).running(Some("v2"));
+        let end = "Remove the annotation or change the spec to end the rollback.";
+        assert_ends(&ready(&commanded("v2")), &["version 1.2 (v2)", "chatcaptain.dev/rollback-to"], end);
+        assert_ends(
+            &ready(&commanded("1.3")),
+            &["or a version id."],
+            "1.3 is a version number; its id is v3.",
+        );
+        assert_ends(&ready(&commanded("previous")), &["no earlier version"], "or remove it.");
+    }
+
+    #[test]
+    fn drift_names_both_versions_and_who_can_end_it() {
+        let drifted = |status| {
+            Observation::test().with_status(&reached_target("v1")).with_status(&status).running(Some("v2"))
+        };
+        let both = ["Somebody deployed version 1.2 (v2) to prod", "where version 1.1 (v1) should run"];
+        let warned = drifted(json!({})).with_spec(&json!({"drift": "Warn"}));
+        assert_ends(&ready(&warned), &both, "Set spec.drift to Enforce to redeploy version 1.1 (v1).");
+        let corrections = json!({"driftCorrections": {"count": 5, "windowStartTime": ago(100)}});
+        let paused = drifted(corrections);
+        assert_ends(&ready(&paused), &both, "reconcile-requested-at=<any new value>.");
+        assert_ends(&ready(&paused), &["5 times within an hour", "paused"], ".");
+        assert!(ready(&paused.running(None)).starts_with("Nothing runs in prod"));
+    }
+
+    #[test]
+    fn unresolved_names_the_field_to_correct() {
+        let by_id = Observation::test().with_spec(&json!({"versionRef": null, "versionId": "v9"}));
+        assert_ends(&ready(&by_id), &["chatbot bot", "v9"], "Correct spec.versionId.");
+        let by_number = Observation::test().with_spec(&json!({"versionRef": null, "versionNumber": "9"}));
+        assert_ends(&ready(&by_number), &["chatbot bot", "9"], "Correct spec.versionNumber.");
+        let missing = Observation { referenced_version: None, ..Observation::test() };
+        assert_ends(&ready(&missing), &["ChatbotVersion a does not exist"], "correct spec.versionRef.");
+        let other = Observation {
+            referenced_version: Some(referenced(&json!({"spec": {"chatbotId": "other"}}))),
+            ..Observation::test()
+        };
+        assert_ends(&ready(&other), &["ChatbotVersion a", "bot"], "Correct spec.versionRef.");
+        let two = Observation::test().with_spec(&json!({"versionId": "v1"}));
+        assert_ends(&ready(&two), &["Set exactly one"], "spec.versionNumber.");
+    }
+
+    #[test]
+    fn deleted_version_names_how_to_keep_it() {
+        let version = VersionBeingDeleted { version_id: "v1".to_owned(), name: "a".to_owned() };
+        let entry = json!({"versionId": "v1", "name": "a", "requestTime": ago(1)});
+        let status = json!({"pendingDeletions": [entry]});
+        let gone = Observation { referenced_version: None, ..Observation::test().with_status(&status) };
+        let parts = ["ChatbotVersion a was deleted", "version 1.1 (v1)"];
+        assert_ends(&ready(&gone), &parts, "apply the ChatbotVersion again to keep it.");
+        let deleted = referenced(&json!({"metadata": {"name": "a", "deletionTimestamp": ago(1)}}));
+        let leaving =
+            Observation { referenced_version: Some(deleted), versions_being_deleted: vec![version], ..gone };
+        let leaving = leaving.with_metadata(&json!({"finalizers": ["chatcaptain.dev/finalizer"]}));
+        assert_ends(&ready(&leaving), &["is being deleted"], "or apply it again once it is gone.");
+    }
+
+    #[test]
+    fn waiting_for_promotion_names_the_other_deployment() {
+        let after = json!({"promoteAfter": {"deploymentRef": {"name": "support-test"}, "soak": "30m"}});
+        let gated = Observation::test().with_spec(&after);
+        assert_ends(&ready(&gated), &["support-test", "does not exist"], "correct the name.");
+        let source = |status| Some(Observation::test().with_status(&status).object);
+        let heading = Observation { promotion_source: source(reached_target("v1")), ..gated.clone() };
+        assert_ends(&ready(&heading), &["support-test", "version 1.1 (v1) for 30m"], "no action needed.");
+        let elsewhere = Observation { promotion_source: source(reached_target("v2")), ..gated };
+        assert_ends(&ready(&elsewhere), &["support-test", "version 1.1 (v1)"], "earlier sync wave.");
+    }
+
+    #[test]
+    fn conflict_and_deletion_name_what_to_do() {
+        let older = Observation { older_claim: Some("ns/older".to_owned()), ..Observation::test() };
+        assert_ends(&ready(&older), &["ns/older", "prod of chatbot bot"], "Delete one of the two.");
+        assert_ends(&deleting().message, &["status.pendingDeletions"], "chatcaptain.dev/force-orphan=true.");
+        let deletion = Deletion { force_orphan: false, timed_out: false };
+        let new =
+            State { deleting: Some(deletion), pending_deletion: PendingDeletionState::New, ..State::test() };
+        assert_ends(&orphaned_note(&new, "v1", "a"), &["Version v1", "ChatbotVersion a"], "is deleted, too.");
+    }
+
+    #[test]
+    fn longest_message_fits_a_condition() {
+        let (id, name) = ("vrsKq8BxZaJd2", "customer-support-assistant-2026-q4-release-candidate-12");
+        let listed = || crate::chatcaptain::Version { number: Some("12.34".into()), ..version(id) };
+        let corrections = json!({"driftCorrections": {"count": 5, "windowStartTime": ago(100)}});
+        let paused = Observation {
+            referenced_version: Some(referenced(&json!({"status": {"versionId": id}}))),
+            ..Observation::test()
+        };
+        let paused = paused.with_status(&reached_target(id)).with_status(&corrections);
+        let paused = paused.listing([listed(), version("v2")]).running(Some("v2"));
+        let message = ready(&paused);
+        assert!(message.contains(id) && message.len() < 512, "{} characters: {message}", message.len());
+        let after = json!({"promoteAfter": {"deploymentRef": {"name": name}, "soak": "1h30m"}});
+        let source = Some(Observation::test().object);
+        let gated = Observation { promotion_source: source, ..Observation::test().with_spec(&after) };
+        assert!(ready(&gated).contains(name) && ready(&gated).len() < 512);
+    }
 }

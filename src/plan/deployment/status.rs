@@ -1,554 +1,341 @@
-//! What came of a step, as status, events and the time of the next look.
+//! What a step leads to: status, events, and when to look again.
+
+mod calls;
+mod waits;
 
 use std::time::Duration;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::{
-    Desired, Observation, RolloutMethod, Step, Wait,
-    history::{clear_active, record_live, sync_history},
-    messages::{
-        backoff_condition, conflict_condition, deadline_condition, deleting_condition, drift_paused_hint,
-        drift_paused_message, drift_tolerated_message, failure_message, promotion_condition, reached_message,
-        rollout_condition, unresolved_condition,
-    },
+    Desired, Drift, Observation, State, Step,
+    history::{clear_active, sync_history},
+    messages,
 };
 use crate::{
     chatcaptain::Failure,
     crd::{
-        Cause, ChatbotDeploymentStatus, ConditionType, CurrentOperation, FailedVersions, Operation,
-        OperationResult, PendingDeletion, Reason, RollbackCommand, Target, annotation,
+        Cause, ChatbotDeploymentStatus, ConditionType, FailedVersions, Reason, RollbackCommand, Target,
+        annotation,
     },
     plan::{
-        CounterIncrement, EventReason, Report, Requeue, ServiceView, annotation_value, elapsed,
-        service_view::{requeue_unavailable, write_failure_condition},
-        status::{
-            ReadyCondition, carry_over, carry_over_stalled, is_ready, next_backoff, operation_record,
-            operation_result, requeue_after_backoff, suspended_status, with_conditions,
-        },
+        EventReason, Report, Requeue, ServiceView, annotation_value, elapsed,
+        status::{ReadyCondition, with_conditions},
         truncate_to_seconds,
     },
 };
 
-/// Versions that `failed` remembers.
+/// Ids in `status.failedVersions`, as the CRD bounds it.
 const MAX_FAILED_VERSIONS: usize = 10;
-
-/// Time between two looks at a gate: its soak may be over without anything happening.
-const PROMOTION_POLL: Requeue = Requeue::After(Duration::from_secs(5));
 
 /// What came of a step.
 pub enum Outcome {
-    /// The step was no call.
+    /// The step calls nothing.
     NoCall,
-    /// A deploy or rollback ended.
+    /// How the deploy or rollback ended.
     RolloutStarted(Result<(), Failure>),
-    /// A delete of this version ended.
+    /// How the delete of the version with this id ended.
     VersionDeleted(String, Result<(), Failure>),
 }
 
-/// The status that `step` and its `outcome` lead to.
+/// The status that `step` and its `outcome` lead to. `state` is that of `observation`; where the object was read
+/// again after a call, it is computed anew.
 #[must_use]
-pub fn report(facts: &Observation, step: Step, outcome: &Outcome) -> Report<ChatbotDeploymentStatus> {
-    let told = match (step, outcome) {
-        (Step::AddFinalizer, _) => {
-            return Report { finalizer: Some(true), ..facts.unchanged() };
-        }
-        (Step::RemoveFinalizer, _) => return remove_finalizer(facts),
-        (Step::StartRollout(call), Outcome::RolloutStarted(result)) => rollout_called(facts, call, result),
-        (Step::DeleteVersion, Outcome::VersionDeleted(id, result)) => version_deleted(facts, id, result),
-        (Step::RecordIntent(call), _) => record_intent(facts, call),
-        (Step::FailRollout, _) => fail_rollout(facts),
-        (Step::Wait(rest), _) => wait(facts, rest),
-        // a call without its outcome cannot be; looking again is safe
-        (Step::StartRollout(_) | Step::DeleteVersion, _) => facts.unchanged(),
-    };
-    update_pending_deletions(facts, told)
-}
-
-/// Takes over the deletions that arrived, and drops those that are done with.
-fn update_pending_deletions(
-    facts: &Observation,
-    mut told: Report<ChatbotDeploymentStatus>,
+pub fn report(
+    observation: &Observation,
+    state: &State,
+    step: Step,
+    outcome: &Outcome,
 ) -> Report<ChatbotDeploymentStatus> {
-    let mut entries = facts.pending_deletions();
-    for dropped in &facts.status().pending_deletions {
-        if !entries.contains(dropped) && !facts.reclaimed.contains(&dropped.version_id) {
-            let note = format!(
-                "Version {} of the deleted ChatbotVersion {} is gone.",
-                dropped.version_id, dropped.name
-            );
-            told = told.event(false, EventReason::VersionDeleted, note);
+    let report = match (step, outcome) {
+        (Step::AddFinalizer, _) => return Report { finalizer: Some(true), ..unchanged(observation) },
+        (Step::RemoveFinalizer, _) => return remove_finalizer(observation, state),
+        (Step::StartRollout(method), Outcome::RolloutStarted(result)) => {
+            calls::rollout_started(observation, state, method, result)
         }
-    }
-    for leaving in &facts.versions_being_deleted {
-        if !entries.iter().any(|entry| entry.version_id == leaving.version_id)
-            && entries.len() < ChatbotDeploymentStatus::MAX_PENDING_DELETIONS
-        {
-            entries.push(PendingDeletion {
-                version_id: leaving.version_id.clone(),
-                name: leaving.name.clone(),
-                request_time: truncate_to_seconds(facts.now),
-            });
+        (Step::DeleteVersion, Outcome::VersionDeleted(id, result)) => {
+            calls::version_deleted(observation, state, id, result)
         }
-    }
-    told.status.pending_deletions = entries;
-    told
+        (Step::RecordIntent(method), _) => calls::record_intent(observation, state, method),
+        (Step::FailRollout, _) => fail_rollout(observation, state),
+        (Step::Wait(wait), _) => waits::wait(observation, state, wait),
+        // a call without its outcome cannot be; looking again is safe
+        (Step::StartRollout(_) | Step::DeleteVersion, _) => unchanged(observation),
+    };
+    with_pending_deletions(observation, report)
 }
 
-impl Observation {
-    /// Nothing to say; the next look will tell.
-    fn unchanged(&self) -> Report<ChatbotDeploymentStatus> {
-        Report::new(self.status().clone(), Requeue::Immediately)
-    }
-
-    /// The status as it stands, saying `words` of the object.
-    fn status_with(&self, words: &ReadyCondition) -> ChatbotDeploymentStatus {
-        let status = self.status();
-        let deleting = self.object.metadata.deletion_timestamp.is_some() && words.reason != Reason::Deleting;
-        let words =
-            if deleting { &ReadyCondition::new(Reason::Deleting, words.message.as_str()) } else { words };
-        let drifted = self.drifted_condition(status);
-        let drifted = drifted.as_ref().map(|(status, reason, message)| (*status, *reason, message.as_str()));
-        let common = with_conditions(&status.common, &self.object.metadata, words, drifted, self.now);
-        let mut status = ChatbotDeploymentStatus { common, ..status.clone() };
-        self.sync_spec(&mut status);
-        status
-    }
-
-    /// What follows from the spec and the annotations alone.
-    fn sync_spec(&self, status: &mut ChatbotDeploymentStatus) {
-        if self.failed_versions().is_empty() {
-            status.failed_versions = None;
+/// Takes over the new deletions, and drops those that are done with.
+fn with_pending_deletions(
+    observation: &Observation,
+    mut report: Report<ChatbotDeploymentStatus>,
+) -> Report<ChatbotDeploymentStatus> {
+    let remaining = observation.pending_deletions();
+    for entry in &observation.status().pending_deletions {
+        if !remaining.contains(entry) && !observation.reclaimed.contains(&entry.version_id) {
+            let note = messages::version_deleted_note(&entry.version_id, &entry.name);
+            report = report.event(false, EventReason::VersionDeleted, note);
         }
-        let value = annotation_value(&self.object.metadata, annotation::ROLLBACK_TO);
-        status.rollback_command =
-            status.rollback_command.take().filter(|command| Some(command.value.as_str()) == value);
-        let Ok(wanted) = self.desired() else { return };
-        if wanted.cause == Cause::RollbackCommand && status.rollback_command.is_none() {
-            status.rollback_command = Some(RollbackCommand {
-                value: value.unwrap_or_default().to_owned(),
-                generation: self.object.metadata.generation.unwrap_or_default(),
-                version_id: wanted.id.clone(),
-            });
-        }
-        let old = status.target.take().filter(|old| old.version_id == wanted.id);
-        let since = old
-            .as_ref()
-            .and_then(|old| old.start_time.clone())
-            .or_else(|| Some(truncate_to_seconds(self.now)));
-        let reached_at = old.and_then(|old| old.reached_time);
-        // a call for another version is forgotten when it can make no difference any more
-        let under_way = !self.live_is_observable() || self.other_call_in_flight(&wanted.id);
-        status.current_operation = status
-            .current_operation
-            .take()
-            .filter(|operation| operation.version_id == wanted.id || under_way);
-        let Desired { id, number, cause } = wanted;
-        status.target = Some(Target {
-            version_id: id,
-            version_number: number,
-            cause,
-            start_time: since,
-            reached_time: reached_at,
+    }
+    report.status.pending_deletions = observation.next_pending_deletions();
+    report
+}
+
+/// Nothing to report; the next pass looks again at once.
+fn unchanged(observation: &Observation) -> Report<ChatbotDeploymentStatus> {
+    Report::new(observation.status().clone(), Requeue::Immediately)
+}
+
+fn remove_finalizer(observation: &Observation, state: &State) -> Report<ChatbotDeploymentStatus> {
+    let requeue = if state.deleting.is_some() { Requeue::OnChange } else { Requeue::Immediately };
+    let mut report = Report { finalizer: Some(false), ..Report::new(observation.status().clone(), requeue) };
+    for entry in observation.pending_deletions() {
+        let note = messages::orphaned_note(state, &entry.version_id, &entry.name);
+        report = report.event(true, EventReason::Orphaned, note);
+        report.orphans.push(entry.version_id);
+    }
+    report
+}
+
+fn fail_rollout(observation: &Observation, state: &State) -> Report<ChatbotDeploymentStatus> {
+    let Ok(desired) = observation.desired() else {
+        return unchanged(observation);
+    };
+    let mut status = status_with(observation, state, &messages::deadline_exceeded(observation));
+    status.current_operation = None;
+    if observation.live_is_observable() {
+        sync_history(observation, &mut status);
+    } else {
+        // the call may still take effect: what was confirmed before it is not certain any more
+        clear_active(&mut status);
+    }
+    let earlier = observation.failed_versions().iter().filter(|id| **id != desired.version_id).cloned();
+    status.failed_versions = Some(FailedVersions {
+        generation: observation.object.metadata.generation.unwrap_or_default(),
+        version_ids: [desired.version_id.clone()]
+            .into_iter()
+            .chain(earlier)
+            .take(MAX_FAILED_VERSIONS)
+            .collect(),
+    });
+    let note = messages::rollout_failed_note(observation);
+    Report::new(status, Requeue::Immediately).event(true, EventReason::RolloutFailed, note)
+}
+
+/// The status as it stands, with this `Ready` condition. While the object is being deleted the reason is Deleting.
+fn status_with(
+    observation: &Observation,
+    state: &State,
+    condition: &ReadyCondition,
+) -> ChatbotDeploymentStatus {
+    let (status, meta) = (observation.status(), &observation.object.metadata);
+    let deleting = meta.deletion_timestamp.is_some();
+    let reason = if deleting { Reason::Deleting } else { condition.reason };
+    let ready = ReadyCondition::new(reason, condition.message.as_str());
+    let drifted = drifted_condition(observation, state);
+    let drifted = drifted.as_ref().map(|(status, reason, message)| (*status, *reason, message.as_str()));
+    let common = with_conditions(&status.common, meta, &ready, drifted, observation.now);
+    let mut status = ChatbotDeploymentStatus { common, ..status.clone() };
+    sync_spec(observation, &mut status);
+    status
+}
+
+/// What follows from the spec and the annotations alone.
+fn sync_spec(observation: &Observation, status: &mut ChatbotDeploymentStatus) {
+    if observation.failed_versions().is_empty() {
+        status.failed_versions = None;
+    }
+    let value = annotation_value(&observation.object.metadata, annotation::ROLLBACK_TO);
+    status.rollback_command.take_if(|command| Some(command.value.as_str()) != value);
+    let Ok(desired) = observation.desired() else { return };
+    if desired.cause == Cause::RollbackCommand && status.rollback_command.is_none() {
+        status.rollback_command = Some(RollbackCommand {
+            value: value.unwrap_or_default().to_owned(),
+            generation: observation.object.metadata.generation.unwrap_or_default(),
+            version_id: desired.version_id.clone(),
         });
     }
+    // an operation on another version is forgotten once it can make no difference any more
+    let may_take_effect =
+        !observation.live_is_observable() || observation.other_call_in_flight(&desired.version_id);
+    status
+        .current_operation
+        .take_if(|operation| operation.version_id != desired.version_id && !may_take_effect);
+    status.target = Some(next_target(observation, status.target.take(), desired));
+}
 
-    fn drifted_condition(&self, status: &ChatbotDeploymentStatus) -> Option<(&'static str, Reason, String)> {
-        match &self.service {
-            ServiceView::Available { deployments: Some(_), .. } if self.live_is_observable() => {
-                let wanted = self.desired().ok();
-                let seen = self.state();
-                Some(match (seen.drift, wanted) {
-                    (super::Drift::None | super::Drift::LateEffect, _) | (_, None) => {
-                        ("False", Reason::InSync, Reason::InSync.meaning().to_owned())
-                    }
-                    (_, Some(wanted)) => ("True", Reason::OutOfSync, self.drift_message(&wanted)),
-                })
-            }
-            ServiceView::Available { deployments, .. } => Some((
-                "Unknown",
-                Reason::NotObservable,
-                if deployments.is_none() {
-                    "The API key may not read the deployment status; grant it chatbots.deployments.status to see changes by hand."
-                } else {
-                    "The deployment status and the list have no version number in common, so that changes by hand cannot be seen."
-                }
-                .to_owned(),
-            )),
-            _ => status.common.conditions.iter().find(|c| c.type_ == ConditionType::Drifted.as_str()).and_then(carry_over_drifted),
-        }
-    }
-
-    fn secret(&self) -> String {
-        self.object.spec.credentials_ref.clone().unwrap_or_default().name().to_owned()
-    }
-
-    fn requeue_at_interval(&self) -> Requeue {
-        self.service.requeue_when_stale(self.interval(), self.jitter)
-    }
-
-    /// Often at first, less often the longer a rollout takes.
-    fn poll_interval(&self) -> Requeue {
-        let since = self
-            .status()
-            .current_operation
-            .as_ref()
-            .map_or(Duration::ZERO, |operation| elapsed(&operation.start_time, self.now));
-        let most =
-            (self.config.visibility_grace / 4).clamp(Duration::from_millis(250), Duration::from_secs(10));
-        Requeue::After((since / 5).clamp(Duration::from_millis(250), most))
+fn next_target(observation: &Observation, old: Option<Target>, desired: Desired) -> Target {
+    let old = old.filter(|old| old.version_id == desired.version_id);
+    let start_time = old.as_ref().and_then(|old| old.start_time.clone());
+    Target {
+        start_time: start_time.or_else(|| Some(truncate_to_seconds(observation.now))),
+        reached_time: old.and_then(|old| old.reached_time),
+        version_id: desired.version_id,
+        version_number: desired.version_number,
+        cause: desired.cause,
     }
 }
 
-/// `Drifted` as it was: nothing new is known.
+/// `Drifted`: its status, reason and message. Without a view of the service it stays as it was.
+fn drifted_condition(observation: &Observation, state: &State) -> Option<(&'static str, Reason, String)> {
+    let ServiceView::Available { deployments, .. } = &observation.service else {
+        let conditions = &observation.status().common.conditions;
+        let old = conditions.iter().find(|c| c.type_ == ConditionType::Drifted.as_str());
+        return old.and_then(carry_over_drifted);
+    };
+    if !observation.live_is_observable() {
+        let message = messages::not_observable(deployments.is_some());
+        return Some(("Unknown", Reason::NotObservable, message.to_owned()));
+    }
+    Some(match (state.drift, observation.desired()) {
+        (Drift::None | Drift::LateEffect, _) | (_, Err(_)) => {
+            ("False", Reason::InSync, Reason::InSync.meaning().to_owned())
+        }
+        (drift, Ok(desired)) => ("True", Reason::OutOfSync, messages::drift(observation, &desired, drift)),
+    })
+}
+
 fn carry_over_drifted(condition: &Condition) -> Option<(&'static str, Reason, String)> {
     let status = ["True", "False", "Unknown"].into_iter().find(|status| condition.status == *status)?;
     let reason = Reason::ALL.iter().copied().find(|reason| condition.reason == reason.as_str())?;
     Some((status, reason, condition.message.clone()))
 }
 
-fn record_intent(facts: &Observation, call: RolloutMethod) -> Report<ChatbotDeploymentStatus> {
-    let Ok(wanted) = facts.desired() else {
-        return facts.unchanged();
+/// Name of the Secret with the API key, for messages.
+fn secret(observation: &Observation) -> String {
+    observation.object.spec.credentials_ref.clone().unwrap_or_default().name().to_owned()
+}
+
+fn requeue_at_interval(observation: &Observation) -> Requeue {
+    observation.service.requeue_when_stale(observation.interval(), observation.jitter)
+}
+
+/// Often at first, less often the longer a rollout takes.
+fn requeue_while_progressing(observation: &Observation) -> Requeue {
+    const SHORTEST: Duration = Duration::from_millis(250);
+    let operation = observation.status().current_operation.as_ref();
+    let since = operation.map_or(Duration::ZERO, |operation| elapsed(&operation.start_time, observation.now));
+    let longest = (observation.config.visibility_grace / 4).clamp(SHORTEST, Duration::from_secs(10));
+    Requeue::After((since / 5).clamp(SHORTEST, longest))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{
+        super::{RolloutMethod, VersionBeingDeleted, Wait, fixtures::*},
+        *,
     };
-    let seen = facts.state();
-    let mut status = facts.status_with(&rollout_condition(facts, call));
-    carry_over_stalled(&mut status.common, &facts.status().common, &facts.object.metadata);
-    status.current_operation = Some(CurrentOperation {
-        operation: if call == RolloutMethod::Rollback { Operation::Rollback } else { Operation::Deploy },
-        version_id: wanted.id.clone(),
-        start_time: truncate_to_seconds(facts.now),
-        first_call_time: first_call_time(facts, &wanted.id, call),
-        call_time: None,
-        result: None,
-        previous_deploy_time: facts.listed(&wanted.id).and_then(|version| version.deployed).map(MicroTime),
-    });
-    let mut told = Report::new(status, Requeue::Immediately);
-    if seen.rollout == super::Rollout::RollbackIneffective {
-        let (environment, target) = (facts.environment(), facts.desired_label());
-        let note = format!(
-            "Rolling {environment} back to {target} {}; it is deployed instead.",
-            rollback_failure(facts)
-        );
-        told = told.event(true, EventReason::RollbackFallback, note);
-    }
-    if seen.rollout == super::Rollout::None && seen.drift == super::Drift::Enforce {
-        told.status.drift_corrections = Some(facts.drift_corrections());
-        told = told.event(
-            true,
-            EventReason::DriftDetected,
-            format!("{} It is put right.", facts.drift_message(&wanted)),
-        );
-        told = told.count(CounterIncrement::DriftEnforced);
-    }
-    told
-}
+    use crate::plan::UnavailableReason;
 
-/// Why a rollback came to nothing.
-fn rollback_failure(facts: &Observation) -> String {
-    let status = facts.status();
-    let refused =
-        status.current_operation.as_ref().is_some_and(|o| o.result == Some(OperationResult::Refused));
-    let last = status.common.last_operations.first().filter(|_| refused);
-    let said = last.and_then(|last| last.message.as_deref());
-    said.map_or_else(|| "showed no effect".to_owned(), |said| format!("was refused ({said})"))
-}
-
-fn rollout_called(
-    facts: &Observation,
-    call: RolloutMethod,
-    result: &Result<(), Failure>,
-) -> Report<ChatbotDeploymentStatus> {
-    let announced = facts.status().current_operation.clone();
-    let mut told = match result {
-        Err(failure) if !failure.may_have_happened => rollout_rejected(facts, call, failure),
-        _ => {
-            let mut status = facts.status_with(&rollout_condition(facts, call));
-            // a call without a usable answer may be repeated, but not without end in one pace
-            let old = status.common.retry.take();
-            let failed = result.as_ref().err();
-            status.common.retry =
-                failed.map(|failure| next_backoff(old.as_ref(), failure, facts.now, facts.jitter));
-            Report::new(status, facts.poll_interval())
-        }
-    };
-    // a throttled call was none: it is still to be made
-    if let Some(operation) = announced.filter(|_| !result.as_ref().is_err_and(Failure::was_not_sent)) {
-        let entry = operation_record(operation.operation, Some(&operation.version_id), result, facts.now);
-        told.status.common.push_operation(entry);
-        // though git may name another version by now
-        told.status.current_operation = Some(CurrentOperation {
-            call_time: Some(truncate_to_seconds(facts.now)),
-            result: Some(operation_result(result)),
-            ..operation
-        });
+    #[test]
+    fn failed_rollout_is_recorded_and_told() {
+        let called = operation("Deploy", "v1", Some(301), Some("Accepted"));
+        let late = Observation::test().with_status(&called).running(Some("v2"));
+        assert_eq!(late.next_step(), Step::FailRollout);
+        let report = late.report();
+        assert_eq!(report.status.failed_versions.as_ref().unwrap().version_ids, ["v1"]);
+        assert_eq!(report.status.current_operation, None);
+        assert_eq!(report.requeue, Requeue::Immediately);
+        let [("RolloutFailed", note)] = events(&report)[..] else { panic!("{:?}", report.events) };
+        assert!(note.contains("version 1.1 (v1)") && note.contains("prod runs version 1.2 (v2)"), "{note}");
+        assert_eq!(late.after(report).next_step(), Step::Wait(Wait::ProgressDeadlineExceeded));
     }
-    told
-}
 
-fn rollout_rejected(
-    facts: &Observation,
-    call: RolloutMethod,
-    failure: &Failure,
-) -> Report<ChatbotDeploymentStatus> {
-    if call == RolloutMethod::Rollback && !failure.was_not_sent() {
-        // the next pass deploys instead
-        return Report::new(
-            facts.status_with(&rollout_condition(facts, RolloutMethod::Rollback)),
-            Requeue::Immediately,
-        );
+    #[test]
+    fn failure_nobody_can_observe_leaves_nothing_confirmed() {
+        let called = operation("Deploy", "v1", Some(301), Some("Accepted"));
+        let active = json!({"active": {"versionId": "v2", "startTime": ago(500)}});
+        let unmoved = Observation::test()
+            .with_status(&called)
+            .with_status(&active)
+            .listing([deployed("v2", 500), version("v1")]);
+        let report = unmoved.report();
+        assert_eq!(events(&report).len(), 1);
+        assert_eq!(report.status.active, None);
+        assert_eq!(report.status.previous.unwrap().version_id, "v2");
     }
-    let (words, asked) = write_failure_condition(failure, &facts.secret());
-    let mut status = facts.status_with(&words);
-    if let Some(pause) = asked {
-        return Report::new(status, Requeue::After(pause));
+
+    #[test]
+    fn deletion_is_taken_over_after_the_finalizer() {
+        let version = VersionBeingDeleted { version_id: "v1".to_owned(), name: "a".to_owned() };
+        let new =
+            Observation { versions_being_deleted: vec![version], ..Observation::test().running(Some("v1")) };
+        let report = new.report();
+        assert_eq!(report.finalizer, Some(true));
+        assert!(report.status.pending_deletions.is_empty());
+        let held = new.with_metadata(&json!({"finalizers": ["chatcaptain.dev/finalizer"]}));
+        assert_eq!(held.report().status.pending_deletions[0].version_id, "v1");
     }
-    let old = status.common.retry.as_ref();
-    status.common.retry = Some(next_backoff(old, failure, facts.now, facts.jitter));
-    let pace = requeue_after_backoff(&status.common, facts.now);
-    Report::new(status, pace)
-}
 
-/// Since when a deploy without a usable answer is repeated, if this one repeats it.
-fn first_call_time(facts: &Observation, wanted: &str, call: RolloutMethod) -> Option<Time> {
-    let last = facts.status().current_operation.as_ref()?;
-    let same =
-        call == RolloutMethod::Deploy && last.operation == Operation::Deploy && last.version_id == wanted;
-    let unknown = last.call_time.as_ref().filter(|_| last.result == Some(OperationResult::Unknown));
-    last.first_call_time.as_ref().or(unknown).filter(|_| same).cloned()
-}
-
-fn fail_rollout(facts: &Observation) -> Report<ChatbotDeploymentStatus> {
-    let Ok(wanted) = facts.desired() else {
-        return facts.unchanged();
-    };
-    let mut status = facts.status_with(&deadline_condition(facts));
-    status.current_operation = None;
-    if facts.live_is_observable() {
-        sync_history(facts, &mut status);
-    } else {
-        // the call may still take effect: what was confirmed before it is not certain any more
-        clear_active(&mut status);
+    #[test]
+    fn finished_deletion_is_told_and_a_reclaimed_one_is_not() {
+        let entry = json!({"versionId": "v2", "name": "b", "requestTime": ago(100)});
+        let status = json!({"pendingDeletions": [entry]});
+        let gone = Observation::test().with_status(&status).listing([version("v1")]).running(Some("v1"));
+        let report = gone.report();
+        let [("VersionDeleted", note)] = events(&report)[..] else { panic!("{:?}", report.events) };
+        assert!(note.contains("v2") && note.contains("ChatbotVersion b"), "{note}");
+        assert!(report.status.pending_deletions.is_empty());
+        let reclaimed = Observation { reclaimed: ["v2".to_owned()].into(), ..gone };
+        assert!(events(&reclaimed.report()).is_empty());
     }
-    let earlier = facts.failed_versions().iter().filter(|id| **id != wanted.id).cloned();
-    status.failed_versions = Some(FailedVersions {
-        generation: facts.object.metadata.generation.unwrap_or_default(),
-        version_ids: [wanted.id.clone()].into_iter().chain(earlier).take(MAX_FAILED_VERSIONS).collect(),
-    });
-    Report::new(status, Requeue::Immediately).event(
-        true,
-        EventReason::RolloutFailed,
-        failure_message(facts) + ".",
-    )
-}
 
-fn version_deleted(
-    facts: &Observation,
-    id: &str,
-    result: &Result<(), Failure>,
-) -> Report<ChatbotDeploymentStatus> {
-    let meta = &facts.object.metadata;
-    let mut status = if meta.deletion_timestamp.is_some() {
-        facts.status_with(&deleting_condition())
-    } else if facts.status().common.conditions.is_empty() {
-        // nothing was said yet, and an observed generation without a condition would be taken for done
-        facts.status_with(&rollout_condition(facts, RolloutMethod::Deploy))
-    } else {
-        // what is said of the environment stays; the deletion of an old version does not change it
-        let common = carry_over(&facts.status().common, meta, true);
-        let mut status = ChatbotDeploymentStatus { common, ..facts.status().clone() };
-        facts.sync_spec(&mut status);
-        status
-    };
-    if !result.as_ref().is_err_and(Failure::was_not_sent) {
-        status.common.push_operation(operation_record(Operation::Delete, Some(id), result, facts.now));
-    }
-    let Err(failure) = result else {
-        return Report::new(status, Requeue::Immediately);
-    };
-    status.common.retry = Some(next_backoff(status.common.retry.as_ref(), failure, facts.now, facts.jitter));
-    let pace = requeue_after_backoff(&status.common, facts.now);
-    Report::new(status, pace)
-}
-
-fn remove_finalizer(facts: &Observation) -> Report<ChatbotDeploymentStatus> {
-    let leaving = facts.object.metadata.deletion_timestamp.is_some();
-    let pace = if leaving { Requeue::OnChange } else { Requeue::Immediately };
-    let mut told = Report { finalizer: Some(false), ..Report::new(facts.status().clone(), pace) };
-    for entry in facts.pending_deletions() {
-        let note = format!(
-            "Version {} of the deleted ChatbotVersion {} is left in the service: it is live or may be in a moment, or nobody could authenticate.",
-            entry.version_id, entry.name
-        );
-        told = told.event(true, EventReason::Orphaned, note);
-        told.orphans.push(entry.version_id);
-    }
-    told
-}
-
-fn wait(facts: &Observation, rest: Wait) -> Report<ChatbotDeploymentStatus> {
-    let mut told = wait_report(facts, rest);
-    if facts.live_is_observable() && !matches!(rest, Wait::Progressing(_)) {
-        sync_history(facts, &mut told.status);
-    }
-    told
-}
-
-fn wait_report(facts: &Observation, rest: Wait) -> Report<ChatbotDeploymentStatus> {
-    match rest {
-        Wait::Available => reached_target(facts, Reason::Available),
-        Wait::RolledBack => reached_target(facts, Reason::RolledBack),
-        Wait::Suspended => {
-            let common = suspended_status(
-                &facts.status().common,
-                &facts.object.metadata,
-                facts.spec_target_changed(),
-                facts.now,
-            );
-            Report::new(ChatbotDeploymentStatus { common, ..facts.status().clone() }, Requeue::OnChange)
-        }
-        Wait::BackingOff => backing_off(facts),
-        Wait::WaitingForOtherFinalizers => {
-            let message = "Nothing is left to be done here; another finalizer holds the object.";
-            Report::new(facts.status_with(&ReadyCondition::new(Reason::Deleting, message)), Requeue::OnChange)
-        }
-        Wait::Unavailable(blocked) => unavailable_report(facts, blocked),
-        Wait::Progressing(call) => {
-            Report::new(facts.status_with(&rollout_condition(facts, call)), facts.poll_interval())
-        }
-        Wait::DriftTolerated => {
-            uncorrected_drift(facts, Reason::DriftTolerated, drift_tolerated_message(facts), "")
-        }
-        Wait::DriftCorrectionPaused => uncorrected_drift(
-            facts,
-            Reason::DriftCorrectionPaused,
-            drift_paused_message(facts),
-            &drift_paused_hint(),
-        ),
-        Wait::ProgressDeadlineExceeded => {
-            Report::new(facts.status_with(&deadline_condition(facts)), facts.requeue_at_interval())
-        }
-        Wait::Unresolved(why) => {
-            Report::new(facts.status_with(&unresolved_condition(facts, why)), facts.requeue_at_interval())
-        }
-        Wait::WaitingForPromotion => Report::new(
-            facts.status_with(&promotion_condition(facts, Reason::WaitingForPromotion)),
-            PROMOTION_POLL,
-        ),
-        Wait::PromotionBlocked => Report::new(
-            facts.status_with(&promotion_condition(facts, Reason::PromotionBlocked)),
-            facts.requeue_at_interval(),
-        ),
-        Wait::Deleting => {
-            Report::new(facts.status_with(&deleting_condition()), Requeue::After(Duration::from_secs(2)))
-        }
-        Wait::InvalidSpec => {
-            let message = "Set exactly one of spec.versionRef, spec.versionId, spec.versionNumber.";
-            Report::new(
-                facts.status_with(&ReadyCondition::new(Reason::InvalidSpec, message)),
-                Requeue::OnChange,
-            )
-        }
-        Wait::Conflict => {
-            Report::new(facts.status_with(&conflict_condition(facts)), facts.requeue_at_interval())
+    #[test]
+    fn version_left_behind_is_on_record_with_its_cause() {
+        let entry = json!({"versionId": "v2", "name": "b", "requestTime": ago(100)});
+        let status = json!({"pendingDeletions": [entry]});
+        let pending = || Observation::test().with_status(&status).deleted(1000);
+        let force = json!({"annotations": {annotation::FORCE_ORPHAN: "true"}});
+        for (observation, cause) in [
+            (pending().running(Some("v2")), "it is live"),
+            (pending().with_metadata(&force), "force-orphan"),
+            (pending().with_spec(&json!({"suspend": true})), "suspended"),
+            (pending().unavailable(UnavailableReason::AuthenticationFailed), "credentials"),
+        ] {
+            let report = observation.report();
+            assert_eq!((report.finalizer, report.orphans.as_slice()), (Some(false), &["v2".to_owned()][..]));
+            let [("Orphaned", note)] = events(&report)[..] else { panic!("{cause}: {:?}", report.events) };
+            assert!(note.contains("v2") && note.contains(cause), "{cause}: {note}");
         }
     }
-}
 
-fn backing_off(facts: &Observation) -> Report<ChatbotDeploymentStatus> {
-    let pace = requeue_after_backoff(&facts.status().common, facts.now);
-    // what failed may have been the deletion of an old version, while the environment was as wanted
-    if is_ready(&facts.status().common, &facts.object.metadata) {
-        return Report::new(facts.status_with(&backoff_condition(facts)), pace);
+    #[test]
+    fn operation_on_another_version_is_forgotten_once_it_makes_no_difference() {
+        let called = |seconds| operation("Deploy", "v2", Some(seconds), Some("Accepted"));
+        let kept = |observation: Observation| observation.report().status.current_operation.is_some();
+        assert!(kept(Observation::test().with_status(&called(10)).running(Some("v1"))), "it may replace v1");
+        assert!(!kept(Observation::test().with_status(&called(301)).running(Some("v1"))));
     }
-    Report::new(facts.status().clone(), pace)
-}
 
-/// The environment runs what it should: history moves on if it did not before.
-fn reached_target(facts: &Observation, reason: Reason) -> Report<ChatbotDeploymentStatus> {
-    let Ok(wanted) = facts.desired() else {
-        return facts.unchanged();
-    };
-    let old = facts.status();
-    let message = reached_message(facts, reason, &wanted);
-    let by = old.current_operation.as_ref().filter(|o| o.version_id == wanted.id).map(|o| o.operation);
-    let mut status = facts.status_with(&ReadyCondition::new(reason, message));
-    status.current_operation = None;
-    // a version that could not be deleted yet is tried again in its own time
-    let pace = if let (super::PendingDeletionState::Ready, Some(_)) =
-        (facts.state().pending_deletion, &status.common.retry)
-    {
-        requeue_after_backoff(&status.common, facts.now)
-    } else {
-        status.common.retry = None;
-        facts.requeue_at_interval()
-    };
-    if let Some(target) = &mut status.target {
-        target.reached_time.get_or_insert(truncate_to_seconds(facts.now));
+    #[test]
+    fn drifted_says_whether_the_environment_is_in_sync() {
+        let drifted = |observation: &Observation| {
+            let report = observation.report();
+            let (status, reason) = condition(&report, "Drifted").unwrap();
+            format!("{status} {reason}")
+        };
+        let in_sync = Observation::test().with_status(&reached_target("v1")).running(Some("v1"));
+        assert_eq!(drifted(&in_sync), "False InSync");
+        let warned = in_sync.clone().with_spec(&json!({"drift": "Warn"})).running(Some("v2"));
+        assert_eq!(drifted(&warned), "True OutOfSync");
+        assert_eq!(drifted(&in_sync.clone().listing([version("v1")])), "Unknown NotObservable");
+        let before = in_sync.clone().after(in_sync.report());
+        let blind = before.with_metadata(&json!({"generation": 2})).unavailable(UnavailableReason::Throttled);
+        assert_eq!(drifted(&blind), "False InSync", "nothing new is known");
     }
-    if let Some(failed) = &mut status.failed_versions {
-        // late, but there
-        failed.version_ids.retain(|id| *id != wanted.id);
-    }
-    status.failed_versions.take_if(|failed| failed.version_ids.is_empty());
-    if old.active.as_ref().is_some_and(|active| active.version_id == wanted.id) {
-        return Report::new(status, pace);
-    }
-    record_live(facts, &mut status, &wanted.id);
-    let told = Report::new(status, pace);
-    if by.is_none() {
-        return told;
-    }
-    let (reason, note) = rollout_event(facts, &wanted.id);
-    told.event(false, reason, note)
-}
 
-/// What our call has changed.
-fn rollout_event(facts: &Observation, id: &str) -> (EventReason, String) {
-    let (status, environment, name) = (facts.status(), facts.environment(), facts.version_label(id));
-    let former = |word: &str| match &status.active {
-        Some(active) => format!(" {word} {}", facts.version_label(&active.version_id)),
-        None => String::new(),
-    };
-    if status.history.iter().any(|entry| entry.version_id == id) {
-        (EventReason::RolledBack, format!("{environment} went back{} to {name}.", former("from")))
-    } else {
-        (EventReason::Deployed, format!("{environment} runs {name}{}.", former("instead of")))
+    #[test]
+    fn object_being_deleted_reports_deleting() {
+        let status = json!({"pendingDeletions": [{"versionId": "v2", "name": "b", "requestTime": ago(100)}]});
+        let deleted =
+            Observation::test().with_status(&status).deleted(1).unavailable(UnavailableReason::Throttled);
+        assert_eq!(condition(&deleted.report(), "Ready"), Some(("False", "Deleting")));
+        let failed = Err(refused(crate::chatcaptain::ApiCall::Deploy));
+        let state = deleted.state();
+        let step = Step::StartRollout(RolloutMethod::Deploy);
+        let report = report(&deleted, &state, step, &Outcome::RolloutStarted(failed));
+        assert_eq!(condition(&report, "Ready"), Some(("False", "Deleting")));
     }
-}
-
-/// Somebody deployed by hand, and nothing is done about it.
-fn uncorrected_drift(
-    facts: &Observation,
-    reason: Reason,
-    what: String,
-    next: &str,
-) -> Report<ChatbotDeploymentStatus> {
-    let words = ReadyCondition::new(reason, format!("{what}{next}"));
-    let told = Report::new(facts.status_with(&words), facts.requeue_at_interval());
-    let known = facts.status().active.as_ref().map(|active| &active.version_id);
-    if known == facts.live().as_ref() {
-        return told;
-    }
-    told.event(true, EventReason::DriftDetected, what).count(CounterIncrement::DriftWarned)
-}
-
-fn unavailable_report(
-    facts: &Observation,
-    blocked: crate::plan::UnavailableReason,
-) -> Report<ChatbotDeploymentStatus> {
-    let ServiceView::Unavailable(obstacle) = &facts.service else {
-        return facts.unchanged();
-    };
-    let pace = requeue_unavailable(obstacle, facts.interval(), facts.jitter);
-    let mut status = facts.status().clone();
-    // what was well stays well while the service cannot be asked: nothing is known to have changed
-    if blocked.is_transient() && is_ready(&status.common, &facts.object.metadata) {
-        status.common = carry_over(&status.common, &facts.object.metadata, true);
-        return Report::new(status, pace);
-    }
-    Report::new(
-        facts.status_with(&ReadyCondition::new(blocked.condition_reason(), obstacle.message.as_str())),
-        pace,
-    )
 }

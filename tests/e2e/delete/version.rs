@@ -104,7 +104,7 @@ fn deployment_says_how_to_keep_its_deleted_version() {
     world.delete("chatbotversion", "b");
     world.apply_deployment("test", "b", &[]);
     let message = world.wait_for_reason::<ChatbotDeployment>("test", "WaitingForVersion");
-    for part in ["ChatbotVersion b is being deleted", "name another", "apply it again once it is gone"] {
+    for part in ["ChatbotVersion b is being deleted", "Name another", "apply it again once it is gone"] {
         assert!(message.contains(part), "{part:?} is not in: {message}");
     }
 }
@@ -146,7 +146,7 @@ fn deleting_the_younger_of_two_owners_keeps_the_version() {
     world.kubectl(&["patch", "cbv", "younger", "--type=merge", "-p", guard], "");
     world.start();
     let message = world.wait_for_reason::<ChatbotVersion>("younger", "Conflict");
-    assert!(message.contains("older") && message.contains("delete one"), "{message}");
+    assert!(message.contains("/older") && message.contains("Delete this object"), "{message}");
     world.wait_until_version_ready("older");
     delete_and_wait(&world, "younger");
     assert_eq!(versions_in_service(&world), ["older"]);

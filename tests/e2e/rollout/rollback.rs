@@ -199,7 +199,7 @@ fn rollback_to_previous_refills_an_emptied_environment() {
     world.wait_for_reason::<ChatbotDeployment>("test", "RolledBack");
     assert_eq!(world.live_version(Environment::Test).as_deref(), Some("b"));
     let note = world.wait_for_event("test", "RolledBack");
-    assert!(note.contains("went back to"), "{note}");
+    assert!(note.contains("back to"), "{note}");
     let status = world.deployment("test").status.unwrap();
     let id = |name: &str| world.version(name).version_id().map(str::to_owned);
     assert_eq!(status.active.map(|active| active.version_id), id("b"));

@@ -46,7 +46,7 @@ impl DeploymentWorld {
         // a call takes its time, and the object may have changed meanwhile
         observation.now = at(self.now);
         observation.object.clone_from(self.object.as_ref().unwrap_or(&object));
-        let report = report(&observation, step, &outcome);
+        let report = report(&observation, &observation.state(), step, &outcome);
         self.check_report(&observation, step, &outcome, &report)?;
         let wrote = self.publish(step, &report);
         // our own write queues the object at once

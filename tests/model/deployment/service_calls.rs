@@ -79,8 +79,7 @@ impl DeploymentWorld {
         observation: &Observation,
         choices: &mut Choices,
     ) -> Result<Option<Outcome>, Violation> {
-        let wanted = observation.desired().ok();
-        let Some(due) = observation.deletable(wanted.as_ref().map(|wanted| wanted.id.as_str())) else {
+        let Some(due) = observation.deletable() else {
             return Ok(Some(Outcome::NoCall));
         };
         let id = due.version_id;

@@ -82,7 +82,7 @@ fn every_flag(
             for flags in 0..3 << 7 {
                 let flag = |bit: u8| flags & (1 << bit) != 0;
                 let seen = State {
-                    valid: flag(0),
+                    spec_valid: flag(0),
                     suspended: flag(1),
                     finalizer: flag(2),
                     conflict: flag(3),
@@ -161,10 +161,10 @@ fn holds_in_life(seen: &State, step: Step) -> Result<(), Violation> {
                 seen.rollout == Rollout::IntentRecorded(call),
                 "a call that this process did not announce"
             );
-            invariant!(known && seen.live == Live::Other && seen.valid, "a call for nothing");
+            invariant!(known && seen.live == Live::Other && seen.spec_valid, "a call for nothing");
         }
         Step::RecordIntent(call) => {
-            invariant!(known && seen.live == Live::Other && seen.valid, "a change for nothing");
+            invariant!(known && seen.live == Live::Other && seen.spec_valid, "a change for nothing");
             holds_of_intent(seen, call)?;
         }
         Step::FailRollout => {

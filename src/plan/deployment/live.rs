@@ -1,0 +1,231 @@
+//! What runs in the environment, and what may run in a moment.
+
+use jiff::Timestamp;
+
+use super::Observation;
+use crate::{
+    chatcaptain::{Inventory, LiveVersion},
+    crd::{ChatbotDeploymentStatus, CurrentOperation, Operation, OperationResult},
+    plan::{PlanConfig, ServiceView, elapsed},
+};
+
+impl Observation {
+    /// The environment runs this version, and no call of ours is about to replace it.
+    pub(super) fn is_live(&self, id: &str) -> bool {
+        self.live().as_deref() == Some(id) && !self.other_call_in_flight(id)
+    }
+
+    /// Whether the service shows what is live: the key may read the deployment status, and what that names can be
+    /// found in the list.
+    #[must_use]
+    pub fn live_is_observable(&self) -> bool {
+        let ServiceView::Available { inventory, deployments: Some(deployments), .. } = &self.service else {
+            return false;
+        };
+        deployments.get(self.environment()).is_none_or(|deployed| {
+            let comparable = deployed.number.is_some() && inventory.has_version_numbers();
+            comparable || deployed.resolve(inventory).is_some()
+        })
+    }
+
+    /// The deployment status says that nothing runs.
+    pub(super) fn nothing_is_live(&self) -> bool {
+        let ServiceView::Available { deployments: Some(deployments), .. } = &self.service else {
+            return false;
+        };
+        deployments.get(self.environment()).is_none()
+    }
+
+    /// Id of the version that runs: from the deployment status, else from what the list shows of our own call, else
+    /// as last confirmed. `None`: nothing runs, or nothing that has a name.
+    #[must_use]
+    pub fn live(&self) -> Option<String> {
+        let ServiceView::Available { inventory, deployments, .. } = &self.service else {
+            return self.status().active.as_ref().map(|active| active.version_id.clone());
+        };
+        let Some(deployments) = deployments else {
+            return self.live_by_list(inventory);
+        };
+        let deployed = deployments.get(self.environment())?;
+        if let Some(version) = deployed.resolve(inventory) {
+            return Some(version.id.as_str().to_owned());
+        }
+        let comparable = deployed.number.is_some() && inventory.has_version_numbers();
+        self.live_by_recorded_number(deployed)
+            .or_else(|| if comparable { None } else { self.live_by_list(inventory) })
+    }
+
+    /// The list may show no numbers; then the one that status recorded for our own version decides.
+    fn live_by_recorded_number(&self, deployed: &LiveVersion) -> Option<String> {
+        let number = deployed.number.as_deref()?;
+        let status = self.status();
+        let target = status.target.as_ref().map(|target| (&target.version_id, &target.version_number));
+        let active = status.active.as_ref().map(|active| (&active.version_id, &active.version_number));
+        let mut recorded = target.into_iter().chain(active);
+        recorded.find(|(_, recorded)| recorded.as_deref() == Some(number)).map(|(id, _)| id.clone())
+    }
+
+    fn live_by_list(&self, inventory: &Inventory) -> Option<String> {
+        let status = self.status();
+        match &status.current_operation {
+            Some(operation) if self.took_effect(operation, inventory) => Some(operation.version_id.clone()),
+            // since a version was last confirmed another call may have taken effect
+            Some(_) => None,
+            None => status.active.as_ref().map(|active| active.version_id.clone()),
+        }
+    }
+
+    /// Whether the list proves that our call took effect.
+    fn took_effect(&self, operation: &CurrentOperation, inventory: &Inventory) -> bool {
+        let Some(called_at) = &operation.call_time else {
+            return false;
+        };
+        if inventory.has_deploy_times() {
+            // after a call without a usable answer, the time may have moved for another environment's deploy
+            let ours = operation.result == Some(OperationResult::Accepted)
+                || !self.in_use_elsewhere.contains(&operation.version_id);
+            let before = operation.previous_deploy_time.as_ref().map_or(0, |time| time.0.as_microsecond());
+            let deployed = inventory.version(&operation.version_id).and_then(|version| version.deployed);
+            return ours && deployed.is_some_and(|at| at.as_microsecond() != before);
+        }
+        // the service shows nothing of deployments: an accepted deploy is the last that can be known
+        operation.operation == Operation::Deploy
+            && operation.result == Some(OperationResult::Accepted)
+            && elapsed(called_at, self.now) > self.config.visibility_grace
+    }
+
+    /// The desired version runs, but a call for another one, which the spec named meanwhile, may still replace it.
+    pub(super) fn other_call_in_flight(&self, desired: &str) -> bool {
+        let in_flight = self.status().current_operation.as_ref().is_some_and(|operation| {
+            operation.version_id != desired
+                // without a record of the call, only the process that may still send it knows that it did not
+                && (operation.call_time.is_some() || !self.may_call)
+                && operation.result != Some(OperationResult::Refused)
+                && elapsed(&operation.start_time, self.now) <= self.progress_deadline()
+        });
+        in_flight && self.live_is_observable() && self.live().as_deref() == Some(desired)
+    }
+}
+
+/// Versions that may become live though no operation is current: the outcome of a call for them was unknown within
+/// the last visibility grace, and they have not been seen running since.
+pub fn possibly_live<'a>(
+    status: &'a ChatbotDeploymentStatus,
+    now: Timestamp,
+    config: &PlanConfig,
+) -> impl Iterator<Item = &'a str> {
+    let grace = config.visibility_grace;
+    status.common.last_operations.iter().filter_map(move |record| {
+        let id = record.version_id.as_deref()?;
+        let seen = status
+            .history
+            .iter()
+            .any(|entry| entry.version_id == id && entry.start_time.0 >= record.completion_time.0);
+        let pending = matches!(record.operation, Operation::Deploy | Operation::Rollback)
+            && record.result == OperationResult::Unknown
+            && elapsed(&record.completion_time, now) <= grace;
+        (pending && !seen).then_some(id)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{super::fixtures::*, *};
+    use crate::{
+        chatcaptain::Version,
+        plan::deployment::{Live, Rollout, RolloutMethod},
+    };
+
+    fn with_active(id: &str) -> Observation {
+        let active = json!({"versionId": id, "versionNumber": id.replace('v', "1."), "startTime": ago(100)});
+        Observation::test().with_status(&json!({"active": active}))
+    }
+
+    #[test]
+    fn deployment_status_comes_before_what_was_confirmed() {
+        assert_eq!(with_active("v2").running(Some("v1")).live().as_deref(), Some("v1"));
+        assert_eq!(with_active("v2").running(None).live(), None);
+        assert_eq!(with_active("v2").running(Some("v9")).live(), None, "no listed version has this number");
+        let unreadable = with_active("v2").listing([version("v1"), version("v2")]);
+        assert_eq!(unreadable.live().as_deref(), Some("v2"));
+    }
+
+    #[test]
+    fn recorded_number_decides_where_the_list_has_none() {
+        let numberless = ["v1", "v2"].map(|id| Version { number: None, ..version(id) });
+        let target = json!({"versionId": "v1", "versionNumber": "1.1", "cause": "Spec"});
+        let observation = with_active("v2").with_status(&json!({"target": target})).listing(numberless);
+        let observation = observation.running(Some("v1"));
+        assert_eq!(observation.live().as_deref(), Some("v1"), "not what was confirmed last");
+        assert!(!observation.live_is_observable());
+    }
+
+    #[test]
+    fn moved_deploy_time_proves_our_call_only() {
+        let called = |result| {
+            let mut status = operation("Deploy", "v1", Some(5), Some(result));
+            status["currentOperation"]["previousDeployTime"] = ago(500);
+            Observation::test().with_status(&status)
+        };
+        let moved = called("Accepted").listing([deployed("v1", 4)]);
+        assert_eq!(moved.live().as_deref(), Some("v1"));
+        let unmoved = called("Accepted").listing([deployed("v1", 500)]);
+        assert_eq!(unmoved.live(), None);
+        let unknown = called("Unknown").listing([deployed("v1", 4)]);
+        assert_eq!(unknown.live().as_deref(), Some("v1"));
+        let in_use_elsewhere = ["v1".to_owned()].into();
+        let elsewhere = Observation { in_use_elsewhere, ..unknown };
+        assert_eq!(elsewhere.live(), None, "the other environment may have moved the time");
+    }
+
+    #[test]
+    fn accepted_deploy_counts_after_the_grace_where_nothing_is_shown() {
+        let called = |method, seconds, result| {
+            let status = operation(method, "v1", Some(seconds), Some(result));
+            Observation::test().with_status(&status).listing([version("v1")]).live()
+        };
+        assert_eq!(called("Deploy", 29, "Accepted"), None);
+        assert_eq!(called("Deploy", 31, "Accepted").as_deref(), Some("v1"));
+        assert_eq!(called("Deploy", 31, "Unknown"), None);
+        assert_eq!(called("Rollback", 31, "Accepted"), None);
+    }
+
+    #[test]
+    fn live_version_is_not_reached_while_another_call_may_replace_it() {
+        let called = |seconds, result| {
+            let status = operation("Deploy", "v2", Some(seconds), Some(result));
+            Observation::test().with_status(&status).running(Some("v1")).state()
+        };
+        let in_flight = called(10, "Accepted");
+        assert_eq!(in_flight.live, Live::Other);
+        assert_eq!(in_flight.rollout, Rollout::InProgress(RolloutMethod::Deploy));
+        assert_eq!(called(301, "Accepted").live, Live::Desired, "after progressDeadline it counts no more");
+        assert_eq!(called(10, "Refused").live, Live::Desired);
+    }
+
+    #[test]
+    fn lost_answer_keeps_a_version_possibly_live_for_the_grace() {
+        let lost = |operation: &str, seconds, result: &str| {
+            let record = json!({
+                "operation": operation, "versionId": "v2", "completionTime": ago(seconds), "result": result,
+            });
+            Observation::test().with_status(&json!({"lastOperations": [record]}))
+        };
+        let ids = |observation: &Observation| {
+            let (status, config) = (observation.status(), &observation.config);
+            possibly_live(status, observation.now, config).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(ids(&lost("Deploy", 10, "Unknown")), ["v2"]);
+        let seen = json!({"history": [{"versionId": "v2", "startTime": ago(5)}]});
+        for observation in [
+            lost("Deploy", 31, "Unknown"),
+            lost("Deploy", 10, "Accepted"),
+            lost("Delete", 10, "Unknown"),
+            lost("Deploy", 10, "Unknown").with_status(&seen),
+        ] {
+            assert!(ids(&observation).is_empty(), "{:?}", observation.status());
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! The tables that lead from a state to one step.
+
+use std::fmt;
+
+use super::{
+    Deletion, Drift, Live, PendingDeletionState, Promotion, Rollout, RolloutMethod, State, Target, Unresolved,
+};
+use crate::{crd::Cause, plan::UnavailableReason};
+
+/// The one thing that a pass does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// Add the finalizer, before a deletion is taken over.
+    AddFinalizer,
+    /// Remove the finalizer: nothing is left to delete, or what is left stays, on record.
+    RemoveFinalizer,
+    /// Write to status which call is about to be sent.
+    RecordIntent(RolloutMethod),
+    /// Send the call that status announces.
+    StartRollout(RolloutMethod),
+    /// Record that the version did not become live in time.
+    FailRollout,
+    /// Delete a version that runs nowhere any more and whose object is gone.
+    DeleteVersion,
+    /// Change nothing and report why.
+    Wait(Wait),
+}
+
+/// Why a pass changes nothing; each leads to the condition reason of the same name, if there is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Wait {
+    /// The environment runs the version that the spec names.
+    Available,
+    /// `spec.suspend` is true.
+    Suspended,
+    /// The backoff after a failed call is not over.
+    BackingOff,
+    /// The spec does not name exactly one version.
+    InvalidSpec,
+    /// An older object manages the environment.
+    Conflict,
+    /// The service could not be read.
+    Unavailable(UnavailableReason),
+    /// The desired version is not known.
+    Unresolved(Unresolved),
+    /// `spec.promoteAfter` waits for another deployment.
+    WaitingForPromotion,
+    /// `spec.promoteAfter` waits for a deployment that is not heading to the version.
+    PromotionBlocked,
+    /// A call was sent and may still take effect.
+    Progressing(RolloutMethod),
+    /// The desired version did not become live in time, and there is nothing to go back to.
+    ProgressDeadlineExceeded,
+    /// The environment runs an earlier version by command or after a failure.
+    RolledBack,
+    /// Somebody else deployed, and `spec.drift` is Warn.
+    DriftTolerated,
+    /// Somebody else keeps deploying.
+    DriftCorrectionPaused,
+    /// The object is being deleted, and so are versions that it took over.
+    Deleting,
+    /// The object is being deleted, and the operator has nothing left to do.
+    WaitingForOtherFinalizers,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AddFinalizer => "add finalizer",
+            Self::RemoveFinalizer => "remove finalizer",
+            Self::RecordIntent(RolloutMethod::Deploy) => "record deploy intent",
+            Self::RecordIntent(RolloutMethod::Rollback) => "record rollback intent",
+            Self::StartRollout(RolloutMethod::Deploy) => "deploy",
+            Self::StartRollout(RolloutMethod::Rollback) => "roll back",
+            Self::FailRollout => "record rollout failure",
+            Self::DeleteVersion => "delete version",
+            Self::Wait(_) => "update status",
+        })
+    }
+}
+
+/// The next step.
+#[must_use]
+pub fn next_step(state: &State) -> Step {
+    let step = match state.deleting {
+        Some(deletion) => next_step_deleting(state, deletion),
+        None => next_step_active(state),
+    };
+    match step {
+        Step::RecordIntent(_) | Step::StartRollout(_) | Step::DeleteVersion if state.backing_off => {
+            Step::Wait(Wait::BackingOff)
+        }
+        step => step,
+    }
+}
+
+fn next_step_active(state: &State) -> Step {
+    // taking over a deletion changes nothing in the service, so it comes before every reason to do nothing
+    match state.pending_deletion {
+        PendingDeletionState::New if !state.finalizer => return Step::AddFinalizer,
+        PendingDeletionState::None if state.finalizer => return Step::RemoveFinalizer,
+        _ => {}
+    }
+    if !state.spec_valid {
+        return Step::Wait(Wait::InvalidSpec);
+    }
+    if state.suspended {
+        return Step::Wait(Wait::Suspended);
+    }
+    if state.conflict {
+        return Step::Wait(Wait::Conflict);
+    }
+    if let Some(reason) = state.unavailable {
+        return Step::Wait(Wait::Unavailable(reason));
+    }
+    match (state.target, state.live) {
+        (Target::Unresolved(why), _) => Step::Wait(Wait::Unresolved(why)),
+        // a delete that backs off does not hide that the environment runs what it should
+        (_, Live::Desired) if state.pending_deletion == PendingDeletionState::Ready && !state.backing_off => {
+            Step::DeleteVersion
+        }
+        (Target::Resolved(Cause::Spec) | Target::Failed, Live::Desired) => Step::Wait(Wait::Available),
+        (Target::Resolved(Cause::RollbackCommand | Cause::AutomaticRollback), Live::Desired) => {
+            Step::Wait(Wait::RolledBack)
+        }
+        (Target::Failed, Live::Other) => Step::Wait(Wait::ProgressDeadlineExceeded),
+        (Target::Resolved(_), Live::Other) => next_rollout_step(state),
+    }
+}
+
+/// The environment does not run the desired version.
+fn next_rollout_step(state: &State) -> Step {
+    match (state.rollout, state.drift) {
+        (Rollout::IntentRecorded(method), _) => Step::StartRollout(method),
+        (Rollout::InProgress(method), _) => Step::Wait(Wait::Progressing(method)),
+        (Rollout::DeadlineExceeded, _) => Step::FailRollout,
+        // to deploy the same version twice does no harm
+        (Rollout::OutcomeUnknown | Rollout::RollbackIneffective, _) => {
+            Step::RecordIntent(RolloutMethod::Deploy)
+        }
+        (Rollout::None, Drift::Warn) => Step::Wait(Wait::DriftTolerated),
+        (Rollout::None, Drift::LimitReached) => Step::Wait(Wait::DriftCorrectionPaused),
+        (Rollout::None, Drift::LateEffect | Drift::Enforce) => Step::RecordIntent(RolloutMethod::Deploy),
+        (Rollout::None, Drift::None) => match state.promotion {
+            Promotion::Waiting => Step::Wait(Wait::WaitingForPromotion),
+            Promotion::Blocked => Step::Wait(Wait::PromotionBlocked),
+            Promotion::Allowed if state.use_rollback => Step::RecordIntent(RolloutMethod::Rollback),
+            Promotion::Allowed => Step::RecordIntent(RolloutMethod::Deploy),
+        },
+    }
+}
+
+/// The service has no undeploy, so what is live stays live; only deletions that were taken over are carried out.
+fn next_step_deleting(state: &State, deletion: Deletion) -> Step {
+    match (state.unavailable, state.pending_deletion) {
+        _ if !state.finalizer => Step::Wait(Wait::WaitingForOtherFinalizers),
+        _ if deletion.force_orphan || state.suspended => Step::RemoveFinalizer,
+        (_, PendingDeletionState::None | PendingDeletionState::New) => Step::RemoveFinalizer,
+        (Some(reason), _) if reason.is_credentials_problem() && deletion.timed_out => Step::RemoveFinalizer,
+        (Some(_), _) | (None, PendingDeletionState::InFlight) => Step::Wait(Wait::Deleting),
+        (None, PendingDeletionState::Ready) => Step::DeleteVersion,
+        (None, PendingDeletionState::InUse) => Step::RemoveFinalizer,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn to_roll_out() -> State {
+        State { live: Live::Other, ..State::test() }
+    }
+
+    #[test]
+    fn intent_is_recorded_before_the_call_is_sent() {
+        let decided = to_roll_out();
+        assert_eq!(next_step(&decided), Step::RecordIntent(RolloutMethod::Deploy));
+        let recorded = State { rollout: Rollout::IntentRecorded(RolloutMethod::Deploy), ..decided };
+        assert_eq!(next_step(&recorded), Step::StartRollout(RolloutMethod::Deploy));
+        let sent = State { rollout: Rollout::InProgress(RolloutMethod::Deploy), ..decided };
+        assert_eq!(next_step(&sent), Step::Wait(Wait::Progressing(RolloutMethod::Deploy)));
+    }
+
+    #[test]
+    fn rollback_is_tried_once_and_followed_by_deploy() {
+        let back = State { use_rollback: true, ..to_roll_out() };
+        assert_eq!(next_step(&back), Step::RecordIntent(RolloutMethod::Rollback));
+        for rollout in [Rollout::RollbackIneffective, Rollout::OutcomeUnknown] {
+            let step = next_step(&State { rollout, ..back });
+            assert_eq!(step, Step::RecordIntent(RolloutMethod::Deploy), "{rollout:?}");
+        }
+    }
+
+    #[test]
+    fn promotion_holds_a_new_rollout_only() {
+        for (promotion, wait) in
+            [(Promotion::Waiting, Wait::WaitingForPromotion), (Promotion::Blocked, Wait::PromotionBlocked)]
+        {
+            let held = State { promotion, ..to_roll_out() };
+            assert_eq!(next_step(&held), Step::Wait(wait));
+            let corrected = State { drift: Drift::Enforce, ..held };
+            assert_eq!(next_step(&corrected), Step::RecordIntent(RolloutMethod::Deploy));
+            let sent = State { rollout: Rollout::OutcomeUnknown, ..held };
+            assert_eq!(next_step(&sent), Step::RecordIntent(RolloutMethod::Deploy));
+        }
+    }
+
+    #[test]
+    fn drift_leads_to_a_deploy_or_a_verdict() {
+        for (drift, step) in [
+            (Drift::LateEffect, Step::RecordIntent(RolloutMethod::Deploy)),
+            (Drift::Enforce, Step::RecordIntent(RolloutMethod::Deploy)),
+            (Drift::LimitReached, Step::Wait(Wait::DriftCorrectionPaused)),
+            (Drift::Warn, Step::Wait(Wait::DriftTolerated)),
+        ] {
+            let state = State { drift, use_rollback: true, ..to_roll_out() };
+            assert_eq!(next_step(&state), step, "{drift:?}");
+        }
+    }
+
+    #[test]
+    fn backoff_holds_every_call_and_no_verdict() {
+        let backing_off = State { backing_off: true, ..State::test() };
+        let intended = State { live: Live::Other, ..backing_off };
+        let recorded = State { rollout: Rollout::IntentRecorded(RolloutMethod::Rollback), ..intended };
+        for state in [intended, recorded] {
+            assert_eq!(next_step(&state), Step::Wait(Wait::BackingOff));
+        }
+        let delete = State { pending_deletion: PendingDeletionState::Ready, finalizer: true, ..backing_off };
+        assert_eq!(next_step(&delete), Step::Wait(Wait::Available), "what runs is what should run");
+        let failed = State { rollout: Rollout::DeadlineExceeded, ..intended };
+        assert_eq!(next_step(&failed), Step::FailRollout);
+    }
+
+    #[test]
+    fn deletion_is_taken_over_before_any_reason_to_do_nothing() {
+        let new = State { pending_deletion: PendingDeletionState::New, ..State::test() };
+        let unable = [
+            State { suspended: true, ..new },
+            State { conflict: true, ..new },
+            State { spec_valid: false, ..new },
+            State { unavailable: Some(UnavailableReason::Throttled), ..new },
+        ];
+        for state in unable {
+            assert_eq!(next_step(&state), Step::AddFinalizer, "{state:?}");
+            assert!(matches!(next_step(&State { finalizer: true, ..state }), Step::Wait(_)), "{state:?}");
+        }
+        let done = State { finalizer: true, ..State::test() };
+        assert_eq!(next_step(&done), Step::RemoveFinalizer);
+    }
+
+    #[test]
+    fn deleted_object_deletes_what_it_can_and_goes() {
+        let deletion = Deletion { force_orphan: false, timed_out: true };
+        let deleted = State { finalizer: true, deleting: Some(deletion), ..State::test() };
+        for (pending_deletion, unavailable, step) in [
+            (PendingDeletionState::None, None, Step::RemoveFinalizer),
+            (PendingDeletionState::InUse, None, Step::RemoveFinalizer),
+            (PendingDeletionState::Ready, None, Step::DeleteVersion),
+            (PendingDeletionState::InFlight, None, Step::Wait(Wait::Deleting)),
+            (
+                PendingDeletionState::InUse,
+                Some(UnavailableReason::ServiceUnavailable),
+                Step::Wait(Wait::Deleting),
+            ),
+            (PendingDeletionState::InUse, Some(UnavailableReason::CredentialsMissing), Step::RemoveFinalizer),
+        ] {
+            let state = State { unavailable, pending_deletion, ..deleted };
+            assert_eq!(next_step(&state), step, "{pending_deletion:?} {unavailable:?}");
+        }
+        let ready = State { pending_deletion: PendingDeletionState::Ready, ..deleted };
+        let forced = Some(Deletion { force_orphan: true, ..deletion });
+        assert_eq!(next_step(&State { deleting: forced, ..ready }), Step::RemoveFinalizer);
+        assert_eq!(next_step(&State { suspended: true, ..ready }), Step::RemoveFinalizer);
+    }
+
+    #[test]
+    fn steps_have_plain_words_in_the_log() {
+        let intent = Step::RecordIntent(RolloutMethod::Rollback);
+        assert_eq!(intent.to_string(), "record rollback intent");
+        assert_eq!(Step::StartRollout(RolloutMethod::Deploy).to_string(), "deploy");
+        assert_eq!(Step::Wait(Wait::Available).to_string(), "update status");
+    }
+}

@@ -1,0 +1,230 @@
+//! Versions that outlived their objects because they ran here: which of them wait, and which can be deleted.
+
+use std::collections::HashSet;
+
+use jiff::Timestamp;
+
+use super::{Observation, PendingDeletionState, possibly_live};
+use crate::{
+    chatcaptain::{Deployments, Inventory},
+    crd::{ChatbotDeploymentStatus, LiveEnvironment, PendingDeletion},
+    plan::{ServiceView, is_pending_delete, truncate_to_seconds},
+};
+
+/// A version whose object is being deleted while it runs here, or may.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VersionBeingDeleted {
+    /// Its id.
+    pub version_id: String,
+    /// Name of its `ChatbotVersion`.
+    pub name: String,
+}
+
+impl Observation {
+    pub(super) fn pending_deletion_state(&self) -> PendingDeletionState {
+        let recorded = &self.status().pending_deletions;
+        let is_recorded = |id: &str| recorded.iter().any(|entry| entry.version_id == id);
+        if self.versions_being_deleted.iter().any(|version| !is_recorded(&version.version_id)) {
+            return PendingDeletionState::New;
+        }
+        if recorded.is_empty() {
+            return PendingDeletionState::None;
+        }
+        match self.deletable() {
+            Some(_) if self.delete_in_flight() => PendingDeletionState::InFlight,
+            Some(_) => PendingDeletionState::Ready,
+            // also where every entry is done with: they are dropped with the next status, and the finalizer goes
+            // after that
+            None => PendingDeletionState::InUse,
+        }
+    }
+
+    /// The entries of `status.pendingDeletions` that are still to be deleted: neither gone nor held again.
+    #[must_use]
+    pub fn pending_deletions(&self) -> Vec<PendingDeletion> {
+        let is_gone = |id: &str| match &self.service {
+            ServiceView::Available { inventory, authoritative, .. } => {
+                *authoritative && inventory.version(id).is_none()
+            }
+            _ => false,
+        };
+        let mut entries = self.status().pending_deletions.clone();
+        entries.retain(|entry| !self.reclaimed.contains(&entry.version_id) && !is_gone(&entry.version_id));
+        entries
+    }
+
+    /// The entries for the next status: those that remain, and the deletions that are taken over now.
+    pub(super) fn next_pending_deletions(&self) -> Vec<PendingDeletion> {
+        let mut entries = self.pending_deletions();
+        for version in &self.versions_being_deleted {
+            if entries.len() < ChatbotDeploymentStatus::MAX_PENDING_DELETIONS
+                && !entries.iter().any(|entry| entry.version_id == version.version_id)
+            {
+                entries.push(PendingDeletion {
+                    version_id: version.version_id.clone(),
+                    name: version.name.clone(),
+                    request_time: truncate_to_seconds(self.now),
+                });
+            }
+        }
+        entries
+    }
+
+    /// A version that can be deleted: it is listed, and runs in no environment nor is about to.
+    #[must_use]
+    pub fn deletable(&self) -> Option<PendingDeletion> {
+        let ServiceView::Available { inventory, deployments, .. } = &self.service else {
+            return None;
+        };
+        let mut in_use = self.versions_in_use();
+        let stable_since = if let Some(deployments) = deployments {
+            in_use.extend(live_versions(deployments, inventory)?);
+            None
+        } else {
+            // then only a version that was not deployed since is known to run nowhere
+            self.live()?;
+            Some(self.environments_stable_since()?)
+        };
+        self.pending_deletions().into_iter().find(|entry| {
+            !in_use.contains(&entry.version_id)
+                && inventory.version(&entry.version_id).is_some_and(|version| {
+                    stable_since.is_none_or(|since| inventory.not_deployed_since(version, since))
+                })
+        })
+    }
+
+    /// Versions that run, should run or may run in a moment, as far as the cluster knows.
+    fn versions_in_use(&self) -> HashSet<String> {
+        let status = self.status();
+        let mut ids = self.in_use_elsewhere.clone();
+        ids.extend(self.desired().ok().map(|desired| desired.version_id));
+        ids.extend(self.live());
+        ids.extend(status.active.as_ref().map(|active| active.version_id.clone()));
+        ids.extend(status.current_operation.as_ref().map(|operation| operation.version_id.clone()));
+        ids.extend(possibly_live(status, self.now, &self.config).map(str::to_owned));
+        ids
+    }
+
+    /// Since when every environment of the chatbot runs what it runs, where that is known of all.
+    fn environments_stable_since(&self) -> Option<Timestamp> {
+        let here = self.status().active.as_ref()?.start_time.0;
+        Some(here.min(self.elsewhere_stable_since?))
+    }
+
+    fn delete_in_flight(&self) -> bool {
+        let last = self.status().common.last_operations.first();
+        last.is_some_and(|last| is_pending_delete(last, self.now, self.config.visibility_grace))
+    }
+}
+
+/// What the deployment status shows; `None` where something runs that cannot be named: it may be any version.
+fn live_versions(deployments: &Deployments, inventory: &Inventory) -> Option<Vec<String>> {
+    let live =
+        LiveEnvironment::ALL.into_iter().filter_map(|environment| deployments.get(environment.as_str()));
+    live.map(|live| Some(live.resolve(inventory)?.id.as_str().to_owned())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{super::fixtures::*, *};
+
+    /// The environment runs v1, and v2 waits to be deleted.
+    fn pending() -> Observation {
+        let entry = json!({"versionId": "v2", "name": "b", "requestTime": ago(100)});
+        let active = json!({"versionId": "v1", "startTime": ago(50)});
+        let status = json!({"pendingDeletions": [entry], "active": active});
+        Observation::test().with_status(&status).running(Some("v1"))
+    }
+
+    fn deletable(observation: &Observation) -> Option<String> {
+        observation.deletable().map(|entry| entry.version_id)
+    }
+
+    #[test]
+    fn version_that_runs_nowhere_is_deletable() {
+        assert_eq!(deletable(&pending()).as_deref(), Some("v2"));
+        assert_eq!(pending().state().pending_deletion, PendingDeletionState::Ready);
+    }
+
+    #[test]
+    fn version_in_use_is_not_deletable() {
+        let lost = json!({"lastOperations": [
+            {"operation": "Deploy", "versionId": "v2", "completionTime": ago(10), "result": "Unknown"},
+        ]});
+        let active = json!({"active": {"versionId": "v2", "startTime": ago(50)}});
+        for (cause, observation) in [
+            ("it runs", pending().running(Some("v2"))),
+            ("it was confirmed last", pending().with_status(&active)),
+            ("the spec names it", pending().with_spec(&json!({"versionRef": null, "versionId": "v2"}))),
+            (
+                "it is being deployed",
+                pending().with_status(&operation("Deploy", "v2", Some(5), Some("Accepted"))),
+            ),
+            ("it may become live", pending().with_status(&lost)),
+            (
+                "another environment runs it",
+                Observation { in_use_elsewhere: ["v2".to_owned()].into(), ..pending() },
+            ),
+            ("what runs has no name", pending().running(Some("v9"))),
+            ("nothing is known", pending().unavailable(crate::plan::UnavailableReason::Throttled)),
+        ] {
+            assert_eq!(deletable(&observation), None, "{cause}");
+            assert_eq!(observation.state().pending_deletion, PendingDeletionState::InUse, "{cause}");
+        }
+    }
+
+    #[test]
+    fn without_deployment_status_only_deploy_times_prove_that_a_version_runs_nowhere() {
+        let listing = |seconds| Observation {
+            elsewhere_stable_since: Some(at(-60)),
+            ..pending().listing([deployed("v1", 50), deployed("v2", seconds)])
+        };
+        assert_eq!(deletable(&listing(500)).as_deref(), Some("v2"));
+        assert_eq!(
+            deletable(&listing(55)),
+            None,
+            "it was deployed after the other environment was last seen"
+        );
+        let unknown = Observation { elsewhere_stable_since: None, ..listing(500) };
+        assert_eq!(deletable(&unknown), None);
+        let timeless = Observation { elsewhere_stable_since: Some(at(-60)), ..pending() };
+        assert_eq!(deletable(&timeless.listing([version("v1"), version("v2")])), None);
+    }
+
+    #[test]
+    fn sent_delete_is_in_flight_for_the_grace() {
+        let sent = |seconds, result| {
+            let record = json!({
+                "operation": "Delete", "versionId": "v2", "completionTime": ago(seconds), "result": result,
+            });
+            pending().with_status(&json!({"lastOperations": [record]})).state().pending_deletion
+        };
+        assert_eq!(sent(10, "Accepted"), PendingDeletionState::InFlight);
+        assert_eq!(sent(10, "Unknown"), PendingDeletionState::InFlight);
+        assert_eq!(sent(10, "Refused"), PendingDeletionState::Ready);
+        assert_eq!(sent(31, "Accepted"), PendingDeletionState::Ready);
+    }
+
+    #[test]
+    fn new_deletion_is_recorded_and_a_finished_one_dropped() {
+        let leaving = VersionBeingDeleted { version_id: "v1".to_owned(), name: "a".to_owned() };
+        let new = Observation { versions_being_deleted: vec![leaving], ..pending() };
+        assert_eq!(new.state().pending_deletion, PendingDeletionState::New);
+        let ids = |observation: &Observation| {
+            let entries = observation.next_pending_deletions();
+            entries.into_iter().map(|entry| entry.version_id).collect::<Vec<_>>()
+        };
+        assert_eq!(ids(&new), ["v2", "v1"]);
+        let gone = new.clone().listing([version("v1")]).running(Some("v1"));
+        assert_eq!(ids(&gone), ["v1"]);
+        let reclaimed = Observation { reclaimed: ["v2".to_owned()].into(), ..new };
+        assert_eq!(ids(&reclaimed), ["v1"]);
+        let mut doubtful = pending().listing([version("v1")]).running(Some("v1"));
+        if let ServiceView::Available { authoritative, .. } = &mut doubtful.service {
+            *authoritative = false;
+        }
+        assert_eq!(ids(&doubtful), ["v2"], "a key of another account lists nothing of ours");
+    }
+}

@@ -1,0 +1,135 @@
+//! How far the current operation has come.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::{Observation, Rollout, RolloutMethod};
+use crate::{
+    crd::{CurrentOperation, Operation, OperationResult, RollbackMethod},
+    plan::elapsed,
+};
+
+impl RolloutMethod {
+    /// The call as status names it.
+    pub(super) fn operation(self) -> Operation {
+        match self {
+            Self::Deploy => Operation::Deploy,
+            Self::Rollback => Operation::Rollback,
+        }
+    }
+
+    fn of(operation: &CurrentOperation) -> Self {
+        if operation.operation == Operation::Rollback { Self::Rollback } else { Self::Deploy }
+    }
+}
+
+impl Observation {
+    pub(super) fn rollout(&self, desired: &str) -> Rollout {
+        match &self.status().current_operation {
+            None => Rollout::None,
+            Some(operation) if operation.version_id == desired => self.progress_of(operation),
+            Some(operation) if self.other_call_in_flight(desired) => {
+                Rollout::InProgress(RolloutMethod::of(operation))
+            }
+            Some(_) => Rollout::None,
+        }
+    }
+
+    fn progress_of(&self, operation: &CurrentOperation) -> Rollout {
+        let method = RolloutMethod::of(operation);
+        let grace_is_over = |since: &Time| elapsed(since, self.now) > self.config.visibility_grace;
+        let deadline_is_over = |since: &Time| elapsed(since, self.now) > self.progress_deadline();
+        let Some(called_at) = &operation.call_time else {
+            return if self.may_call {
+                Rollout::IntentRecorded(method)
+            } else if grace_is_over(&operation.start_time) {
+                Rollout::OutcomeUnknown
+            } else {
+                Rollout::InProgress(method)
+            };
+        };
+        // a version is late only after everything was tried: the deploy in place of a rollback, and a second deploy in
+        // place of one without a usable answer
+        match (method, operation.result) {
+            (RolloutMethod::Rollback, Some(OperationResult::Refused)) => Rollout::RollbackIneffective,
+            (RolloutMethod::Deploy, Some(OperationResult::Refused)) => Rollout::None,
+            (RolloutMethod::Rollback, _) if grace_is_over(called_at) => Rollout::RollbackIneffective,
+            (RolloutMethod::Deploy, Some(OperationResult::Unknown)) if grace_is_over(called_at) => {
+                let repeated_too_long = operation.first_call_time.as_ref().is_some_and(deadline_is_over);
+                if repeated_too_long { Rollout::DeadlineExceeded } else { Rollout::OutcomeUnknown }
+            }
+            (RolloutMethod::Deploy, Some(OperationResult::Accepted)) if deadline_is_over(called_at) => {
+                Rollout::DeadlineExceeded
+            }
+            _ => Rollout::InProgress(method),
+        }
+    }
+
+    /// The version ran here before, and the spec wants the rollback call for going back.
+    pub(super) fn use_rollback(&self, desired: &str) -> bool {
+        self.object.spec.rollback_method() == RollbackMethod::Rollback
+            && self.status().history.iter().any(|entry| entry.version_id == desired)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{super::fixtures::*, *};
+
+    #[test]
+    fn operation_has_come_as_far_as_its_call() {
+        use RolloutMethod::{Deploy, Rollback};
+        let rollout = |method: RolloutMethod, called, result| {
+            let method = format!("{method:?}");
+            Observation::test().with_status(&operation(&method, "v1", called, result)).state().rollout
+        };
+        for (method, called, result, expected) in [
+            (Deploy, None, None, Rollout::InProgress(Deploy)),
+            (Deploy, Some(5), Some("Accepted"), Rollout::InProgress(Deploy)),
+            (Deploy, Some(299), Some("Accepted"), Rollout::InProgress(Deploy)),
+            (Deploy, Some(301), Some("Accepted"), Rollout::DeadlineExceeded),
+            (Deploy, Some(5), Some("Unknown"), Rollout::InProgress(Deploy)),
+            (Deploy, Some(31), Some("Unknown"), Rollout::OutcomeUnknown),
+            (Deploy, Some(5), Some("Refused"), Rollout::None),
+            (Rollback, Some(5), Some("Accepted"), Rollout::InProgress(Rollback)),
+            (Rollback, Some(31), Some("Accepted"), Rollout::RollbackIneffective),
+            (Rollback, Some(31), Some("Unknown"), Rollout::RollbackIneffective),
+            (Rollback, Some(5), Some("Refused"), Rollout::RollbackIneffective),
+        ] {
+            assert_eq!(rollout(method, called, result), expected, "{method:?} {called:?} {result:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_process_that_wrote_the_intent_sends_the_call() {
+        let mut status = operation("Deploy", "v1", None, None);
+        let fresh = Observation::test().with_status(&status);
+        assert_eq!(fresh.state().rollout, Rollout::InProgress(RolloutMethod::Deploy));
+        let ours = Observation { may_call: true, ..fresh };
+        assert_eq!(ours.state().rollout, Rollout::IntentRecorded(RolloutMethod::Deploy));
+        status["currentOperation"]["startTime"] = ago(31);
+        let abandoned = Observation::test().with_status(&status);
+        assert_eq!(abandoned.state().rollout, Rollout::OutcomeUnknown);
+    }
+
+    #[test]
+    fn deploys_without_an_answer_end_at_the_deadline_of_the_first() {
+        let mut status = operation("Deploy", "v1", Some(31), Some("Unknown"));
+        status["currentOperation"]["firstCallTime"] = ago(299);
+        let repeated = Observation::test().with_status(&status);
+        assert_eq!(repeated.state().rollout, Rollout::OutcomeUnknown);
+        status["currentOperation"]["firstCallTime"] = ago(301);
+        let late = Observation::test().with_status(&status);
+        assert_eq!(late.state().rollout, Rollout::DeadlineExceeded);
+    }
+
+    #[test]
+    fn version_of_history_is_reached_by_rollback_unless_redeploy_is_set() {
+        let ran = json!({"history": [{"versionId": "v1", "startTime": ago(100)}]});
+        assert!(!Observation::test().state().use_rollback);
+        assert!(Observation::test().with_status(&ran).state().use_rollback);
+        let redeploy = json!({"rollback": {"method": "Redeploy"}});
+        assert!(!Observation::test().with_status(&ran).with_spec(&redeploy).state().use_rollback);
+    }
+}

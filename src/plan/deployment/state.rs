@@ -1,0 +1,210 @@
+//! What decides the next step: a few small enums, so that the tests can go through every combination.
+
+use super::{Desired, Observation};
+use crate::{
+    crd::{Cause, FINALIZER, annotation},
+    plan::{ServiceView, UnavailableReason, annotation_value, elapsed, status::is_backing_off},
+};
+
+/// Everything that [`next_step`](super::next_step) knows of an [`Observation`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct State {
+    /// The spec names exactly one version.
+    pub spec_valid: bool,
+    /// `spec.suspend` is true.
+    pub suspended: bool,
+    /// Set while the object is being deleted.
+    pub deleting: Option<Deletion>,
+    /// The object carries the operator's finalizer.
+    pub finalizer: bool,
+    /// An older object manages the same environment of the same chatbot.
+    pub conflict: bool,
+    /// A call failed a moment ago: the service is read, but not changed, until the backoff ends.
+    pub backing_off: bool,
+    /// Why the service could not be read, if it could not.
+    pub unavailable: Option<UnavailableReason>,
+    /// The version that should run.
+    pub target: Target,
+    /// What runs.
+    pub live: Live,
+    /// How far the current operation has come.
+    pub rollout: Rollout,
+    /// The desired version ran here before, and `spec.rollback.method` allows the rollback call.
+    pub use_rollback: bool,
+    /// Whether `spec.promoteAfter` lets the rollout begin.
+    pub promotion: Promotion,
+    /// Whether the environment left the version that it had reached.
+    pub drift: Drift,
+    /// How far the deletions are that this object took over.
+    pub pending_deletion: PendingDeletionState,
+}
+
+/// The version that should run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// A known version, and who asks for it.
+    Resolved(Cause),
+    /// A known version that did not become live in time in this generation, and no version to go back to.
+    Failed,
+    /// The spec or the command does not lead to one version.
+    Unresolved(Unresolved),
+}
+
+/// Why the desired version is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unresolved {
+    /// The `ChatbotVersion` does not exist, has no version yet, or is being deleted.
+    WaitingForVersion,
+    /// The `ChatbotVersion` belongs to another chatbot.
+    ReferenceMismatch,
+    /// The service lists no version with this id or number.
+    VersionNotFound,
+    /// The service lists several versions with this number.
+    AmbiguousVersion,
+    /// The annotation `rollback-to` names no version of the service.
+    RollbackTargetNotFound,
+}
+
+/// What runs, compared with what should.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Live {
+    /// The desired version, and no call for another one is in flight.
+    Desired,
+    /// Another version, none, or one that nobody can name.
+    Other,
+}
+
+/// How far the current operation has come. Only an operation on the desired version counts, or one that may still
+/// replace it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rollout {
+    /// There is no operation, or its deploy was rejected.
+    None,
+    /// This process wrote the intent and has not sent the call.
+    IntentRecorded(RolloutMethod),
+    /// Nobody knows whether the call was sent or took effect, and the visibility grace is over.
+    OutcomeUnknown,
+    /// The call may still take effect.
+    InProgress(RolloutMethod),
+    /// The rollback was rejected, or showed no effect within the visibility grace.
+    RollbackIneffective,
+    /// The version did not become live within `progressDeadline`.
+    DeadlineExceeded,
+}
+
+/// The call that makes a version live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RolloutMethod {
+    /// Deploy: leads to any version, and may be repeated.
+    Deploy,
+    /// Roll back: leads to a version that ran here before, where the service supports it.
+    Rollback,
+}
+
+/// Whether `spec.promoteAfter` lets the rollout begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Promotion {
+    /// The other deployment has been Ready on the version for the soak time, or none is named.
+    Allowed,
+    /// The other deployment may still become Ready on the version.
+    Waiting,
+    /// The other deployment is not heading to the version, and `progressDeadline` is over.
+    Blocked,
+}
+
+/// Whether the environment left the version that it had reached, and what is done about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Drift {
+    /// It did not, or nobody can see what runs.
+    None,
+    /// An earlier call of the operator, whose outcome was unknown, took effect after all.
+    LateEffect,
+    /// Somebody else deployed: the desired version is deployed again.
+    Enforce,
+    /// Somebody else deployed, and corrections have reached the limit.
+    LimitReached,
+    /// Somebody else deployed, and `spec.drift` is Warn.
+    Warn,
+}
+
+/// How the object is being deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Deletion {
+    /// The annotation `force-orphan` is set.
+    pub force_orphan: bool,
+    /// `--deletion-timeout` is over.
+    pub timed_out: bool,
+}
+
+/// How far the deletions are that this object took over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PendingDeletionState {
+    /// There are none.
+    None,
+    /// A version that runs here lost its object: the deletion is to be taken over.
+    New,
+    /// No version can be deleted: each is in use, or may be.
+    InUse,
+    /// A version can be deleted.
+    Ready,
+    /// A delete was sent, and the list may still show the version.
+    InFlight,
+}
+
+impl Observation {
+    /// What decides the next step.
+    #[must_use]
+    pub fn state(&self) -> State {
+        let meta = &self.object.metadata;
+        let desired = self.desired();
+        let id = desired.as_ref().ok().map(|desired| desired.version_id.as_str());
+        let live = if id.is_some_and(|id| self.is_live(id)) { Live::Desired } else { Live::Other };
+        State {
+            spec_valid: self.object.spec.version_source().is_some(),
+            suspended: self.object.spec.suspend == Some(true),
+            deleting: self.deletion(),
+            finalizer: meta.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER),
+            conflict: self.older_claim.is_some(),
+            backing_off: is_backing_off(&self.status().common, meta, self.now),
+            unavailable: self.unavailable_reason(),
+            target: self.target_state(&desired, live),
+            live,
+            rollout: id.map_or(Rollout::None, |id| self.rollout(id)),
+            use_rollback: id.is_some_and(|id| self.use_rollback(id)),
+            // going back waits for nobody
+            promotion: match &desired {
+                Ok(desired) if desired.cause == Cause::Spec => self.promotion(&desired.version_id),
+                _ => Promotion::Allowed,
+            },
+            drift: match id {
+                Some(id) if live == Live::Other => self.drift(id),
+                _ => Drift::None,
+            },
+            pending_deletion: self.pending_deletion_state(),
+        }
+    }
+
+    fn deletion(&self) -> Option<Deletion> {
+        let meta = &self.object.metadata;
+        meta.deletion_timestamp.as_ref().map(|since| Deletion {
+            force_orphan: annotation_value(meta, annotation::FORCE_ORPHAN).is_some(),
+            timed_out: elapsed(since, self.now) > self.config.deletion_timeout,
+        })
+    }
+
+    fn unavailable_reason(&self) -> Option<UnavailableReason> {
+        if let ServiceView::Unavailable(unavailable) = &self.service {
+            Some(unavailable.reason)
+        } else {
+            None
+        }
+    }
+
+    fn target_state(&self, desired: &Result<Desired, Unresolved>, live: Live) -> Target {
+        match desired {
+            Err(why) => Target::Unresolved(*why),
+            Ok(desired) if live == Live::Other && self.has_failed(&desired.version_id) => Target::Failed,
+            Ok(desired) => Target::Resolved(desired.cause),
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! The report of what is about to be called, and of how a call ended.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
+
+use super::{requeue_while_progressing, secret, status_with, sync_spec, unchanged};
+use crate::{
+    chatcaptain::Failure,
+    crd::{ChatbotDeploymentStatus, CurrentOperation, Operation, OperationResult},
+    plan::{
+        CounterIncrement, EventReason, Report, Requeue,
+        deployment::{Drift, Observation, Rollout, RolloutMethod, State, messages},
+        service_view::write_failure_condition,
+        status::{
+            carry_over, carry_over_stalled, next_backoff, operation_record, operation_result,
+            requeue_after_backoff,
+        },
+        truncate_to_seconds,
+    },
+};
+
+pub(super) fn record_intent(
+    observation: &Observation,
+    state: &State,
+    method: RolloutMethod,
+) -> Report<ChatbotDeploymentStatus> {
+    let Ok(desired) = observation.desired() else {
+        return unchanged(observation);
+    };
+    let mut status = status_with(observation, state, &messages::rollout(observation, method));
+    let old = &observation.status().common;
+    carry_over_stalled(&mut status.common, old, &observation.object.metadata);
+    status.current_operation = Some(intent(observation, &desired.version_id, method));
+    let mut report = Report::new(status, Requeue::Immediately);
+    if state.rollout == Rollout::RollbackIneffective {
+        let note = messages::rollback_fallback_note(observation);
+        report = report.event(true, EventReason::RollbackFallback, note);
+    }
+    if state.rollout == Rollout::None && state.drift == Drift::Enforce {
+        report.status.drift_corrections = Some(observation.next_drift_corrections());
+        let note = messages::drift_note(observation, &desired, state.drift);
+        report = report.event(true, EventReason::DriftDetected, note).count(CounterIncrement::DriftEnforced);
+    }
+    report
+}
+
+fn intent(observation: &Observation, desired: &str, method: RolloutMethod) -> CurrentOperation {
+    let deployed = observation.listed(desired).and_then(|version| version.deployed);
+    CurrentOperation {
+        operation: method.operation(),
+        version_id: desired.to_owned(),
+        start_time: truncate_to_seconds(observation.now),
+        first_call_time: first_call_time(observation, desired, method),
+        call_time: None,
+        result: None,
+        previous_deploy_time: deployed.map(MicroTime),
+    }
+}
+
+/// Since when a deploy without a usable answer is repeated, if this one repeats it.
+fn first_call_time(observation: &Observation, desired: &str, method: RolloutMethod) -> Option<Time> {
+    let last = observation.status().current_operation.as_ref()?;
+    let repeats =
+        method == RolloutMethod::Deploy && last.operation == Operation::Deploy && last.version_id == desired;
+    let unknown = last.call_time.as_ref().filter(|_| last.result == Some(OperationResult::Unknown));
+    last.first_call_time.as_ref().or(unknown).filter(|_| repeats).cloned()
+}
+
+pub(super) fn rollout_started(
+    observation: &Observation,
+    state: &State,
+    method: RolloutMethod,
+    result: &Result<(), Failure>,
+) -> Report<ChatbotDeploymentStatus> {
+    let mut report = match result {
+        Err(failure) if !failure.may_have_happened => rejected(observation, state, method, failure),
+        _ => {
+            let mut status = status_with(observation, state, &messages::rollout(observation, method));
+            // a call without a usable answer may be repeated, but less and less often
+            let old = status.common.retry.take();
+            status.common.retry = result
+                .as_ref()
+                .err()
+                .map(|failure| next_backoff(old.as_ref(), failure, observation.now, observation.jitter));
+            Report::new(status, requeue_while_progressing(observation))
+        }
+    };
+    // a call that was held back is still to be sent
+    let was_sent = !result.as_ref().is_err_and(Failure::was_not_sent);
+    if let Some(operation) = observation.status().current_operation.clone().filter(|_| was_sent) {
+        let id = Some(operation.version_id.as_str());
+        let record = operation_record(operation.operation, id, result, observation.now);
+        report.status.common.push_operation(record);
+        // though the spec may name another version by now
+        report.status.current_operation = Some(CurrentOperation {
+            call_time: Some(truncate_to_seconds(observation.now)),
+            result: Some(operation_result(result)),
+            ..operation
+        });
+    }
+    report
+}
+
+/// The call did not take effect.
+fn rejected(
+    observation: &Observation,
+    state: &State,
+    method: RolloutMethod,
+    failure: &Failure,
+) -> Report<ChatbotDeploymentStatus> {
+    if method == RolloutMethod::Rollback && !failure.was_not_sent() {
+        // the next pass deploys instead
+        let status = status_with(observation, state, &messages::rollout(observation, method));
+        return Report::new(status, Requeue::Immediately);
+    }
+    let (condition, retry_after) = write_failure_condition(failure, &secret(observation));
+    let status = status_with(observation, state, &condition);
+    if let Some(retry_after) = retry_after {
+        return Report::new(status, Requeue::After(retry_after));
+    }
+    with_backoff(observation, status, failure)
+}
+
+pub(super) fn version_deleted(
+    observation: &Observation,
+    state: &State,
+    id: &str,
+    result: &Result<(), Failure>,
+) -> Report<ChatbotDeploymentStatus> {
+    let (old, meta) = (&observation.status().common, &observation.object.metadata);
+    let mut status = if meta.deletion_timestamp.is_some() {
+        status_with(observation, state, &messages::deleting())
+    } else if old.conditions.is_empty() {
+        // an observed generation without a condition would be taken for done
+        status_with(observation, state, &messages::rollout(observation, RolloutMethod::Deploy))
+    } else {
+        // the deletion of an old version does not change what is reported of the environment
+        let common = carry_over(old, meta, true);
+        let mut status = ChatbotDeploymentStatus { common, ..observation.status().clone() };
+        sync_spec(observation, &mut status);
+        status
+    };
+    if !result.as_ref().is_err_and(Failure::was_not_sent) {
+        let record = operation_record(Operation::Delete, Some(id), result, observation.now);
+        status.common.push_operation(record);
+    }
+    match result {
+        Ok(()) => Report::new(status, Requeue::Immediately),
+        Err(failure) => with_backoff(observation, status, failure),
+    }
+}
+
+fn with_backoff(
+    observation: &Observation,
+    mut status: ChatbotDeploymentStatus,
+    failure: &Failure,
+) -> Report<ChatbotDeploymentStatus> {
+    let old = status.common.retry.as_ref();
+    status.common.retry = Some(next_backoff(old, failure, observation.now, observation.jitter));
+    let requeue = requeue_after_backoff(&status.common, observation.now);
+    Report::new(status, requeue)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::{
+        chatcaptain::{ApiCall, Failure},
+        crd::{Cause, ChatbotDeploymentStatus, Operation, OperationResult},
+        plan::{
+            CounterIncrement, Report, Requeue,
+            deployment::{Observation, Outcome, RolloutMethod, Step, fixtures::*},
+        },
+    };
+
+    /// An intent that this process wrote.
+    fn intended(method: &str) -> Observation {
+        let status = operation(method, "v1", None, None);
+        Observation { may_call: true, ..Observation::test().with_status(&status).running(Some("v2")) }
+    }
+
+    fn called(method: &str, result: Result<(), Failure>) -> Report<ChatbotDeploymentStatus> {
+        intended(method).report_of(&Outcome::RolloutStarted(result))
+    }
+
+    #[test]
+    fn intent_names_call_version_and_last_deploy() {
+        let observation =
+            Observation::test().listing([deployed("v1", 500), version("v2")]).running(Some("v2"));
+        assert_eq!(observation.next_step(), Step::RecordIntent(RolloutMethod::Deploy));
+        let report = observation.report();
+        let operation = report.status.current_operation.as_ref().unwrap();
+        assert_eq!((operation.operation, operation.version_id.as_str()), (Operation::Deploy, "v1"));
+        assert_eq!((operation.start_time.0, &operation.call_time), (at(0), &None));
+        assert_eq!(operation.previous_deploy_time.as_ref().unwrap().0, at(-500));
+        assert_eq!(condition(&report, "Reconciling"), Some(("True", "Deploying")));
+        assert_eq!(
+            (report.requeue, report.status.target.unwrap().cause),
+            (Requeue::Immediately, Cause::Spec)
+        );
+    }
+
+    #[test]
+    fn accepted_call_is_recorded_and_watched() {
+        let report = called("Deploy", Ok(()));
+        let operation = report.status.current_operation.as_ref().unwrap();
+        assert_eq!(operation.result, Some(OperationResult::Accepted));
+        assert_eq!(operation.call_time.as_ref().unwrap().0, at(0));
+        assert_eq!(report.status.common.last_operations[0].operation, Operation::Deploy);
+        assert_eq!(report.status.common.retry, None);
+        assert!(matches!(report.requeue, Requeue::After(_)));
+    }
+
+    #[test]
+    fn call_is_recorded_though_the_spec_has_changed() {
+        let moved = intended("Deploy").with_spec(&json!({"versionRef": null, "versionId": "v3"}));
+        let step = Step::StartRollout(RolloutMethod::Deploy);
+        let outcome = Outcome::RolloutStarted(Ok(()));
+        let report = crate::plan::deployment::report(&moved, &moved.state(), step, &outcome);
+        let operation = report.status.current_operation.unwrap();
+        assert_eq!((operation.version_id.as_str(), operation.call_time.is_some()), ("v1", true));
+        assert_eq!(report.status.target.unwrap().version_id, "v3");
+    }
+
+    #[test]
+    fn held_back_call_is_still_to_be_sent() {
+        let report = called("Deploy", Err(throttled(ApiCall::Deploy)));
+        assert_eq!(report.status.current_operation.as_ref().unwrap().call_time, None);
+        assert!(report.status.common.last_operations.is_empty());
+        assert_eq!(condition(&report, "Reconciling"), Some(("True", "Throttled")));
+        assert_eq!(report.requeue, Requeue::After(std::time::Duration::from_secs(3)));
+    }
+
+    #[test]
+    fn rejected_deploy_backs_off() {
+        let report = called("Deploy", Err(refused(ApiCall::Deploy)));
+        assert_eq!(condition(&report, "Stalled"), Some(("True", "RequestRejected")));
+        assert_eq!(report.status.common.retry.as_ref().unwrap().failures, 1);
+        let next = intended("Deploy").after(report);
+        assert!(next.state().backing_off);
+    }
+
+    #[test]
+    fn rejected_rollback_is_followed_by_deploy_at_once() {
+        let report = called("Rollback", Err(refused(ApiCall::Rollback)));
+        assert_eq!((report.requeue, &report.status.common.retry), (Requeue::Immediately, &None));
+        let next = intended("Rollback").after(report);
+        assert_eq!(next.next_step(), Step::RecordIntent(RolloutMethod::Deploy));
+        let report = next.report();
+        let [("RollbackFallback", note)] = events(&report)[..] else { panic!("{:?}", report.events) };
+        assert!(note.contains("version 1.1 (v1)") && note.contains("no such call"), "{note}");
+    }
+
+    #[test]
+    fn deploy_without_an_answer_is_repeated_with_the_first_call_on_record() {
+        let report = called("Deploy", Err(unknown(ApiCall::Deploy)));
+        assert_eq!(report.status.current_operation.as_ref().unwrap().result, Some(OperationResult::Unknown));
+        assert_eq!(report.status.common.retry.as_ref().unwrap().failures, 1);
+        let later = Observation { now: at(31), may_call: false, ..intended("Deploy").after(report) };
+        assert_eq!(later.next_step(), Step::RecordIntent(RolloutMethod::Deploy));
+        let operation = later.report().status.current_operation.unwrap();
+        assert_eq!((operation.start_time.0, operation.first_call_time.unwrap().0), (at(31), at(0)));
+    }
+
+    #[test]
+    fn correction_of_drift_is_counted_and_told() {
+        let drifted = Observation::test().with_status(&reached_target("v1")).running(Some("v2"));
+        let report = drifted.report();
+        assert_eq!(report.status.drift_corrections.as_ref().unwrap().count, 1);
+        assert_eq!(report.counters, [CounterIncrement::DriftEnforced]);
+        let [("DriftDetected", note)] = events(&report)[..] else { panic!("{:?}", report.events) };
+        assert!(note.contains("version 1.2 (v2)") && note.contains("redeploying version 1.1 (v1)"), "{note}");
+    }
+
+    #[test]
+    fn delete_keeps_the_verdict_on_the_environment() {
+        let entry = json!({"versionId": "v2", "name": "b", "requestTime": ago(100)});
+        let running = Observation::test().with_status(&reached_target("v1")).running(Some("v1"));
+        let ready = running.clone().after(running.report());
+        let pending = ready.with_status(&json!({"pendingDeletions": [entry]}));
+        assert_eq!(pending.next_step(), Step::DeleteVersion);
+        for (result, backs_off) in [(Ok(()), false), (Err(unknown(ApiCall::Delete)), true)] {
+            let report = pending.report_of(&Outcome::VersionDeleted("v2".to_owned(), result));
+            assert_eq!(condition(&report, "Ready"), Some(("True", "Available")));
+            assert_eq!(report.status.common.last_operations[0].operation, Operation::Delete);
+            assert_eq!(report.status.common.retry.is_some(), backs_off);
+        }
+    }
+}

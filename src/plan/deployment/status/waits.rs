@@ -1,0 +1,261 @@
+//! The report of a pass that changes nothing.
+
+use std::time::Duration;
+
+use super::{requeue_at_interval, requeue_while_progressing, status_with, unchanged};
+use crate::{
+    crd::{ChatbotDeploymentStatus, Reason},
+    plan::{
+        CounterIncrement, EventReason, Report, Requeue, ServiceView, UnavailableReason,
+        deployment::{
+            Observation, PendingDeletionState, State, Wait,
+            history::{record_live, sync_history},
+            messages,
+        },
+        service_view::requeue_unavailable,
+        status::{ReadyCondition, carry_over, is_ready, requeue_after_backoff, suspended_status},
+        truncate_to_seconds,
+    },
+};
+
+/// A soak time ends without any event.
+const PROMOTION_POLL: Requeue = Requeue::After(Duration::from_secs(5));
+/// A deleted version disappears from the list without any event.
+const DELETION_POLL: Requeue = Requeue::After(Duration::from_secs(2));
+
+pub(super) fn wait(observation: &Observation, state: &State, wait: Wait) -> Report<ChatbotDeploymentStatus> {
+    let mut report = report_of(observation, state, wait);
+    if observation.live_is_observable() && !matches!(wait, Wait::Progressing(_)) {
+        sync_history(observation, &mut report.status);
+    }
+    report
+}
+
+fn report_of(observation: &Observation, state: &State, wait: Wait) -> Report<ChatbotDeploymentStatus> {
+    let at_interval = requeue_at_interval(observation);
+    let (condition, requeue) = match wait {
+        Wait::Available => return reached(observation, state, Reason::Available),
+        Wait::RolledBack => return reached(observation, state, Reason::RolledBack),
+        Wait::Suspended => return suspended(observation),
+        Wait::BackingOff => return backing_off(observation, state),
+        Wait::Unavailable(reason) => return unavailable(observation, state, reason),
+        Wait::DriftTolerated => return uncorrected_drift(observation, state, Reason::DriftTolerated),
+        Wait::DriftCorrectionPaused => {
+            return uncorrected_drift(observation, state, Reason::DriftCorrectionPaused);
+        }
+        Wait::Progressing(method) => {
+            (messages::rollout(observation, method), requeue_while_progressing(observation))
+        }
+        Wait::ProgressDeadlineExceeded => (messages::deadline_exceeded(observation), at_interval),
+        Wait::Unresolved(why) => (messages::unresolved(observation, why), at_interval),
+        Wait::WaitingForPromotion => {
+            (messages::promotion(observation, Reason::WaitingForPromotion), PROMOTION_POLL)
+        }
+        Wait::PromotionBlocked => (messages::promotion(observation, Reason::PromotionBlocked), at_interval),
+        Wait::Conflict => (messages::conflict(observation), at_interval),
+        Wait::InvalidSpec => (messages::invalid_spec(), Requeue::OnChange),
+        Wait::Deleting => (messages::deleting(), DELETION_POLL),
+        Wait::WaitingForOtherFinalizers => (messages::waiting_for_other_finalizers(), Requeue::OnChange),
+    };
+    Report::new(status_with(observation, state, &condition), requeue)
+}
+
+fn suspended(observation: &Observation) -> Report<ChatbotDeploymentStatus> {
+    let status = observation.status();
+    let target_changed = observation.spec_target_changed();
+    let meta = &observation.object.metadata;
+    let common = suspended_status(&status.common, meta, target_changed, observation.now);
+    Report::new(ChatbotDeploymentStatus { common, ..status.clone() }, Requeue::OnChange)
+}
+
+fn backing_off(observation: &Observation, state: &State) -> Report<ChatbotDeploymentStatus> {
+    let common = &observation.status().common;
+    let requeue = requeue_after_backoff(common, observation.now);
+    // what failed may be the delete of an old version, while the environment ran what it should
+    if is_ready(common, &observation.object.metadata) {
+        return Report::new(status_with(observation, state, &messages::backing_off(observation)), requeue);
+    }
+    Report::new(observation.status().clone(), requeue)
+}
+
+/// The environment runs what it should; if it did not before, history moves on.
+fn reached(observation: &Observation, state: &State, reason: Reason) -> Report<ChatbotDeploymentStatus> {
+    let Ok(desired) = observation.desired() else {
+        return unchanged(observation);
+    };
+    let id = &desired.version_id;
+    let old = observation.status();
+    let mut status = status_with(observation, state, &messages::reached(observation, reason, &desired));
+    status.current_operation = None;
+    // a version that could not be deleted yet is tried again after its own backoff
+    let requeue = if state.pending_deletion == PendingDeletionState::Ready && status.common.retry.is_some() {
+        requeue_after_backoff(&status.common, observation.now)
+    } else {
+        status.common.retry = None;
+        requeue_at_interval(observation)
+    };
+    if let Some(target) = &mut status.target {
+        target.reached_time.get_or_insert(truncate_to_seconds(observation.now));
+    }
+    if let Some(failed) = &mut status.failed_versions {
+        // late, but live
+        failed.version_ids.retain(|failed| failed != id);
+    }
+    status.failed_versions.take_if(|failed| failed.version_ids.is_empty());
+    if old.active.as_ref().is_some_and(|active| active.version_id == *id) {
+        return Report::new(status, requeue);
+    }
+    record_live(observation, &mut status, id);
+    let report = Report::new(status, requeue);
+    if old.current_operation.as_ref().is_none_or(|operation| operation.version_id != *id) {
+        // whoever deployed it, the operator did not
+        return report;
+    }
+    let went_back = old.history.iter().any(|entry| entry.version_id == *id);
+    let event = if went_back { EventReason::RolledBack } else { EventReason::Deployed };
+    report.event(false, event, messages::rollout_note(observation, event, id))
+}
+
+/// Somebody else deployed, and the operator leaves it.
+fn uncorrected_drift(
+    observation: &Observation,
+    state: &State,
+    reason: Reason,
+) -> Report<ChatbotDeploymentStatus> {
+    let Ok(desired) = observation.desired() else {
+        return unchanged(observation);
+    };
+    let condition = ReadyCondition::new(reason, messages::drift(observation, &desired, state.drift));
+    let report = Report::new(status_with(observation, state, &condition), requeue_at_interval(observation));
+    let known = observation.status().active.as_ref().map(|active| &active.version_id);
+    if known == observation.live().as_ref() {
+        return report;
+    }
+    let note = messages::drift_note(observation, &desired, state.drift);
+    report.event(true, EventReason::DriftDetected, note).count(CounterIncrement::DriftWarned)
+}
+
+fn unavailable(
+    observation: &Observation,
+    state: &State,
+    reason: UnavailableReason,
+) -> Report<ChatbotDeploymentStatus> {
+    let ServiceView::Unavailable(unavailable) = &observation.service else {
+        return unchanged(observation);
+    };
+    let requeue = requeue_unavailable(unavailable, observation.interval(), observation.jitter);
+    let (status, meta) = (observation.status(), &observation.object.metadata);
+    // while the service cannot be read nothing is known to have changed: what was Ready stays Ready
+    if reason.is_transient() && is_ready(&status.common, meta) {
+        let common = carry_over(&status.common, meta, true);
+        return Report::new(ChatbotDeploymentStatus { common, ..status.clone() }, requeue);
+    }
+    let condition = ReadyCondition::new(reason.condition_reason(), unavailable.message.as_str());
+    Report::new(status_with(observation, state, &condition), requeue)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::plan::{
+        CounterIncrement, Requeue, UnavailableReason,
+        deployment::{Observation, Step, Wait, fixtures::*},
+    };
+
+    #[test]
+    fn first_deploy_that_shows_is_told() {
+        let called = operation("Deploy", "v1", Some(5), Some("Accepted"));
+        let active = json!({"active": {"versionId": "v2", "startTime": ago(100)}});
+        let live = Observation::test().with_status(&called).with_status(&active).running(Some("v1"));
+        let report = live.report();
+        let [("Deployed", note)] = events(&report)[..] else { panic!("{:?}", report.events) };
+        assert!(note.contains("version 1.1 (v1)") && note.contains("version 1.2 (v2)"), "{note}");
+        assert_eq!(condition(&report, "Ready"), Some(("True", "Available")));
+        assert_eq!((&report.status.current_operation, &report.status.common.retry), (&None, &None));
+        assert_eq!(report.status.target.as_ref().unwrap().reached_time.as_ref().unwrap().0, at(0));
+        assert_eq!(report.status.active.as_ref().unwrap().version_id, "v1");
+        assert!(events(&live.after(report).report()).is_empty(), "it is told once");
+    }
+
+    #[test]
+    fn return_to_a_version_of_history_is_told_as_rollback() {
+        let called = operation("Deploy", "v1", Some(5), Some("Accepted"));
+        let ran = json!({"history": [{"versionId": "v1", "startTime": ago(500)}]});
+        let report = Observation::test().with_status(&called).with_status(&ran).running(Some("v1")).report();
+        assert_eq!(events(&report)[0].0, "RolledBack");
+    }
+
+    #[test]
+    fn version_that_somebody_else_deployed_is_adopted_without_event() {
+        let report = Observation::test().running(Some("v1")).report();
+        assert!(events(&report).is_empty());
+        assert_eq!(report.status.active.unwrap().version_id, "v1");
+    }
+
+    #[test]
+    fn late_version_is_no_failure_any_more() {
+        let failed = json!({"failedVersions": {"generation": 1, "versionIds": ["v1"]}});
+        let late = Observation::test().with_status(&failed).running(Some("v1"));
+        assert_eq!(late.report().status.failed_versions, None);
+    }
+
+    #[test]
+    fn commanded_rollback_is_stalled_until_it_ends() {
+        let commanded =
+            Observation::test().annotated(crate::crd::annotation::ROLLBACK_TO, "v2").running(Some("v2"));
+        let report = commanded.report();
+        assert_eq!(condition(&report, "Stalled"), Some(("True", "RolledBack")));
+        assert_eq!(report.status.rollback_command.unwrap().version_id, "v2");
+    }
+
+    #[test]
+    fn ready_survives_a_transient_outage_only() {
+        let running = Observation::test().running(Some("v1"));
+        let ready = running.clone().after(running.report());
+        let throttled = ready.clone().unavailable(UnavailableReason::Throttled).report();
+        assert_eq!(condition(&throttled, "Ready"), Some(("True", "Available")));
+        let rejected = ready.unavailable(UnavailableReason::AuthenticationFailed).report();
+        assert_eq!(condition(&rejected, "Stalled"), Some(("True", "AuthenticationFailed")));
+        let new = Observation::test().unavailable(UnavailableReason::Throttled).report();
+        assert_eq!(condition(&new, "Reconciling"), Some(("True", "Throttled")));
+    }
+
+    #[test]
+    fn tolerated_drift_is_told_once_per_version() {
+        let warn = json!({"drift": "Warn"});
+        let drifted =
+            Observation::test().with_spec(&warn).with_status(&reached_target("v1")).running(Some("v2"));
+        let report = drifted.report();
+        assert_eq!(events(&report)[0].0, "DriftDetected");
+        assert_eq!(report.counters, [CounterIncrement::DriftWarned]);
+        assert_eq!(condition(&report, "Ready"), Some(("True", "DriftTolerated")));
+        let known = drifted.after(report);
+        assert!(events(&known.report()).is_empty());
+        assert_eq!(events(&known.running(Some("v3")).report()).len(), 1);
+    }
+
+    #[test]
+    fn suspended_object_keeps_its_verdict() {
+        let running = Observation::test().running(Some("v1"));
+        let ready = running.clone().after(running.report());
+        let suspended = ready.with_spec(&json!({"suspend": true})).with_metadata(&json!({"generation": 2}));
+        let report = suspended.report();
+        assert_eq!(condition(&report, "Ready"), Some(("True", "Available")));
+        assert_eq!((report.status.common.observed_generation, report.requeue), (Some(2), Requeue::OnChange));
+        let moved = suspended.with_spec(&json!({"versionRef": null, "versionId": "v2"}));
+        assert_eq!(condition(&moved.report(), "Ready"), Some(("False", "Suspended")));
+    }
+
+    #[test]
+    fn failed_delete_is_retried_after_its_own_backoff_while_ready() {
+        let entry = json!({"versionId": "v2", "name": "b", "requestTime": ago(100)});
+        let retry =
+            json!({"pendingDeletions": [entry], "retry": {"failures": 1, "nextAttemptTime": ago(-2)}});
+        let waiting = Observation::test().with_status(&retry).running(Some("v1"));
+        assert_eq!(waiting.next_step(), Step::Wait(Wait::Available));
+        let report = waiting.report();
+        assert_eq!(report.requeue, Requeue::After(std::time::Duration::from_secs(2)));
+        assert!(report.status.common.retry.is_some());
+    }
+}

@@ -1,0 +1,279 @@
+//! The version that should run: by command, after a failure, or by the spec.
+
+use super::{Observation, Unresolved};
+use crate::{
+    crd::{Cause, OnFailure, VersionSource, annotation},
+    plan::annotation_value,
+};
+
+/// The version that should run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Desired {
+    /// Its id.
+    pub version_id: String,
+    /// Its number, where one is known.
+    pub version_number: Option<String>,
+    /// Who asks for it.
+    pub cause: Cause,
+}
+
+impl Observation {
+    /// The version that should run: by command, because the spec's version failed, or by the spec.
+    ///
+    /// # Errors
+    /// Why it is not known.
+    pub fn desired(&self) -> Result<Desired, Unresolved> {
+        if let Some(commanded) = self.rollback_command() {
+            return Ok(self.desired_version(commanded?, Cause::RollbackCommand));
+        }
+        let by_spec = self.desired_by_spec()?;
+        Ok(self.automatic_rollback(&by_spec).unwrap_or(by_spec))
+    }
+
+    pub(super) fn desired_by_spec(&self) -> Result<Desired, Unresolved> {
+        match self.object.spec.version_source().ok_or(Unresolved::VersionNotFound)? {
+            VersionSource::Ref(_) => self.desired_by_reference(),
+            VersionSource::Id(id) if self.may_exist(id) => {
+                Ok(self.desired_version(id.to_owned(), Cause::Spec))
+            }
+            VersionSource::Id(_) => Err(Unresolved::VersionNotFound),
+            VersionSource::Number(number) => {
+                let mut numbered =
+                    self.inventory().into_iter().flat_map(|inventory| inventory.by_number(number));
+                let one = numbered.next().ok_or(Unresolved::VersionNotFound)?;
+                if numbered.next().is_some() {
+                    return Err(Unresolved::AmbiguousVersion);
+                }
+                Ok(self.desired_version(one.id.as_str().to_owned(), Cause::Spec))
+            }
+        }
+    }
+
+    fn desired_by_reference(&self) -> Result<Desired, Unresolved> {
+        let version = self.referenced_version.as_ref().ok_or(Unresolved::WaitingForVersion)?;
+        if version.spec.chatbot_id != self.object.spec.chatbot_id {
+            return Err(Unresolved::ReferenceMismatch);
+        }
+        let status = version.status.as_ref().filter(|status| status.pending_create.is_none());
+        let id =
+            status.and_then(|status| status.version_id.as_deref()).ok_or(Unresolved::WaitingForVersion)?;
+        // what is about to be deleted is not deployed; where it runs already, it is as desired
+        let leaving = version.metadata.deletion_timestamp.is_some();
+        if leaving && self.live().as_deref() != Some(id) || !self.may_exist(id) {
+            return Err(Unresolved::WaitingForVersion);
+        }
+        let mut desired = self.desired_version(id.to_owned(), Cause::Spec);
+        if let Some(number) = status.and_then(|status| status.version_number.clone()) {
+            desired.version_number = Some(number);
+        }
+        Ok(desired)
+    }
+
+    fn desired_version(&self, id: String, cause: Cause) -> Desired {
+        let number = self.listed(&id).and_then(|version| version.number.as_deref()).map(str::to_owned);
+        Desired { version_id: id, version_number: number, cause }
+    }
+
+    /// `onFailure: Previous`: the newest version of `history` in place of the one that failed. Where that one
+    /// fails too, no older one is tried: the target has failed.
+    fn automatic_rollback(&self, by_spec: &Desired) -> Option<Desired> {
+        if !self.has_failed(&by_spec.version_id) || self.object.spec.on_failure() != OnFailure::Previous {
+            return None;
+        }
+        let mut history = self.status().history.iter();
+        let good = history
+            .find(|entry| entry.version_id != by_spec.version_id && self.may_exist(&entry.version_id))?;
+        Some(Desired {
+            version_id: good.version_id.clone(),
+            version_number: good.version_number.clone(),
+            cause: Cause::AutomaticRollback,
+        })
+    }
+
+    /// The version of a `rollback-to` that holds. The annotation is resolved once, when it is set: `previous` must
+    /// not move with every rollback. A later generation ends it.
+    fn rollback_command(&self) -> Option<Result<String, Unresolved>> {
+        let value = annotation_value(&self.object.metadata, annotation::ROLLBACK_TO)?;
+        let recorded = self.status().rollback_command.as_ref().filter(|command| command.value == value);
+        let id = match recorded {
+            Some(command) if Some(command.generation) != self.object.metadata.generation => return None,
+            Some(command) => Some(command.version_id.clone()).filter(|id| self.may_exist(id)),
+            None => self.resolve_rollback(value),
+        };
+        Some(id.ok_or(Unresolved::RollbackTargetNotFound))
+    }
+
+    /// `previous`, the name of a `ChatbotVersion`, or an id, in this order.
+    fn resolve_rollback(&self, value: &str) -> Option<String> {
+        if value == "previous" {
+            let previous = self.status().previous.as_ref().map(|previous| previous.version_id.clone());
+            return previous.filter(|id| self.may_exist(id));
+        }
+        let named = self
+            .rollback_version
+            .as_ref()
+            .filter(|version| version.spec.chatbot_id == self.object.spec.chatbot_id)
+            .and_then(|version| version.version_id());
+        let listed = || self.listed(value).map(|version| version.id.as_str());
+        named.or_else(listed).map(str::to_owned)
+    }
+
+    /// The spec names another version than the one that the status is about.
+    pub(super) fn spec_target_changed(&self) -> bool {
+        let Some(target) = self.status().target.as_ref().filter(|target| target.cause == Cause::Spec) else {
+            return false;
+        };
+        match self.object.spec.version_source() {
+            Some(VersionSource::Number(number)) => target.version_number.as_deref() != Some(number),
+            _ => match self.desired_by_spec() {
+                Ok(desired) => desired.version_id != target.version_id,
+                // what it names may only be away for a moment
+                Err(_) => self.status().common.observed_generation != self.object.metadata.generation,
+            },
+        }
+    }
+
+    /// Versions that did not become live in this generation; empty once somebody asks to retry.
+    pub(super) fn failed_versions(&self) -> &[String] {
+        let failed = self.status().failed_versions.as_ref().filter(|failed| {
+            Some(failed.generation) == self.object.metadata.generation && !self.is_reconcile_requested()
+        });
+        failed.map(|failed| failed.version_ids.as_slice()).unwrap_or_default()
+    }
+
+    pub(super) fn has_failed(&self, id: &str) -> bool {
+        self.failed_versions().iter().any(|failed| failed == id)
+    }
+
+    /// The version is listed, or the list could not be read.
+    fn may_exist(&self, id: &str) -> bool {
+        self.inventory().is_none_or(|inventory| inventory.version(id).is_some())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{
+        super::{Target, fixtures::*},
+        *,
+    };
+    use crate::chatcaptain::Version;
+
+    fn desired(observation: &Observation) -> Result<(String, Cause), Unresolved> {
+        observation.desired().map(|desired| (desired.version_id, desired.cause))
+    }
+
+    #[test]
+    fn spec_names_a_version_by_object_id_or_number() {
+        let by_object = Observation::test();
+        assert_eq!(desired(&by_object), Ok(("v1".to_owned(), Cause::Spec)));
+        let by_id = Observation::test().with_spec(&json!({"versionRef": null, "versionId": "v2"}));
+        assert_eq!(desired(&by_id), Ok(("v2".to_owned(), Cause::Spec)));
+        assert_eq!(by_id.desired().unwrap().version_number.as_deref(), Some("1.2"));
+        let by_number = Observation::test().with_spec(&json!({"versionRef": null, "versionNumber": "1.3"}));
+        assert_eq!(desired(&by_number), Ok(("v3".to_owned(), Cause::Spec)));
+    }
+
+    #[test]
+    fn unresolved_says_why() {
+        let by_object = |object| Observation { referenced_version: object, ..Observation::test() };
+        let number = json!({"versionRef": null, "versionNumber": "1.1"});
+        for (observation, why) in [
+            (by_object(None), Unresolved::WaitingForVersion),
+            (by_object(Some(referenced(&json!({"status": {}})))), Unresolved::WaitingForVersion),
+            (Observation::test().listing([version("v2")]), Unresolved::WaitingForVersion),
+            (
+                by_object(Some(referenced(&json!({"spec": {"chatbotId": "other"}})))),
+                Unresolved::ReferenceMismatch,
+            ),
+            (
+                Observation::test().with_spec(&json!({"versionRef": null, "versionId": "v9"})),
+                Unresolved::VersionNotFound,
+            ),
+            (Observation::test().listing([version("v2")]).with_spec(&number), Unresolved::VersionNotFound),
+            (
+                Observation::test().listing([version("v1"), twin_of_v1()]).with_spec(&number),
+                Unresolved::AmbiguousVersion,
+            ),
+            (
+                Observation::test().annotated(annotation::ROLLBACK_TO, "nothing"),
+                Unresolved::RollbackTargetNotFound,
+            ),
+            (
+                Observation::test().annotated(annotation::ROLLBACK_TO, "previous"),
+                Unresolved::RollbackTargetNotFound,
+            ),
+        ] {
+            assert_eq!(desired(&observation), Err(why));
+        }
+    }
+
+    /// Another version with the number of `v1`.
+    fn twin_of_v1() -> Version {
+        Version { number: Some("1.1".into()), ..version("v2") }
+    }
+
+    #[test]
+    fn version_being_deleted_is_desired_only_where_it_runs() {
+        let deleted = referenced(&json!({"metadata": {"name": "a", "deletionTimestamp": ago(1)}}));
+        let observation = Observation { referenced_version: Some(deleted), ..Observation::test() };
+        assert_eq!(desired(&observation.clone().running(Some("v2"))), Err(Unresolved::WaitingForVersion));
+        assert_eq!(desired(&observation.running(Some("v1"))), Ok(("v1".to_owned(), Cause::Spec)));
+    }
+
+    #[test]
+    fn rollback_command_names_previous_an_object_or_an_id() {
+        let previous = json!({"previous": {"versionId": "v2", "startTime": ago(100)}});
+        let commanded =
+            |value| Observation::test().with_status(&previous).annotated(annotation::ROLLBACK_TO, value);
+        let by_command = |id: &str| Ok((id.to_owned(), Cause::RollbackCommand));
+        assert_eq!(desired(&commanded("previous")), by_command("v2"));
+        assert_eq!(desired(&commanded("v3")), by_command("v3"));
+        let named = Observation { rollback_version: Some(referenced(&json!({}))), ..commanded("a") };
+        assert_eq!(desired(&named), by_command("v1"));
+        let foreign = referenced(&json!({"spec": {"chatbotId": "other"}}));
+        let foreign = Observation { rollback_version: Some(foreign), ..commanded("a") };
+        assert_eq!(desired(&foreign), Err(Unresolved::RollbackTargetNotFound));
+    }
+
+    #[test]
+    fn rollback_command_keeps_its_version_until_the_spec_changes() {
+        let status = json!({
+            "rollbackCommand": {"value": "previous", "generation": 1, "versionId": "v2"},
+            // the rollback itself moved this
+            "previous": {"versionId": "v1", "startTime": ago(100)},
+        });
+        let held = Observation::test().with_status(&status).annotated(annotation::ROLLBACK_TO, "previous");
+        assert_eq!(desired(&held), Ok(("v2".to_owned(), Cause::RollbackCommand)));
+        let annotations = json!({annotation::ROLLBACK_TO: "previous"});
+        let changed = held.with_metadata(&json!({"generation": 2, "annotations": annotations}));
+        assert_eq!(desired(&changed), Ok(("v1".to_owned(), Cause::Spec)));
+    }
+
+    #[test]
+    fn failed_version_gives_way_to_the_newest_other_one_of_history() {
+        let failed = |ids: &[&str]| {
+            json!({
+                "failedVersions": {"generation": 1, "versionIds": ids},
+                "history": [
+                    {"versionId": "v1", "startTime": ago(1)},
+                    {"versionId": "v2", "startTime": ago(2)},
+                    {"versionId": "v3", "startTime": ago(3)},
+                ],
+            })
+        };
+        let previous = json!({"rollback": {"onFailure": "Previous"}});
+        let observation = Observation::test().with_spec(&previous).with_status(&failed(&["v1"]));
+        assert_eq!(desired(&observation), Ok(("v2".to_owned(), Cause::AutomaticRollback)));
+        let gone = observation.clone().listing([version("v1"), version("v3")]);
+        assert_eq!(desired(&gone), Ok(("v3".to_owned(), Cause::AutomaticRollback)));
+        let requested = observation.annotated(annotation::RECONCILE_REQUESTED_AT, "again");
+        assert_eq!(desired(&requested), Ok(("v1".to_owned(), Cause::Spec)));
+        let never = Observation::test().with_status(&failed(&["v1"]));
+        assert_eq!(never.state().target, Target::Failed);
+        let both = Observation::test().with_spec(&previous).with_status(&failed(&["v2", "v1"]));
+        assert_eq!(both.state().target, Target::Failed, "no older one is tried");
+    }
+}
