@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use axum::{
@@ -15,7 +15,7 @@ use axum::{
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
-use crate::telemetry::scrape;
+use crate::{sync::lock, telemetry::scrape};
 
 /// What the process waits for before it is ready.
 #[derive(Clone, Debug)]
@@ -30,11 +30,11 @@ impl Readiness {
 
     /// `None`: ready; otherwise what is waited for.
     pub fn set(&self, waiting_for: Option<String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = waiting_for;
+        *lock(&self.0) = waiting_for;
     }
 
     fn get(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.0).clone()
     }
 }
 

@@ -24,4 +24,5 @@ pub mod controller;
 pub mod crd;
 pub mod lease;
 pub mod plan;
+mod sync;
 pub mod telemetry;
