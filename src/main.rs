@@ -4,7 +4,7 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use chatcaptain_operator::{
     admin::{self, Readiness},
-    args::{Cli, Command, Run, one_line},
+    args::{Cli, Command, RunArgs, format_usage_error},
     chatcaptain::{Accounts, Service, Settings},
     controller::{self, Context, Objects, Parts, Scope},
     crd, lease,
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => {
-            eprintln!("{}", one_line(&error));
+            eprintln!("{}", format_usage_error(&error));
             return ExitCode::from(USAGE);
         }
         Err(help) => {
@@ -63,7 +63,7 @@ fn print_crds() -> Result<(), Failed> {
     Ok(())
 }
 
-fn start(flags: Run) -> Result<(), Failed> {
+fn start(flags: RunArgs) -> Result<(), Failed> {
     rustls::crypto::ring::default_provider()
         .install_default()
         .map_err(|_| "a TLS provider is installed already")?;
@@ -74,7 +74,7 @@ fn start(flags: Run) -> Result<(), Failed> {
 }
 
 /// Runs until SIGTERM or until the lease is lost.
-async fn operate(flags: Run) -> Result<(), Failed> {
+async fn operate(flags: RunArgs) -> Result<(), Failed> {
     let mut config = kube::Config::infer().await.map_err(|error| {
         format!("no cluster is configured ({error}); set KUBECONFIG, or run in a pod with a service account")
     })?;
@@ -108,7 +108,7 @@ async fn operate(flags: Run) -> Result<(), Failed> {
 }
 
 fn parts(
-    flags: &Run,
+    flags: &RunArgs,
     client: &Client,
     metrics: &Metrics,
     fence: &lease::Fence,
@@ -117,14 +117,14 @@ fn parts(
     let observer = metrics.clone();
     let accounts = Accounts::new(Settings {
         service: Service::new(flags.api_url.clone(), flags.api_timeout)?,
-        limits: flags.limits(),
+        limits: flags.api_limits(),
         observer: Arc::new(move |report| observer.api(report)),
     });
     let reporter = Reporter { controller: "chatcaptain-operator".to_owned(), instance: Some(identity()) };
     Ok(Parts {
         client: client.clone(),
         accounts: Arc::new(accounts),
-        rules: flags.rules(),
+        rules: flags.plan_config(),
         metrics: metrics.clone(),
         events: Recorder::new(client.clone(), reporter),
         fence: fence.clone(),
@@ -144,7 +144,7 @@ enum Led {
 
 /// Waits for the CRDs and for the lease, then runs the controllers.
 async fn lead(
-    flags: &Run,
+    flags: &RunArgs,
     client: &Client,
     context: &Arc<Context>,
     readiness: &Readiness,
@@ -200,7 +200,7 @@ struct Election {
 }
 
 impl Election {
-    fn start(flags: &Run, client: &Client, namespace: String) -> Self {
+    fn start(flags: &RunArgs, client: &Client, namespace: String) -> Self {
         let release = CancellationToken::new();
         if !flags.leader_elect {
             let (always, leads) = watch::channel(true);

@@ -14,11 +14,11 @@ const WRONG: &[(&str, &str, &str, &[&str])] = &[
     ("--api-url", "CHATCAPTAIN_API_URL", "http://example.com", &["https://api.chatcaptain.com", "loopback"]),
     ("--api-url", "CHATCAPTAIN_API_URL", "nonsense", &["https://<host>", "http://127.0.0.1:8080"]),
     ("--api-url", "CHATCAPTAIN_API_URL", "https://a:b", &["invalid port", "https://api.chatcaptain.com"]),
-    ("--owner-id", "CHATCAPTAIN_OWNER_ID", "a/b", &["letters, digits", "such as"]),
-    ("--namespace", "CHATCAPTAIN_NAMESPACE", "A_b", &["lowercase letters", "such as chatbots"]),
+    ("--owner-id", "CHATCAPTAIN_OWNER_ID", "a/b", &["letters, digits", "for example team-a"]),
+    ("--namespace", "CHATCAPTAIN_NAMESPACE", "A_b", &["lowercase letters", "for example chatbots"]),
     ("--interval", "CHATCAPTAIN_INTERVAL", "5", &["number with its unit", "30s, 5m or 1h30m"]),
     ("--interval", "CHATCAPTAIN_INTERVAL", "5 parsecs", &["30s, 5m or 1h30m"]),
-    ("--interval", "CHATCAPTAIN_INTERVAL", "0s", &["more than no time", "30s"]),
+    ("--interval", "CHATCAPTAIN_INTERVAL", "0s", &["greater than zero", "30s"]),
     ("--min-interval", "CHATCAPTAIN_MIN_INTERVAL", "soon", &["30s, 5m or 1h30m"]),
     ("--visibility-grace", "CHATCAPTAIN_VISIBILITY_GRACE", "-1s", &["30s, 5m or 1h30m"]),
     ("--deletion-policy", "CHATCAPTAIN_DELETION_POLICY", "delete", &["Delete or Retain"]),
@@ -30,7 +30,7 @@ const WRONG: &[(&str, &str, &str, &[&str])] = &[
     ("--api-rate", "CHATCAPTAIN_API_RATE", "0", &["whole number from 1", "10"]),
     ("--api-burst", "CHATCAPTAIN_API_BURST", "0", &["whole number from 1", "10"]),
     ("--api-burst", "CHATCAPTAIN_API_BURST", "4294967296", &["from 1 to 4294967295"]),
-    ("--api-timeout", "CHATCAPTAIN_API_TIMEOUT", "0s", &["more than no time", "30s"]),
+    ("--api-timeout", "CHATCAPTAIN_API_TIMEOUT", "0s", &["greater than zero", "30s"]),
     ("--leader-elect", "CHATCAPTAIN_LEADER_ELECT", "maybe", &["true, false"]),
     ("--lease-namespace", "CHATCAPTAIN_LEASE_NAMESPACE", "-a", &["lowercase letters"]),
     ("--lease-name", "CHATCAPTAIN_LEASE_NAME", "", &["lowercase letters"]),
@@ -62,8 +62,8 @@ fn a_wrong_flag_or_variable_is_one_line_and_exit_2() {
     let apart = binary().args(["run", "--api-rate", "-1"]).output().unwrap();
     is_one_line_with(&apart, &["--api-rate", "'-1'", "whole number from 1"]);
     let unknown = binary().args(["run", "--intervall=5m"]).output().unwrap();
-    is_one_line_with(&unknown, &["--intervall", "--interval"]);
-    is_one_line_with(&binary().arg("walk").output().unwrap(), &["walk"]);
+    is_one_line_with(&unknown, &["--intervall", "--help"]);
+    is_one_line_with(&binary().arg("walk").output().unwrap(), &["walk", "--help"]);
 }
 
 #[test]
