@@ -7,7 +7,8 @@ use chatcaptain_operator::{
     args::{Cli, Command, RunArgs, format_usage_error},
     chatcaptain::{Accounts, Service, Settings},
     controller::{self, Context, Objects, Parts, Scope},
-    crd, lease,
+    crd,
+    lease::{Fence, LeaderElection, LeaderElectionConfig, identity},
     telemetry::{Metrics, start_logging},
 };
 use clap::Parser;
@@ -17,10 +18,7 @@ use kube::{
     core::PartialObjectMeta,
     runtime::events::{Recorder, Reporter},
 };
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::watch,
-};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// Wrong arguments.
@@ -84,9 +82,9 @@ async fn operate(flags: RunArgs) -> Result<(), Failed> {
     let namespace = flags.lease_namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
     let client = Client::try_from(config)?;
     let stop = on_signal()?;
-    let election = Election::start(&flags, &client, namespace);
+    let election = start_election(&flags, &client, namespace);
     let metrics = Metrics::default();
-    let context = Arc::new(Context::new(parts(&flags, &client, &metrics, &election.fence, &stop)?));
+    let context = Arc::new(Context::new(parts(&flags, &client, &metrics, election.fence(), &stop)?));
     let readiness = Readiness::waiting("starting");
     let registry = metrics.registry(Objects(context.clone()));
     admin::serve(flags.listen, readiness.clone(), registry).await.map_err(|error| {
@@ -102,7 +100,7 @@ async fn operate(flags: RunArgs) -> Result<(), Failed> {
     if tokio::time::timeout(flags.api_timeout + Duration::from_secs(5), context.tasks.wait()).await.is_err() {
         tracing::warn!("a call is still under way; its intent tells the next leader");
     }
-    election.end().await;
+    election.release().await;
     tracing::info!("stopped");
     Ok(())
 }
@@ -111,7 +109,7 @@ fn parts(
     flags: &RunArgs,
     client: &Client,
     metrics: &Metrics,
-    fence: &lease::Fence,
+    fence: Fence,
     stop: &CancellationToken,
 ) -> Result<Parts, Failed> {
     let observer = metrics.clone();
@@ -127,7 +125,7 @@ fn parts(
         rules: flags.plan_config(),
         metrics: metrics.clone(),
         events: Recorder::new(client.clone(), reporter),
-        fence: fence.clone(),
+        fence,
         concurrency: usize::from(flags.concurrency),
         stop: stop.clone(),
     })
@@ -149,10 +147,9 @@ async fn lead(
     context: &Arc<Context>,
     readiness: &Readiness,
     metrics: &Metrics,
-    election: &Election,
+    election: &LeaderElection,
     stop: &CancellationToken,
 ) -> Led {
-    let mut leads = election.leads.clone();
     tokio::select! {
         () = await_crds(client, &flags.namespace, readiness) => {}
         () = stop.cancelled() => return Led::Stopped,
@@ -160,7 +157,7 @@ async fn lead(
     // a standby is ready, too: it is there to take over
     readiness.set(None);
     tokio::select! {
-        _ = leads.wait_for(|leads| *leads) => {}
+        () = election.acquired() => {}
         () = stop.cancelled() => return Led::Stopped,
     }
     metrics.leading(true);
@@ -174,7 +171,7 @@ async fn lead(
     tokio::select! {
         () = controller::run(context.clone(), scope, stop.clone()) => Led::Stopped,
         () = stopped_while_filling(context, readiness) => Led::Stopped,
-        _ = leads.wait_for(|leads| !leads) => Led::Lost,
+        () = election.lost() => Led::Lost,
     }
 }
 
@@ -188,55 +185,17 @@ async fn stopped_while_filling(context: &Context, readiness: &Readiness) {
     }
 }
 
-/// Who leads, if anybody is to be asked.
-struct Election {
-    fence: lease::Fence,
-    leads: watch::Receiver<bool>,
-    elector: Option<tokio::task::JoinHandle<()>>,
-    /// The elector outlives the controllers: the lease is kept until they have ended.
-    release: CancellationToken,
-    /// Keeps `leads` open where nobody elects.
-    _always: Option<watch::Sender<bool>>,
-}
-
-impl Election {
-    fn start(flags: &RunArgs, client: &Client, namespace: String) -> Self {
-        let release = CancellationToken::new();
-        if !flags.leader_elect {
-            let (always, leads) = watch::channel(true);
-            return Self {
-                fence: lease::Fence::open(),
-                leads,
-                elector: None,
-                release,
-                _always: Some(always),
-            };
-        }
-        let config = lease::Config {
-            namespace,
-            name: flags.lease_name.clone(),
-            identity: identity(),
-            duration: flags.lease_duration,
-        };
-        let (elector, fence, leads) = lease::Elector::new(client.clone(), config);
-        let elector = Some(tokio::spawn(elector.run(release.clone())));
-        Self { fence, leads, elector, release, _always: None }
+fn start_election(flags: &RunArgs, client: &Client, namespace: String) -> LeaderElection {
+    if !flags.leader_elect {
+        return LeaderElection::disabled();
     }
-
-    /// Gives the lease back.
-    async fn end(self) {
-        self.release.cancel();
-        if let Some(elector) = self.elector {
-            // it logs what goes wrong
-            let _ = elector.await;
-        }
-    }
-}
-
-/// This process among its replicas.
-fn identity() -> String {
-    let name = std::env::var("POD_NAME").unwrap_or_else(|_| "chatcaptain-operator".to_owned());
-    format!("{name}-{:x}", std::process::id())
+    let config = LeaderElectionConfig {
+        namespace,
+        name: flags.lease_name.clone(),
+        identity: identity(),
+        lease_duration: flags.lease_duration,
+    };
+    LeaderElection::start(client.clone(), config)
 }
 
 fn on_signal() -> std::io::Result<CancellationToken> {

@@ -255,7 +255,7 @@ impl Context {
         last_good: bool,
     ) -> Result<(Arc<Account>, ChatbotId), Failure> {
         let unsent = |why: &str| Failure::new(call, Class::Unsent, why);
-        if !self.fence.holds() {
+        if !self.fence.allows_writes() {
             return Err(unsent("the lease is not held"));
         }
         let account =

@@ -124,7 +124,7 @@ async fn write<K: Kind>(object: &Arc<K>, told: &Told<K::Status>, context: &Conte
     if told.finalizer.is_none() && object.status() == Some(&told.status) {
         return Ok(object.clone());
     }
-    if !context.fence.holds() {
+    if !context.fence.allows_writes() {
         return Err(Error::Cluster("the lease is not held".to_owned()));
     }
     let written = match told.finalizer {
