@@ -15,7 +15,8 @@
 //! ```
 //!
 //! `crd` and `chatcaptain` know nobody; `plan` knows `crd` and the nouns of `chatcaptain`; `controller` knows
-//! all three. `lease`, `telemetry` and `admin` know no chatbot. A test reads the `use` lines and holds this.
+//! all three. `lease`, `telemetry` and `admin` know no chatbot. `startup` wires all of them together. A test reads the
+//! `use` lines and holds this.
 
 pub mod admin;
 pub mod args;
@@ -24,5 +25,6 @@ pub mod controller;
 pub mod crd;
 pub mod lease;
 pub mod plan;
+pub mod startup;
 mod sync;
 pub mod telemetry;

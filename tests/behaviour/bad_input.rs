@@ -80,7 +80,7 @@ fn a_cluster_out_of_reach_is_said_and_waited_for() {
     let operator = Operator::start(&args, &env, &directory.path().join("log"));
     let told = poll(PATIENCE, || {
         let (status, body) = operator.page("/readyz");
-        (status == 503 && body.contains("cannot be reached")).then_some(body)
+        (status == 503 && body.contains("cannot reach the API server")).then_some(body)
     });
     let told = told.unwrap_or_else(|| panic!("{}", operator.log()));
     assert!(told.contains("KUBECONFIG"), "{told}");

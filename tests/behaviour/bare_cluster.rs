@@ -39,7 +39,7 @@ fn what_is_not_installed_is_said_and_waited_for() {
     let kubeconfig = cluster.operator_kubeconfig();
     let world = World::on(cluster.clone(), kubeconfig, Settings::default(), &[]);
     world.start();
-    waits_for(&world, "may not list the objects");
+    waits_for(&world, "is not allowed to list the objects");
     waits_for(&world, "kubectl apply -k deploy");
 
     install(&["ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"]);

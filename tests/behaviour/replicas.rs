@@ -79,7 +79,7 @@ fn one_of_two_replicas_leads_and_the_other_takes_over() {
     third.signal("CONT");
     let status = third.ended(PATIENCE).expect("it ends");
     assert!(!status.success());
-    assert!(third.log().contains("the lease was lost"), "{}", third.log());
+    assert!(third.log().contains("lost lease"), "{}", third.log());
 
     let mut made = world.effects();
     made.sort();

@@ -50,7 +50,7 @@ fn a_leader_frozen_in_the_middle_of_a_create() {
     first.signal("CONT");
     let status = first.ended(PATIENCE).expect("it ends");
     assert!(!status.success(), "{}", first.log());
-    assert!(first.log().contains("the lease was lost"), "{}", first.log());
+    assert!(first.log().contains("lost lease"), "{}", first.log());
     assert_eq!(world.version("a").metadata.resource_version, record, "the first wrote nothing");
     assert_eq!(world.service.counters().of(Operation::Create).calls, 1);
 }
