@@ -1,12 +1,38 @@
-//! One leader, fenced: who holds the Lease may write, and stops before it can expire.
+//! Leader election: of several replicas, one writes. Names follow client-go's `leaderelection`.
 //!
-//! Every write of the Lease carries the resourceVersion that was read, so of two candidates one loses.
-//! Expiry is judged by how long *we* saw no change, on our own monotonic clock: clocks may differ.
-//! Knows nothing of chatbots.
+//! **One winner.** Every update of the Lease carries the resourceVersion that was read. Of two candidates one gets a
+//! conflict, which is a lost race and not an error.
+//!
+//! **Expiry is observed locally**, as in client-go. A candidate takes the Lease over once it has seen no change of it
+//! for the holder's `leaseDurationSeconds`, counted on its own monotonic clock from when it first read that
+//! resourceVersion. `renewTime` is written for people and never compared: clocks of two machines differ, and jump.
+//!
+//! **The leader stops first.** Its [`Fence`] closes `renew_deadline` after the *start* of its last successful renewal;
+//! a candidate counts a whole lease duration from when it *saw* that renewal, which is later. `renew_deadline` is two
+//! thirds of the duration, the ratio of client-go's defaults (10 s of 15 s). The last third is for requests in flight,
+//! late timers and the end of the process, so that they are normally over before another replica begins.
+//!
+//! **Where the fence is asked.** Before each update of a finalizer or a status, and before each create, deploy, rollback
+//! and delete in the service. Reads never ask. Three small writes do not ask either: an Event, the report on an object
+//! that cannot be parsed, and the patch that drops another manager's conditions right after a status update. None of
+//! them decides what is sent to the service.
+//!
+//! **What the fence cannot stop.** A request in flight may reach its server after another replica has begun. So may what
+//! a frozen process sends between waking up and noticing that it lost the Lease: a request that the fence had allowed,
+//! also one that was waiting for its turn under the rate limit. So nothing relies on the fence alone. Updates of a
+//! finalizer or a status carry a resourceVersion and lose to a newer one. A create, deploy or rollback is recorded as
+//! an intent before it is sent, and a leader that finds an intent which it did not record itself treats the outcome as
+//! unknown. A delete may be repeated. A machine that is suspended as a whole stops its monotonic clock, too: its fence
+//! may stay open until the next attempt reads the new holder, and for the rest of `renew_deadline` at most.
+//!
+//! **Losing the Lease ends the process**, and its queues and caches with it; a new process stands by. **Releasing it
+//! comes last**: at shutdown no reconcile starts, those that run finish and record what their calls returned, and the
+//! elector renews until then. Were the Lease released earlier, the next leader would find intents whose results
+//! are about to be recorded, and would search the service for what is already known here.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -18,250 +44,347 @@ use kube::{
     Api, Client,
     api::{ObjectMeta, PostParams},
 };
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    // std's clock, which tests can pause
+    time::{Instant, sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
-/// Whether this process may write now.
+use crate::sync::lock;
+
+/// How long giving the Lease back may delay the end of the process.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Whether this replica may write. Clones share one state.
 #[derive(Clone, Debug)]
-pub struct Fence(Arc<Mutex<Limit>>);
+pub struct Fence(Arc<Mutex<Validity>>);
 
 #[derive(Clone, Copy, Debug)]
-enum Limit {
+enum Validity {
     Never,
     Until(Instant),
     Always,
 }
 
 impl Fence {
-    /// For one replica without a Lease.
-    #[must_use]
-    pub fn open() -> Self {
-        Self(Arc::new(Mutex::new(Limit::Always)))
+    fn new(validity: Validity) -> Self {
+        Self(Arc::new(Mutex::new(validity)))
     }
 
-    fn closed() -> Self {
-        Self(Arc::new(Mutex::new(Limit::Never)))
-    }
-
-    /// Whether a write may start.
+    /// Whether a write may start now. Ask right before it: the answer expires.
     #[must_use]
-    pub fn holds(&self) -> bool {
-        match *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
-            Limit::Never => false,
-            Limit::Until(end) => Instant::now() < end,
-            Limit::Always => true,
+    pub fn allows_writes(&self) -> bool {
+        match *lock(&self.0) {
+            Validity::Never => false,
+            Validity::Until(deadline) => Instant::now() < deadline,
+            Validity::Always => true,
         }
     }
 
-    fn set(&self, limit: Limit) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = limit;
+    fn set(&self, validity: Validity) {
+        *lock(&self.0) = validity;
     }
+}
+
+/// This replica's part in the election.
+pub struct LeaderElection {
+    fence: Fence,
+    /// `None` where nobody is elected: a single replica always leads.
+    elector: Option<RunningElector>,
+}
+
+struct RunningElector {
+    is_leader: watch::Receiver<bool>,
+    release: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl LeaderElection {
+    /// No election: this replica leads from the start and for ever.
+    #[must_use]
+    pub fn disabled() -> Self {
+        Self { fence: Fence::new(Validity::Always), elector: None }
+    }
+
+    /// Takes part from now on, in a task of its own.
+    #[must_use]
+    pub fn start(client: Client, config: LeaderElectionConfig) -> Self {
+        let (elector, is_leader) = LeaderElector::new(client, config);
+        let fence = elector.fence.clone();
+        let release = CancellationToken::new();
+        let task = tokio::spawn(elector.run(release.clone()));
+        Self { fence, elector: Some(RunningElector { is_leader, release, task }) }
+    }
+
+    /// To be asked before each write.
+    #[must_use]
+    pub fn fence(&self) -> Fence {
+        self.fence.clone()
+    }
+
+    /// Returns when this replica leads. Should the elector have panicked it returns as well, and `lost` after it.
+    pub async fn acquired(&self) {
+        if let Some(elector) = &self.elector {
+            let _ = elector.is_leader.clone().wait_for(|is_leader| *is_leader).await;
+        }
+    }
+
+    /// Returns when this replica, which has led, does so no more.
+    pub async fn lost(&self) {
+        match &self.elector {
+            Some(elector) => {
+                let _ = elector.is_leader.clone().wait_for(|is_leader| !is_leader).await;
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Ends the election and gives the Lease back, if this replica holds it. To be called last; see the protocol above.
+    pub async fn release(self) {
+        if let Some(elector) = self.elector {
+            elector.release.cancel();
+            // the elector logs its own failures
+            let _ = elector.task.await;
+        }
+    }
+}
+
+/// Names this process among the replicas: the pod, and the process for replicas that share a machine without pods. A
+/// restarted container has the name of its predecessor and takes over its Lease at once, which is safe: that one is dead.
+#[must_use]
+pub fn identity() -> String {
+    let name = std::env::var("POD_NAME").unwrap_or_else(|_| "chatcaptain-operator".to_owned());
+    format!("{name}-{:x}", std::process::id())
 }
 
 /// Which Lease, and for how long.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub struct LeaderElectionConfig {
     /// Namespace of the Lease.
     pub namespace: String,
     /// Name of the Lease.
     pub name: String,
-    /// Who we are; unique to this process.
+    /// Who we are; no other running process may have it, see [`identity`].
     pub identity: String,
-    /// Others may take over this long after the last renewal.
-    pub duration: Duration,
+    /// Another replica may take over this long after it saw the last renewal. Whole seconds: the Lease has no others.
+    pub lease_duration: Duration,
 }
 
-impl Config {
-    /// We stop this long after our last renewal, well before others may start.
-    fn deadline(&self) -> Duration {
-        self.duration * 2 / 3
+impl LeaderElectionConfig {
+    /// The leader stops writing this long after its last renewal began.
+    fn renew_deadline(&self) -> Duration {
+        self.lease_duration * 2 / 3
     }
 
-    /// Time between two tries, short enough for a quick hand-over.
-    fn period(&self) -> Duration {
-        (self.duration / 10).min(Duration::from_secs(1))
+    /// Time between two attempts: a released Lease is taken within a second, and a leader has several attempts
+    /// before its deadline.
+    fn retry_period(&self) -> Duration {
+        (self.lease_duration / 10).min(Duration::from_secs(1))
     }
 }
 
-struct Watched {
+/// The Lease as it was last read; by our clock, not by what it says.
+struct ObservedRecord {
     resource_version: Option<String>,
-    since: Instant,
+    /// When this resourceVersion was first read.
+    observed_time: Instant,
 }
 
-/// Tries to hold a Lease, and renews it.
-pub struct Elector {
+/// Acquires a Lease and renews it.
+struct LeaderElector {
     api: Api<Lease>,
-    config: Config,
+    config: LeaderElectionConfig,
     fence: Fence,
-    leading: watch::Sender<bool>,
-    watched: Option<Watched>,
-    renewed: Option<Instant>,
-    /// Whom we last told that we wait for.
-    awaited: String,
+    is_leader: watch::Sender<bool>,
+    observed_record: Option<ObservedRecord>,
+    /// When the last successful renewal began; `None` while another replica leads.
+    last_renewal: Option<Instant>,
+    /// The holder that the log named last.
+    reported_leader: String,
 }
 
-impl Elector {
-    /// An elector; its fence opens while it leads, and the channel tells when that changes.
-    #[must_use]
-    pub fn new(client: Client, config: Config) -> (Self, Fence, watch::Receiver<bool>) {
-        let (leading, led) = watch::channel(false);
-        let fence = Fence::closed();
-        let api = Api::namespaced(client, &config.namespace);
-        let awaited = String::new();
-        let elector =
-            Self { api, config, fence: fence.clone(), leading, watched: None, renewed: None, awaited };
-        (elector, fence, led)
+impl LeaderElector {
+    fn new(client: Client, config: LeaderElectionConfig) -> (Self, watch::Receiver<bool>) {
+        let (is_leader, receiver) = watch::channel(false);
+        let elector = Self {
+            api: Api::namespaced(client, &config.namespace),
+            config,
+            fence: Fence::new(Validity::Never),
+            is_leader,
+            observed_record: None,
+            last_renewal: None,
+            reported_leader: String::new(),
+        };
+        (elector, receiver)
     }
 
-    /// Runs until `stop`, then gives the Lease back.
-    pub async fn run(mut self, stop: CancellationToken) {
-        let Config { namespace, name, identity, .. } = &self.config;
-        tracing::info!(%namespace, lease = %name, %identity, "the leader is who holds this Lease");
-        let mut complaint = None;
+    /// Runs until `stop`, then releases the Lease.
+    async fn run(mut self, stop: CancellationToken) {
+        let LeaderElectionConfig { namespace, name, identity, .. } = &self.config;
+        tracing::info!(%namespace, lease = %name, %identity, "attempting to acquire lease");
+        let mut reported_error = None;
         while !stop.is_cancelled() {
-            let started = Instant::now();
-            // a request that hangs must not outlive our time as leader
-            let left = self
-                .renewed
-                .map_or(self.config.deadline(), |at| self.config.deadline().saturating_sub(at.elapsed()));
-            let result = tokio::select! {
+            let error = tokio::select! {
                 () = stop.cancelled() => break,
-                result = timeout(left, self.attempt()) => result,
+                error = self.attempt() => error,
             };
-            let trouble = match result {
-                Ok(Ok(true)) => {
-                    // counted from before the request: the server's time cannot be earlier
-                    self.lead(started);
-                    None
-                }
-                Ok(Ok(false)) => {
-                    self.follow();
-                    None
-                }
-                Ok(Err(error)) => Some(error.to_string()),
-                Err(_) => Some("no answer in time".to_owned()),
-            };
-            if trouble.is_some() && trouble != complaint {
-                tracing::warn!(lease = %self.config.name, error = trouble.as_deref(), "the Lease cannot be renewed");
+            if error.is_some() && error != reported_error {
+                let error = error.as_deref();
+                tracing::warn!(lease = %self.config.name, error, "failed to acquire or renew lease, retrying");
             }
-            complaint = trouble;
-            if self.renewed.is_some_and(|at| at.elapsed() >= self.config.deadline()) {
-                self.follow();
-            }
+            reported_error = error;
             tokio::select! {
                 () = stop.cancelled() => break,
-                () = tokio::time::sleep(self.config.period()) => {}
+                () = sleep(self.config.retry_period()) => {}
             }
         }
-        self.resign().await;
+        self.release().await;
     }
 
-    fn lead(&mut self, since: Instant) {
-        self.renewed = Some(since);
-        self.fence.set(Limit::Until(since + self.config.deadline()));
-        self.leading.send_if_modified(|leading| !std::mem::replace(leading, true));
+    /// One attempt and what follows from it. Returns why it failed.
+    async fn attempt(&mut self) -> Option<String> {
+        let deadline = self.config.renew_deadline();
+        let started = Instant::now();
+        // a request that hangs must not keep us from stopping in time
+        let remaining = self.last_renewal.map_or(deadline, |at| deadline.saturating_sub(at.elapsed()));
+        let error = match timeout(remaining, self.try_acquire_or_renew()).await {
+            Ok(Ok(true)) => {
+                // from before the request: no other replica can have seen the renewal earlier
+                self.record_renewal(started);
+                None
+            }
+            Ok(Ok(false)) => {
+                self.stop_leading();
+                None
+            }
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some("request timed out".to_owned()),
+        };
+        if self.last_renewal.is_some_and(|at| at.elapsed() >= deadline) {
+            self.stop_leading();
+        }
+        error
     }
 
-    fn follow(&mut self) {
-        self.renewed = None;
-        self.fence.set(Limit::Never);
-        self.leading.send_if_modified(|leading| std::mem::replace(leading, false));
+    fn record_renewal(&mut self, started: Instant) {
+        self.last_renewal = Some(started);
+        // before the others hear of it: they write at once
+        self.fence.set(Validity::Until(started + self.config.renew_deadline()));
+        if self.is_leader.send_if_modified(|is_leader| !std::mem::replace(is_leader, true)) {
+            tracing::info!(lease = %self.config.name, "acquired lease");
+        }
     }
 
-    /// Takes or renews the Lease; `false` while somebody else holds it.
-    async fn attempt(&mut self) -> kube::Result<bool> {
+    fn stop_leading(&mut self) {
+        self.last_renewal = None;
+        self.fence.set(Validity::Never);
+        self.is_leader.send_if_modified(|is_leader| std::mem::replace(is_leader, false));
+    }
+
+    /// `false` while another replica holds the Lease, or when it was faster.
+    async fn try_acquire_or_renew(&mut self) -> kube::Result<bool> {
         let Some(mut lease) = self.api.get_opt(&self.config.name).await? else {
             let metadata = ObjectMeta { name: Some(self.config.name.clone()), ..ObjectMeta::default() };
-            let lease = Lease { metadata, spec: Some(self.spec(None)) };
-            return won(self.api.create(&PostParams::default(), &lease).await);
+            let lease = Lease { metadata, spec: Some(self.desired_spec(None)) };
+            return won_race(self.api.create(&PostParams::default(), &lease).await);
         };
-        self.watch(lease.metadata.resource_version.as_ref());
-        let current = lease.spec.clone().unwrap_or_default();
+        self.observe(lease.metadata.resource_version.as_ref());
+        let current = lease.spec.take().unwrap_or_default();
         let holder = current.holder_identity.as_deref().unwrap_or_default();
-        let mine = holder == self.config.identity;
-        if !mine && !holder.is_empty() && self.is_alive(&current) {
-            self.wait_for(holder);
+        if holder != self.config.identity && !holder.is_empty() && self.is_lease_valid(&current) {
+            self.report_leader(holder);
             return Ok(false);
         }
-        lease.spec = Some(self.spec(Some((&current, mine))));
-        won(self.api.replace(&self.config.name, &PostParams::default(), &lease).await)
+        lease.spec = Some(self.desired_spec(Some(&current)));
+        won_race(self.api.replace(&self.config.name, &PostParams::default(), &lease).await)
     }
 
-    /// Tells, once of each holder, that we wait.
-    fn wait_for(&mut self, holder: &str) {
-        if self.awaited != holder {
-            tracing::info!(lease = %self.config.name, holder, "standing by: somebody else holds the Lease");
-            holder.clone_into(&mut self.awaited);
+    /// Logs, once for each holder, that we wait for it.
+    fn report_leader(&mut self, holder: &str) {
+        if self.reported_leader != holder {
+            tracing::info!(lease = %self.config.name, holder, "another replica holds the lease, standing by");
+            holder.clone_into(&mut self.reported_leader);
         }
     }
 
-    /// Notes when the Lease was last seen to change.
-    fn watch(&mut self, resource_version: Option<&String>) {
-        let seen = self.watched.as_ref().is_some_and(|w| w.resource_version.as_ref() == resource_version);
-        if !seen {
+    fn observe(&mut self, resource_version: Option<&String>) {
+        let is_known = self
+            .observed_record
+            .as_ref()
+            .is_some_and(|record| record.resource_version.as_ref() == resource_version);
+        if !is_known {
             let resource_version = resource_version.cloned();
-            self.watched = Some(Watched { resource_version, since: Instant::now() });
+            self.observed_record = Some(ObservedRecord { resource_version, observed_time: Instant::now() });
         }
     }
 
-    /// Whether the holder has renewed lately, as far as we could see.
-    fn is_alive(&self, spec: &LeaseSpec) -> bool {
+    /// Whether the holder has renewed within the duration that it promised, as far as we could observe.
+    fn is_lease_valid(&self, spec: &LeaseSpec) -> bool {
         let seconds = spec.lease_duration_seconds.unwrap_or(1).max(1).unsigned_abs();
         let duration = Duration::from_secs(seconds.into());
-        self.watched.as_ref().is_some_and(|watched| watched.since.elapsed() < duration)
+        self.observed_record.as_ref().is_some_and(|record| record.observed_time.elapsed() < duration)
     }
 
-    fn spec(&self, before: Option<(&LeaseSpec, bool)>) -> LeaseSpec {
+    /// What we write: a renewal where `current` is ours, else a transition.
+    fn desired_spec(&self, current: Option<&LeaseSpec>) -> LeaseSpec {
         let now = MicroTime(Timestamp::now());
-        let acquired = before.filter(|(_, mine)| *mine).and_then(|(spec, _)| spec.acquire_time.clone());
+        let ours = current.filter(|spec| spec.holder_identity.as_deref() == Some(&self.config.identity));
+        let acquire_time = ours.and_then(|spec| spec.acquire_time.clone());
         let transitions =
-            before.map_or(0, |(spec, mine)| spec.lease_transitions.unwrap_or(0) + i32::from(!mine));
+            current.map_or(0, |spec| spec.lease_transitions.unwrap_or(0) + i32::from(ours.is_none()));
         LeaseSpec {
             holder_identity: Some(self.config.identity.clone()),
             lease_duration_seconds: Some(
-                i32::try_from(self.config.duration.as_secs().max(1)).unwrap_or(i32::MAX),
+                i32::try_from(self.config.lease_duration.as_secs().max(1)).unwrap_or(i32::MAX),
             ),
-            acquire_time: Some(acquired.unwrap_or_else(|| now.clone())),
+            acquire_time: Some(acquire_time.unwrap_or_else(|| now.clone())),
             renew_time: Some(now),
             lease_transitions: Some(transitions),
             ..LeaseSpec::default()
         }
     }
 
-    /// Gives the Lease back, so that the next leader need not wait for it to expire.
-    async fn resign(mut self) {
-        let led = self.renewed.is_some();
-        self.follow();
-        if !led {
+    /// Clears the holder, so that the next leader need not wait for the Lease to expire.
+    async fn release(mut self) {
+        let was_leader = self.last_renewal.is_some();
+        self.stop_leading();
+        if !was_leader {
             return;
         }
-        let give_back = async {
-            let mut lease = self.api.get(&self.config.name).await?;
-            if let Some(spec) = &mut lease.spec
-                && spec.holder_identity.as_deref() == Some(&self.config.identity)
-            {
-                spec.holder_identity = Some(String::new());
-                self.api.replace(&self.config.name, &PostParams::default(), &lease).await?;
-            }
-            Ok::<(), kube::Error>(())
-        };
-        match timeout(Duration::from_secs(3), give_back).await {
-            Ok(Ok(())) => tracing::info!(lease = %self.config.name, "gave the Lease back"),
+        let lease = &self.config.name;
+        match timeout(RELEASE_TIMEOUT, self.clear_holder()).await {
+            Ok(Ok(())) => tracing::info!(%lease, "released lease"),
             Ok(Err(error)) => {
-                tracing::warn!(%error, "the Lease could not be given back; it expires by itself");
+                tracing::warn!(%lease, %error, "failed to release lease; the next leader waits for it to expire");
             }
             Err(_) => {
-                tracing::warn!("the Lease could not be given back in time; it expires by itself");
+                tracing::warn!(%lease, "timed out releasing lease; the next leader waits for it to expire");
             }
         }
     }
+
+    async fn clear_holder(&self) -> kube::Result<()> {
+        let mut lease = self.api.get(&self.config.name).await?;
+        if let Some(spec) = &mut lease.spec
+            && spec.holder_identity.as_deref() == Some(&self.config.identity)
+        {
+            spec.holder_identity = Some(String::new());
+            self.api.replace(&self.config.name, &PostParams::default(), &lease).await?;
+        }
+        Ok(())
+    }
 }
 
-/// Whether a write of the Lease won; a conflict means that somebody else was faster.
-fn won(result: kube::Result<Lease>) -> kube::Result<bool> {
+/// Whether a write of the Lease took effect. A conflict means that another replica was faster.
+fn won_race(result: kube::Result<Lease>) -> kube::Result<bool> {
     match result {
         Ok(_) => Ok(true),
         Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => Ok(false),
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests;

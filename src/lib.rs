@@ -8,5 +8,6 @@ pub mod controller;
 pub mod crd;
 pub mod lease;
 pub mod plan;
+pub mod startup;
 pub mod sync;
 pub mod telemetry;

@@ -1,38 +1,26 @@
-//! Arguments, wiring and the exit code.
+//! Arguments and the exit code.
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::process::ExitCode;
 
 use chatcaptain_operator::{
-    admin::{self, Readiness},
-    args::{Cli, Command, Run, one_line},
-    chatcaptain::{Accounts, AccountsConfig, ApiClient},
-    controller::{self, Context, ContextConfig, ObjectMetrics, Scope},
-    crd, lease,
-    telemetry::{Metrics, start_logging},
+    args::{Cli, Command, format_usage_error},
+    crd,
+    startup::{self, Error},
+    telemetry::start_logging,
 };
 use clap::Parser;
-use kube::{
-    Api, Client,
-    api::ListParams,
-    core::PartialObjectMeta,
-    runtime::events::{Recorder, Reporter},
-};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::watch,
-};
-use tokio_util::sync::CancellationToken;
 
-/// Wrong arguments.
-const USAGE: u8 = 2;
+/// As shells and clap have it: the command line is wrong, and trying again cannot help.
+const USAGE_ERROR: u8 = 2;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => {
-            eprintln!("{}", one_line(&error));
-            return ExitCode::from(USAGE);
+            eprintln!("{}", format_usage_error(&error));
+            return ExitCode::from(USAGE_ERROR);
         }
+        // --help and --version are errors to clap
         Err(help) => {
             print!("{help}");
             return ExitCode::SUCCESS;
@@ -40,9 +28,9 @@ fn main() -> ExitCode {
     };
     let result = match cli.command {
         Command::Crds => print_crds(),
-        Command::Run(flags) => {
-            start_logging(flags.log_format);
-            start(*flags)
+        Command::Run(args) => {
+            start_logging(args.log_format);
+            startup::start(*args)
         }
     };
     match result {
@@ -54,247 +42,9 @@ fn main() -> ExitCode {
     }
 }
 
-type Failed = Box<dyn std::error::Error>;
-
-fn print_crds() -> Result<(), Failed> {
+fn print_crds() -> Result<(), Error> {
     for crd in crd::all() {
         print!("{}", crd::yaml(&crd)?);
-    }
-    Ok(())
-}
-
-fn start(flags: Run) -> Result<(), Failed> {
-    rustls::crypto::ring::default_provider()
-        .install_default()
-        .map_err(|_| "a TLS provider is installed already")?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let result = runtime.block_on(operate(flags));
-    runtime.shutdown_timeout(Duration::from_secs(1));
-    result
-}
-
-/// Runs until SIGTERM or until the lease is lost.
-async fn operate(flags: Run) -> Result<(), Failed> {
-    let mut config = kube::Config::infer().await.map_err(|error| {
-        format!("no cluster is configured ({error}); set KUBECONFIG, or run in a pod with a service account")
-    })?;
-    // a write is never repeated behind our back; passes begin anew instead
-    config.default_retry = false;
-    config.connect_timeout = Some(Duration::from_secs(5));
-    let namespace = flags.lease_namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
-    let client = Client::try_from(config)?;
-    let stop = on_signal()?;
-    let election = Election::start(&flags, &client, namespace);
-    let metrics = Metrics::default();
-    let context = Arc::new(Context::new(parts(&flags, &client, &metrics, &election.fence, &stop)?));
-    let readiness = Readiness::waiting("starting");
-    let registry = metrics.registry(ObjectMetrics(context.clone()));
-    admin::serve(flags.listen, readiness.clone(), registry).await.map_err(|error| {
-        format!("cannot listen on {}: {error}; choose another with --listen", flags.listen)
-    })?;
-    if lead(&flags, &client, &context, &readiness, &metrics, &election, &stop).await == Led::Lost {
-        return Err(
-            "the lease was lost; the process ends so that it cannot write beside the new leader".into()
-        );
-    }
-    // calls under way end and are put on record before somebody else leads
-    context.tasks.close();
-    if tokio::time::timeout(flags.api_timeout + Duration::from_secs(5), context.tasks.wait()).await.is_err() {
-        tracing::warn!("a call is still under way; its intent tells the next leader");
-    }
-    election.end().await;
-    tracing::info!("stopped");
-    Ok(())
-}
-
-fn parts(
-    flags: &Run,
-    client: &Client,
-    metrics: &Metrics,
-    fence: &lease::Fence,
-    stop: &CancellationToken,
-) -> Result<ContextConfig, Failed> {
-    let observer = metrics.clone();
-    let accounts = Accounts::new(AccountsConfig {
-        client: ApiClient::new(flags.api_url.clone(), flags.api_timeout)?,
-        limits: flags.limits(),
-        observer: Arc::new(move |report| observer.record_call(report)),
-    });
-    let reporter = Reporter { controller: "chatcaptain-operator".to_owned(), instance: Some(identity()) };
-    Ok(ContextConfig {
-        client: client.clone(),
-        accounts: Arc::new(accounts),
-        config: flags.plan_config(),
-        metrics: metrics.clone(),
-        events: Recorder::new(client.clone(), reporter),
-        fence: fence.clone(),
-        concurrency: usize::from(flags.concurrency),
-        stop: stop.clone(),
-    })
-}
-
-/// How it ended.
-#[derive(PartialEq, Eq)]
-enum Led {
-    /// We were told to stop.
-    Stopped,
-    /// Somebody else may lead now.
-    Lost,
-}
-
-/// Waits for the CRDs and for the lease, then runs the controllers.
-async fn lead(
-    flags: &Run,
-    client: &Client,
-    context: &Arc<Context>,
-    readiness: &Readiness,
-    metrics: &Metrics,
-    election: &Election,
-    stop: &CancellationToken,
-) -> Led {
-    let mut leads = election.leads.clone();
-    tokio::select! {
-        () = await_crds(client, &flags.namespace, readiness) => {}
-        () = stop.cancelled() => return Led::Stopped,
-    }
-    // a standby is ready, too: it is there to take over
-    readiness.set(None);
-    tokio::select! {
-        _ = leads.wait_for(|leads| *leads) => {}
-        () = stop.cancelled() => return Led::Stopped,
-    }
-    metrics.set_leader(true);
-    tracing::info!("leading");
-    let scope = Scope {
-        namespaces: flags.namespace.clone(),
-        selector: flags.selector.clone(),
-        concurrency: usize::from(flags.concurrency),
-    };
-    readiness.set(Some("the caches are not full yet; the log tells if a watch breaks".to_owned()));
-    tokio::select! {
-        () = controller::run(context.clone(), scope, stop.clone()) => Led::Stopped,
-        () = stopped_while_filling(context, readiness) => Led::Stopped,
-        _ = leads.wait_for(|leads| !leads) => Led::Lost,
-    }
-}
-
-/// Ready once the caches are full. Ends only if they are not when we are told to stop: no pass has begun then, and
-/// kube's controllers would wait for them for ever.
-async fn stopped_while_filling(context: &Context, readiness: &Readiness) {
-    context.wait_for_cache_sync().await;
-    if context.has_synced() {
-        readiness.set(None);
-        std::future::pending::<()>().await;
-    }
-}
-
-/// Who leads, if anybody is to be asked.
-struct Election {
-    fence: lease::Fence,
-    leads: watch::Receiver<bool>,
-    elector: Option<tokio::task::JoinHandle<()>>,
-    /// The elector outlives the controllers: the lease is kept until they have ended.
-    release: CancellationToken,
-    /// Keeps `leads` open where nobody elects.
-    _always: Option<watch::Sender<bool>>,
-}
-
-impl Election {
-    fn start(flags: &Run, client: &Client, namespace: String) -> Self {
-        let release = CancellationToken::new();
-        if !flags.leader_elect {
-            let (always, leads) = watch::channel(true);
-            return Self {
-                fence: lease::Fence::open(),
-                leads,
-                elector: None,
-                release,
-                _always: Some(always),
-            };
-        }
-        let config = lease::Config {
-            namespace,
-            name: flags.lease_name.clone(),
-            identity: identity(),
-            duration: flags.lease_duration,
-        };
-        let (elector, fence, leads) = lease::Elector::new(client.clone(), config);
-        let elector = Some(tokio::spawn(elector.run(release.clone())));
-        Self { fence, leads, elector, release, _always: None }
-    }
-
-    /// Gives the lease back.
-    async fn end(self) {
-        self.release.cancel();
-        if let Some(elector) = self.elector {
-            // it logs what goes wrong
-            let _ = elector.await;
-        }
-    }
-}
-
-/// This process among its replicas.
-fn identity() -> String {
-    let name = std::env::var("POD_NAME").unwrap_or_else(|_| "chatcaptain-operator".to_owned());
-    format!("{name}-{:x}", std::process::id())
-}
-
-fn on_signal() -> std::io::Result<CancellationToken> {
-    let stop = CancellationToken::new();
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let token = stop.clone();
-    tokio::spawn(async move {
-        tokio::select! { _ = terminate.recv() => {} _ = interrupt.recv() => {} }
-        tracing::info!("stopping: calls under way end first");
-        token.cancel();
-    });
-    Ok(stop)
-}
-
-/// Waits until both kinds can be listed, and says what is missing.
-async fn await_crds(client: &Client, namespaces: &[String], readiness: &Readiness) {
-    let mut pause = Duration::from_secs(1);
-    let mut told = None;
-    while let Err(error) = list_both(client, namespaces).await {
-        let waiting_for = match error {
-            // by its code: for a group that nobody serves the answer is plain text without a reason
-            kube::Error::Api(status) if status.code == 404 => {
-                "the CRDs are not installed; run: chatcaptain-operator crds | kubectl apply -f -".to_owned()
-            }
-            kube::Error::Api(status) if status.is_forbidden() => {
-                format!(
-                    "the service account may not list the objects ({}); run: kubectl apply -k deploy",
-                    status.message
-                )
-            }
-            error => format!("the API server cannot be reached ({error}); check KUBECONFIG or the network"),
-        };
-        if told.as_ref() != Some(&waiting_for) {
-            tracing::warn!("not ready: {waiting_for}");
-        }
-        readiness.set(Some(waiting_for.clone()));
-        told = Some(waiting_for);
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_secs(15));
-    }
-}
-
-async fn list_both(client: &Client, namespaces: &[String]) -> kube::Result<()> {
-    let one = ListParams::default().limit(1);
-    let scopes: Vec<Option<&String>> =
-        if namespaces.is_empty() { vec![None] } else { namespaces.iter().map(Some).collect() };
-    for namespace in scopes {
-        let (versions, deployments): (
-            Api<PartialObjectMeta<crd::ChatbotVersion>>,
-            Api<PartialObjectMeta<crd::ChatbotDeployment>>,
-        ) = match namespace {
-            Some(namespace) => {
-                (Api::namespaced(client.clone(), namespace), Api::namespaced(client.clone(), namespace))
-            }
-            None => (Api::all(client.clone()), Api::all(client.clone())),
-        };
-        versions.list_metadata(&one).await?;
-        deployments.list_metadata(&one).await?;
     }
     Ok(())
 }

@@ -141,7 +141,7 @@ async fn write<K: Reconciler>(
     if report.finalizer.is_none() && object.status() == Some(&report.status) {
         return Ok(object.clone());
     }
-    if !context.fence.holds() {
+    if !context.fence.allows_writes() {
         return Err(Error::Cluster("this replica no longer leads".to_owned()));
     }
     let written = match report.finalizer {

@@ -65,7 +65,7 @@ impl Context {
         allow_stale_key: bool,
     ) -> Result<(Arc<Account>, ChatbotId), Failure> {
         let unsent = |why: &str| Failure::new(call, FailureClass::Unsent, why);
-        if !self.fence.holds() {
+        if !self.fence.allows_writes() {
             return Err(unsent("this replica no longer leads"));
         }
         let account = self.account(namespace, credentials, allow_stale_key).await;

@@ -38,7 +38,7 @@ fn missing_installation_parts_are_reported_and_awaited() {
     let kubeconfig = cluster.operator_kubeconfig();
     let world = World::on_cluster(cluster.clone(), kubeconfig, Settings::default(), &[]);
     world.start();
-    wait_for_not_ready_because(&world, "may not list the objects");
+    wait_for_not_ready_because(&world, "is not allowed to list the objects");
     wait_for_not_ready_because(&world, "kubectl apply -k deploy");
 
     install(&["ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"]);
@@ -99,7 +99,7 @@ fn assert_unreadable_object_stops_no_other(world: &World) {
 #[test]
 fn operator_with_unfilled_caches_is_not_ready_and_stops_on_sigterm() {
     let world = World::with_flags(Settings::default(), &[("selector", "a=b=c")]);
-    world.eventually("the watch breaks", || world.log().contains("the watch broke").then_some(()));
+    world.eventually("the watch breaks", || world.log().contains("watch failed; listing again").then_some(()));
     let (status, why) = world.operator().as_ref().unwrap().http_get("/readyz");
     assert!(status != 200 && why.contains("caches"), "{status} {why}");
     world.stop();

@@ -11,11 +11,11 @@ const WRONG: &[(&str, &str, &str, &[&str])] = &[
     ("--api-url", "CHATCAPTAIN_API_URL", "http://example.com", &["https://api.chatcaptain.com", "loopback"]),
     ("--api-url", "CHATCAPTAIN_API_URL", "nonsense", &["https://<host>", "http://127.0.0.1:8080"]),
     ("--api-url", "CHATCAPTAIN_API_URL", "https://a:b", &["invalid port", "https://api.chatcaptain.com"]),
-    ("--owner-id", "CHATCAPTAIN_OWNER_ID", "a/b", &["letters, digits", "such as"]),
-    ("--namespace", "CHATCAPTAIN_NAMESPACE", "A_b", &["lowercase letters", "such as chatbots"]),
+    ("--owner-id", "CHATCAPTAIN_OWNER_ID", "a/b", &["letters, digits", "for example team-a"]),
+    ("--namespace", "CHATCAPTAIN_NAMESPACE", "A_b", &["lowercase letters", "for example chatbots"]),
     ("--interval", "CHATCAPTAIN_INTERVAL", "5", &["number with its unit", "30s, 5m or 1h30m"]),
     ("--interval", "CHATCAPTAIN_INTERVAL", "5 parsecs", &["30s, 5m or 1h30m"]),
-    ("--interval", "CHATCAPTAIN_INTERVAL", "0s", &["more than no time", "30s"]),
+    ("--interval", "CHATCAPTAIN_INTERVAL", "0s", &["greater than zero", "30s"]),
     ("--min-interval", "CHATCAPTAIN_MIN_INTERVAL", "soon", &["30s, 5m or 1h30m"]),
     ("--visibility-grace", "CHATCAPTAIN_VISIBILITY_GRACE", "-1s", &["30s, 5m or 1h30m"]),
     ("--deletion-policy", "CHATCAPTAIN_DELETION_POLICY", "delete", &["Delete or Retain"]),
@@ -27,7 +27,7 @@ const WRONG: &[(&str, &str, &str, &[&str])] = &[
     ("--api-rate", "CHATCAPTAIN_API_RATE", "0", &["whole number from 1", "10"]),
     ("--api-burst", "CHATCAPTAIN_API_BURST", "0", &["whole number from 1", "10"]),
     ("--api-burst", "CHATCAPTAIN_API_BURST", "4294967296", &["from 1 to 4294967295"]),
-    ("--api-timeout", "CHATCAPTAIN_API_TIMEOUT", "0s", &["more than no time", "30s"]),
+    ("--api-timeout", "CHATCAPTAIN_API_TIMEOUT", "0s", &["greater than zero", "30s"]),
     ("--leader-elect", "CHATCAPTAIN_LEADER_ELECT", "maybe", &["true, false"]),
     ("--lease-namespace", "CHATCAPTAIN_LEASE_NAMESPACE", "-a", &["lowercase letters"]),
     ("--lease-name", "CHATCAPTAIN_LEASE_NAME", "", &["lowercase letters"]),
@@ -59,8 +59,8 @@ fn invalid_flag_or_variable_prints_one_line_and_exits_with_2() {
     let apart = operator_command().args(["run", "--api-rate", "-1"]).output().unwrap();
     assert_one_line_error(&apart, &["--api-rate", "'-1'", "whole number from 1"]);
     let unknown = operator_command().args(["run", "--intervall=5m"]).output().unwrap();
-    assert_one_line_error(&unknown, &["--intervall", "--interval"]);
-    assert_one_line_error(&operator_command().arg("walk").output().unwrap(), &["walk"]);
+    assert_one_line_error(&unknown, &["--intervall", "--help"]);
+    assert_one_line_error(&operator_command().arg("walk").output().unwrap(), &["walk", "--help"]);
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn unreachable_cluster_is_reported_and_awaited() {
     let operator = Operator::start(&args, &env, &directory.path().join("log"));
     let body = poll(TIMEOUT, || {
         let (status, body) = operator.http_get("/readyz");
-        (status == 503 && body.contains("cannot be reached")).then_some(body)
+        (status == 503 && body.contains("cannot reach the API server")).then_some(body)
     });
     let body = body.unwrap_or_else(|| panic!("{}", operator.log()));
     assert!(body.contains("KUBECONFIG"), "{body}");

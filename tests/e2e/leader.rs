@@ -86,7 +86,7 @@ fn frozen_leader_writes_nothing_after_losing_the_lease() {
     first.signal("CONT");
     let status = first.wait_for_exit(TIMEOUT).expect("it ends");
     assert!(!status.success(), "{}", first.log());
-    assert!(first.log().contains("the lease was lost"), "{}", first.log());
+    assert!(first.log().contains("lost lease"), "{}", first.log());
     assert_eq!(world.version("a").metadata.resource_version, record, "the first wrote nothing");
     assert_eq!(world.service.counters().of(Operation::Create).calls, 1);
 }

@@ -14,8 +14,8 @@ const LAYERS: [(&str, &[&str], &[&str]); 7] = [
         &["async ", ".await", "Client", "Api<", "tokio", "tracing", "now()", ".elapsed()", "rand::"],
     ),
     ("src/controller", &["crd", "chatcaptain", "plan", "telemetry", "lease"], &["reqwest"]),
-    ("src/lease.rs", &[], &["hatbot", "crate::"]),
-    ("src/admin.rs", &["telemetry"], &["hatbot"]),
+    ("src/lease.rs", &["sync"], &["hatbot"]),
+    ("src/admin.rs", &["sync", "telemetry"], &["hatbot"]),
     ("src/telemetry.rs", &["chatcaptain"], &["kube::"]),
 ];
 
