@@ -51,9 +51,9 @@ fn assert_standing_by(replica: &Operator, leader: &Operator) {
 fn standby_takes_over_when_the_leader_dies() {
     let _lease = take_the_lease();
     let world = World::without_operator(Settings::default(), LEASE);
-    let mut first = world.replica(SHORT, &[]);
+    let mut first = world.replica(&[], &[]);
     wait_until_leading(&first);
-    let second = world.replica(SHORT, &[]);
+    let second = world.replica(&[], &[]);
     world.eventually("the standby is ready", || (second.http_get("/readyz").0 == 200).then_some(()));
     assert_eq!(second.metric("chatcaptain_leader", &[]), 0);
     world.apply_version("a", &[]);

@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion};
 use checker::Evidence;
 use git::{Deployment, Git, Version};
 use kube::{
@@ -20,7 +21,7 @@ use kube::{
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use serde_json::json;
 use simulator::{DeleteLive, Environment, Settings};
-use support::{Cluster, Flags, Usage, World, poll};
+use support::{Cluster, Flags, Usage, World, is_ready, poll};
 
 const FLAGS: Flags = &[
     ("interval", "2s"),
@@ -189,15 +190,23 @@ impl Soak {
         self.git.versions.get_mut(name).unwrap().interval = self.random.random_range(2..9);
     }
 
+    /// Only where nothing is in flight: a rollout that somebody else has replaced looks like a slow one, and is waited
+    /// for until its deadline.
     fn deploy_by_hand(&mut self) {
-        if self.counts.manual_deploys == MAX_MANUAL_DEPLOYS {
+        // whose version 0 is never pruned
+        let number = self.random.random_range(0..BOTS);
+        if self.counts.manual_deploys == MAX_MANUAL_DEPLOYS || !self.is_settled(&format!("test-{number}")) {
             return;
         }
         self.counts.manual_deploys += 1;
-        // one that is never pruned
-        let bot = format!("{}-{}", self.world.bot, self.random.random_range(0..BOTS));
-        let number = bot.rsplit('-').next().unwrap().to_owned();
+        let bot = format!("{}-{number}", self.world.bot);
         let _ = self.world.service.hand_deploy(&bot, &format!("v{number}-0"), Environment::Test);
+    }
+
+    fn is_settled(&self, deployment: &str) -> bool {
+        let cluster = &self.world.cluster;
+        let api: Api<ChatbotDeployment> = Api::namespaced(cluster.client(), &self.world.namespace);
+        cluster.runtime().block_on(api.get(deployment)).is_ok_and(|deployment| is_ready(&deployment))
     }
 
     /// A key is refused for a while, or another good one takes its place.
@@ -261,7 +270,6 @@ fn tail(log: &str) -> String {
 
 /// Skips every backoff; always the same token, so that each object handles it once.
 fn request_reconcile(world: &World) {
-    use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion};
     let patch = Patch::Merge(json!({"metadata": {"annotations": {
         "chatcaptain.dev/reconcile-requested-at": "after-the-last-fault",
     }}}));
