@@ -1,7 +1,7 @@
 //! One key's view of the service: every call passes the limiter, what many objects ask for is fetched once, and what
 //! was written is remembered until it shows.
 //!
-//! All in memory: after a restart or on another replica nothing of it is known, so no decision may need it to be safe.
+//! All in memory: after a restart, or on another replica, none of it is known.
 
 use std::{
     collections::HashMap,

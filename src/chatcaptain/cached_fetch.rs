@@ -76,6 +76,7 @@ impl<T> CachedFetch<T> {
             _ = latest.wait_for(|latest| fresh(latest.as_ref(), since).is_some()) => None,
             guard = self.in_flight.lock() => Some(guard),
         };
+        // also with the lock: another thread may finish its fetch between the two polls above
         if let Some(value) = fresh(self.latest.borrow().as_ref(), since) {
             return Ok(value);
         }

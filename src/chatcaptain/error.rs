@@ -354,6 +354,7 @@ mod tests {
         for (text, masked) in [
             ("request 7f3a9c2e-41d0-4c55-9e1b-0a8f6b2d3c4e failed", "request … failed"),
             ("at 2026-01-01T00:00:00Z, retry in 12s", "at … retry in …"),
+            ("trace a1b2c3d4e5, key 4f7Qa", "trace … key 4f7Qa"),
             ("only 3 of 10 left (id: 58213)", "only … of … left (id: …"),
             ("version 2.1 of bot59aBv7wzR9 is live", "version 2.1 of bot59aBv7wzR9 is live"),
             ("two\nlines", "two lines"),

@@ -393,7 +393,7 @@ mod tests {
             ("{}", FailureClass::Unknown, "no list of versions"),
             (r#"{"versions": [{"id": "a"}, {"name": "b"}]}"#, FailureClass::Unknown, "must not be empty"),
             (r#"{"versions": [], "error": "not now"}"#, REFUSED, "not now"),
-            (r#"{"versions": [{}], "error": true}"#, REFUSED, "an error without a message"),
+            (r#"{"versions": [{}, {"id": "a"}], "error": true}"#, REFUSED, "an error without a message"),
             ("<html>", FailureClass::Unknown, "the answer is unusable: expected value"),
         ] {
             let failure = list(body.as_bytes()).unwrap_err();
