@@ -9,7 +9,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{CommonStatus, CredentialsRef, LiveEnvironment, Operation, OperationResult};
+use super::{CommonStatus, CredentialsRef, LiveEnvironment, MetaDuration, Operation, OperationResult};
 
 /// Desired version of the environment.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -88,16 +88,14 @@ pub struct ChatbotDeploymentSpec {
     /// How long a version may take to become live, in hours, minutes and seconds, for example 10m; after that the rollout
     /// has failed. Defaults to 5m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 20), regex(pattern = r"^([0-9]{1,5}(s|m|h)){1,3}$"))]
-    pub progress_deadline: Option<String>,
+    pub progress_deadline: Option<MetaDuration>,
     /// Secret that holds the API key. When unset, the key apiKey of the Secret chatcaptain is used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_ref: Option<CredentialsRef>,
     /// How often the operator checks the service for this object, in hours, minutes and seconds, for example 5m or
     /// 1h30m. When unset, the operator's --interval applies. A value below the operator's --min-interval is raised to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 20), regex(pattern = r"^([0-9]{1,5}(s|m|h)){1,3}$"))]
-    pub interval: Option<String>,
+    pub interval: Option<MetaDuration>,
     /// Whether to stop all work on this object. The conditions and what is live stay as they are. Defaults to false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspend: Option<bool>,
@@ -163,8 +161,7 @@ pub struct PromoteAfter {
     /// How long that ChatbotDeployment must have been Ready on the version, in hours, minutes and seconds, for example 30m.
     /// When unset, it only has to be Ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 20), regex(pattern = r"^([0-9]{1,5}(s|m|h)){1,3}$"))]
-    pub soak: Option<String>,
+    pub soak: Option<MetaDuration>,
 }
 
 /// Observed state, written by the operator.

@@ -6,6 +6,7 @@ mod common;
 mod condition;
 mod deployment;
 mod description;
+mod duration;
 mod version;
 
 pub use common::{
@@ -19,6 +20,7 @@ pub use deployment::{
     OnFailure, PendingDeletion, PromoteAfter, RollbackCommand, RollbackMethod, RollbackPolicy, Target,
     VersionSource,
 };
+pub use duration::MetaDuration;
 pub use version::{ChatbotVersion, ChatbotVersionSpec, ChatbotVersionStatus, PendingCreate};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{

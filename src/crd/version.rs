@@ -7,7 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{CommonStatus, CredentialsRef, DeletionPolicy, Environment, LiveEnvironment};
+use super::{CommonStatus, CredentialsRef, DeletionPolicy, Environment, LiveEnvironment, MetaDuration};
 
 /// Desired version. What identifies it is immutable, because a snapshot cannot be taken again.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -81,8 +81,7 @@ pub struct ChatbotVersionSpec {
     /// How often the operator checks the service for this object, in hours, minutes and seconds, for example 5m or
     /// 1h30m. When unset, the operator's --interval applies. A value below the operator's --min-interval is raised to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 20), regex(pattern = r"^([0-9]{1,5}(s|m|h)){1,3}$"))]
-    pub interval: Option<String>,
+    pub interval: Option<MetaDuration>,
     /// Whether to stop all work on this object. The conditions stay as they are; deleting the object while it is
     /// suspended keeps the version in the service. Defaults to false.
     #[serde(default, skip_serializing_if = "Option::is_none")]

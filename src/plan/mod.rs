@@ -17,7 +17,7 @@ pub use service_view::{Unavailable, UnavailableReason};
 
 use crate::{
     chatcaptain::{Deployments, Inventory},
-    crd::{DeletionPolicy, Operation, OperationRecord, OperationResult, annotation, parse_duration},
+    crd::{DeletionPolicy, MetaDuration, Operation, OperationRecord, OperationResult, annotation},
 };
 
 /// What the operator's flags decide.
@@ -40,8 +40,8 @@ pub struct PlanConfig {
 impl PlanConfig {
     /// The interval of an object.
     #[must_use]
-    pub fn interval(&self, asked: Option<&str>) -> Duration {
-        asked.and_then(|text| parse_duration(text).ok()).unwrap_or(self.interval).max(self.min_interval)
+    pub fn interval(&self, asked: Option<MetaDuration>) -> Duration {
+        asked.map_or(self.interval, MetaDuration::get).max(self.min_interval)
     }
 }
 

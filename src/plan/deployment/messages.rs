@@ -178,7 +178,7 @@ pub(super) fn promotion_condition(facts: &Observation, reason: Reason) -> ReadyC
              the name."
         ),
         Some(_) if wanted.is_some_and(|wanted| goes(&wanted.id)) => {
-            let soak = after.and_then(|after| after.soak.as_deref());
+            let soak = after.and_then(|after| after.soak);
             let soak = soak.map(|soak| format!(" for {soak}")).unwrap_or_default();
             format!("Waiting until ChatbotDeployment {name} has been Ready on {target}{soak}.")
         }

@@ -16,8 +16,8 @@ use crate::{
     chatcaptain::{Inventory, Version},
     crd::{
         self, Cause, ChatbotDeployment, ChatbotDeploymentStatus, ChatbotVersion, ConditionType,
-        CurrentOperation, DriftPolicy, FINALIZER, OnFailure, OperationResult, PromoteAfter, RollbackMethod,
-        VersionSource, annotation, parse_duration,
+        CurrentOperation, DriftPolicy, FINALIZER, MetaDuration, OnFailure, OperationResult, PromoteAfter,
+        RollbackMethod, VersionSource, annotation,
     },
     plan::{
         PlanConfig, ServiceView, annotation_value, elapsed, is_pending_delete, reconcile_requested,
@@ -430,8 +430,7 @@ impl Observation {
     /// How long a version may take to become live.
     #[must_use]
     pub fn progress_deadline(&self) -> Duration {
-        let asked = self.object.spec.progress_deadline.as_deref();
-        asked.and_then(|text| parse_duration(text).ok()).unwrap_or(PROGRESS_DEADLINE)
+        self.object.spec.progress_deadline.map_or(PROGRESS_DEADLINE, MetaDuration::get)
     }
 
     fn use_rollback(&self, wanted: &str) -> bool {
@@ -459,7 +458,7 @@ impl Observation {
 
     /// The deployment that comes first has been Ready on the same version for long enough.
     fn has_soaked(&self, first: &ChatbotDeploymentStatus, after: &PromoteAfter, wanted: &str) -> bool {
-        let soak = after.soak.as_deref().and_then(|text| parse_duration(text).ok()).unwrap_or_default();
+        let soak = after.soak.map(MetaDuration::get).unwrap_or_default();
         let ready = first.common.conditions.iter().find(|c| c.type_ == "Ready" && c.status == "True");
         let active = first.active.as_ref().filter(|active| active.version_id == wanted);
         ready.zip(active).is_some_and(|(ready, active)| {
@@ -591,7 +590,7 @@ impl Observation {
     /// How old what the service shows may be for this object.
     #[must_use]
     pub fn interval(&self) -> Duration {
-        self.config.interval(self.object.spec.interval.as_deref())
+        self.config.interval(self.object.spec.interval)
     }
 }
 

@@ -386,7 +386,7 @@ impl Observation {
     /// How old what the service shows may be for this object.
     #[must_use]
     pub fn interval(&self) -> Duration {
-        self.config.interval(self.object.spec.interval.as_deref())
+        self.config.interval(self.object.spec.interval)
     }
 
     /// An unhandled `reconcile-requested-at`.
