@@ -225,6 +225,9 @@ pub struct Target {
     /// Number of the version in the service, for example 2.1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version_number: Option<String>,
+    /// Name of the ChatbotVersion that created or adopted the version, where one is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version_name: Option<String>,
     /// What decided that this version should run.
     pub cause: Cause,
     /// Time since which this version is the target.
@@ -244,6 +247,9 @@ pub struct DeployedVersion {
     /// Number of the version in the service, for example 2.1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version_number: Option<String>,
+    /// Name of the ChatbotVersion that created or adopted the version, where one is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version_name: Option<String>,
     /// Time at which the environment was first seen running the version.
     pub start_time: Time,
 }
@@ -257,6 +263,9 @@ pub struct HistoryEntry {
     /// Number of the version in the service, for example 2.1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version_number: Option<String>,
+    /// Name of the ChatbotVersion that created or adopted the version, where one is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version_name: Option<String>,
     /// Time at which the environment was first seen running the version.
     pub start_time: Time,
     /// Request that made the version live. Absent when the operator found it running.
@@ -352,8 +361,8 @@ impl HistoryEntry {
     /// What it was when it ran.
     #[must_use]
     pub fn to_deployed_version(&self) -> DeployedVersion {
-        let Self { version_id, version_number, start_time: since, operation: _ } = self.clone();
-        DeployedVersion { version_id, version_number, start_time: since }
+        let Self { version_id, version_number, version_name, start_time, operation: _ } = self.clone();
+        DeployedVersion { version_id, version_number, version_name, start_time }
     }
 }
 

@@ -200,8 +200,11 @@ fn a_command_fills_an_environment_that_a_failure_has_emptied() {
     assert!(note.contains("went back to"), "{note}");
     let status = world.deployment("test").status.unwrap();
     let id = |name: &str| world.version(name).version_id().map(str::to_owned);
-    assert_eq!(status.active.map(|active| active.version_id), id("b"));
-    assert_eq!(status.previous.map(|previous| previous.version_id), id("a"), "not the one that runs");
+    let (active, previous) = (status.active.unwrap(), status.previous.unwrap());
+    assert_eq!(Some(active.version_id), id("b"));
+    assert_eq!(Some(previous.version_id), id("a"), "not the one that runs");
+    assert_eq!(active.version_name.as_deref(), Some("b"), "named by its marker");
+    assert_eq!(previous.version_name.as_deref(), Some("a"));
     assert_eq!(world.moves(), ["deploy a test", "deploy b test", "deploy c test", "rollback b test"]);
 }
 

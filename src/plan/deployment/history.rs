@@ -20,8 +20,13 @@ pub(super) fn record_live(facts: &Observation, status: &mut ChatbotDeploymentSta
     let earlier =
         || status.history.iter().find(|entry| entry.version_id != id).map(HistoryEntry::to_deployed_version);
     status.previous = before.or_else(earlier);
-    let entry =
-        HistoryEntry { version_id: id.to_owned(), version_number: number, start_time: since, operation: by };
+    let entry = HistoryEntry {
+        version_id: id.to_owned(),
+        version_number: number,
+        version_name: facts.version_name(id),
+        start_time: since,
+        operation: by,
+    };
     status.active = Some(entry.to_deployed_version());
     status.history.insert(0, entry);
     status.history.truncate(MAX_HISTORY);

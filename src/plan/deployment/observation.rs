@@ -13,7 +13,7 @@ use super::{
     Deletion, Drift, Live, PendingDeletionState, Promotion, Rollout, RolloutMethod, State, Target, Unresolved,
 };
 use crate::{
-    chatcaptain::{Inventory, Version},
+    chatcaptain::{Inventory, Marker, Version},
     crd::{
         self, Cause, ChatbotDeployment, ChatbotDeploymentStatus, ChatbotVersion, ConditionType,
         CurrentOperation, DriftPolicy, FINALIZER, MetaDuration, OnFailure, OperationResult, PromoteAfter,
@@ -284,6 +284,19 @@ impl Observation {
     fn number_of(&self, id: &str) -> Option<String> {
         let listed = self.inventory().and_then(|inventory| inventory.version(id));
         listed.and_then(|version| version.number.as_deref()).map(str::to_owned)
+    }
+
+    /// Name of the ChatbotVersion that a version belongs to: of one that the spec or a rollback names, else by its marker.
+    pub(super) fn version_name(&self, id: &str) -> Option<String> {
+        let mut named = [&self.referenced_version, &self.rollback_version].into_iter().flatten();
+        if let Some(version) = named.find(|version| version.version_id() == Some(id)) {
+            return version.metadata.name.clone();
+        }
+        let namespace = self.object.metadata.namespace.as_deref().unwrap_or_default();
+        let nameless = Marker::new(&self.config.owner_id, namespace, "");
+        let marker = self.listed(id)?.marker()?;
+        let name = marker.strip_prefix(nameless.as_str().strip_suffix(']')?)?.strip_suffix(']')?;
+        Some(name.to_owned())
     }
 
     /// Whether a version is listed, or nobody can tell.

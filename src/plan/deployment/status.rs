@@ -136,7 +136,7 @@ impl Observation {
             .as_ref()
             .and_then(|old| old.start_time.clone())
             .or_else(|| Some(truncate_to_seconds(self.now)));
-        let reached_at = old.and_then(|old| old.reached_time);
+        let (reached_at, old_name) = old.map(|old| (old.reached_time, old.version_name)).unwrap_or_default();
         // a call for another version is forgotten when it can make no difference any more
         let under_way = !self.live_is_observable() || self.other_call_in_flight(&wanted.id);
         status.current_operation = status
@@ -145,6 +145,7 @@ impl Observation {
             .filter(|operation| operation.version_id == wanted.id || under_way);
         let Desired { id, number, cause } = wanted;
         status.target = Some(Target {
+            version_name: self.version_name(&id).or(old_name),
             version_id: id,
             version_number: number,
             cause,
