@@ -72,7 +72,7 @@ struct Operator {
 
 /// Why this replica no longer leads.
 enum LeaderExit {
-    /// It was told to stop, and may have never led.
+    /// It was told to stop, perhaps before it ever led.
     Stopped,
     /// Another replica may lead now.
     LostLease,
