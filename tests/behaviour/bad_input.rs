@@ -209,7 +209,8 @@ fn what_breaks_a_rule_is_refused_at_the_door() {
     refused(&version(&[]), "spec.description is immutable");
     refused(&version(&["description: first", "name: other"]), "spec.name is immutable");
     refused(&version(&["description: first", "environment: live"]), "Unsupported value");
-    refused(&version(&["description: first", "interval: 30m1h"]), "spec.interval");
+    refused(&version(&["description: first", "interval: 30m1h"]), "spec.interval in body should match");
+    refused(&version(&["description: first", "interval: 0s"]), "must be greater than zero");
     refused(&crate::harness::version("a/b", "b", &[]), "spec.chatbotId");
     let two = ["versionId: a", "versionNumber: '1.0'"];
     refused(&deployment(bot, "d", "test", &two), "exactly one of");
