@@ -28,6 +28,8 @@ use super::{CommonStatus, CredentialsRef, LiveEnvironment, MetaDuration, Operati
     selectable = ".status.active.versionId",
     printcolumn(name = "Env", type_ = "string", json_path = ".spec.environment"),
     printcolumn(name = "Version", type_ = "string", json_path = ".status.active.versionNumber"),
+    printcolumn(name = "ChatbotVersion", type_ = "string", json_path = ".status.active.versionName"),
+    printcolumn(name = "Since", type_ = "date", json_path = ".status.active.startTime"),
     printcolumn(
         name = "Ready",
         type_ = "string",
@@ -38,11 +40,11 @@ use super::{CommonStatus, CredentialsRef, LiveEnvironment, MetaDuration, Operati
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Ready")].reason"#
     ),
+    printcolumn(name = "Suspended", type_ = "boolean", json_path = ".spec.suspend"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Chatbot", type_ = "string", json_path = ".spec.chatbotId", priority = 1),
     printcolumn(name = "Active", type_ = "string", json_path = ".status.active.versionId", priority = 1),
     printcolumn(name = "Target", type_ = "string", json_path = ".status.target.versionId", priority = 1),
-    printcolumn(name = "Suspended", type_ = "boolean", json_path = ".spec.suspend", priority = 1),
     printcolumn(
         name = "Message",
         type_ = "string",
