@@ -232,3 +232,54 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let signed: jiff::SignedDuration = text.parse().map_err(|_| accepted())?;
     Duration::try_from(signed).map_err(|_| accepted())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use DeletionPolicy::{Delete, Retain};
+
+    use super::*;
+
+    #[test]
+    fn deletion_policy_of_the_object_comes_before_namespace_and_flag() {
+        assert_eq!(DeletionPolicy::of(Some(Delete), Some("Retain"), Retain), Delete);
+        assert_eq!(DeletionPolicy::of(None, Some("Delete"), Retain), Delete);
+        assert_eq!(DeletionPolicy::of(None, None, Delete), Delete);
+        assert_eq!(DeletionPolicy::of(None, None, Retain), Retain);
+    }
+
+    #[test]
+    fn deletion_policy_that_cannot_be_read_retains() {
+        for text in ["delete", "Delete ", ""] {
+            assert_eq!(DeletionPolicy::of(None, Some(text), Delete), Retain, "{text:?}");
+        }
+        assert_eq!(DeletionPolicy::of(Some(Delete), Some("delete"), Retain), Delete);
+    }
+
+    #[test]
+    fn last_operations_keeps_the_newest() {
+        let mut status = CommonStatus::default();
+        for second in 1..=12 {
+            status.push_operation(OperationRecord {
+                operation: Operation::Deploy,
+                version_id: None,
+                completion_time: Time(jiff::Timestamp::from_second(second).unwrap()),
+                result: OperationResult::Accepted,
+                message: None,
+            });
+        }
+        let seconds: Vec<i64> =
+            status.last_operations.iter().map(|record| record.completion_time.0.as_second()).collect();
+        assert_eq!(seconds, (3..=12).rev().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn flags_take_more_durations_than_manifests() {
+        for (text, milliseconds) in [("5m", 300_000), ("1500ms", 1500), ("1h 30m", 5_400_000), ("0s", 0)] {
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
+        }
+        for text in ["", "5", "-5m", "5 parsecs"] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+}

@@ -206,3 +206,83 @@ pub fn build_conditions(
 fn truncated(message: &str) -> String {
     message.chars().take(512).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use jiff::Timestamp;
+
+    use super::*;
+
+    fn at(second: i64) -> Time {
+        Time(Timestamp::from_second(second).unwrap())
+    }
+
+    fn conditions(old: &[Condition], reason: Reason, message: &str, second: i64) -> Vec<Condition> {
+        build_conditions(old, reason, message, None, Some(1), &at(second))
+    }
+
+    fn status(list: &[Condition], kind: ConditionType) -> Option<&str> {
+        list.iter().find(|c| c.type_ == kind.as_str()).map(|c| c.status.as_str())
+    }
+
+    #[test]
+    fn transition_time_stays_while_the_status_does() {
+        let creating = conditions(&[], Reason::Creating, "one", 10);
+        let deploying = conditions(&creating, Reason::Deploying, "two", 20);
+        assert!(deploying.iter().all(|c| c.last_transition_time == at(10)), "{deploying:?}");
+        assert!(deploying.iter().all(|c| c.reason == "Deploying" && c.message == "two"), "{deploying:?}");
+    }
+
+    #[test]
+    fn transition_time_moves_with_the_status() {
+        let creating = conditions(&[], Reason::Creating, "", 10);
+        let available = conditions(&creating, Reason::Available, "", 20);
+        assert_eq!(available[0].last_transition_time, at(20));
+        let creating = conditions(&available, Reason::Creating, "", 30);
+        assert!(creating.iter().all(|c| c.last_transition_time == at(30)), "{creating:?}");
+    }
+
+    #[test]
+    fn each_reason_sets_the_conditions_of_its_verdict() {
+        for &reason in Reason::ALL {
+            let list = conditions(&[], reason, "", 10);
+            let found = [ConditionType::Ready, ConditionType::Reconciling, ConditionType::Stalled]
+                .map(|kind| status(&list, kind));
+            let expected = match reason.verdict() {
+                Verdict::Ready => [Some("True"), None, None],
+                Verdict::Reconciling => [Some("False"), Some("True"), None],
+                Verdict::Stalled => [Some("False"), None, Some("True")],
+                Verdict::Waiting => [Some("False"), None, None],
+            };
+            assert_eq!(found, expected, "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn reconciling_ends_when_the_object_stalls() {
+        let creating = conditions(&[], Reason::Creating, "", 10);
+        let stalled = conditions(&creating, Reason::Conflict, "", 20);
+        assert_eq!(status(&stalled, ConditionType::Reconciling), None);
+        assert_eq!(status(&stalled, ConditionType::Stalled), Some("True"));
+    }
+
+    #[test]
+    fn message_is_bounded_and_never_empty() {
+        let long = conditions(&[], Reason::Retrying, &"ü".repeat(600), 10);
+        assert_eq!(long[0].message, "ü".repeat(512));
+        for &reason in Reason::ALL {
+            let meaning = conditions(&[], reason, "", 10)[0].message.clone();
+            assert!(meaning.ends_with('.') && meaning.len() <= 512, "{reason:?}: {meaning}");
+        }
+    }
+
+    #[test]
+    fn drifted_is_there_only_when_it_is_given() {
+        let drifted = Some(("True", Reason::OutOfSync, "prod runs 1.0"));
+        let list = build_conditions(&[], Reason::Available, "", drifted, Some(1), &at(10));
+        assert_eq!(status(&list, ConditionType::Drifted), Some("True"));
+        let list = conditions(&list, Reason::Available, "", 20);
+        assert_eq!(status(&list, ConditionType::Drifted), None);
+    }
+}

@@ -28,6 +28,8 @@ use super::{CommonStatus, CredentialsRef, LiveEnvironment, MetaDuration, Operati
     selectable = ".status.active.versionId",
     printcolumn(name = "Env", type_ = "string", json_path = ".spec.environment"),
     printcolumn(name = "Version", type_ = "string", json_path = ".status.active.versionNumber"),
+    printcolumn(name = "ChatbotVersion", type_ = "string", json_path = ".status.active.versionName"),
+    printcolumn(name = "Since", type_ = "date", json_path = ".status.active.startTime"),
     printcolumn(
         name = "Ready",
         type_ = "string",
@@ -38,11 +40,11 @@ use super::{CommonStatus, CredentialsRef, LiveEnvironment, MetaDuration, Operati
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Ready")].reason"#
     ),
+    printcolumn(name = "Suspended", type_ = "boolean", json_path = ".spec.suspend"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Chatbot", type_ = "string", json_path = ".spec.chatbotId", priority = 1),
     printcolumn(name = "Active", type_ = "string", json_path = ".status.active.versionId", priority = 1),
     printcolumn(name = "Target", type_ = "string", json_path = ".status.target.versionId", priority = 1),
-    printcolumn(name = "Suspended", type_ = "boolean", json_path = ".spec.suspend", priority = 1),
     printcolumn(
         name = "Message",
         type_ = "string",
@@ -401,5 +403,56 @@ impl CurrentOperation {
     #[must_use]
     pub fn is_sent(&self) -> bool {
         self.call_time.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn spec(fields: &Value) -> ChatbotDeploymentSpec {
+        let mut spec = json!({"chatbotId": "bot", "environment": "prod"});
+        spec.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        serde_json::from_value(spec).unwrap()
+    }
+
+    #[test]
+    fn exactly_one_field_names_the_version() {
+        let reference = spec(&json!({"versionRef": {"name": "support-q4"}}));
+        assert_eq!(reference.version_source(), Some(VersionSource::Ref("support-q4")));
+        assert_eq!(spec(&json!({"versionId": "v1"})).version_source(), Some(VersionSource::Id("v1")));
+        assert_eq!(
+            spec(&json!({"versionNumber": "2.1"})).version_source(),
+            Some(VersionSource::Number("2.1"))
+        );
+    }
+
+    #[test]
+    fn no_field_or_several_name_no_version() {
+        let all =
+            [("versionRef", json!({"name": "a"})), ("versionId", json!("a")), ("versionNumber", json!("1"))];
+        // every choice of the three but those of one
+        for chosen in [0b000_u32, 0b011, 0b101, 0b110, 0b111] {
+            let fields = all.iter().enumerate().filter(|(bit, _)| chosen >> bit & 1 == 1);
+            let fields = fields.map(|(_, (name, value))| ((*name).to_owned(), value.clone())).collect();
+            assert_eq!(spec(&Value::Object(fields)).version_source(), None, "{chosen:03b}");
+        }
+    }
+
+    #[test]
+    fn rollback_has_defaults() {
+        let unset = spec(&json!({}));
+        assert_eq!(
+            (unset.on_failure(), unset.rollback_method()),
+            (OnFailure::Never, RollbackMethod::Rollback)
+        );
+        let set = spec(&json!({"rollback": {"onFailure": "Previous", "method": "Redeploy"}}));
+        assert_eq!(
+            (set.on_failure(), set.rollback_method()),
+            (OnFailure::Previous, RollbackMethod::Redeploy)
+        );
     }
 }

@@ -26,6 +26,8 @@ fn describe_field(schema: &mut JSONSchemaProps, derived: &Value) {
     }
     if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
         describe_field(items, &inner["items"]);
+        // kubectl would print it after that of the list
+        items.description = None;
     }
 }
 

@@ -6,10 +6,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// A duration in a manifest, the counterpart of `metav1.Duration`: hours, minutes and seconds, each at most once and in
-/// this order, together more than zero. It is written as it was read: `90s` does not become `1m30s`.
+/// this order, together more than zero. The units stay as they were read: `90s` does not become `1m30s`.
 ///
-/// [`MetaDuration::PATTERN`] in the CRD accepts exactly what this type parses, so that no value that the API server
-/// accepted is ever replaced by a default.
+/// The CRD accepts exactly what this type parses, so that no value that the API server accepted is ever replaced by a
+/// default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct MetaDuration([Option<u32>; 3]);
@@ -18,10 +18,11 @@ pub struct MetaDuration([Option<u32>; 3]);
 const UNITS: [(char, u64); 3] = [('h', 3600), ('m', 60), ('s', 1)];
 
 impl MetaDuration {
-    /// What the CRD accepts: RE2 has no look-ahead, so one alternative per unit that is not zero.
-    pub const PATTERN: &str = "^([1-9][0-9]{0,4}h((0|[1-9][0-9]{0,4})m)?((0|[1-9][0-9]{0,4})s)?\
-                               |((0|[1-9][0-9]{0,4})h)?[1-9][0-9]{0,4}m((0|[1-9][0-9]{0,4})s)?\
-                               |((0|[1-9][0-9]{0,4})h)?((0|[1-9][0-9]{0,4})m)?[1-9][0-9]{0,4}s)$";
+    /// What the CRD accepts, together with [`MetaDuration::NOT_ZERO`]. Whoever is refused reads it.
+    pub const PATTERN: &str = "^([0-9]{1,5}h)?([0-9]{1,5}m)?([0-9]{1,5}s)?$";
+
+    /// Found in a duration that is not zero. A rule of its own: RE2 has no look-ahead, so a pattern that says both is long.
+    pub const NOT_ZERO: &str = "[1-9]";
 
     /// The length of the longest: three amounts of five digits, each with its unit.
     const MAX_LENGTH: usize = 18;
@@ -62,10 +63,9 @@ impl FromStr for MetaDuration {
     }
 }
 
-/// One to five digits without a leading zero.
+/// One to five digits.
 fn amount(digits: &str) -> Option<u32> {
-    let well_formed = (1..=5).contains(&digits.len()) && (digits == "0" || !digits.starts_with('0'));
-    digits.parse().ok().filter(|_| well_formed)
+    digits.parse().ok().filter(|_| (1..=5).contains(&digits.len()))
 }
 
 impl TryFrom<String> for MetaDuration {
@@ -98,7 +98,15 @@ impl JsonSchema for MetaDuration {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", "maxLength": Self::MAX_LENGTH, "pattern": Self::PATTERN})
+        json_schema!({
+            "type": "string",
+            "maxLength": Self::MAX_LENGTH,
+            "pattern": Self::PATTERN,
+            "x-kubernetes-validations": [{
+                "rule": format!("self.matches('{}')", Self::NOT_ZERO),
+                "message": "must be greater than zero, for example 30s, 5m or 1h30m",
+            }],
+        })
     }
 }
 
@@ -109,24 +117,25 @@ mod tests {
 
     #[test]
     fn accepts_each_unit_once_in_order() {
-        for (text, seconds) in [("30s", 30), ("5m", 300), ("1h30m15s", 5415), ("0h1m", 60), ("1h0s", 3600)] {
+        for (text, seconds) in
+            [("30s", 30), ("5m", 300), ("1h30m15s", 5415), ("0h1m", 60), ("1h0s", 3600), ("05m", 300)]
+        {
             assert_eq!(text.parse::<MetaDuration>().unwrap().get().as_secs(), seconds, "{text}");
         }
     }
 
     #[test]
     fn refuses_zero_repeats_other_orders_and_other_units() {
-        for text in [
-            "", "0s", "0h0m0s", "30m1h", "1h1h", "5", "5 m", "-5m", "1.5h", "05m", "100000s", "1d", "500ms",
-            "s",
-        ] {
+        for text in
+            ["", "0s", "0h0m0s", "30m1h", "1h1h", "5", "5 m", "-5m", "1.5h", "100000s", "1d", "500ms", "s"]
+        {
             let error = text.parse::<MetaDuration>().unwrap_err();
             assert!(error.contains("for example 30s, 5m or 1h30m"), "{text}: {error}");
         }
     }
 
     #[test]
-    fn is_written_as_it_was_read() {
+    fn keeps_its_units_when_it_is_written() {
         for text in ["90s", "60m", "0h1m0s", "99999h99999m99999s"] {
             let duration: MetaDuration = serde_json::from_value(text.into()).unwrap();
             assert_eq!(serde_json::to_value(duration).unwrap(), text);
@@ -135,8 +144,9 @@ mod tests {
 
     /// Every string of up to six of these characters, and every choice of long amounts and units.
     #[test]
-    fn the_pattern_in_the_crd_accepts_what_is_parsed_and_nothing_else() {
+    fn the_crd_accepts_what_is_parsed_and_nothing_else() {
         let pattern = regex::Regex::new(MetaDuration::PATTERN).unwrap();
+        let not_zero = regex::Regex::new(MetaDuration::NOT_ZERO).unwrap();
         let mut texts = strings(&[&["", "0", "1", "h", "m", "s"][..]; 6]);
         let amounts = ["", "0", "05", "99999", "100000"];
         let units = ["", "h", "m", "s", "d", "\n"];
@@ -144,7 +154,7 @@ mod tests {
         let mut accepted = 0;
         for text in &texts {
             let parses = text.parse::<MetaDuration>().is_ok();
-            assert_eq!(pattern.is_match(text), parses, "{text:?}");
+            assert_eq!(pattern.is_match(text) && not_zero.is_match(text), parses, "{text:?}");
             assert!(!parses || text.len() <= MetaDuration::MAX_LENGTH, "{text:?}");
             accepted += usize::from(parses);
         }

@@ -35,11 +35,13 @@ use super::{CommonStatus, CredentialsRef, DeletionPolicy, Environment, LiveEnvir
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Ready")].reason"#
     ),
-    printcolumn(name = "Live In", type_ = "string", json_path = ".status.liveIn"),
+    // an array is printed as JSON and `[*]` as its first element, so that each environment has a column
+    printcolumn(name = "Test", type_ = "string", json_path = r#".status.liveIn[?(@=="test")]"#),
+    printcolumn(name = "Prod", type_ = "string", json_path = r#".status.liveIn[?(@=="prod")]"#),
+    printcolumn(name = "Suspended", type_ = "boolean", json_path = ".spec.suspend"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Chatbot", type_ = "string", json_path = ".spec.chatbotId", priority = 1),
     printcolumn(name = "Id", type_ = "string", json_path = ".status.versionId", priority = 1),
-    printcolumn(name = "Suspended", type_ = "boolean", json_path = ".spec.suspend", priority = 1),
     printcolumn(
         name = "Message",
         type_ = "string",

@@ -200,7 +200,8 @@ fn invalid_specs_are_rejected_by_the_api_server() {
     refused(&version(&[]), "spec.description is immutable");
     refused(&version(&["description: first", "name: other"]), "spec.name is immutable");
     refused(&version(&["description: first", "environment: live"]), "Unsupported value");
-    refused(&version(&["description: first", "interval: 30m1h"]), "spec.interval");
+    refused(&version(&["description: first", "interval: 30m1h"]), "spec.interval in body should match");
+    refused(&version(&["description: first", "interval: 0s"]), "must be greater than zero");
     refused(&support::version("a/b", "b", &[]), "spec.chatbotId");
     let two = ["versionId: a", "versionNumber: '1.0'"];
     refused(&deployment(bot, "d", "test", &two), "exactly one of");

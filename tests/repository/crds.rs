@@ -101,6 +101,7 @@ fn compare_descriptions(items: &DocumentedItems, name: &str, schema: &Value) {
             None => doc.clone(),
         };
         assert_eq!(property["description"], expected, "{name}.{field}");
+        assert!(property["items"]["description"].is_null(), "kubectl explain {name}.{field} would show two");
         if items.get(inner).is_some_and(|item| !item.is_enum) {
             let nested = if property["items"].is_object() { &property["items"] } else { property };
             compare_descriptions(items, inner, nested);
