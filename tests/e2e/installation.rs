@@ -99,7 +99,8 @@ fn assert_unreadable_object_stops_no_other(world: &World) {
 #[test]
 fn operator_with_unfilled_caches_is_not_ready_and_stops_on_sigterm() {
     let world = World::with_flags(Settings::default(), &[("selector", "a=b=c")]);
-    world.eventually("the watch breaks", || world.log().contains("watch failed; listing again").then_some(()));
+    world
+        .eventually("the watch breaks", || world.log().contains("watch failed; listing again").then_some(()));
     let (status, why) = world.operator().as_ref().unwrap().http_get("/readyz");
     assert!(status != 200 && why.contains("caches"), "{status} {why}");
     world.stop();
