@@ -1,6 +1,8 @@
 //! Logs, and every metric with its name and labels in one table.
+//!
+//! Counts what it is told. What objects show is not counted here but read from the caches at each scrape.
 
-use std::{fmt, io::IsTerminal, time::Duration};
+use std::{fmt, io::IsTerminal, sync::atomic::AtomicU64, time::Duration};
 
 use prometheus_client::{
     collector::Collector,
@@ -13,12 +15,11 @@ use prometheus_client::{
     },
     registry::Registry,
 };
-use std::sync::atomic::AtomicU64;
 use tracing_subscriber::EnvFilter;
 
 use crate::chatcaptain::CallEvent;
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
     /// For people.
@@ -41,6 +42,7 @@ impl std::str::FromStr for LogFormat {
 
 /// Starts logging to standard error; `RUST_LOG` filters, by default at `info`.
 pub fn start_logging(format: LogFormat) {
+    // what kube logs of failed requests and broken watches stands in our own lines, with the object
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new("info,kube_client=off,kube_runtime=error"));
     let builder =
@@ -56,13 +58,13 @@ pub fn start_logging(format: LogFormat) {
 /// One row of the table of metrics.
 #[derive(Clone, Copy, Debug)]
 pub struct Metric {
-    /// Name as it is scraped.
+    /// As it is scraped: a counter's name includes `_total`.
     pub name: &'static str,
-    /// counter, gauge or histogram.
+    /// `counter`, `gauge` or `histogram`.
     pub kind: &'static str,
-    /// Label names.
+    /// Names of the labels. Their values are closed sets or names of objects, never text from an error.
     pub labels: &'static [&'static str],
-    /// What it counts, and its unit.
+    /// Shown by `/metrics` and in the documentation.
     pub help: &'static str,
 }
 
@@ -72,101 +74,114 @@ macro_rules! metric {
     };
 }
 
-/// Every metric. The README's table is held to this one by a test.
+/// Every metric. The documentation's table is held to this one by a test.
 pub const METRICS: &[Metric] = &[
-    metric!("chatcaptain_api_requests_total", "counter", ["operation", "outcome"], "Calls to the service."),
+    metric!(
+        "chatcaptain_api_requests_total",
+        "counter",
+        ["operation", "outcome"],
+        "Requests to the chatbot service."
+    ),
     metric!(
         "chatcaptain_api_request_duration_seconds",
         "histogram",
         ["operation"],
-        "Time from a call to its answer."
+        "Time from a request to the end of its answer."
     ),
     metric!(
         "chatcaptain_api_throttled_seconds_total",
         "counter",
         [],
-        "Time for which calls were paused because the service asked to slow down."
+        "Time for which requests are paused because the service throttles an API key."
     ),
-    metric!("chatcaptain_breaker_open", "gauge", [], "API keys whose calls pause now."),
-    metric!("chatcaptain_reconcile_total", "counter", ["kind", "outcome"], "Passes over an object."),
+    metric!(
+        "chatcaptain_breaker_open",
+        "gauge",
+        [],
+        "API keys whose requests are paused because the service throttles them."
+    ),
+    metric!("chatcaptain_reconcile_total", "counter", ["kind", "outcome"], "Reconciles of an object."),
     metric!(
         "chatcaptain_reconcile_duration_seconds",
         "histogram",
         ["kind"],
-        "Time of one pass, waiting for the service included."
+        "Duration of a reconcile, including the wait for the service."
     ),
     metric!(
         "chatcaptain_time_to_ready_seconds",
         "histogram",
         ["kind"],
-        "Time from an object's creation until it was first Ready."
+        "Time from the creation of an object until it is Ready for the first time."
     ),
     metric!(
         "chatcaptain_ambiguous_creates_total",
         "counter",
         ["resolution"],
-        "Creates without a usable answer: recovered, or absent and free to be tried again."
+        "Create requests without a usable answer, once their outcome is known: recovered (the version exists) or \
+         absent (it does not; the operator may create it again)."
     ),
-    metric!(
-        "chatcaptain_orphans_total",
-        "counter",
-        [],
-        "Versions that may have been left behind in the service."
-    ),
+    metric!("chatcaptain_orphans_total", "counter", [], "Versions that may be left behind in the service."),
     metric!(
         "chatcaptain_drift_total",
         "counter",
         ["action"],
-        "Changes by hand that were found: enforced or warned."
+        "Manual deployments in the service that the operator corrects (enforced) or only reports (warned)."
     ),
     metric!(
         "chatcaptain_condition",
         "gauge",
         ["kind", "namespace", "name", "type"],
-        "1 while the condition is True, 0 otherwise."
+        "1 while the condition is True, otherwise 0."
     ),
     metric!(
         "chatcaptain_deployment_info",
         "gauge",
         ["namespace", "name", "chatbot_id", "environment", "version_number"],
-        "1 for the version that an environment runs."
+        "Always 1; the labels name the version that is live in an environment."
     ),
-    metric!("chatcaptain_leader", "gauge", [], "1 while this replica leads."),
+    metric!("chatcaptain_leader", "gauge", [], "1 while this replica is the leader, otherwise 0."),
 ];
 
-/// Labels of one call.
+/// The help text of a metric as the text format wants it: the registry adds the full stop.
+#[must_use]
+pub fn help(name: &str) -> &'static str {
+    let metric = METRICS.iter().find(|metric| metric.name == name);
+    metric.map_or("", |metric| metric.help.trim_end_matches('.'))
+}
+
+/// Labels of a request to the service.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct CallLabels {
+pub struct RequestLabels {
     operation: &'static str,
     outcome: &'static str,
 }
 
-/// The label of one operation.
+/// The label of what is measured for each operation of the service.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct OperationLabel {
     operation: &'static str,
 }
 
-/// The label of one kind.
+/// The label of what is measured for each kind.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct KindLabel {
     kind: &'static str,
 }
 
-/// Labels of one pass.
+/// Labels of a reconcile.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct PassLabels {
+pub struct ReconcileLabels {
     kind: &'static str,
     outcome: &'static str,
 }
 
-/// The label of an unconfirmed create.
+/// The label of a create whose answer was unusable: how it turned out.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct ResolutionLabel {
     resolution: &'static str,
 }
 
-/// The label of a drift.
+/// The label of a drift: what the operator does about it.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct ActionLabel {
     action: &'static str,
@@ -174,14 +189,14 @@ pub struct ActionLabel {
 
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
-/// The metrics that are counted as things happen; what objects show is read from the caches at each scrape.
+/// The metrics that are counted as things happen.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    api_requests: Family<CallLabels, Counter>,
+    api_requests: Family<RequestLabels, Counter>,
     api_duration: Histograms<OperationLabel>,
     throttled: Counter<f64, AtomicU64>,
-    passes: Family<PassLabels, Counter>,
-    pass_duration: Histograms<KindLabel>,
+    reconciles: Family<ReconcileLabels, Counter>,
+    reconcile_duration: Histograms<KindLabel>,
     time_to_ready: Histograms<KindLabel>,
     ambiguous: Family<ResolutionLabel, Counter>,
     orphans: Counter,
@@ -191,14 +206,16 @@ pub struct Metrics {
 
 impl Default for Metrics {
     fn default() -> Self {
+        // 1 ms to 33 s, about the longest request
         let fast: fn() -> Histogram = || Histogram::new(exponential_buckets(0.001, 2.0, 16));
+        // 125 ms to 68 min: a rollout, or a manifest that waits for a Secret
         let slow: fn() -> Histogram = || Histogram::new(exponential_buckets(0.125, 2.0, 16));
         Self {
             api_requests: Family::default(),
             api_duration: Family::new_with_constructor(fast),
             throttled: Counter::default(),
-            passes: Family::default(),
-            pass_duration: Family::new_with_constructor(fast),
+            reconciles: Family::default(),
+            reconcile_duration: Family::new_with_constructor(fast),
             time_to_ready: Family::new_with_constructor(slow),
             ambiguous: Family::default(),
             orphans: Counter::default(),
@@ -209,13 +226,15 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// One call to the service, or a pause of calls.
-    pub fn record_call(&self, report: CallEvent) {
-        match report {
-            CallEvent::Completed { call, outcome, duration: took } => {
+    /// A request to the service, or a pause of requests.
+    pub fn record_call(&self, event: CallEvent) {
+        match event {
+            CallEvent::Completed { call, outcome, duration } => {
                 let operation = call.as_str();
-                self.api_requests.get_or_create(&CallLabels { operation, outcome }).inc();
-                self.api_duration.get_or_create(&OperationLabel { operation }).observe(took.as_secs_f64());
+                self.api_requests.get_or_create(&RequestLabels { operation, outcome }).inc();
+                self.api_duration
+                    .get_or_create(&OperationLabel { operation })
+                    .observe(duration.as_secs_f64());
             }
             CallEvent::Paused(pause) => {
                 self.throttled.inc_by(pause.as_secs_f64());
@@ -223,48 +242,43 @@ impl Metrics {
         }
     }
 
-    /// One pass over an object.
-    pub fn record_reconcile(&self, kind: &'static str, ok: bool, took: Duration) {
+    /// A reconcile of an object that ended after `duration`.
+    pub fn record_reconcile(&self, kind: &'static str, ok: bool, duration: Duration) {
         let outcome = if ok { "ok" } else { "error" };
-        self.passes.get_or_create(&PassLabels { kind, outcome }).inc();
-        self.pass_duration.get_or_create(&KindLabel { kind }).observe(took.as_secs_f64());
+        self.reconciles.get_or_create(&ReconcileLabels { kind, outcome }).inc();
+        self.reconcile_duration.get_or_create(&KindLabel { kind }).observe(duration.as_secs_f64());
     }
 
-    /// An object became Ready for the first time.
+    /// An object is Ready for the first time, so long after its creation.
     pub fn record_time_to_ready(&self, kind: &'static str, after: Duration) {
         self.time_to_ready.get_or_create(&KindLabel { kind }).observe(after.as_secs_f64());
     }
 
-    /// The end of a create without a usable answer is known.
+    /// The outcome of a create without a usable answer is known: `recovered` or `absent`.
     pub fn count_ambiguous_create(&self, resolution: &'static str) {
         self.ambiguous.get_or_create(&ResolutionLabel { resolution }).inc();
     }
 
-    /// A version may have been left behind.
+    /// A version may be left behind in the service.
     pub fn count_orphan(&self) {
         self.orphans.inc();
     }
 
-    /// Somebody deployed by hand.
+    /// Somebody deployed by hand, and the operator has `enforced` the spec or `warned`.
     pub fn count_drift(&self, action: &'static str) {
         self.drift.get_or_create(&ActionLabel { action }).inc();
     }
 
-    /// Whether this replica leads.
-    pub fn set_leader(&self, leads: bool) {
-        self.leader.set(i64::from(leads));
+    /// Whether this replica is the leader.
+    pub fn set_leader(&self, is_leader: bool) {
+        self.leader.set(i64::from(is_leader));
     }
 
     /// The registry to scrape; `objects` adds what is read from the caches.
     #[must_use]
     pub fn registry(&self, objects: impl Collector) -> Registry {
         let mut registry = Registry::default();
-        let help = |name: &str| {
-            METRICS
-                .iter()
-                .find(|metric| metric.name == name)
-                .map_or("", |metric| metric.help.trim_end_matches('.'))
-        };
+        // the registry adds the suffix itself
         macro_rules! register {
             ($($name:literal, $suffix:literal => $metric:expr;)+) => {
                 $(registry.register($name, help(concat!($name, $suffix)), $metric.clone());)+
@@ -274,8 +288,8 @@ impl Metrics {
             "chatcaptain_api_requests", "_total" => self.api_requests;
             "chatcaptain_api_request_duration_seconds", "" => self.api_duration;
             "chatcaptain_api_throttled_seconds", "_total" => self.throttled;
-            "chatcaptain_reconcile", "_total" => self.passes;
-            "chatcaptain_reconcile_duration_seconds", "" => self.pass_duration;
+            "chatcaptain_reconcile", "_total" => self.reconciles;
+            "chatcaptain_reconcile_duration_seconds", "" => self.reconcile_duration;
             "chatcaptain_time_to_ready_seconds", "" => self.time_to_ready;
             "chatcaptain_ambiguous_creates", "_total" => self.ambiguous;
             "chatcaptain_orphans", "_total" => self.orphans;
@@ -287,7 +301,7 @@ impl Metrics {
     }
 }
 
-/// What a scrape answers.
+/// The answer to a scrape, in the `OpenMetrics` text format.
 ///
 /// # Errors
 /// When the text cannot be formatted.

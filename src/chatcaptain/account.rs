@@ -1,57 +1,59 @@
-//! One key's view of the service: every call goes through its gate, and what many objects ask for is
-//! fetched once.
+//! One key's view of the service: every call passes the limiter, what many objects ask for is fetched once, and what
+//! was written is remembered until it shows.
+//!
+//! All in memory: after a restart, or on another replica, none of it is known.
 
 use std::{
     collections::HashMap,
     hash::Hash,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
-use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio::sync::Mutex as AsyncMutex;
 
 use super::{
+    cached_fetch::CachedFetch,
     client::{ApiClient, NewVersion},
-    error::{ApiCall, Failure, FailureClass},
+    error::{ApiCall, Failure},
     inventory::{Deployments, Inventory},
     limits::{CallEvent, CallLimiter, CallObserver, Limits},
     types::{ApiKey, ChatbotId, VersionId},
 };
+use crate::sync::lock;
 
-/// A key that nobody has used for this long is forgotten.
+/// After this long without use a key is forgotten, with its limits; and a delete that ended this long ago, which takes
+/// effect no more.
 const IDLE_TIMEOUT: Duration = Duration::from_hours(1);
-/// Pauses after a list or status that failed, per chatbot.
-const INITIAL_BACKOFF: Duration = Duration::from_secs(1);
-const MAX_BACKOFF: Duration = Duration::from_mins(1);
 /// The environment of a create that deploys nothing.
 const NO_DEPLOYMENT: &str = "dev";
-/// How long a version that was called for counts as on its way.
-const ROLLOUT_PENDING: Duration = Duration::from_mins(5);
-/// How long a refusal of a list or status is believed, per chatbot.
-const REFUSED_BACKOFF: Duration = Duration::from_secs(30);
+/// How long a rollout may take to show. After that the version counts as not coming: it must not be kept for ever because
+/// of a call that was lost.
+const ROLLOUT_PENDING_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// What all accounts share.
 #[derive(Clone)]
 pub struct AccountsConfig {
-    /// Where the service is.
+    /// Makes the calls.
     pub client: ApiClient,
-    /// How fast each key may call.
+    /// Of each key on its own.
     pub limits: Limits,
-    /// Told of every call.
+    /// Told of the calls of every key.
     pub observer: CallObserver,
 }
 
-/// All keys in use.
+/// The accounts of all keys in use. Two Secrets with one key share its limits.
 pub struct Accounts {
-    settings: AccountsConfig,
+    config: AccountsConfig,
+    /// With the time of the last use.
     by_key: Mutex<HashMap<ApiKey, (Arc<Account>, Instant)>>,
 }
 
 impl Accounts {
-    /// No account yet.
+    /// Without any account; each is made when it is first asked for.
     #[must_use]
-    pub fn new(settings: AccountsConfig) -> Self {
-        Self { settings, by_key: Mutex::default() }
+    pub fn new(config: AccountsConfig) -> Self {
+        Self { config, by_key: Mutex::default() }
     }
 
     /// The account of a key.
@@ -59,23 +61,24 @@ impl Accounts {
     pub fn get(&self, key: &ApiKey) -> Arc<Account> {
         let now = Instant::now();
         let mut by_key = lock(&self.by_key);
-        if let Some((account, used)) = by_key.get_mut(key) {
-            *used = now;
+        if let Some((account, used_at)) = by_key.get_mut(key) {
+            *used_at = now;
             return account.clone();
         }
-        by_key.retain(|_, (_, used)| now.duration_since(*used) < IDLE_TIMEOUT);
+        // here, because only new keys make the map grow
+        by_key.retain(|_, (_, used_at)| now.duration_since(*used_at) < IDLE_TIMEOUT);
         let account = Arc::new(Account {
-            service: self.settings.client.clone(),
+            client: self.config.client.clone(),
             key: key.clone(),
-            limiter: CallLimiter::new(self.settings.limits, self.settings.observer.clone()),
-            observer: self.settings.observer.clone(),
+            limiter: CallLimiter::new(self.config.limits, self.config.observer.clone()),
+            observer: self.config.observer.clone(),
             chatbots: Mutex::default(),
         });
         by_key.insert(key.clone(), (account.clone(), now));
         account
     }
 
-    /// How many keys pause now because the service asked to slow down.
+    /// How many keys are paused now because the service throttles them.
     #[must_use]
     pub fn open_breakers(&self) -> usize {
         lock(&self.by_key).values().filter(|(account, _)| account.limiter.is_breaker_open()).count()
@@ -84,7 +87,7 @@ impl Accounts {
 
 /// One key's view of the service.
 pub struct Account {
-    service: ApiClient,
+    client: ApiClient,
     key: ApiKey,
     limiter: CallLimiter,
     observer: CallObserver,
@@ -97,11 +100,11 @@ struct ChatbotState {
     list: CachedFetch<Inventory>,
     status: CachedFetch<Deployments>,
     authoritative: Mutex<bool>,
-    /// By environment: the version that was called for last and has not been seen there yet.
+    /// By environment: the version that was called for last and has not been seen live there yet.
     rollouts: Mutex<HashMap<Box<str>, (VersionId, Instant)>>,
     /// Deletes and when they ended; `None` while they are under way.
     deletions: Mutex<HashMap<VersionId, Option<Instant>>>,
-    /// Of each bot one call at a time waits for the key's budget: so they share it, however busy one of them is.
+    /// Of each chatbot one call at a time waits for the key's limits, so that chatbots share them, however busy one is.
     queue: AsyncMutex<()>,
 }
 
@@ -111,9 +114,8 @@ impl Account {
     /// # Errors
     /// The failure of the call, or of an earlier one that is not repeated yet.
     pub async fn inventory(&self, bot: &ChatbotId, since: Instant) -> Result<Arc<Inventory>, Failure> {
-        let known = self.chatbot(bot);
-        let fetch = || self.call(ApiCall::List, &known, self.service.list(&self.key, bot));
-        known.list.get(since, fetch).await.map(|(list, _)| list)
+        let state = self.chatbot(bot);
+        state.list.get(since, || self.call(ApiCall::List, &state, self.client.list(&self.key, bot))).await
     }
 
     /// What is live for a chatbot as of `since` or later.
@@ -121,18 +123,20 @@ impl Account {
     /// # Errors
     /// As `inventory`.
     pub async fn deployments(&self, bot: &ChatbotId, since: Instant) -> Result<Arc<Deployments>, Failure> {
-        let known = self.chatbot(bot);
-        let fetch = || self.call(ApiCall::Status, &known, self.service.status(&self.key, bot));
-        known.status.get(since, fetch).await.map(|(status, _)| status)
+        let state = self.chatbot(bot);
+        state
+            .status
+            .get(since, || self.call(ApiCall::Status, &state, self.client.status(&self.key, bot)))
+            .await
     }
 
-    /// Takes note that this key lists a version known to be ours: from now on it is believed when it shows
-    /// one no more. A key of another account shows an empty or foreign list, which proves nothing.
+    /// Remembers that this key lists a version known to be ours, so from now on a version that it does not list is gone.
+    /// A key of another account shows an empty or foreign list, which proves nothing.
     pub fn mark_authoritative(&self, bot: &ChatbotId) {
         *lock(&self.chatbot(bot).authoritative) = true;
     }
 
-    /// Whether what this key does not list is believed to be gone.
+    /// Whether a version that this key does not list is gone.
     #[must_use]
     pub fn is_authoritative(&self, bot: &ChatbotId) -> bool {
         *lock(&self.chatbot(bot).authoritative)
@@ -141,18 +145,19 @@ impl Account {
     /// Creates a version.
     ///
     /// # Errors
-    /// The class of the failure.
+    /// As [`ApiClient::create`], or the limiter's failure; then nothing was sent. So for every write.
     pub async fn create(&self, bot: &ChatbotId, new: &NewVersion) -> Result<Option<VersionId>, Failure> {
-        let request = self.service.create(&self.key, bot, new);
+        let request = self.client.create(&self.key, bot, new);
         if new.environment == NO_DEPLOYMENT {
-            // it only adds to the list, and whoever waits for that asks for a newer one: a hundred creates
-            // do not make everybody else look a hundred times
+            // It only adds to the list, and whoever waits for the new version asks for a newer list anyway: a hundred
+            // creates must not make everybody else list a hundred times.
             return self.call(ApiCall::Create, &self.chatbot(bot), request).await;
         }
         let result = self.call_and_invalidate(ApiCall::Create, bot, request).await;
+        // without an id there is nothing to track yet; the list will tell it
         if let Ok(Some(id)) = &result {
-            let coming = (id.clone(), Instant::now());
-            lock(&self.chatbot(bot).rollouts).insert(new.environment.into(), coming);
+            let rollout = (id.clone(), Instant::now());
+            lock(&self.chatbot(bot).rollouts).insert(new.environment.into(), rollout);
         }
         result
     }
@@ -160,43 +165,43 @@ impl Account {
     /// Deletes a version.
     ///
     /// # Errors
-    /// The class of the failure.
+    /// As [`ApiClient::delete`].
     pub async fn delete(&self, bot: &ChatbotId, version: &VersionId) -> Result<(), Failure> {
-        let known = self.chatbot(bot);
-        lock(&known.deletions).retain(|_, ended| ended.is_none_or(|at| at.elapsed() < IDLE_TIMEOUT));
-        let call =
-            self.call_and_invalidate(ApiCall::Delete, bot, self.service.delete(&self.key, bot, version));
-        track_call(&known.deletions, version.clone(), None, || Some(Instant::now()), call).await
+        let state = self.chatbot(bot);
+        lock(&state.deletions).retain(|_, ended| ended.is_none_or(|at| at.elapsed() < IDLE_TIMEOUT));
+        let request = self.client.delete(&self.key, bot, version);
+        let call = self.call_and_invalidate(ApiCall::Delete, bot, request);
+        track_call(&state.deletions, version.clone(), None, || Some(Instant::now()), call).await
     }
 
-    /// Whether a delete of a version is under way, or ended within `grace` and may still take effect. Only what
-    /// this process has called for is known.
+    /// Whether a delete of a version is under way, or ended within `grace` and may still take effect. Only the calls of
+    /// this process are known.
     #[must_use]
     pub fn is_delete_pending(&self, bot: &ChatbotId, version: &VersionId, grace: Duration) -> bool {
-        let known = self.chatbot(bot);
-        let deletions = lock(&known.deletions);
+        let state = self.chatbot(bot);
+        let deletions = lock(&state.deletions);
         deletions.get(version).is_some_and(|ended| ended.is_none_or(|at| at.elapsed() <= grace))
     }
 
-    /// Deploys a version.
+    /// Starts to deploy a version.
     ///
     /// # Errors
-    /// The class of the failure.
+    /// As [`ApiClient::deploy`].
     pub async fn deploy(
         &self,
         bot: &ChatbotId,
         version: &VersionId,
         environment: &str,
     ) -> Result<(), Failure> {
-        let request = self.service.deploy(&self.key, bot, version, environment);
-        self.track_rollout(bot, version, environment, self.call_and_invalidate(ApiCall::Deploy, bot, request))
-            .await
+        let request = self.client.deploy(&self.key, bot, version, environment);
+        let call = self.call_and_invalidate(ApiCall::Deploy, bot, request);
+        self.track_rollout(bot, version, environment, call).await
     }
 
-    /// Rolls back to a version.
+    /// Starts to roll back to a version.
     ///
     /// # Errors
-    /// The class of the failure.
+    /// As [`ApiClient::rollback`].
     pub async fn rollback(
         &self,
         bot: &ChatbotId,
@@ -204,32 +209,26 @@ impl Account {
         environment: &str,
         body: &serde_json::Value,
     ) -> Result<(), Failure> {
-        let request = self.service.rollback(&self.key, bot, version, body);
-        self.track_rollout(
-            bot,
-            version,
-            environment,
-            self.call_and_invalidate(ApiCall::Rollback, bot, request),
-        )
-        .await
+        let request = self.client.rollback(&self.key, bot, version, body);
+        let call = self.call_and_invalidate(ApiCall::Rollback, bot, request);
+        self.track_rollout(bot, version, environment, call).await
     }
 
-    /// Whether a version was called for lately and has not been seen where it should run: it may be live in a
-    /// moment. Only what this process has called for is known.
+    /// Whether a version was called for lately and has not been seen live yet, so that it may be live any moment and
+    /// must not be deleted. Only the calls of this process are known.
     #[must_use]
     pub fn is_rollout_pending(&self, bot: &ChatbotId, version: &str) -> bool {
-        let known = self.chatbot(bot);
-        let rollouts = lock(&known.rollouts);
-        rollouts.values().any(|(id, at)| id.as_str() == version && at.elapsed() < ROLLOUT_PENDING)
+        let state = self.chatbot(bot);
+        let rollouts = lock(&state.rollouts);
+        rollouts.values().any(|(id, at)| id.as_str() == version && at.elapsed() < ROLLOUT_PENDING_TIMEOUT)
     }
 
-    /// Takes note of what runs where: what has arrived is on its way no more.
-    pub fn record_live(&self, bot: &ChatbotId, runs: impl Fn(&str, &str) -> bool) {
-        let known = self.chatbot(bot);
-        lock(&known.rollouts).retain(|environment, (id, _)| !runs(environment, id.as_str()));
+    /// Ends the rollouts whose version is live; `is_live` takes an environment and a version id.
+    pub fn record_live(&self, bot: &ChatbotId, is_live: impl Fn(&str, &str) -> bool) {
+        let state = self.chatbot(bot);
+        lock(&state.rollouts).retain(|environment, (id, _)| !is_live(environment, id.as_str()));
     }
 
-    /// From before the call until it is proven that it did nothing, the version may be live in a moment.
     async fn track_rollout(
         &self,
         bot: &ChatbotId,
@@ -237,40 +236,41 @@ impl Account {
         environment: &str,
         call: impl Future<Output = Result<(), Failure>>,
     ) -> Result<(), Failure> {
-        let coming = || (version.clone(), Instant::now());
-        track_call(&self.chatbot(bot).rollouts, environment.into(), coming(), coming, call).await
+        // as of now again when the call has ended: from then on the version may take its time to show
+        let rollout = || (version.clone(), Instant::now());
+        track_call(&self.chatbot(bot).rollouts, environment.into(), rollout(), rollout, call).await
     }
 
     fn chatbot(&self, bot: &ChatbotId) -> Arc<ChatbotState> {
-        let mut bots = lock(&self.chatbots);
-        if let Some(known) = bots.get(bot) {
-            return known.clone();
+        let mut chatbots = lock(&self.chatbots);
+        if let Some(state) = chatbots.get(bot) {
+            return state.clone();
         }
-        bots.entry(bot.clone()).or_default().clone()
+        chatbots.entry(bot.clone()).or_default().clone()
     }
 
-    /// A write that changes or removes: whatever came of it, what was known before is out of date.
+    /// A write that changes or removes. However it ends, what was fetched before is out of date.
     async fn call_and_invalidate<T>(
         &self,
         call: ApiCall,
         bot: &ChatbotId,
         request: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
-        let known = self.chatbot(bot);
-        let result = self.call(call, &known, request).await;
-        known.list.invalidate();
-        known.status.invalidate();
+        let state = self.chatbot(bot);
+        let result = self.call(call, &state, request).await;
+        state.list.invalidate();
+        state.status.invalidate();
         result
     }
 
-    /// Every call goes through here: the gate before it, the record after it.
+    /// The one way to the service: past the limiter, which learns how the call ends.
     async fn call<T>(
         &self,
         call: ApiCall,
-        bot: &ChatbotState,
+        state: &ChatbotState,
         request: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
-        self.limiter.acquire(call, &bot.queue).await?;
+        self.limiter.acquire(call, &state.queue).await?;
         let started = Instant::now();
         let result = request.await;
         let outcome = result.as_ref().map_or_else(|failure| failure.class.as_str(), |_| "ok");
@@ -280,111 +280,61 @@ impl Account {
     }
 }
 
-/// One thing that is fetched for many.
-struct CachedFetch<T> {
-    /// What the last call brought, and when that was started.
-    value: watch::Sender<Option<(Arc<T>, Instant)>>,
-    /// Held by whoever makes the call.
-    in_flight: AsyncMutex<Option<FailedFetch>>,
-    invalidated_at: Mutex<Option<Instant>>,
-}
-
-struct FailedFetch {
-    failure: Failure,
-    until: Instant,
-    times: u32,
-}
-
-impl<T> Default for CachedFetch<T> {
-    fn default() -> Self {
-        Self {
-            value: watch::channel(None).0,
-            in_flight: AsyncMutex::default(),
-            invalidated_at: Mutex::default(),
-        }
-    }
-}
-
-impl<T> CachedFetch<T> {
-    fn invalidate(&self) {
-        *lock(&self.invalidated_at) = Some(Instant::now());
-    }
-
-    /// The value as of `since`, and when it was asked for. Whoever comes while a call is under way takes what
-    /// that brings, if it was started late enough, or else what the next one does.
-    async fn get<F: Future<Output = Result<T, Failure>>>(
-        &self,
-        since: Instant,
-        fetch: impl FnOnce() -> F,
-    ) -> Result<(Arc<T>, Instant), Failure> {
-        let outdated = *lock(&self.invalidated_at);
-        let since = outdated.map_or(since, |outdated| outdated.max(since));
-        let fresh = |value: &Option<(Arc<T>, Instant)>| value.clone().filter(|(_, at)| *at >= since);
-        let mut values = self.value.subscribe();
-        let turn = tokio::select! {
-            biased;
-            // without a turn of its own: those in front may have to wait for a newer one
-            _ = values.wait_for(|value| fresh(value).is_some()) => None,
-            turn = self.in_flight.lock() => Some(turn),
-        };
-        if let Some(value) = fresh(&self.value.borrow()) {
-            return Ok(value);
-        }
-        let mut failed = if let Some(turn) = turn { turn } else { self.in_flight.lock().await };
-        if let Some(failed) = failed.as_ref().filter(|failed| failed.until > Instant::now()) {
-            return Err(failed.failure.clone());
-        }
-        let at = Instant::now();
-        match fetch().await {
-            Ok(value) => {
-                let value = Arc::new(value);
-                *failed = None;
-                self.value.send_replace(Some((value.clone(), at)));
-                Ok((value, at))
-            }
-            Err(failure) => {
-                let times = failed.as_ref().map_or(0, |failed| failed.times);
-                let until = Instant::now() + retry_delay(failure.class, times);
-                *failed = Some(FailedFetch { failure: failure.clone(), until, times: times + 1 });
-                Err(failure)
-            }
-        }
-    }
-}
-
-/// Keeps note of a call: `during` from before it is made, `after` from its end. If it is proven that nothing happened,
-/// what an earlier call left there comes back, as that may still take effect.
+/// Keeps an entry about a call: `during` from before it is sent, because it may take effect before its answer is read,
+/// `after` from its end. Where it is proven that the call did nothing, the entry of an earlier call comes back, because
+/// that one may still take effect.
 async fn track_call<K: Clone + Eq + Hash, V>(
-    notes: &Mutex<HashMap<K, V>>,
+    entries: &Mutex<HashMap<K, V>>,
     key: K,
     during: V,
     after: impl FnOnce() -> V,
     call: impl Future<Output = Result<(), Failure>>,
 ) -> Result<(), Failure> {
-    let former = lock(notes).insert(key.clone(), during);
+    let former = lock(entries).insert(key.clone(), during);
     let result = call.await;
-    let undone = result.as_ref().is_err_and(|failure| !failure.may_have_happened);
-    let note = if undone { former } else { Some(after()) };
-    match note {
-        Some(note) => lock(notes).insert(key, note),
-        None => lock(notes).remove(&key),
+    let did_nothing = result.as_ref().is_err_and(|failure| !failure.may_have_happened);
+    match if did_nothing { former } else { Some(after()) } {
+        Some(entry) => lock(entries).insert(key, entry),
+        None => lock(entries).remove(&key),
     };
     result
 }
 
-/// How long a failed read is not repeated.
-fn retry_delay(class: FailureClass, times: u32) -> Duration {
-    match class {
-        // the gate knows better when it is over
-        FailureClass::Throttled { .. } | FailureClass::Forbidden { .. } => Duration::ZERO,
-        FailureClass::Refused(_) => REFUSED_BACKOFF,
-        FailureClass::Unsent | FailureClass::Unknown => {
-            let doublings = 2u32.saturating_pow(times.min(6));
-            INITIAL_BACKOFF.saturating_mul(doublings).min(MAX_BACKOFF)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chatcaptain::{FailureClass, Refusal};
+
+    /// The entry during and after a call that ends like this.
+    async fn track(
+        entries: &Mutex<HashMap<&'static str, &'static str>>,
+        class: Option<FailureClass>,
+    ) -> (Option<&'static str>, Option<&'static str>) {
+        let mut during = None;
+        let result = class.map_or(Ok(()), |class| Err(Failure::new(ApiCall::Deploy, class, "")));
+        let call = async {
+            during = lock(entries).get("prod").copied();
+            result.clone()
+        };
+        assert_eq!(track_call(entries, "prod", "during", || "after", call).await, result);
+        (during, lock(entries).get("prod").copied())
+    }
+
+    #[tokio::test]
+    async fn call_is_tracked_from_before_it_is_sent() {
+        for class in [None, Some(FailureClass::Unknown)] {
+            let entries = Mutex::new(HashMap::from([("prod", "former")]));
+            assert_eq!(track(&entries, class).await, (Some("during"), Some("after")));
         }
     }
-}
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    #[tokio::test]
+    async fn call_that_did_nothing_restores_the_former_entry() {
+        for class in [FailureClass::Refused(Refusal::Conflict), FailureClass::Unsent] {
+            let entries = Mutex::new(HashMap::from([("prod", "former")]));
+            assert_eq!(track(&entries, Some(class)).await, (Some("during"), Some("former")));
+            let entries = Mutex::default();
+            assert_eq!(track(&entries, Some(class)).await, (Some("during"), None));
+        }
+    }
 }

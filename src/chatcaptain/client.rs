@@ -1,4 +1,4 @@
-//! The calls over HTTP. One request each: nothing here tries again.
+//! The calls over HTTP. One request each: nothing here retries, because only the caller knows whether that is safe.
 
 use std::time::{Duration, Instant};
 
@@ -15,74 +15,76 @@ use super::{
     wire,
 };
 
-/// Largest answer that is read, in bytes: about 50,000 versions.
+/// Largest answer that is read, in bytes: about 50,000 versions. The operator holds several at once.
 const MAX_ANSWER_BYTES: usize = 32 << 20;
-/// As much of an answer that is no success as is read, in bytes: it is only words.
+/// As much of an answer that is no success as is read, in bytes: it holds a message and no data.
 const MAX_ERROR_BYTES: usize = 64 << 10;
+/// Short, so that an unreachable service is told from a slow one: only the former proves that nothing was sent.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a create sends.
+/// The body of a create.
 #[derive(Clone, Debug)]
 pub struct NewVersion {
-    /// Name of the version.
+    /// Shown in the service; not unique.
     pub name: String,
-    /// Description, marker included.
+    /// Marker included: without it the version cannot be found again.
     pub description: String,
-    /// `dev`, `test` or `prod`.
+    /// `test` or `prod` deploy the version, too; `dev` deploys nothing.
     pub environment: &'static str,
 }
 
-/// The service at one address.
+/// The service at one URL. Every call fails with a [`Failure`] whose class says what may be done next.
 #[derive(Clone, Debug)]
 pub struct ApiClient {
     http: reqwest::Client,
-    base: Url,
+    base_url: Url,
 }
 
 impl ApiClient {
-    /// A client for `base`; `timeout` bounds each call as a whole, its answer's body included.
-    ///
-    /// Redirects are not followed: the key would go along.
+    /// A client for `base_url`; `timeout` bounds each call as a whole, its answer's body included.
     ///
     /// # Errors
-    /// When no TLS provider or certificate store can be had.
-    pub fn new(base: Url, timeout: Duration) -> Result<Self, reqwest::Error> {
+    /// When there is no TLS provider or no certificate store.
+    pub fn new(base_url: Url, timeout: Duration) -> Result<Self, reqwest::Error> {
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT.min(timeout))
             .timeout(timeout)
+            // the key would go along
             .redirect(reqwest::redirect::Policy::none())
+            // a create that is repeated makes a second version
             .retry(reqwest::retry::never())
             .no_proxy()
             .tcp_nodelay(true)
             .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
             .build()?;
-        Ok(Self { http, base })
+        Ok(Self { http, base_url })
     }
 
-    /// The versions of a chatbot.
+    /// Lists the versions of a chatbot.
     ///
     /// # Errors
-    /// The class of the failure.
+    /// Also when the list may hide a version: see `wire::list`.
     pub async fn list(&self, key: &ApiKey, bot: &ChatbotId) -> Result<Inventory, Failure> {
-        let at = Instant::now();
+        // before the request: what happens during it may be missing in the answer
+        let requested_at = Instant::now();
         let body = self.call(ApiCall::List, Method::GET, key, &[bot.as_str(), "versions"], None).await?;
-        Ok(Inventory::new(wire::list(&body)?, at))
+        Ok(Inventory::new(wire::list(&body)?, requested_at))
     }
 
-    /// What is live.
+    /// Reads the deployment status of a chatbot: what is live where.
     ///
     /// # Errors
-    /// The class of the failure.
+    /// *Forbidden* is usual: keys without this permission work, too.
     pub async fn status(&self, key: &ApiKey, bot: &ChatbotId) -> Result<Deployments, Failure> {
         let path = [bot.as_str(), "deployments", "status"];
         let body = self.call(ApiCall::Status, Method::GET, key, &path, None).await?;
         wire::status(&body)
     }
 
-    /// Creates a version; the answer is its id where the service tells it.
+    /// Creates a version and returns its id where the service tells it.
     ///
     /// # Errors
-    /// The class of the failure.
+    /// After `may_have_happened` another create may make a second version: search the list first.
     pub async fn create(
         &self,
         key: &ApiKey,
@@ -95,19 +97,19 @@ impl ApiClient {
         self.write(ApiCall::Create, key, &[bot.as_str(), "versions"], Some(&body)).await
     }
 
-    /// Deletes a version.
+    /// Deletes a version, for ever.
     ///
     /// # Errors
-    /// The class of the failure.
+    /// *Not found* is as good as a success; a refusal often means that the version is live.
     pub async fn delete(&self, key: &ApiKey, bot: &ChatbotId, version: &VersionId) -> Result<(), Failure> {
         let path = [bot.as_str(), "versions", version.as_str()];
         self.write(ApiCall::Delete, key, &path, None).await.map(drop)
     }
 
-    /// Deploys a version to `environment`.
+    /// Starts to deploy a version to `environment`. It is live when the deployment status says so, not when this returns.
     ///
     /// # Errors
-    /// The class of the failure.
+    /// After `may_have_happened` the version may still become live.
     pub async fn deploy(
         &self,
         key: &ApiKey,
@@ -121,10 +123,11 @@ impl ApiClient {
             .map(drop)
     }
 
-    /// Rolls back to a version with this body.
+    /// Starts to roll back to a version. The reference does not show the fields of `body`, so users supply them.
     ///
     /// # Errors
-    /// The class of the failure.
+    /// A refusal may mean that the service does not take this body. After `may_have_happened` the version may still
+    /// become live.
     pub async fn rollback(
         &self,
         key: &ApiKey,
@@ -157,14 +160,15 @@ impl ApiClient {
         body: Option<&serde_json::Value>,
     ) -> Result<Vec<u8>, Failure> {
         let unsent = |why: &str| Failure::new(call, FailureClass::Unsent, why);
-        let mut url = self.base.clone();
+        // as segments: each is percent-encoded, so no id can lead to another path
+        let mut url = self.base_url.clone();
         url.path_segments_mut()
-            .map_err(|()| unsent("the service's address cannot have a path"))?
+            .map_err(|()| unsent("the URL of the service is no HTTP URL"))?
             .pop_if_empty()
             .extend(["v1", "chatbots"])
             .extend(path);
-        let mut header =
-            HeaderValue::from_str(key.expose()).map_err(|_| unsent("the API key is no header value"))?;
+        let mut header = HeaderValue::from_str(key.expose())
+            .map_err(|_| unsent("the API key cannot be sent as an HTTP header"))?;
         header.set_sensitive(true);
         let mut request = self.http.request(method, url).header("x-chatcaptain-key", header);
         if let Some(body) = body {
@@ -175,7 +179,7 @@ impl ApiClient {
     }
 }
 
-/// Reads a whole answer, or classes it where it is no success.
+/// Reads a whole answer; classes it where it is no success.
 async fn read_answer(call: ApiCall, key: &ApiKey, mut response: Response) -> Result<Vec<u8>, Failure> {
     let status = response.status();
     let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
@@ -191,7 +195,7 @@ async fn read_answer(call: ApiCall, key: &ApiKey, mut response: Response) -> Res
         }
         body.extend_from_slice(&chunk);
     }
-    // before anything is cut out of it: a part of the key would not be known again
+    // while the body is whole: in a shortened message half a key would not be recognised
     let body = key.redact(body);
     if status.is_success() {
         return Ok(body);
@@ -199,14 +203,15 @@ async fn read_answer(call: ApiCall, key: &ApiKey, mut response: Response) -> Res
     Err(classify(call, status.as_u16(), retry_after.as_deref(), date.as_deref(), &body))
 }
 
-/// A failure without an answer. Only a connection that never stood proves that nothing was sent.
+/// A failure without a whole answer. Only a connection that was never established proves that nothing was sent.
 fn transport_failure(call: ApiCall, error: &reqwest::Error) -> Failure {
-    let (class, what) = match error {
+    let (class, message) = match error {
         e if e.is_connect() => (FailureClass::Unsent, "the service cannot be reached"),
-        e if e.is_timeout() => (FailureClass::Unknown, "no answer in time"),
-        _ => (FailureClass::Unknown, "the connection broke"),
+        e if e.is_timeout() => (FailureClass::Unknown, "no answer within the timeout"),
+        _ => (FailureClass::Unknown, "the connection ended before the answer was complete"),
     };
+    // the innermost error says why; those around it repeat the URL
     let cause = std::iter::successors(std::error::Error::source(error), |e| e.source()).last();
-    let message = cause.map_or_else(|| what.to_owned(), |cause| format!("{what}: {cause}"));
+    let message = cause.map_or_else(|| message.to_owned(), |cause| format!("{message}: {cause}"));
     Failure::new(call, class, &message)
 }

@@ -1,4 +1,6 @@
-//! What went wrong, as what may be done next. Decided here, once, and nowhere else.
+//! What went wrong, in classes that say what may be done next. Decided here, once, and nowhere else.
+//!
+//! Pure, apart from the clock that a `Retry-After` date without a `Date` is counted from.
 
 use std::time::Duration;
 
@@ -9,26 +11,26 @@ use super::wire;
 /// A call of the service's API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ApiCall {
-    /// List of a chatbot's versions.
+    /// `GET …/versions`
     List,
-    /// Deployment status of a chatbot.
+    /// `GET …/deployments/status`
     Status,
-    /// Create a version.
+    /// `POST …/versions`: takes a snapshot; not idempotent.
     Create,
-    /// Delete a version.
+    /// `DELETE …/versions/<id>`
     Delete,
-    /// Deploy a version.
+    /// `POST …/versions/<id>/deploy`
     Deploy,
-    /// Roll back to a version.
+    /// `POST …/versions/<id>/rollback`
     Rollback,
 }
 
 impl ApiCall {
-    /// All of them.
+    /// In the order of the metrics.
     pub const ALL: [Self; 6] =
         [Self::List, Self::Status, Self::Create, Self::Delete, Self::Deploy, Self::Rollback];
 
-    /// The metric label.
+    /// The label in metrics, and the verb in messages.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -53,46 +55,50 @@ impl ApiCall {
             Self::Rollback => "rolling back versions",
         }
     }
+
+    fn is_read(self) -> bool {
+        matches!(self, Self::List | Self::Status)
+    }
 }
 
 /// Why the service refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Refusal {
-    /// 404: the chatbot or version is not known.
+    /// 404 or 410: the chatbot or version does not exist, or not for this key.
     NotFound,
-    /// 405: there is no such call.
+    /// 405: the service does not have this call.
     Unsupported,
-    /// 409: it cannot be done now.
+    /// 409: not now, for example because the version is live.
     Conflict,
-    /// 400, 422 and the other parsed 4xx: the request is wrong.
+    /// 400, 422 and the other 4xx: the request is wrong, and stays wrong when it is repeated.
     Invalid,
-    /// 200 with `error`, `deleted: false` or `rolledBack: false`.
+    /// A success with `error`, `deleted: false` or `rolledBack: false`.
     ErrorInBody,
 }
 
-/// The classes of failure.
+/// What a failure means for the next call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureClass {
-    /// The service says no: it did not happen.
+    /// The service refuses this request: the user has to change something.
     Refused(Refusal),
-    /// 401, or 403 that is no throttle: the key may not do this.
+    /// 401, or 403 that is no throttle: the user has to change the key or its permissions.
     Forbidden {
-        /// The key as a whole is refused (401), not just for this call.
+        /// The key as a whole is refused (401), not only this call.
         whole_key: bool,
     },
-    /// Too many calls.
+    /// Too many calls: wait, with every call of this key.
     Throttled {
-        /// How long the service asks to wait.
+        /// How long the service asks to wait, at most an hour; `None` where it does not say.
         retry_after: Option<Duration>,
     },
-    /// Proven never to have left this machine.
+    /// Proven never to have left this machine: may be repeated.
     Unsent,
-    /// Timeout, reset, 5xx, unreadable answer: it may have happened.
+    /// Timeout, reset, 5xx, unreadable answer: look before anything is repeated.
     Unknown,
 }
 
 impl FailureClass {
-    /// The metric label.
+    /// The label in metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -109,42 +115,39 @@ impl FailureClass {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {message}", call.as_str())]
 pub struct Failure {
-    /// What was called.
+    /// The call that failed.
     pub call: ApiCall,
-    /// What it means.
+    /// What it means for the next call.
     pub class: FailureClass,
-    /// The call may have taken effect all the same.
+    /// A write may have taken effect although it failed. Says nothing of a read.
+    ///
+    /// Beside the class, because a gateway may throttle (503) after the service did the work: that is both to be waited
+    /// out and to be searched for.
     pub may_have_happened: bool,
     /// What the service or the transport said.
     pub message: String,
 }
 
 impl Failure {
-    /// A failure of `class`; only an unknown one may have happened, unless set otherwise.
+    /// A failure of `class`, of which only an unknown one may have happened.
     #[must_use]
     pub fn new(call: ApiCall, class: FailureClass, message: &str) -> Self {
-        Self {
-            call,
-            class,
-            may_have_happened: class == FailureClass::Unknown,
-            message: to_single_line(message),
-        }
+        let may_have_happened = class == FailureClass::Unknown;
+        Self { call, class, may_have_happened, message: to_single_line(message) }
     }
 
-    /// The call was held back or never left this machine: it is still to be made.
+    /// The call was held back here or turned away by a throttle: it counts neither as an attempt nor as a failure of
+    /// what was asked for.
     #[must_use]
     pub fn was_not_sent(&self) -> bool {
         !self.may_have_happened && matches!(self.class, FailureClass::Throttled { .. } | FailureClass::Unsent)
     }
 }
 
-/// Longest time that is waited because the service said so.
-const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
-
-/// Classes an answer that is no success.
+/// Classes an answer that is no success; `retry_after` and `date` are the headers of that name.
 ///
-/// `retry_after` and `date` are the headers of that name. A 4xx counts as refused only with a JSON body:
-/// anything else comes from something in between, which does not know what the service did.
+/// A write counts as refused only with a JSON body: anything else comes from a gateway, which does not know what the
+/// service did. A read changes nothing, so it is refused whoever says so.
 #[must_use]
 pub fn classify(
     call: ApiCall,
@@ -153,26 +156,27 @@ pub fn classify(
     date: Option<&str>,
     body: &[u8],
 ) -> Failure {
-    let said = wire::message(body).map(|said| mask_volatile_tokens(&said));
-    let text = said.clone().unwrap_or_else(|| format!("HTTP {status} with a body that is no JSON"));
-    let pause = retry_after.and_then(|value| parse_retry_after(value, date));
-    let throttling = pause.is_some() || mentions_throttling(body);
-    let shown = if said.is_some() { format!("HTTP {status}: {text}") } else { text };
+    let message = wire::message(body).map(|message| mask_volatile_tokens(&message));
+    let retry_after = retry_after.and_then(|value| parse_retry_after(value, date));
+    let throttled = retry_after.is_some() || mentions_throttling(body);
     let (class, may_have_happened) = match status {
-        429 => (FailureClass::Throttled { retry_after: pause }, false),
-        403 if throttling => (FailureClass::Throttled { retry_after: pause }, false),
-        // a gateway may say this after the service did its work
-        503 if throttling => (FailureClass::Throttled { retry_after: pause }, true),
+        429 => (FailureClass::Throttled { retry_after }, false),
+        // some gateways throttle so; as a refusal it would send users after a permission that the key has
+        403 if throttled => (FailureClass::Throttled { retry_after }, false),
+        // a gateway may say this after the service did the work
+        503 if throttled => (FailureClass::Throttled { retry_after }, true),
         401 => (FailureClass::Forbidden { whole_key: true }, false),
         403 => (FailureClass::Forbidden { whole_key: false }, false),
+        // a 4xx that is no refusal: somebody gave up waiting for somebody else
         408 => (FailureClass::Unknown, true),
-        // a read changes nothing, so whoever refused it may be believed
-        400..=499 if said.is_some() || matches!(call, ApiCall::List | ApiCall::Status) => {
-            (FailureClass::Refused(refusal(status)), false)
-        }
-        _ => (FailureClass::Unknown, !matches!(call, ApiCall::List | ApiCall::Status)),
+        400..=499 if message.is_some() || call.is_read() => (FailureClass::Refused(refusal(status)), false),
+        _ => (FailureClass::Unknown, true),
     };
-    Failure { call, class, may_have_happened, message: to_single_line(&shown) }
+    let text = match message {
+        Some(message) => format!("HTTP {status}: {message}"),
+        None => format!("HTTP {status} without a JSON message"),
+    };
+    Failure { call, class, may_have_happened, message: to_single_line(&text) }
 }
 
 fn refusal(status: u16) -> Refusal {
@@ -184,19 +188,24 @@ fn refusal(status: u16) -> Refusal {
     }
 }
 
-/// `Retry-After` as RFC 9110, 10.2.3 has it: seconds or a date. The date counts from the server's own
-/// clock where it tells it, so that ours may be wrong.
+/// Longest wait that is accepted from a header: a typing error in a gateway must not stop a key for days.
+const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
+
+/// `Retry-After` by RFC 9110, 10.2.3: seconds or a date. A date is counted from the server's `Date`, because either
+/// clock may be hours off, and from ours only where there is none.
 fn parse_retry_after(value: &str, date: Option<&str>) -> Option<Duration> {
     let value = value.trim();
     if let Ok(seconds) = value.parse::<u64>() {
         return Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER));
     }
-    let time = |text: &str| jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok();
-    let now = date.and_then(time).unwrap_or_else(Timestamp::now);
-    let pause = Duration::try_from(time(value)?.duration_since(now)).unwrap_or_default();
-    Some(pause.min(MAX_RETRY_AFTER))
+    let parse = |text: &str| jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok();
+    let now = date.and_then(parse).unwrap_or_else(Timestamp::now);
+    // a date that is past means now
+    let wait = Duration::try_from(parse(value)?.duration_since(now)).unwrap_or_default();
+    Some(wait.min(MAX_RETRY_AFTER))
 }
 
+/// The whole body is searched, not only a JSON message: gateways throttle in HTML, and words stand at the start.
 fn mentions_throttling(body: &[u8]) -> bool {
     let start = &body[..body.len().min(4096)];
     let text = String::from_utf8_lossy(start).to_lowercase();
@@ -205,33 +214,171 @@ fn mentions_throttling(body: &[u8]) -> bool {
         .any(|wording| text.contains(wording))
 }
 
-/// Without what differs from answer to answer, such as the id of a request or the time: each such answer would
-/// be a write of the status.
+/// Replaces what differs from answer to answer, such as a request id or a time: messages become conditions, and each
+/// new wording would be another write of the status.
 pub fn mask_volatile_tokens(text: &str) -> String {
     let words = text.split_whitespace().map(|word| if is_volatile(word) { "…" } else { word });
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// One line of at most 200 characters: it becomes part of a condition.
-fn to_single_line(text: &str) -> String {
-    let mut line: String = text
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(201)
-        .collect::<String>()
-        .trim()
-        .to_owned();
-    if line.chars().count() > 200 {
-        line = line.chars().take(199).chain(['…']).collect();
-    }
-    if line.is_empty() { "no reason given".to_owned() } else { line }
-}
-
-/// A word with many digits, or a bare number with or without a unit: an id, a time, something that counts.
+/// A word with many digits, or a bare number with or without a unit: an id, a time, a counter.
 fn is_volatile(word: &str) -> bool {
     let word = word.trim_matches(|c: char| !c.is_alphanumeric());
     let digits = word.chars().filter(char::is_ascii_digit).count();
     let number = word.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let bare = !number.is_empty() && number.chars().all(|c| c.is_ascii_digit());
     bare || digits >= 5 || digits >= 2 && word.len() >= 16
+}
+
+/// In characters. A condition's message holds this and a sentence around it.
+const MAX_MESSAGE: usize = 200;
+
+/// One line of at most `MAX_MESSAGE` characters, never empty.
+fn to_single_line(text: &str) -> String {
+    let start = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_MESSAGE + 1);
+    let line = start.collect::<String>().trim().to_owned();
+    match line.chars().count() {
+        0 => "no reason given".to_owned(),
+        length if length > MAX_MESSAGE => line.chars().take(MAX_MESSAGE - 1).chain(['…']).collect(),
+        _ => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const JSON: &[u8] = br#"{"statusCode": 400, "message": "Forbidden resource"}"#;
+    const HTML: &[u8] = b"<html>Bad Gateway</html>";
+    const THROTTLE: &[u8] = b"<html>Rate limit exceeded</html>";
+
+    const THROTTLED: FailureClass = FailureClass::Throttled { retry_after: None };
+    const FORBIDDEN: FailureClass = FailureClass::Forbidden { whole_key: false };
+    const UNKNOWN: FailureClass = FailureClass::Unknown;
+    const INVALID: FailureClass = FailureClass::Refused(Refusal::Invalid);
+
+    #[test]
+    fn classify_says_what_may_be_done_next() {
+        let retry_after = FailureClass::Throttled { retry_after: Some(Duration::from_secs(7)) };
+        let create = ApiCall::Create;
+        let table = [
+            (create, 400, None, JSON, INVALID, false),
+            (create, 422, None, JSON, INVALID, false),
+            (create, 404, None, JSON, FailureClass::Refused(Refusal::NotFound), false),
+            (create, 410, None, JSON, FailureClass::Refused(Refusal::NotFound), false),
+            (create, 405, None, JSON, FailureClass::Refused(Refusal::Unsupported), false),
+            (create, 409, None, JSON, FailureClass::Refused(Refusal::Conflict), false),
+            // without JSON it was a gateway that spoke: believed only of a read
+            (create, 400, None, HTML, UNKNOWN, true),
+            (ApiCall::List, 404, None, HTML, FailureClass::Refused(Refusal::NotFound), false),
+            (ApiCall::Status, 404, None, HTML, FailureClass::Refused(Refusal::NotFound), false),
+            (create, 408, None, JSON, UNKNOWN, true),
+            (create, 302, None, HTML, UNKNOWN, true),
+            (create, 500, None, JSON, UNKNOWN, true),
+            (create, 502, None, HTML, UNKNOWN, true),
+            (create, 401, None, HTML, FailureClass::Forbidden { whole_key: true }, false),
+            (create, 403, None, JSON, FORBIDDEN, false),
+            (create, 403, None, THROTTLE, THROTTLED, false),
+            (create, 403, Some("7"), JSON, retry_after, false),
+            (create, 429, None, b"", THROTTLED, false),
+            (create, 429, Some("7"), JSON, retry_after, false),
+            (create, 429, Some("soon"), JSON, THROTTLED, false),
+            (create, 503, None, HTML, UNKNOWN, true),
+            // waited out and searched for: the class alone does not say so
+            (create, 503, Some("7"), HTML, retry_after, true),
+            (create, 503, None, THROTTLE, THROTTLED, true),
+        ];
+        for (call, status, retry_after, body, class, may_have_happened) in table {
+            let failure = classify(call, status, retry_after, None, body);
+            let context = format!("{call:?} {status} {}", String::from_utf8_lossy(body));
+            assert_eq!((failure.class, failure.may_have_happened), (class, may_have_happened), "{context}");
+        }
+    }
+
+    #[test]
+    fn message_says_status_and_reason() {
+        let message = |body| classify(ApiCall::Create, 400, None, None, body).message;
+        assert_eq!(
+            message(br#"{"message": ["name is empty", "environment is missing"], "error": "Bad Request"}"#),
+            { "HTTP 400: name is empty; environment is missing" }
+        );
+        assert_eq!(message(br#"{"error": "Quota reached"}"#), "HTTP 400: Quota reached");
+        assert_eq!(message(b"{}"), "HTTP 400: no reason given");
+        assert_eq!(message(HTML), "HTTP 400 without a JSON message");
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date_by_the_servers_clock() {
+        const DATE: Option<&str> = Some("Wed, 21 Oct 2015 07:28:00 GMT");
+        let seconds = |value, date| parse_retry_after(value, date).map(|wait| wait.as_secs());
+        assert_eq!(seconds(" 120 ", None), Some(120));
+        assert_eq!(seconds("Wed, 21 Oct 2015 07:30:00 GMT", DATE), Some(120));
+        assert_eq!(seconds("Wed, 21 Oct 2015 07:27:00 GMT", DATE), Some(0), "past");
+        assert_eq!(seconds("Wed, 21 Oct 2015 07:30:00 GMT", None), Some(0), "long past by our clock");
+        assert_eq!(
+            seconds("Thu, 31 Dec 2099 07:30:00 GMT", Some("no date")),
+            Some(3600),
+            "far off by our clock"
+        );
+        for value in ["", "-1", "1.5", "soon"] {
+            assert_eq!(seconds(value, DATE), None, "{value}");
+        }
+    }
+
+    #[test]
+    fn retry_after_is_at_most_an_hour() {
+        assert_eq!(parse_retry_after("86400", None), Some(MAX_RETRY_AFTER));
+        let tomorrow =
+            parse_retry_after("Thu, 22 Oct 2015 07:28:00 GMT", Some("Wed, 21 Oct 2015 07:28:00 GMT"));
+        assert_eq!(tomorrow, Some(MAX_RETRY_AFTER));
+    }
+
+    #[test]
+    fn throttling_is_recognised_by_its_usual_wordings() {
+        for text in [
+            "ThrottlerException: Too Many Requests",
+            "API rate limit exceeded",
+            "rate-limited",
+            "RateLimit",
+            "Please slow down",
+        ] {
+            assert!(mentions_throttling(text.as_bytes()), "{text}");
+        }
+        for text in ["Forbidden resource", "the limit of versions is reached", ""] {
+            assert!(!mentions_throttling(text.as_bytes()), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_changes_from_answer_to_answer_is_masked() {
+        for (text, masked) in [
+            ("request 7f3a9c2e-41d0-4c55-9e1b-0a8f6b2d3c4e failed", "request … failed"),
+            ("at 2026-01-01T00:00:00Z, retry in 12s", "at … retry in …"),
+            ("trace a1b2c3d4e5, key 4f7Qa", "trace … key 4f7Qa"),
+            ("only 3 of 10 left (id: 58213)", "only … of … left (id: …"),
+            ("version 2.1 of bot59aBv7wzR9 is live", "version 2.1 of bot59aBv7wzR9 is live"),
+            ("two\nlines", "two lines"),
+        ] {
+            assert_eq!(mask_volatile_tokens(text), masked);
+        }
+    }
+
+    #[test]
+    fn message_is_one_line_of_bounded_length_and_never_empty() {
+        assert_eq!(to_single_line("a\r\nb\u{0} "), "a  b");
+        assert_eq!(to_single_line(" \n "), "no reason given");
+        assert_eq!(to_single_line(&"ä".repeat(200)), "ä".repeat(200));
+        assert_eq!(to_single_line(&"ä".repeat(201)), "ä".repeat(199) + "…");
+    }
+
+    #[test]
+    fn only_a_call_that_did_nothing_counts_as_not_sent() {
+        let failure = |class| Failure::new(ApiCall::Create, class, "");
+        assert!(failure(FailureClass::Unsent).was_not_sent());
+        assert!(failure(THROTTLED).was_not_sent());
+        assert!(!Failure { may_have_happened: true, ..failure(THROTTLED) }.was_not_sent());
+        for class in [UNKNOWN, FORBIDDEN, INVALID] {
+            assert!(!failure(class).was_not_sent(), "{class:?}");
+        }
+    }
 }

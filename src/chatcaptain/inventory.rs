@@ -1,4 +1,7 @@
 //! What one chatbot has: its versions and what is live, as of one moment.
+//!
+//! Answers questions and decides nothing. The service may leave out any field, so each answer says what it proves:
+//! a field that is missing everywhere tells nothing, one that is missing here tells that it is empty.
 
 use std::{collections::HashMap, time::Instant};
 
@@ -13,15 +16,16 @@ pub struct Inventory {
     by_id: HashMap<VersionId, usize>,
     by_marker: HashMap<Box<str>, Vec<usize>>,
     has_descriptions: bool,
-    /// When the call that brought it was started: what happened before that shows in it,
-    /// as far as the service is prompt.
+    /// When the request was sent: what happened before that shows in the list, as far as the service is prompt; what
+    /// happened later may be missing.
     pub requested_at: Instant,
 }
 
 impl Inventory {
-    /// Sorts a list's versions; of two with one id the first counts.
+    /// Indexes a list. Of two entries with one id the first counts: counted twice, one version under a marker would
+    /// look like the two of a create that was sent twice.
     #[must_use]
-    pub fn new(list: Vec<Version>, at: Instant) -> Self {
+    pub fn new(list: Vec<Version>, requested_at: Instant) -> Self {
         let mut versions: Vec<Version> = Vec::with_capacity(list.len());
         let mut by_id = HashMap::with_capacity(list.len());
         let mut by_marker: HashMap<Box<str>, Vec<usize>> = HashMap::new();
@@ -35,11 +39,12 @@ impl Inventory {
             }
             versions.push(version);
         }
-        let described = versions.iter().any(|v| v.description.as_deref().is_some_and(|d| !d.is_empty()));
-        Self { versions, by_id, by_marker, has_descriptions: described, requested_at: at }
+        let has_descriptions =
+            versions.iter().any(|v| v.description.as_deref().is_some_and(|d| !d.is_empty()));
+        Self { versions, by_id, by_marker, has_descriptions, requested_at }
     }
 
-    /// All versions.
+    /// In the order of the list.
     #[must_use]
     pub fn versions(&self) -> &[Version] {
         &self.versions
@@ -58,19 +63,20 @@ impl Inventory {
         self.by_marker.get(marker.as_str()).into_iter().flatten().map(|&index| &self.versions[index])
     }
 
-    /// The versions with this name whose description does not tell whose they are, though it could be the
-    /// start of `sent`, which is what would have been sent for ours.
+    /// The versions with this name that may be ours although no marker can be read: the service returns no descriptions,
+    /// or this one could be the start of `sent`, the description that our create sends.
     pub fn with_unreadable_marker<'a, 'b>(
         &'a self,
         name: &'b str,
         sent: &'b str,
     ) -> impl Iterator<Item = &'a Version> + use<'a, 'b> {
-        let described = self.has_descriptions;
+        let has_descriptions = self.has_descriptions;
         self.versions.iter().filter(move |version| {
             version.name.as_deref() == Some(name)
                 && match version.description.as_deref() {
-                    // missing everywhere: the service does not return descriptions
-                    None | Some("") => !described,
+                    // missing here alone: nobody described it, so it is not ours
+                    None | Some("") => !has_descriptions,
+                    // whoever cuts a text may add dots
                     Some(text) => {
                         text.len() < sent.len() && sent.starts_with(text.trim_end_matches(['…', '.']))
                     }
@@ -78,78 +84,57 @@ impl Inventory {
         })
     }
 
-    /// The versions with this number.
+    /// The versions with this number; a number may be given again after a deletion.
     pub fn by_number<'a, 'b>(&'a self, number: &'b str) -> impl Iterator<Item = &'a Version> + use<'a, 'b> {
         self.versions.iter().filter(move |version| version.number.as_deref() == Some(number))
     }
 
-    /// Whether any version carries a marker of this owner: the key is of the account we know.
+    /// Whether any version carries a marker of this owner. It proves that the key is of the account we know; a key of
+    /// another account shows an empty or foreign list.
     #[must_use]
     pub fn contains_owner(&self, owner: &str) -> bool {
-        let start = format!("{}{owner}/", Marker::START);
-        self.by_marker.keys().any(|marker| marker.starts_with(&start))
+        let prefix = format!("{}{owner}/", Marker::PREFIX);
+        self.by_marker.keys().any(|marker| marker.starts_with(&prefix))
     }
 
-    /// Whether the list returns descriptions at all.
+    /// Whether the list returns descriptions at all, and so can show a marker.
     #[must_use]
     pub fn has_descriptions(&self) -> bool {
         self.has_descriptions
     }
 
-    /// Whether the list returns numbers at all.
+    /// Whether the list returns numbers at all, so that one of the deployment status can be compared.
     #[must_use]
     pub fn has_version_numbers(&self) -> bool {
         self.versions.iter().any(|version| version.number.is_some())
     }
 
-    /// Whether a version was last deployed no later than `since`, in whole seconds: what an environment has run
-    /// from then on is not this version. Without any times of deployment nobody can tell.
+    /// Whether it is proven that a version was not deployed after `since`: an environment that has run another version
+    /// since then does not run this one. Proves nothing where the list returns no times of deployment. In whole seconds,
+    /// as statuses hold times.
     #[must_use]
     pub fn not_deployed_since(&self, version: &Version, since: Timestamp) -> bool {
         self.has_deploy_times() && version.deployed.is_none_or(|at| at.as_second() <= since.as_second())
     }
 
-    /// Whether the list tells of any version when it was deployed.
+    /// Whether the list returns times of deployment at all.
     #[must_use]
     pub fn has_deploy_times(&self) -> bool {
         self.versions.iter().any(|version| version.deployed.is_some())
     }
 }
 
-/// What runs in an environment, as the deployment status says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LiveVersion {
-    /// Some id; the reference does not say of what.
-    pub id: Option<Box<str>>,
-    /// Number of the version that is deployed.
-    pub number: Option<Box<str>>,
-}
-
 /// The deployment status of one chatbot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Deployments {
-    /// What runs in test.
+    /// `None`: nothing is live in test.
     pub test: Option<LiveVersion>,
-    /// What runs in prod.
+    /// `None`: nothing is live in prod.
     pub prod: Option<LiveVersion>,
 }
 
-impl LiveVersion {
-    /// The listed version that this is: the one with the number; where several have it, or none,
-    /// the one with the id, should the id be a version's.
-    #[must_use]
-    pub fn resolve<'a>(&self, inventory: &'a Inventory) -> Option<&'a Version> {
-        let numbered: Vec<&Version> =
-            self.number.as_deref().map(|number| inventory.by_number(number).collect()).unwrap_or_default();
-        match numbered.as_slice() {
-            [one] => Some(one),
-            _ => self.id.as_deref().and_then(|id| inventory.version(id)),
-        }
-    }
-}
-
 impl Deployments {
-    /// What runs in `test` or `prod`.
+    /// What is live in `test` or `prod`.
     #[must_use]
     pub fn get(&self, environment: &str) -> Option<&LiveVersion> {
         match environment {
@@ -157,5 +142,142 @@ impl Deployments {
             "prod" => self.prod.as_ref(),
             _ => None,
         }
+    }
+}
+
+/// What is live in an environment, as the deployment status says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveVersion {
+    /// Of a version or of something else: the reference does not say.
+    pub id: Option<Box<str>>,
+    /// Of the version that is deployed.
+    pub number: Option<Box<str>>,
+}
+
+impl LiveVersion {
+    /// The listed version that this is. The number decides where exactly one version has it, because the reference says
+    /// whose it is; otherwise the id does, where it is a version's.
+    #[must_use]
+    pub fn resolve<'a>(&self, inventory: &'a Inventory) -> Option<&'a Version> {
+        let mut numbered = self.number.as_deref().into_iter().flat_map(|number| inventory.by_number(number));
+        match (numbered.next(), numbered.next()) {
+            (Some(only), None) => Some(only),
+            _ => self.id.as_deref().and_then(|id| inventory.version(id)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(id: &str) -> Version {
+        Version {
+            id: VersionId::parse(id).unwrap(),
+            name: None,
+            description: None,
+            number: None,
+            created: None,
+            deployed: None,
+        }
+    }
+
+    fn described(id: &str, description: &str) -> Version {
+        Version { name: Some("a".into()), description: Some(description.into()), ..version(id) }
+    }
+
+    fn numbered(id: &str, number: &str) -> Version {
+        Version { number: Some(number.into()), ..version(id) }
+    }
+
+    fn inventory(list: impl Into<Vec<Version>>) -> Inventory {
+        Inventory::new(list.into(), Instant::now())
+    }
+
+    fn ids<'a>(versions: impl Iterator<Item = &'a Version>) -> Vec<&'a str> {
+        versions.map(|version| version.id.as_str()).collect()
+    }
+
+    fn time(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn by_marker_finds_each_version_of_an_object_once() {
+        let marker = Marker::new("default", "chatbots", "a");
+        let other = Marker::new("default", "chatbots", "ab");
+        let inventory = inventory([
+            described("v1", &marker.append_to(Some("text"))),
+            described("v1", &marker.append_to(None)),
+            described("v2", &other.append_to(None)),
+            described("v3", &marker.append_to(None)),
+            described("v4", "text"),
+        ]);
+        assert_eq!(ids(inventory.by_marker(&marker)), ["v1", "v3"]);
+        assert_eq!(ids(inventory.versions().iter()), ["v1", "v2", "v3", "v4"]);
+        assert_eq!(
+            inventory.version("v1").unwrap().description.as_deref(),
+            Some(&*marker.append_to(Some("text")))
+        );
+        assert!(inventory.version("v5").is_none() && inventory.version("..").is_none());
+    }
+
+    #[test]
+    fn contains_owner_compares_the_whole_owner() {
+        let inventory = inventory([described("v1", Marker::new("blue-2", "chatbots", "a").as_str())]);
+        assert!(inventory.contains_owner("blue-2"));
+        assert!(!inventory.contains_owner("blue"));
+    }
+
+    #[test]
+    fn marker_is_unreadable_where_the_description_is_cut() {
+        let sent = Marker::new("default", "chatbots", "a").append_to(Some("Release for Q4"));
+        let inventory = inventory([
+            described("cut", "Release for"),
+            described("cut-with-dots", "Release for Q4\n[chat…"),
+            described("whole", &sent),
+            described("other-text", "Release for Q3"),
+            described("blank", ""),
+            version("other-name"),
+        ]);
+        assert_eq!(ids(inventory.with_unreadable_marker("a", &sent)), ["cut", "cut-with-dots"]);
+        assert_eq!(ids(inventory.with_unreadable_marker("b", &sent)), [""; 0]);
+    }
+
+    #[test]
+    fn marker_is_unreadable_where_no_description_is_listed() {
+        let named = |id| Version { name: Some("a".into()), ..version(id) };
+        let inventory = inventory([named("v1"), described("v2", ""), version("other-name")]);
+        assert!(!inventory.has_descriptions());
+        assert_eq!(ids(inventory.with_unreadable_marker("a", "sent")), ["v1", "v2"]);
+    }
+
+    #[test]
+    fn not_deployed_since_needs_times_of_deployment() {
+        let never = version("never");
+        assert!(!inventory([never.clone()]).not_deployed_since(&never, time(100)), "no list tells");
+        let at = |second| Version { deployed: Some(time(second)), ..version("at") };
+        let inventory = inventory([at(100)]);
+        assert!(inventory.not_deployed_since(&never, time(100)));
+        assert!(inventory.not_deployed_since(&at(99), time(100)));
+        let within =
+            Version { deployed: Some("1970-01-01T00:01:40.9Z".parse().unwrap()), ..version("within") };
+        assert!(inventory.not_deployed_since(&within, time(100)), "in whole seconds");
+        assert!(!inventory.not_deployed_since(&at(101), time(100)));
+    }
+
+    #[test]
+    fn live_version_is_the_one_with_the_number_else_the_one_with_the_id() {
+        let inventory = inventory([numbered("v1", "1.0"), numbered("v2", "2.0"), numbered("v3", "2.0")]);
+        let resolve = |id: Option<&str>, number: Option<&str>| {
+            let live = LiveVersion { id: id.map(Into::into), number: number.map(Into::into) };
+            live.resolve(&inventory).map(|version| version.id.as_str())
+        };
+        assert_eq!(resolve(Some("v2"), Some("1.0")), Some("v1"), "the number decides");
+        assert_eq!(resolve(Some("v3"), Some("2.0")), Some("v3"), "two versions have the number");
+        assert_eq!(resolve(None, Some("2.0")), None, "either may be live");
+        assert_eq!(resolve(Some("v2"), Some("9.9")), Some("v2"), "no version has the number");
+        assert_eq!(resolve(Some("v2"), None), Some("v2"));
+        assert_eq!(resolve(Some("deployment-7"), None), None, "the id is not a version's");
     }
 }

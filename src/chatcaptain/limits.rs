@@ -1,9 +1,12 @@
-//! What protects the account: a token bucket, a breaker and one probe while a key is refused.
+//! What protects the account from us: for each key a token bucket, a breaker while the service throttles, and one probe
+//! at a time while it refuses the key.
+//!
+//! Decides whether a call may be made now; makes none itself, and repeats none.
 
 use std::{
     collections::BTreeMap,
     num::NonZeroU32,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -12,88 +15,51 @@ use rand::RngExt;
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::error::{ApiCall, Failure, FailureClass};
+use crate::{backoff::Backoff, sync::lock};
+
+/// After a throttle without `Retry-After`.
+const THROTTLE_BACKOFF: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_mins(5));
+/// After a refusal of the key. Slower: somebody has to change the key or its permissions.
+const REFUSAL_BACKOFF: Backoff = Backoff::new(Duration::from_mins(1), Duration::from_hours(1));
+/// How long others wait for a probe. Its result ends that sooner; this is for a probe whose task ends without one, which
+/// would shut the key out for ever.
+const PROBE_TIMEOUT: Duration = Duration::from_mins(1);
+/// When those whom a probe keeps waiting may ask again: about how long a call takes.
+const PROBE_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// How fast one key may call.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Calls per second.
     pub rate: NonZeroU32,
-    /// Calls at once after a pause.
+    /// Calls at once after a time without any.
     pub burst: NonZeroU32,
 }
 
-/// What a call came to, for metrics.
+/// What happens to calls, for metrics.
 #[derive(Clone, Copy, Debug)]
 pub enum CallEvent {
-    /// A call was made.
+    /// A call was sent and has ended.
     Completed {
-        /// What.
+        /// Which one.
         call: ApiCall,
-        /// `ok` or the class of failure.
+        /// `ok` or the class of the failure.
         outcome: &'static str,
-        /// How long it took.
+        /// From the request to the end of the answer; the wait for the limiter does not count.
         duration: Duration,
     },
-    /// Calls pause for this long because the service asks to slow down.
+    /// The service throttles a key: its calls are paused for this much longer.
     Paused(Duration),
 }
 
-/// Told of every call. Must not block.
+/// Told of every event. Must not block.
 pub type CallObserver = Arc<dyn Fn(CallEvent) + Send + Sync>;
 
-/// First pause after a throttle without `Retry-After`, and after a refusal of the key.
-const INITIAL_BACKOFF: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(1));
-/// Longest such pauses.
-const MAX_BACKOFF: (Duration, Duration) = (Duration::from_mins(5), Duration::from_hours(1));
-
-/// How long a probe may keep others waiting, should nobody ever tell how it ended.
-const PROBE_TIMEOUT: Duration = Duration::from_mins(1);
-
-/// The gate that every call with one key goes through.
+/// The limits of one key, which every call with it passes.
 pub struct CallLimiter {
     bucket: DefaultDirectRateLimiter,
     state: Mutex<State>,
     observer: CallObserver,
-}
-
-#[derive(Default)]
-struct State {
-    breaker: Option<Breaker>,
-    /// Per call, or for the whole key under `None`.
-    refusals: BTreeMap<Option<ApiCall>, KeyRefusal>,
-}
-
-struct Breaker {
-    until: Instant,
-    trips: u32,
-    /// Somebody is trying whether it is over; for so long others wait for the answer.
-    probing_until: Option<Instant>,
-}
-
-struct KeyRefusal {
-    until: Instant,
-    times: u32,
-    failure: Failure,
-}
-
-impl State {
-    /// The failure that stands in the way of a call, if one does.
-    fn check(&self, call: ApiCall, now: Instant) -> Result<(), Failure> {
-        for scope in [None, Some(call)] {
-            if let Some(refused) = self.refusals.get(&scope)
-                && refused.until > now
-            {
-                return Err(Failure { call, may_have_happened: false, ..refused.failure.clone() });
-            }
-        }
-        match &self.breaker {
-            Some(breaker) if breaker.until > now => Err(throttled_failure(call, breaker.until - now)),
-            Some(breaker) if breaker.probing_until.is_some_and(|until| until > now) => {
-                Err(throttled_failure(call, Duration::from_secs(1)))
-            }
-            _ => Ok(()),
-        }
-    }
 }
 
 impl CallLimiter {
@@ -102,96 +68,343 @@ impl CallLimiter {
         Self { bucket: RateLimiter::direct(quota), state: Mutex::default(), observer }
     }
 
-    /// Waits for a turn; of those who share a `queue` one at a time.
+    /// Waits until a call may be made. Of those who share a `queue` one at a time waits for the bucket, so that each
+    /// queue gets its share of it. Whoever acquires must `record` how the call ended.
     ///
     /// # Errors
-    /// The failure that stands in the way, without a call: the throttle or the refusal that still holds.
+    /// The throttle or the refusal that still holds; no call is to be made.
     pub async fn acquire(&self, call: ApiCall, queue: &AsyncMutex<()>) -> Result<(), Failure> {
-        self.lock().check(call, Instant::now())?;
+        // before the queue: while nothing may be called nobody waits in it
+        lock(&self.state).check(call, Instant::now())?;
         {
             let _first = queue.lock().await;
             self.bucket.until_ready().await;
         }
-        // while we queued somebody else may have been told to slow down
-        self.admit(call)
+        // again behind it: others may have been throttled meanwhile
+        lock(&self.state).admit(call, Instant::now())
     }
 
-    /// Takes note of how a call ended.
+    /// Learns from how a call ended.
     pub fn record(&self, call: ApiCall, result: Result<(), &Failure>) {
         let now = Instant::now();
-        let mut state = self.lock();
-        match result.map_err(|failure| (failure.class, failure)) {
-            Err((FailureClass::Throttled { retry_after }, _)) => {
-                let (trips, floor) = match &state.breaker {
-                    // calls that were under way are told the same thing again
-                    Some(breaker) if breaker.until > now => (breaker.trips, breaker.until),
-                    Some(breaker) => (breaker.trips + 1, now),
-                    None => (0, now),
-                };
-                let pause =
-                    retry_after.unwrap_or_else(|| exponential(INITIAL_BACKOFF.0, trips, MAX_BACKOFF.0));
-                let until = (now + with_jitter(pause)).max(floor);
-                state.breaker = Some(Breaker { until, trips, probing_until: None });
-                (self.observer)(CallEvent::Paused(until - floor));
-            }
-            Err((FailureClass::Forbidden { whole_key }, failure)) => {
-                let scope = (!whole_key).then_some(call);
-                let times = state.refusals.get(&scope).map_or(0, |refused| refused.times);
-                let pause = with_jitter(exponential(INITIAL_BACKOFF.1, times, MAX_BACKOFF.1));
-                let refused = KeyRefusal { until: now + pause, times: times + 1, failure: failure.clone() };
-                state.refusals.insert(scope, refused);
-            }
-            // no answer says nothing about throttle or key; the next caller probes
-            Err((FailureClass::Unknown | FailureClass::Unsent, _)) => {
-                if let Some(breaker) = &mut state.breaker {
-                    breaker.probing_until = None;
-                }
-            }
-            Ok(()) | Err((FailureClass::Refused(_), _)) => {
-                // a call that was sent before the pause says nothing about it
-                state.breaker.take_if(|breaker| breaker.until <= now);
-                state.refusals.remove(&None);
-                state.refusals.remove(&Some(call));
-            }
+        let paused = lock(&self.state).record(call, result, now);
+        if let Some(pause) = paused {
+            (self.observer)(CallEvent::Paused(pause));
         }
     }
 
-    /// Whether calls pause now because the service asked to slow down.
+    /// Whether calls are paused now because the service throttles the key.
     pub fn is_breaker_open(&self) -> bool {
-        self.lock().breaker.as_ref().is_some_and(|breaker| breaker.until > Instant::now())
+        lock(&self.state).is_breaker_open(Instant::now())
+    }
+}
+
+/// What the service said about calls with this key. The clock is passed in.
+#[derive(Default)]
+struct State {
+    breaker: Option<Breaker>,
+    /// By call, because a key has a set of permissions; of the key as a whole under `None`.
+    refusals: BTreeMap<Option<ApiCall>, KeyRefusal>,
+}
+
+/// Open until a time, then half open until a call gets through.
+struct Breaker {
+    open_until: Instant,
+    consecutive_throttles: u32,
+    /// While half open: somebody probes, others wait for the result.
+    probing_until: Option<Instant>,
+}
+
+struct KeyRefusal {
+    /// Moved on by each probe.
+    until: Instant,
+    consecutive_refusals: u32,
+    failure: Failure,
+}
+
+impl State {
+    /// Whether a call may be made.
+    fn check(&self, call: ApiCall, now: Instant) -> Result<(), Failure> {
+        for scope in [None, Some(call)] {
+            if let Some(refusal) = self.refusals.get(&scope).filter(|refusal| refusal.until > now) {
+                return Err(Failure { call, may_have_happened: false, ..refusal.failure.clone() });
+            }
+        }
+        match &self.breaker {
+            Some(breaker) if breaker.open_until > now => Err(paused(call, breaker.open_until - now)),
+            Some(breaker) if breaker.probing_until.is_some_and(|until| until > now) => {
+                Err(paused(call, PROBE_RETRY_AFTER))
+            }
+            _ => Ok(()),
+        }
     }
 
-    /// Lets a call through and, where something is to be probed, makes it the one probe.
-    fn admit(&self, call: ApiCall) -> Result<(), Failure> {
-        let now = Instant::now();
-        let mut state = self.lock();
-        state.check(call, now)?;
-        if let Some(breaker) = &mut state.breaker {
-            breaker.probing_until = Some(now + PROBE_TIMEOUT);
+    /// Lets a call through. Where the last one was throttled or refused this makes it the one probe.
+    fn admit(&mut self, call: ApiCall, now: Instant) -> Result<(), Failure> {
+        self.check(call, now)?;
+        let probing_until = now + PROBE_TIMEOUT;
+        if let Some(breaker) = &mut self.breaker {
+            breaker.probing_until = Some(probing_until);
         }
         for scope in [None, Some(call)] {
-            if let Some(refused) = state.refusals.get_mut(&scope) {
-                refused.until = now + INITIAL_BACKOFF.1;
+            if let Some(refusal) = self.refusals.get_mut(&scope) {
+                refusal.until = probing_until;
             }
         }
         Ok(())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Returns for how much longer calls are paused because of this result.
+    fn record(&mut self, call: ApiCall, result: Result<(), &Failure>, now: Instant) -> Option<Duration> {
+        match result.map_err(|failure| (failure.class, failure)) {
+            Err((FailureClass::Throttled { retry_after }, _)) => Some(self.open_breaker(retry_after, now)),
+            Err((FailureClass::Forbidden { whole_key }, failure)) => {
+                self.refuse((!whole_key).then_some(call), failure, now);
+                None
+            }
+            // says nothing about throttle or key; the next caller probes
+            Err((FailureClass::Unknown | FailureClass::Unsent, _)) => {
+                if let Some(breaker) = &mut self.breaker {
+                    breaker.probing_until = None;
+                }
+                None
+            }
+            // a refused request is a success here: the service took it up
+            Ok(()) | Err((FailureClass::Refused(_), _)) => {
+                // while the breaker is open this was sent before it opened, and does not prove that the throttle is over
+                self.breaker.take_if(|breaker| breaker.open_until <= now);
+                self.refusals.remove(&None);
+                self.refusals.remove(&Some(call));
+                None
+            }
+        }
+    }
+
+    fn open_breaker(&mut self, retry_after: Option<Duration>, now: Instant) -> Duration {
+        let (consecutive_throttles, former) = match &self.breaker {
+            // calls that were under way when it opened tell the same throttle again
+            Some(breaker) if breaker.open_until > now => (breaker.consecutive_throttles, breaker.open_until),
+            Some(breaker) => (breaker.consecutive_throttles + 1, now),
+            None => (1, now),
+        };
+        let pause = retry_after.unwrap_or_else(|| THROTTLE_BACKOFF.delay(consecutive_throttles));
+        let open_until = (now + with_jitter(pause)).max(former);
+        self.breaker = Some(Breaker { open_until, consecutive_throttles, probing_until: None });
+        open_until - former
+    }
+
+    fn refuse(&mut self, scope: Option<ApiCall>, failure: &Failure, now: Instant) {
+        let former = self.refusals.get(&scope).map_or(0, |refusal| refusal.consecutive_refusals);
+        let consecutive_refusals = former + 1;
+        let until = now + with_jitter(REFUSAL_BACKOFF.delay(consecutive_refusals));
+        self.refusals.insert(scope, KeyRefusal { until, consecutive_refusals, failure: failure.clone() });
+    }
+
+    fn is_breaker_open(&self, now: Instant) -> bool {
+        self.breaker.as_ref().is_some_and(|breaker| breaker.open_until > now)
     }
 }
 
-fn throttled_failure(call: ApiCall, rest: Duration) -> Failure {
+/// A call that is held back, as the failure that the service would answer with.
+fn paused(call: ApiCall, rest: Duration) -> Failure {
     let class = FailureClass::Throttled { retry_after: Some(rest) };
-    Failure::new(call, class, "the service asks to slow down; calls pause for every object with this key")
+    Failure::new(call, class, "the service throttles this API key, so all calls with it are paused")
 }
 
-fn exponential(first: Duration, times: u32, last: Duration) -> Duration {
-    first.saturating_mul(2u32.saturating_pow(times.min(16))).min(last)
-}
-
-/// Up to a tenth longer, never shorter: the service may count strictly.
+/// Up to a tenth longer, so that the keys of one account do not all come back at once; never shorter, because the
+/// service may count strictly.
 fn with_jitter(pause: Duration) -> Duration {
     pause + pause.mul_f64(rand::rng().random::<f64>() / 10.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use futures::FutureExt;
+
+    use super::*;
+    use crate::chatcaptain::Refusal;
+
+    const THROTTLED: FailureClass = FailureClass::Throttled { retry_after: None };
+    const KEY_REFUSED: FailureClass = FailureClass::Forbidden { whole_key: true };
+    const CALL_REFUSED: FailureClass = FailureClass::Forbidden { whole_key: false };
+
+    fn failure(class: FailureClass) -> Failure {
+        Failure::new(ApiCall::List, class, "in these words")
+    }
+
+    /// A state and its clock.
+    struct Key {
+        state: State,
+        now: Instant,
+    }
+
+    impl Key {
+        fn new() -> Self {
+            Self { state: State::default(), now: Instant::now() }
+        }
+
+        /// Returns for how much longer calls are paused.
+        fn throttle(&mut self, retry_after: Option<u64>) -> Duration {
+            let retry_after = retry_after.map(Duration::from_secs);
+            self.fail(ApiCall::List, FailureClass::Throttled { retry_after }).unwrap()
+        }
+
+        fn fail(&mut self, call: ApiCall, class: FailureClass) -> Option<Duration> {
+            self.state.record(call, Err(&failure(class)), self.now)
+        }
+
+        fn succeed(&mut self, call: ApiCall) {
+            assert_eq!(self.state.record(call, Ok(()), self.now), None);
+        }
+
+        /// `None` where the call is let through, else the class of the failure in its way.
+        fn admit(&mut self, call: ApiCall) -> Option<FailureClass> {
+            let failure = self.state.admit(call, self.now).err()?;
+            assert_eq!((failure.call, failure.may_have_happened), (call, false));
+            Some(failure.class)
+        }
+
+        fn advance(&mut self, by: Duration) {
+            self.now += by;
+        }
+    }
+
+    /// So long, or up to a tenth longer.
+    fn is_about(pause: Duration, seconds: u64) -> bool {
+        let wanted = Duration::from_secs(seconds);
+        (wanted..=wanted.mul_f64(1.1)).contains(&pause)
+    }
+
+    #[test]
+    fn breaker_opens_for_retry_after_and_for_every_call() {
+        let mut key = Key::new();
+        let pause = key.throttle(Some(7));
+        assert!(is_about(pause, 7), "{pause:?}");
+        for call in ApiCall::ALL {
+            assert_eq!(key.admit(call), Some(FailureClass::Throttled { retry_after: Some(pause) }));
+        }
+        key.advance(pause);
+        assert_eq!(key.admit(ApiCall::Deploy), None);
+    }
+
+    #[test]
+    fn breaker_without_retry_after_opens_longer_each_time() {
+        let mut key = Key::new();
+        for seconds in [5, 10, 20, 40, 80, 160, 300, 300] {
+            let pause = key.throttle(None);
+            assert!(is_about(pause, seconds), "{pause:?} is not {seconds} s");
+            key.advance(pause);
+            assert_eq!(key.admit(ApiCall::List), None);
+        }
+    }
+
+    #[test]
+    fn open_breaker_never_closes_sooner_than_it_was_to() {
+        let mut key = Key::new();
+        key.throttle(Some(60));
+        assert_eq!(key.throttle(Some(1)), Duration::ZERO);
+        key.advance(Duration::from_secs(59));
+        assert!(key.state.is_breaker_open(key.now));
+    }
+
+    #[test]
+    fn throttles_of_calls_under_way_count_once() {
+        let mut key = Key::new();
+        let first = key.throttle(None);
+        let again: Duration = (0..20).map(|_| key.throttle(None)).sum();
+        assert!(is_about(first + again, 5), "{:?}", first + again);
+        key.advance(first + again);
+        assert_eq!(key.admit(ApiCall::List), None);
+        assert!(is_about(key.throttle(None), 10));
+    }
+
+    #[test]
+    fn half_open_breaker_lets_one_probe_through() {
+        let mut key = Key::new();
+        let pause = key.throttle(Some(1));
+        key.advance(pause);
+        let wait = Some(FailureClass::Throttled { retry_after: Some(PROBE_RETRY_AFTER) });
+        assert_eq!((key.admit(ApiCall::List), key.admit(ApiCall::List)), (None, wait));
+        // no answer: the next one probes
+        key.fail(ApiCall::List, FailureClass::Unknown);
+        assert_eq!((key.admit(ApiCall::Deploy), key.admit(ApiCall::List)), (None, wait));
+        // never any result: the next one probes all the same
+        key.advance(PROBE_TIMEOUT);
+        assert_eq!((key.admit(ApiCall::List), key.admit(ApiCall::List)), (None, wait));
+        key.succeed(ApiCall::List);
+        assert_eq!((key.admit(ApiCall::List), key.admit(ApiCall::List)), (None, None));
+    }
+
+    #[test]
+    fn success_closes_the_breaker_only_after_its_time() {
+        let mut key = Key::new();
+        let pause = key.throttle(None);
+        key.succeed(ApiCall::List);
+        assert!(key.state.is_breaker_open(key.now), "that call was sent before the throttle");
+        key.advance(pause);
+        // a refused request was taken up, too
+        key.fail(ApiCall::List, FailureClass::Refused(Refusal::Invalid));
+        assert!(is_about(key.throttle(None), 5), "the next throttle is the first again");
+    }
+
+    #[test]
+    fn refusal_holds_for_its_call_or_for_the_whole_key() {
+        let mut key = Key::new();
+        key.fail(ApiCall::Create, CALL_REFUSED);
+        assert_eq!((key.admit(ApiCall::Create), key.admit(ApiCall::List)), (Some(CALL_REFUSED), None));
+        key.fail(ApiCall::List, KEY_REFUSED);
+        assert_eq!(key.admit(ApiCall::Deploy), Some(KEY_REFUSED));
+        // whoever gets an answer has a good key, and a permission for this call alone
+        key.succeed(ApiCall::List);
+        assert_eq!((key.admit(ApiCall::Deploy), key.admit(ApiCall::Create)), (None, Some(CALL_REFUSED)));
+        key.succeed(ApiCall::Create);
+        assert_eq!(key.admit(ApiCall::Create), None);
+    }
+
+    #[test]
+    fn refused_key_is_probed_once_and_ever_more_rarely() {
+        let mut key = Key::new();
+        for minutes in [1, 2, 4, 8, 16, 32, 60, 60] {
+            key.fail(ApiCall::List, KEY_REFUSED);
+            key.advance(Duration::from_secs(minutes * 60 - 1));
+            assert_eq!(key.admit(ApiCall::List), Some(KEY_REFUSED), "{minutes} min");
+            // the jitter
+            key.advance(Duration::from_secs(1 + minutes * 6));
+            assert_eq!(key.admit(ApiCall::List), None, "{minutes} min");
+            assert_eq!(key.admit(ApiCall::Create), Some(KEY_REFUSED), "{minutes} min");
+        }
+    }
+
+    fn limiter(observer: CallObserver) -> CallLimiter {
+        let one = NonZeroU32::new(1).unwrap();
+        CallLimiter::new(Limits { rate: one, burst: one }, observer)
+    }
+
+    #[tokio::test]
+    async fn throttle_holds_back_those_who_wait_and_those_who_come() {
+        let pauses = Arc::new(AtomicU32::new(0));
+        let counter = pauses.clone();
+        let limiter = limiter(Arc::new(move |event| {
+            if let CallEvent::Paused(pause) = event {
+                assert!(is_about(pause, 5));
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
+        }));
+        let queue = AsyncMutex::new(());
+        let first = queue.lock().await;
+        let (waited, came) = tokio::join!(biased; limiter.acquire(ApiCall::Deploy, &queue), async {
+            limiter.record(ApiCall::List, Err(&failure(THROTTLED)));
+            let came = limiter.acquire(ApiCall::Create, &queue).now_or_never();
+            drop(first);
+            came.expect("does not wait in the queue for nothing")
+        });
+        for (call, result) in [(ApiCall::Deploy, waited), (ApiCall::Create, came)] {
+            let failure = result.unwrap_err();
+            assert_eq!((failure.call, failure.was_not_sent()), (call, true));
+        }
+        assert!(limiter.is_breaker_open());
+        assert_eq!(pauses.load(Ordering::Relaxed), 1);
+    }
 }

@@ -1,9 +1,20 @@
 //! The chatbot service's versions API: calls, types, error classes, limits and the inventory.
 //!
-//! Knows no Kubernetes and nothing else of this crate. What is known of the service is little, so
-//! everything is read leniently and a write's answer alone is never taken for its success.
+//! ```text
+//! account ── what many objects ask for is fetched once, whatever is written is tracked
+//!   ├─ cached_fetch   one fetch for many callers
+//!   ├─ limits         token bucket, breaker, one probe while a key is refused
+//!   └─ client         one request, no retry
+//!        ├─ wire      the JSON, read leniently
+//!        └─ error     what may be done after a failure
+//! inventory, types    what all of them speak of
+//! ```
+//!
+//! Knows neither Kubernetes nor the rest of this crate, apart from `backoff` and `sync`. Little is known of the service,
+//! so a write's answer alone never proves that it succeeded: the list and the deployment status do.
 
 mod account;
+mod cached_fetch;
 mod client;
 mod error;
 mod inventory;

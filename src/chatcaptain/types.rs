@@ -1,6 +1,12 @@
 //! The types of the service: keys, ids, versions and the marker that names a version's owner.
+//!
+//! Parsed once, at the border: whatever holds one of these types may use it in a request without another check.
+//! No I/O here.
 
-use std::{fmt, hash::Hash};
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+};
 
 use jiff::Timestamp;
 use memchr::memmem;
@@ -11,40 +17,43 @@ use secrecy::{ExposeSecret, SecretString};
 pub struct ApiKey(SecretString);
 
 impl ApiKey {
-    /// Takes a key as it stands in a Secret; white space around it is a slip of the editor.
+    /// Parses a key from a Secret. White space around it is dropped: editors and `echo` leave a line break behind.
     ///
     /// # Errors
-    /// When nothing is left, or when it cannot be sent as a header.
+    /// When nothing is left, or when it cannot be sent as a header. The reason continues "Key … of Secret …".
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let text = text.trim();
         match text {
             "" => Err("is empty"),
             _ if text.len() > 4096 => Err("is longer than 4096 bytes"),
-            _ if !text.bytes().all(|b| b.is_ascii_graphic()) => Err("has characters that no API key has"),
+            _ if !text.bytes().all(|b| b.is_ascii_graphic()) => {
+                Err("contains spaces, control characters or characters outside ASCII")
+            }
             _ => Ok(Self(SecretString::from(text))),
         }
     }
 
-    /// The key itself, for the request header alone.
+    /// For the request header alone. Nothing else in the crate may see the key, hence `pub(super)`.
     pub(super) fn expose(&self) -> &str {
         self.0.expose_secret()
     }
 
-    /// An answer without the key, should the service have echoed it.
+    /// Replaces each echo of the key in an answer: parts of answers become conditions, events and log lines.
     pub(super) fn redact(&self, body: Vec<u8>) -> Vec<u8> {
         let key = self.expose().as_bytes();
-        let mut clean = Vec::new();
-        let mut rest = 0;
+        let mut redacted = Vec::new();
+        let mut copied = 0;
         for at in memmem::find_iter(&body, key) {
-            clean.extend_from_slice(&body[rest..at]);
-            clean.extend_from_slice(b"<key>");
-            rest = at + key.len();
+            redacted.extend_from_slice(&body[copied..at]);
+            redacted.extend_from_slice(b"<key>");
+            copied = at + key.len();
         }
-        if rest == 0 {
+        // almost always: a list of many megabytes is not copied for nothing
+        if copied == 0 {
             return body;
         }
-        clean.extend_from_slice(&body[rest..]);
-        clean
+        redacted.extend_from_slice(&body[copied..]);
+        redacted
     }
 }
 
@@ -63,120 +72,132 @@ impl PartialEq for ApiKey {
 impl Eq for ApiKey {}
 
 impl Hash for ApiKey {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+    fn hash<H: Hasher>(&self, state: &mut H) {
         self.expose().hash(state);
     }
 }
 
-/// An id that cannot be used in a call.
+/// An id that cannot be used in a request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no id: {1}")]
-pub struct InvalidId(String, &'static str);
+#[error("invalid id {id:?}: {rule}")]
+pub struct InvalidId {
+    /// Shortened: it may be as long as an answer.
+    id: String,
+    rule: &'static str,
+}
 
-/// Id of a chatbot: `^[A-Za-z0-9_-]{1,128}$`, so that it can be nothing but one path segment.
+impl InvalidId {
+    fn new(id: &str, rule: &'static str) -> Self {
+        Self { id: id.chars().take(40).collect(), rule }
+    }
+}
+
+/// Id of a chatbot: `^[A-Za-z0-9_-]{1,128}$`, the pattern of the CRD. It can be nothing but one path segment.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChatbotId(Box<str>);
 
 impl ChatbotId {
-    /// Checks an id from a manifest.
+    /// Parses an id from a manifest, also where the API server did not validate it against the CRD.
     ///
     /// # Errors
-    /// When it has other characters or another length.
+    /// When it does not match the pattern.
     pub fn parse(text: &str) -> Result<Self, InvalidId> {
         let fits = (1..=128).contains(&text.len())
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
         if !fits {
-            return Err(InvalidId(truncated(text), "expected 1 to 128 letters, digits, _ or -"));
+            return Err(InvalidId::new(text, "must be 1 to 128 letters, digits, _ or -"));
         }
         Ok(Self(text.into()))
     }
 
-    /// The id.
+    /// The id as it stands in the manifest.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// Id of a version, as the service gave it. It is percent-encoded where it becomes a path segment.
+/// Id of a version. The service does not say what its ids look like, so any text is taken that stays one path segment
+/// once it is percent-encoded.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct VersionId(Box<str>);
 
 impl VersionId {
-    /// Checks an id from the service or a manifest.
+    /// Parses an id from the service or a manifest.
     ///
     /// # Errors
-    /// When it is empty, too long, or would not stay one path segment.
+    /// When it is empty, too long for a status, or would not stay one path segment: `DELETE …/versions/..` must not
+    /// delete anything else.
     pub fn parse(text: &str) -> Result<Self, InvalidId> {
         match text {
-            "" | "." | ".." => Err(InvalidId(text.to_owned(), "it is no path segment")),
-            _ if text.len() > 256 => Err(InvalidId(truncated(text), "it is longer than 256 bytes")),
+            "" => Err(InvalidId::new(text, "must not be empty")),
+            // percent-encoding leaves dots as they are, and servers resolve these two
+            "." | ".." => Err(InvalidId::new(text, "must not be . or ..")),
+            _ if text.len() > 256 => Err(InvalidId::new(text, "must be at most 256 bytes")),
             _ if text.chars().any(char::is_control) => {
-                Err(InvalidId(truncated(text), "it has control characters"))
+                Err(InvalidId::new(text, "must not contain control characters"))
             }
             _ => Ok(Self(text.into())),
         }
     }
 
-    /// The id.
+    /// The id as the service gave it, not yet percent-encoded.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-fn truncated(text: &str) -> String {
-    text.chars().take(40).collect()
-}
-
-/// One version as the list shows it. Every field but the id may be missing.
+/// One version as the list shows it. Only the id is certain: the service promises no other field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
-    /// Its id.
+    /// What every request about the version names.
     pub id: VersionId,
-    /// Its name.
+    /// As sent with the create; not unique.
     pub name: Option<Box<str>>,
-    /// Its description, which the service may cut or leave out.
+    /// As sent with the create, marker included, unless the service cuts or leaves it out.
     pub description: Option<Box<str>>,
-    /// Its number, such as `2.1`.
+    /// Given by the service, such as `2.1`; two versions may have the same.
     pub number: Option<Box<str>>,
-    /// When the snapshot was taken.
+    /// When the snapshot was taken, by the service's clock.
     pub created: Option<Timestamp>,
-    /// When it was last deployed, in whichever environment.
+    /// When it was last deployed, to whichever environment, by the service's clock.
     pub deployed: Option<Timestamp>,
 }
 
 impl Version {
-    /// The owner that the description names, if it names one.
+    /// The marker in the description, whoever's it is.
     #[must_use]
     pub fn marker(&self) -> Option<&str> {
         Marker::find(self.description.as_deref()?)
     }
 }
 
-/// Names the object that a version belongs to: the last line of the version's description.
+/// Names the object that a version belongs to: `[chatcaptain.dev <owner-id>/<namespace>/<name>]`, the last line of the
+/// version's description.
 ///
-/// It is what survives when the cluster does not: `[chatcaptain.dev <owner-id>/<namespace>/<name>]`.
+/// The create has no idempotency key, so this is how a version is found again after a lost answer, a crash or the loss
+/// of the whole cluster. It has no UID in it: the same manifests in a new cluster adopt what they made in the old one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Marker(String);
 
 impl Marker {
-    pub(super) const START: &str = "[chatcaptain.dev ";
+    pub(super) const PREFIX: &str = "[chatcaptain.dev ";
 
-    /// The marker of one object.
+    /// The marker of one object; `owner` is the installation's `--owner-id`.
     #[must_use]
     pub fn new(owner: &str, namespace: &str, name: &str) -> Self {
-        Self(format!("{}{owner}/{namespace}/{name}]", Self::START))
+        Self(format!("{}{owner}/{namespace}/{name}]", Self::PREFIX))
     }
 
-    /// The marker in a description: its last line, if that is one.
+    /// The marker in a description. Only the last line counts: whatever users write before it cannot pose as one.
     #[must_use]
     pub fn find(description: &str) -> Option<&str> {
         let last = description.trim_end().lines().next_back()?.trim();
-        (last.starts_with(Self::START) && last.ends_with(']')).then_some(last)
+        (last.starts_with(Self::PREFIX) && last.ends_with(']')).then_some(last)
     }
 
-    /// The description to send: what the user wrote, and the marker as the last line.
+    /// The description to send: the user's text, then the marker on a line of its own.
     #[must_use]
     pub fn append_to(&self, description: Option<&str>) -> String {
         match description {
@@ -185,9 +206,106 @@ impl Marker {
         }
     }
 
-    /// The line itself.
+    /// The line, brackets included.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(text: &str) -> ApiKey {
+        ApiKey::parse(text).unwrap()
+    }
+
+    #[test]
+    fn api_key_is_trimmed_and_must_fit_in_a_header() {
+        assert!(key(" CCSB-1\r\n") == key("CCSB-1"));
+        for (text, reason) in [
+            (" \n", "is empty"),
+            ("a b", "contains spaces"),
+            ("a\u{7f}", "contains spaces"),
+            ("schlüssel", "characters outside ASCII"),
+            (&"k".repeat(4097), "is longer than 4096 bytes"),
+        ] {
+            let error = ApiKey::parse(text).expect_err(text);
+            assert!(error.contains(reason), "{text}: {error}");
+        }
+        assert!(ApiKey::parse(&"k".repeat(4096)).is_ok());
+    }
+
+    #[test]
+    fn api_key_is_not_printed() {
+        assert!(!format!("{:?}", key("CCSB-1")).contains("CCSB"));
+    }
+
+    #[test]
+    fn redact_replaces_each_echo_of_the_key() {
+        let redact = |body: &str| String::from_utf8(key("CCSB-1").redact(body.into())).unwrap();
+        assert_eq!(redact("CCSB-1 and CCSB-1, not CCSB-2"), "<key> and <key>, not CCSB-2");
+        assert_eq!(redact("CCSB-1"), "<key>");
+        assert_eq!(redact("nothing here"), "nothing here");
+        assert_eq!(key("k").redact(b"\xff k \xfe".to_vec()), b"\xff <key> \xfe", "also in what is not UTF-8");
+    }
+
+    #[test]
+    fn chatbot_id_is_one_plain_path_segment() {
+        for id in ["bot59aBv7wzR9", "a_b-c", &"b".repeat(128)] {
+            assert_eq!(ChatbotId::parse(id).unwrap().as_str(), id);
+        }
+        for id in ["", "a/b", "..", "a b", "ü", &"b".repeat(129)] {
+            let error = ChatbotId::parse(id).expect_err(id).to_string();
+            assert!(error.ends_with("must be 1 to 128 letters, digits, _ or -"), "{error}");
+            assert!(error.len() < 100, "{error}");
+        }
+    }
+
+    #[test]
+    fn version_id_is_any_text_that_stays_one_path_segment() {
+        for id in ["vrsKq8BxZaJd2", "a/b?c#d", "版本", "...", &"v".repeat(256)] {
+            assert_eq!(VersionId::parse(id).unwrap().as_str(), id);
+        }
+        for (id, rule) in [
+            ("", "must not be empty"),
+            (".", "must not be . or .."),
+            ("..", "must not be . or .."),
+            ("a\nb", "must not contain control characters"),
+            (&"v".repeat(257), "must be at most 256 bytes"),
+        ] {
+            let error = VersionId::parse(id).expect_err(id).to_string();
+            assert!(error.ends_with(rule), "{error}");
+        }
+    }
+
+    #[test]
+    fn marker_is_found_where_it_was_appended() {
+        let marker = Marker::new("default", "chatbots", "support-q4");
+        assert_eq!(marker.as_str(), "[chatcaptain.dev default/chatbots/support-q4]");
+        for description in [None, Some(""), Some("Release for Q4"), Some("two\nlines\n")] {
+            let sent = marker.append_to(description);
+            assert!(sent.starts_with(description.unwrap_or_default()), "{sent}");
+            assert_eq!(Marker::find(&sent), Some(marker.as_str()), "{sent}");
+            assert_eq!(
+                Marker::find(&format!("{sent} \r\n\n")),
+                Some(marker.as_str()),
+                "trailing white space"
+            );
+        }
+    }
+
+    #[test]
+    fn marker_counts_only_as_the_last_line() {
+        let marker = Marker::new("default", "chatbots", "a");
+        let line = marker.as_str();
+        for description in
+            ["", "text", &format!("see {line}"), &format!("{line}\nedited"), &line[..line.len() - 1]]
+        {
+            assert_eq!(Marker::find(description), None, "{description}");
+        }
+        let other = Marker::new("other", "chatbots", "a");
+        assert_eq!(Marker::find(&other.append_to(Some(line))), Some(other.as_str()));
     }
 }

@@ -1,7 +1,9 @@
 //! The JSON of the service, read leniently: unknown fields are ignored, every field but an id may be
-//! missing, null or of another scalar type.
+//! missing, null or of another scalar type. The reference promises little, and a field that is read strictly without
+//! need stops every object the day its type changes.
 //!
-//! Whatever comes, no more is kept than what is looked for: an answer must not grow in memory.
+//! No more is kept than what is looked for: an answer of many megabytes must not grow further in memory. Hence the
+//! visitors in place of `serde_json::Value`.
 
 use std::{fmt, marker::PhantomData};
 
@@ -17,111 +19,115 @@ use super::{
     types::{InvalidId, Version, VersionId},
 };
 
-/// What is kept of a value of any type: the text of a scalar, the `id` of an object.
+/// What is kept of a value of whatever type.
 #[derive(Default)]
-struct Any {
+struct AnyValue {
+    /// Of a string or number.
     text: Option<Box<str>>,
+    /// Of an object.
     id: Option<Box<str>>,
-    /// It is `true`, or a list or object that is not empty.
-    filled: bool,
+    /// `true`, or a list or object that is not empty.
+    truthy: bool,
 }
 
-impl<'de> Deserialize<'de> for Any {
+impl<'de> Deserialize<'de> for AnyValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Anything)
+        deserializer.deserialize_any(AnyVisitor)
     }
 }
 
-struct Anything;
+struct AnyVisitor;
 
-impl<'de> Visitor<'de> for Anything {
-    type Value = Any;
+impl<'de> Visitor<'de> for AnyVisitor {
+    type Value = AnyValue;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("anything")
+        f.write_str("a value")
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Any, E> {
-        Ok(Any { text: Some(text.into()), ..Any::default() })
+    fn visit_str<E>(self, text: &str) -> Result<AnyValue, E> {
+        Ok(AnyValue { text: Some(text.into()), ..AnyValue::default() })
     }
 
-    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Any, E> {
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<AnyValue, E> {
         self.visit_str(&number.to_string())
     }
 
-    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Any, E> {
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<AnyValue, E> {
         self.visit_str(&number.to_string())
     }
 
-    fn visit_f64<E: de::Error>(self, number: f64) -> Result<Any, E> {
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<AnyValue, E> {
         // {:?} keeps the ".0" of a version number that came as a JSON number
         self.visit_str(&format!("{number:?}"))
     }
 
-    fn visit_bool<E>(self, filled: bool) -> Result<Any, E> {
-        Ok(Any { filled, ..Any::default() })
+    fn visit_bool<E>(self, truthy: bool) -> Result<AnyValue, E> {
+        Ok(AnyValue { truthy, ..AnyValue::default() })
     }
 
-    fn visit_unit<E>(self) -> Result<Any, E> {
-        Ok(Any::default())
+    fn visit_unit<E>(self) -> Result<AnyValue, E> {
+        Ok(AnyValue::default())
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Any, A::Error> {
-        let mut filled = false;
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<AnyValue, A::Error> {
+        let mut truthy = false;
         while list.next_element::<IgnoredAny>()?.is_some() {
-            filled = true;
+            truthy = true;
         }
-        Ok(Any { filled, ..Any::default() })
+        Ok(AnyValue { truthy, ..AnyValue::default() })
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Any, A::Error> {
-        let (mut id, mut filled) = (None, false);
-        while let Some(key) = map.next_key::<Any>()? {
-            filled = true;
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<AnyValue, A::Error> {
+        let (mut id, mut truthy) = (None, false);
+        while let Some(key) = map.next_key::<AnyValue>()? {
+            truthy = true;
             match key.text.as_deref() {
-                Some("id") => id = map.next_value::<Any>()?.text,
+                Some("id") => id = map.next_value::<AnyValue>()?.text,
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }
-        Ok(Any { text: None, id, filled })
+        Ok(AnyValue { text: None, id, truthy })
     }
 }
 
-/// Any scalar as text; null, lists and objects as nothing.
+/// A string or number as text; everything else as nothing.
 #[derive(Default)]
-struct Lenient(Option<Box<str>>);
+struct Scalar(Option<Box<str>>);
 
-impl<'de> Deserialize<'de> for Lenient {
+impl<'de> Deserialize<'de> for Scalar {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Any::deserialize(deserializer).map(|any| Self(any.text))
+        AnyValue::deserialize(deserializer).map(|value| Self(value.text))
     }
 }
 
-/// What an `error` says. One that is no text is an error all the same: to take it for none would make a refused
-/// look at what is live say that nothing is.
+/// The field `error`. One that is no text is an error all the same: otherwise a refused deployment status, which
+/// names no version, would be read as "nothing is live".
 #[derive(Default)]
-struct Complaint(Option<Box<str>>);
+struct ErrorField(Option<Box<str>>);
 
-impl<'de> Deserialize<'de> for Complaint {
+impl<'de> Deserialize<'de> for ErrorField {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let any = Any::deserialize(deserializer)?;
-        let text = any.text.filter(|text| !text.trim().is_empty());
-        Ok(Self(text.or_else(|| any.filled.then(|| "the service gave an error without words".into()))))
+        let value = AnyValue::deserialize(deserializer)?;
+        let text = value.text.filter(|text| !text.trim().is_empty());
+        Ok(Self(
+            text.or_else(|| value.truthy.then(|| "the service reported an error without a message".into())),
+        ))
     }
 }
 
-/// The id of an object; of anything else nothing.
+/// The `id` of an object; of anything else nothing.
 #[derive(Default)]
-struct Nested(Option<Box<str>>);
+struct NestedId(Option<Box<str>>);
 
-impl<'de> Deserialize<'de> for Nested {
+impl<'de> Deserialize<'de> for NestedId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Any::deserialize(deserializer).map(|any| Self(any.id))
+        AnyValue::deserialize(deserializer).map(|value| Self(value.id))
     }
 }
 
-impl Lenient {
-    /// A time that an object can keep: RFC 3339 has four digits for the year.
+impl Scalar {
+    /// RFC 3339, or a Unix time in seconds or milliseconds. Only years of four digits: a status cannot hold others.
     fn time(self) -> Option<Timestamp> {
         let text = self.0?;
         let number = || {
@@ -134,7 +140,7 @@ impl Lenient {
         (0..253_402_300_800).contains(&time.as_second()).then_some(time)
     }
 
-    fn filled(self) -> Option<Box<str>> {
+    fn non_blank(self) -> Option<Box<str>> {
         self.0.filter(|text| !text.trim().is_empty())
     }
 }
@@ -161,16 +167,17 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
 fn read<T: DeserializeOwned>(call: ApiCall, body: &[u8]) -> Result<T, Failure> {
     let object: Object<T> = serde_json::from_slice(body).map_err(|error| {
         let why = error.to_string();
-        // without the place, which is another one each time
-        unreadable(call, why.split(" at line ").next().unwrap_or_default())
+        // without line and column: they differ from answer to answer, and messages become conditions
+        unusable(call, why.split(" at line ").next().unwrap_or_default())
     })?;
     Ok(object.0)
 }
 
-/// Most versions of one chatbot. More in one answer would take more memory than the answer itself.
-const MOST_VERSIONS: usize = 100_000;
+/// Most versions of one chatbot. An entry as short as JSON allows takes more memory than its text, so the size of the
+/// answer alone is no bound.
+const MAX_VERSIONS: usize = 100_000;
 
-/// The versions, or why the list cannot be used.
+/// The versions, or why the list is unusable.
 struct Versions(Result<Vec<Version>, String>);
 
 impl<'de> Deserialize<'de> for Versions {
@@ -184,19 +191,17 @@ impl<'de> Deserialize<'de> for Versions {
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Versions, A::Error> {
                 let mut versions = Vec::new();
                 while let Some(Object(wire)) = list.next_element::<Object<WireVersion>>()? {
-                    let bad = match wire.version() {
-                        Ok(_) if versions.len() == MOST_VERSIONS => {
-                            format!("it lists more than {MOST_VERSIONS} versions")
-                        }
-                        Ok(version) => {
+                    let error = match wire.version() {
+                        Ok(version) if versions.len() < MAX_VERSIONS => {
                             versions.push(version);
                             continue;
                         }
-                        Err(bad) => bad.to_string(),
+                        Ok(_) => format!("more than {MAX_VERSIONS} versions"),
+                        Err(invalid) => invalid.to_string(),
                     };
-                    // to its end: what comes after it may say more
+                    // read on: an `error` behind the list says more than this
                     while list.next_element::<IgnoredAny>()?.is_some() {}
-                    return Ok(Versions(Err(bad)));
+                    return Ok(Versions(Err(error)));
                 }
                 Ok(Versions(Ok(versions)))
             }
@@ -209,24 +214,24 @@ impl<'de> Deserialize<'de> for Versions {
 struct ListAnswer {
     versions: Option<Versions>,
     #[serde(default)]
-    error: Complaint,
+    error: ErrorField,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct WireVersion {
     #[serde(default)]
-    id: Lenient,
+    id: Scalar,
     #[serde(default)]
-    name: Lenient,
+    name: Scalar,
     #[serde(default)]
-    description: Lenient,
+    description: Scalar,
     #[serde(default)]
-    version_number: Lenient,
+    version_number: Scalar,
     #[serde(default)]
-    created: Lenient,
+    created: Scalar,
     #[serde(default)]
-    deployed: Lenient,
+    deployed: Scalar,
 }
 
 impl WireVersion {
@@ -235,109 +240,115 @@ impl WireVersion {
             id: VersionId::parse(self.id.0.as_deref().unwrap_or_default())?,
             name: self.name.0,
             description: self.description.0,
-            number: self.version_number.filled().filter(|number| number.len() <= 64),
+            // it goes into statuses and metrics, which are bounded
+            number: self.version_number.non_blank().filter(|number| number.len() <= 64),
             created: self.created.time(),
             deployed: self.deployed.time(),
         })
     }
 }
 
-fn unreadable(call: ApiCall, why: &str) -> Failure {
-    Failure::new(call, FailureClass::Unknown, &format!("the answer cannot be read: {why}"))
+fn unusable(call: ApiCall, why: &str) -> Failure {
+    Failure::new(call, FailureClass::Unknown, &format!("the answer is unusable: {why}"))
 }
 
-fn said(call: ApiCall, error: &str) -> Failure {
+fn error_in_body(call: ApiCall, error: &str) -> Failure {
     Failure::new(call, FailureClass::Refused(Refusal::ErrorInBody), &mask_volatile_tokens(error))
 }
 
 /// Reads the list of versions.
 ///
 /// # Errors
-/// *refused* where the service says `error`; *unknown* where the answer is no list, or where an entry has no
-/// usable id: a list that hides one version cannot prove that another is missing.
+/// *Refused* where the service says `error`; *unknown* where the answer has no list, or where an entry has no usable id:
+/// a list that hides one version cannot prove that another is missing.
 pub fn list(body: &[u8]) -> Result<Vec<Version>, Failure> {
     let answer: ListAnswer = read(ApiCall::List, body)?;
-    // first: a list beside an error, above all an empty one, proves nothing
+    // the error first: a list beside it, above all an empty one, proves nothing
     if let Some(error) = answer.error.0 {
-        return Err(said(ApiCall::List, &error));
+        return Err(error_in_body(ApiCall::List, &error));
     }
-    let versions = answer.versions.ok_or_else(|| unreadable(ApiCall::List, "it has no versions"))?;
-    versions.0.map_err(|bad| unreadable(ApiCall::List, &bad))
+    let versions = answer.versions.ok_or_else(|| unusable(ApiCall::List, "no list of versions"))?;
+    versions.0.map_err(|error| unusable(ApiCall::List, &error))
 }
 
 #[derive(Deserialize)]
 struct StatusAnswer {
-    test: Option<Object<WireDeployed>>,
-    prod: Option<Object<WireDeployed>>,
+    test: Option<Object<WireDeployment>>,
+    prod: Option<Object<WireDeployment>>,
     #[serde(default)]
-    error: Complaint,
+    error: ErrorField,
 }
 
 #[derive(Deserialize)]
-struct WireDeployed {
+struct WireDeployment {
     #[serde(default)]
-    id: Lenient,
+    id: Scalar,
     #[serde(default)]
-    version: Lenient,
+    version: Scalar,
 }
 
 /// Reads the deployment status.
 ///
 /// # Errors
-/// *refused* where the service says `error`, *unknown* where the answer cannot be read.
+/// *Refused* where the service says `error`, *unknown* where the answer cannot be parsed.
 pub fn status(body: &[u8]) -> Result<Deployments, Failure> {
     let answer: StatusAnswer = read(ApiCall::Status, body)?;
     if let Some(error) = answer.error.0 {
-        return Err(said(ApiCall::Status, &error));
+        return Err(error_in_body(ApiCall::Status, &error));
     }
-    let deployed = |wire: Option<Object<WireDeployed>>| {
-        wire.map(|Object(wire)| LiveVersion { id: wire.id.filled(), number: wire.version.filled() })
-            .filter(|deployed| deployed.id.is_some() || deployed.number.is_some())
+    let live = |wire: Option<Object<WireDeployment>>| {
+        wire.map(|Object(wire)| LiveVersion { id: wire.id.non_blank(), number: wire.version.non_blank() })
+            // an empty object is one more way to say that nothing is live
+            .filter(|live| live.id.is_some() || live.number.is_some())
     };
-    Ok(Deployments { test: deployed(answer.test), prod: deployed(answer.prod) })
+    Ok(Deployments { test: live(answer.test), prod: live(answer.prod) })
 }
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct WriteAnswer {
-    id: Lenient,
-    version_id: Lenient,
-    version: Nested,
+    id: Scalar,
+    version_id: Scalar,
+    version: NestedId,
     deleted: Option<bool>,
     rolled_back: Option<bool>,
-    error: Complaint,
+    error: ErrorField,
 }
 
-/// Reads the answer of a successful write; of a create, the new version's id where the answer tells it.
+/// Reads the answer of a write with a status of success; of a create, the id of the new version where it is told.
 ///
 /// # Errors
-/// *refused* where the answer says so, *unknown* where it is neither empty nor a JSON object.
+/// *Refused* where the answer says so, *unknown* where it is neither empty nor a JSON object.
 pub fn write(call: ApiCall, body: &[u8]) -> Result<Option<VersionId>, Failure> {
     if body.trim_ascii().is_empty() {
         return Ok(None);
     }
     let answer: WriteAnswer = read(call, body)?;
-    let id = [answer.version.0.as_deref(), answer.version_id.0.as_deref(), answer.id.0.as_deref()]
-        .into_iter()
+    let denied = match call {
+        ApiCall::Delete if answer.deleted == Some(false) => Some("deleted"),
+        ApiCall::Rollback if answer.rolled_back == Some(false) => Some("rolledBack"),
+        _ => None,
+    };
+    // the plainest name first: a bare `id` may be of something else
+    let id = [answer.version.0, answer.version_id.0, answer.id.0]
+        .iter()
+        .filter(|_| call == ApiCall::Create)
         .flatten()
         .find_map(|text| VersionId::parse(text).ok());
-    let refused = match call {
-        ApiCall::Delete => answer.deleted == Some(false),
-        ApiCall::Rollback => answer.rolled_back == Some(false),
-        ApiCall::Create => id.is_none() && answer.error.0.is_some(),
-        ApiCall::Deploy | ApiCall::List | ApiCall::Status => false,
-    };
-    match (refused, answer.error.0) {
-        (_, Some(error)) if call != ApiCall::Create || id.is_none() => Err(said(call, &error)),
-        (true, _) => Err(said(call, "the service answered that it was not done and gave no reason")),
-        _ => Ok(id.filter(|_| call == ApiCall::Create)),
+    match (answer.error.0, denied) {
+        // a version that has an id exists, whatever else went wrong: a second create would make a second one
+        (Some(error), _) if id.is_none() => Err(error_in_body(call, &error)),
+        (None, Some(field)) => {
+            Err(error_in_body(call, &format!("the service answered {field}: false without a reason")))
+        }
+        _ => Ok(id),
     }
 }
 
-/// What an answer says in words, as `error` or in the form of a `NestJS` error; `None` if it is no JSON object.
+/// The message of an answer, as `error` or in the form of a `NestJS` error; `None` if the answer is no JSON object.
 #[must_use]
 pub fn message(body: &[u8]) -> Option<String> {
-    let value: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(body).ok()?;
+    let fields: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(body).ok()?;
     let text = |value: &serde_json::Value| match value {
         serde_json::Value::String(text) => Some(text.clone()),
         serde_json::Value::Array(list) => {
@@ -345,6 +356,102 @@ pub fn message(body: &[u8]) -> Option<String> {
         }
         _ => None,
     };
-    let said = ["message", "error"].iter().find_map(|key| value.get(*key).and_then(text));
-    Some(said.filter(|text| !text.is_empty()).unwrap_or_else(|| "no reason given".to_owned()))
+    // `message` first: beside it NestJS has only the name of the status in `error`
+    let message = ["message", "error"].iter().find_map(|key| fields.get(*key).and_then(text));
+    Some(message.filter(|text| !text.is_empty()).unwrap_or_else(|| "no reason given".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REFUSED: FailureClass = FailureClass::Refused(Refusal::ErrorInBody);
+
+    #[test]
+    fn list_reads_fields_of_other_types() {
+        let body = br#"{"versions": [
+            {"id": 7, "name": null, "description": {"text": "x"}, "versionNumber": 2.0,
+             "created": 1767225600000, "deployed": "2026-01-01T00:00:00Z", "stats": {"sessions": 3}},
+            {"id": "v8", "created": 1767225600, "deployed": "yesterday", "versionNumber": " "}
+        ]}"#;
+        let versions = list(body).unwrap();
+        let new_year: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let expected = |id: &str, number: Option<&str>, deployed| Version {
+            id: VersionId::parse(id).unwrap(),
+            name: None,
+            description: None,
+            number: number.map(Into::into),
+            created: Some(new_year),
+            deployed,
+        };
+        assert_eq!(versions, [expected("7", Some("2.0"), Some(new_year)), expected("v8", None, None)]);
+    }
+
+    #[test]
+    fn list_that_may_hide_a_version_is_unusable() {
+        for (body, class, message) in [
+            ("{}", FailureClass::Unknown, "no list of versions"),
+            (r#"{"versions": [{"id": "a"}, {"name": "b"}]}"#, FailureClass::Unknown, "must not be empty"),
+            (r#"{"versions": [], "error": "not now"}"#, REFUSED, "not now"),
+            (r#"{"versions": [{}, {"id": "a"}], "error": true}"#, REFUSED, "an error without a message"),
+            ("<html>", FailureClass::Unknown, "the answer is unusable: expected value"),
+        ] {
+            let failure = list(body.as_bytes()).unwrap_err();
+            assert_eq!(failure.class, class, "{body}");
+            assert!(failure.message.ends_with(message), "{body}: {}", failure.message);
+        }
+    }
+
+    #[test]
+    fn status_names_what_is_live_or_nothing() {
+        let live = |body: &[u8]| status(body).unwrap();
+        let deployments = live(br#"{"test": {"id": "d1", "version": 2.1}, "prod": {"id": ""}, "dev": []}"#);
+        let test = LiveVersion { id: Some("d1".into()), number: Some("2.1".into()) };
+        assert_eq!(deployments, Deployments { test: Some(test), prod: None });
+        assert_eq!(live(b"{}"), Deployments::default());
+        assert_eq!(status(br#"{"error": {"code": 1}}"#).unwrap_err().class, REFUSED);
+    }
+
+    #[test]
+    fn create_finds_the_id_in_each_form_of_answer() {
+        let id =
+            |body: &str| write(ApiCall::Create, body.as_bytes()).unwrap().map(|id| id.as_str().to_owned());
+        for body in [
+            r#"{"version": {"id": "v1", "model": {"id": "m"}}, "id": "request"}"#,
+            r#"{"versionId": "v1", "id": "request"}"#,
+            r#"{"id": "v1", "user": {"id": "u"}}"#,
+            r#"{"id": "v1", "error": "made, but not deployed"}"#,
+        ] {
+            assert_eq!(id(body).as_deref(), Some("v1"), "{body}");
+        }
+        for body in ["", " ", "{}", r#"{"id": ".."}"#] {
+            assert_eq!(id(body), None, "{body}");
+        }
+    }
+
+    #[test]
+    fn write_is_refused_where_the_answer_says_so() {
+        for (call, body, message) in [
+            (ApiCall::Create, r#"{"error": "Quota reached"}"#, "Quota reached"),
+            (ApiCall::Deploy, r#"{"id": "v1", "error": "not now"}"#, "not now"),
+            (
+                ApiCall::Delete,
+                r#"{"deleted": false}"#,
+                "the service answered deleted: false without a reason",
+            ),
+            (ApiCall::Delete, r#"{"deleted": false, "error": "it is live"}"#, "it is live"),
+            (
+                ApiCall::Rollback,
+                r#"{"rolledBack": false}"#,
+                "the service answered rolledBack: false without a reason",
+            ),
+        ] {
+            let failure = write(call, body.as_bytes()).unwrap_err();
+            assert_eq!((failure.class, failure.message.as_str()), (REFUSED, message), "{body}");
+            assert!(!failure.may_have_happened);
+        }
+        // of another call these fields say nothing
+        assert_eq!(write(ApiCall::Deploy, br#"{"deleted": false, "rolledBack": false}"#), Ok(None));
+        assert!(write(ApiCall::Delete, b"<html>").unwrap_err().may_have_happened);
+    }
 }

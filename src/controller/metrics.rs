@@ -10,7 +10,10 @@ use prometheus_client::{
 };
 
 use super::{Context, Reconciler, cache::Cache};
-use crate::crd::{ChatbotDeployment, ConditionType};
+use crate::{
+    crd::{ChatbotDeployment, ConditionType},
+    telemetry::help,
+};
 
 /// Reads a context's caches.
 pub struct ObjectMetrics(pub Arc<Context>);
@@ -41,22 +44,17 @@ struct DeploymentLabels {
 impl Collector for ObjectMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
         let open = ConstGauge::new(i64::try_from(self.0.accounts.open_breakers()).unwrap_or(i64::MAX));
-        let metric = encoder.encode_descriptor(
-            "chatcaptain_breaker_open",
-            "API keys whose calls pause now",
-            None,
-            MetricType::Gauge,
-        )?;
+        let name = "chatcaptain_breaker_open";
+        let metric = encoder.encode_descriptor(name, help(name), None, MetricType::Gauge)?;
         open.encode(metric)?;
 
-        let help = "1 while the condition is True, 0 otherwise";
-        let mut metric = encoder.encode_descriptor("chatcaptain_condition", help, None, MetricType::Gauge)?;
+        let name = "chatcaptain_condition";
+        let mut metric = encoder.encode_descriptor(name, help(name), None, MetricType::Gauge)?;
         conditions(&self.0.versions, &mut metric)?;
         conditions(&self.0.deployments, &mut metric)?;
 
-        let help = "1 for the version that an environment runs";
-        let mut metric =
-            encoder.encode_descriptor("chatcaptain_deployment_info", help, None, MetricType::Gauge)?;
+        let name = "chatcaptain_deployment_info";
+        let mut metric = encoder.encode_descriptor(name, help(name), None, MetricType::Gauge)?;
         deployments(&self.0.deployments, &mut metric)
     }
 }

@@ -9,15 +9,15 @@ use serde::{Deserialize, Serialize};
 
 use super::ConditionType;
 
-/// Where a version is meant to run.
+/// What a version is created for.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[serde(rename_all = "lowercase")]
 pub enum Environment {
-    /// The bot's own working place: nothing is deployed.
+    /// Create the version without deploying it.
     Dev,
-    /// The test environment.
+    /// Create the version and deploy it to the test environment.
     Test,
-    /// The production environment.
+    /// Create the version and deploy it to the production environment.
     Prod,
 }
 
@@ -70,9 +70,10 @@ impl Environment {
 /// What happens in the service when a `ChatbotVersion` is deleted.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeletionPolicy {
-    /// The version is deleted, unless it is live.
+    /// Delete the version. While it is live it is kept, and the ChatbotDeployment that runs it, if there is one, deletes
+    /// it after switching to another version.
     Delete,
-    /// The version stays.
+    /// Keep the version.
     Retain,
 }
 
@@ -98,14 +99,14 @@ impl std::str::FromStr for DeletionPolicy {
     }
 }
 
-/// The Secret, in the object's own namespace, that holds the API key.
+/// A Secret in the object's own namespace, and a key in it.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
 pub struct CredentialsRef {
-    /// Name of the Secret. Unset: `chatcaptain`.
+    /// Name of the Secret, which is in the namespace of this object. Defaults to chatcaptain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub name: Option<String>,
-    /// Key in the Secret's data. Unset: `apiKey`.
+    /// Key in the Secret's data whose value is the API key. Defaults to apiKey.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub key: Option<String>,
@@ -125,58 +126,59 @@ impl CredentialsRef {
     }
 }
 
-/// A call that changes the service.
+/// A request that changes the service, or an adoption in its place.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
-    /// A version was to be created.
+    /// Create a version.
     Create,
-    /// An existing version was taken over; no call was needed.
+    /// Record an existing version as that of the object; no request is sent.
     Adopt,
-    /// A version was to be deleted.
+    /// Delete a version.
     Delete,
-    /// A version was to become live.
+    /// Make a version live.
     Deploy,
-    /// A version that ran before was to become live again.
+    /// Make a version that ran before live again, with the rollback request of the service.
     Rollback,
 }
 
-/// How a call ended, as far as its answer tells.
+/// How a request ended, as far as its answer tells.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OperationResult {
-    /// The service accepted it.
+    /// The service accepted the request.
     Accepted,
-    /// The service refused it: nothing happened.
+    /// The request had no effect: the service rejected it, or it was never sent.
     Refused,
-    /// No usable answer came: it may have happened.
+    /// No usable answer arrived; the request may have taken effect.
     Unknown,
 }
 
-/// One line of `lastOperations`.
+/// An entry of `lastOperations`.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct OperationRecord {
-    /// What was called.
+    /// What the operator did.
     pub operation: Operation,
-    /// On which version, where one was known.
+    /// Id of the version concerned. Absent for a create that returned no id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version_id: Option<String>,
-    /// When.
+    /// Time at which the request was answered or given up.
     pub completion_time: Time,
-    /// How it ended.
+    /// How the request ended.
     pub result: OperationResult,
-    /// What the service said, where it refused.
+    /// Error of a request that was not accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
 
-/// Backoff, kept here so that a restart neither resets nor repeats it.
+/// Backoff, kept in status so that a restart does not reset it.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Retry {
-    /// Failures in a row.
+    /// Number of consecutive failures.
     #[schemars(range(min = 1))]
     pub failures: i32,
-    /// Nothing is changed in the service before this time.
+    /// Time before which the operator sends no further change to the service for this object. A new generation of the
+    /// spec, or a new value of the annotation chatcaptain.dev/reconcile-requested-at, ends the wait.
     pub next_attempt_time: Time,
 }
 
@@ -184,28 +186,28 @@ pub struct Retry {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct CommonStatus {
-    /// The generation that the conditions speak of; -1 until the operator has seen the object.
+    /// Generation of the spec that the conditions describe; -1 until the operator has seen the object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready` always; `Reconciling` and `Stalled` only while True, and never both.
+    /// State of the object. Ready is always present; Reconciling and Stalled are present only while True, and never both.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     #[schemars(length(max = 8))]
     pub conditions: Vec<Condition>,
-    /// The last `reconcile-requested-at` token that was acted on.
+    /// Value of the annotation chatcaptain.dev/reconcile-requested-at that was handled last, cut to 256 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled_reconcile_at: Option<String>,
-    /// The last 10 calls that changed the service, newest first.
+    /// The last 10 requests to change the service, newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
     pub last_operations: Vec<OperationRecord>,
-    /// Present while something failed and is to be tried again.
+    /// Backoff after a failure. Absent when nothing waits to be retried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
 }
 
 impl CommonStatus {
-    /// How many calls `lastOperations` keeps.
+    /// How many entries `lastOperations` keeps.
     pub const MAX_OPERATIONS: usize = 10;
 
     /// Whether a condition is True.
@@ -214,14 +216,14 @@ impl CommonStatus {
         self.conditions.iter().any(|c| c.type_ == kind.as_str() && c.status == "True")
     }
 
-    /// Puts one call on record.
+    /// Adds an entry to `lastOperations`.
     pub fn push_operation(&mut self, record: OperationRecord) {
         self.last_operations.insert(0, record);
         self.last_operations.truncate(Self::MAX_OPERATIONS);
     }
 }
 
-/// Reads a duration such as `30s`, `5m` or `1h30m`.
+/// Parses the duration of a command line flag, such as `30s`, `5m` or `1h30m`. Manifests have [`super::MetaDuration`].
 ///
 /// # Errors
 /// One line that says what is accepted.

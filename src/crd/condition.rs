@@ -5,13 +5,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 /// The condition types, as kstatus reads them, and `Drifted`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConditionType {
-    /// The object is as git wants it.
+    /// The service matches the spec.
     Ready,
-    /// The operator is working on it or waiting for something that comes by itself.
+    /// The operator is working on the object, or waits for something that needs no user action.
     Reconciling,
-    /// A human must act.
+    /// User action is required.
     Stalled,
-    /// Somebody changed the environment by hand (deployments only).
+    /// Another version was deployed outside the operator (deployments only).
     Drifted,
 }
 
@@ -23,15 +23,15 @@ impl ConditionType {
     #[must_use]
     pub fn meaning(self) -> &'static str {
         match self {
-            Self::Ready => "The object is as git wants it. Always present.",
+            Self::Ready => "The service matches the spec. Always present.",
             Self::Reconciling => {
-                "It is being worked on, or waits for something that comes by itself. Present only while True."
+                "The operator is working on the object, or waits for something that needs no user action. Present only while True."
             }
             Self::Stalled => {
-                "A human must act; the message says what. Present only while True, never beside Reconciling."
+                "User action is required; the message says what to do. Present only while True, and never together with Reconciling."
             }
             Self::Drifted => {
-                "Somebody deployed another version by hand. Deployments only; Unknown if the key may not read the deployment status."
+                "Another version was deployed outside the operator. Only on a ChatbotDeployment; Unknown when the live version cannot be observed."
             }
         }
     }
@@ -51,7 +51,7 @@ impl ConditionType {
 /// Makes an enum with its names, so that a reason exists once: here.
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])+ $name:ident = $verdict:ident,)+) => {
-        /// Why a condition is as it is. The README's table is held to this list by a test.
+        /// The reason of a condition. The README's table is held to this list by a test.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Reason { $($(#[doc = $doc])+ $name,)+ }
 
@@ -65,7 +65,7 @@ macro_rules! reasons {
                 match self { $(Self::$name => stringify!($name),)+ }
             }
 
-            /// What an object with this reason is taken for.
+            /// How every tool reads an object whose Ready condition has this reason.
             #[must_use]
             pub fn verdict(self) -> Verdict {
                 match self { $(Self::$name => Verdict::$verdict,)+ }
@@ -81,91 +81,92 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// The version exists, or the environment runs it.
+    /// The version exists in the service, or the environment runs it.
     Available = Ready,
-    /// Accepted and about to be created.
+    /// The version is about to be created.
     Creating = Reconciling,
-    /// A create had no usable answer; the list is watched for its version before anything else is done.
+    /// The result of the create request is unknown; the operator searches the service before it sends another one.
     CreateUnconfirmed = Reconciling,
-    /// Created; the service does not list it yet.
+    /// The version is created; the service does not list it yet.
     WaitingForVisibility = Reconciling,
-    /// A version of this object that exists already is being deleted; what becomes of it is waited for.
+    /// An existing version of this object is being deleted; the operator waits until that is finished.
     WaitingForDeletion = Reconciling,
-    /// Being deployed.
+    /// The version is being deployed.
     Deploying = Reconciling,
-    /// Going back to a version that ran here before.
+    /// The environment returns to a version that it ran before.
     RollingBack = Reconciling,
-    /// The ChatbotVersion does not exist yet or is not ready.
+    /// The ChatbotVersion does not exist, has no version in the service yet, or is being deleted.
     WaitingForVersion = Reconciling,
-    /// The deployment named by promoteAfter does not run this version, or not for long enough.
+    /// The ChatbotDeployment named by promoteAfter has not been Ready on this version for long enough.
     WaitingForPromotion = Reconciling,
     /// The object is being deleted.
     Deleting = Reconciling,
-    /// The service asks to slow down; calls pause for the whole key.
+    /// The service limits requests; all requests with this API key pause, and the operator retries automatically.
     Throttled = Reconciling,
-    /// The service cannot be reached or fails.
+    /// The service cannot be reached or answers with an error; the operator retries automatically.
     ServiceUnavailable = Reconciling,
-    /// A change was refused or failed and is tried again.
+    /// A request failed; the operator retries it automatically.
     Retrying = Reconciling,
-    /// Nothing is done because spec.suspend is true.
+    /// The operator does nothing for the object because spec.suspend is true.
     Suspended = Waiting,
-    /// The object cannot be read or breaks a rule of its kind.
+    /// The object cannot be read or violates a rule of its kind.
     InvalidSpec = Stalled,
-    /// The Secret, or the key in it, is missing or unusable.
+    /// The Secret or the key in it is missing or unusable.
     CredentialsMissing = Stalled,
-    /// The service refuses the API key.
+    /// The service rejects the API key.
     AuthenticationFailed = Stalled,
     /// The API key lacks a permission.
     PermissionDenied = Stalled,
     /// The service does not know the chatbot.
     ChatbotNotFound = Stalled,
-    /// The version that is wanted is not in the service.
+    /// The desired version does not exist in the service.
     VersionNotFound = Stalled,
-    /// A version that existed is no longer in the service; it is not created again by itself.
+    /// The version existed and is no longer in the service. It is created again only on request.
     VersionLost = Stalled,
-    /// More than one version could be meant; a human must say which.
+    /// Several versions match; the message says how to choose one.
     AmbiguousVersion = Stalled,
-    /// The deployment named by promoteAfter does not go to this version, and progressDeadline is over.
+    /// The ChatbotDeployment named by promoteAfter is not switching to this version, and progressDeadline has passed.
     PromotionBlocked = Stalled,
-    /// Another, older object has the same claim.
+    /// Another object claims the same version or environment.
     Conflict = Stalled,
-    /// The ChatbotVersion belongs to another chatbot.
+    /// The referenced ChatbotVersion belongs to another chatbot.
     ReferenceMismatch = Stalled,
-    /// The service refused the change.
+    /// The service rejected the request; the message says why.
     RequestRejected = Stalled,
-    /// The environment did not show the version by progressDeadline.
+    /// The version did not become live within progressDeadline.
     ProgressDeadlineExceeded = Stalled,
-    /// The environment runs an earlier version, by command or because the wanted one failed.
+    /// The environment runs an earlier version, on request or because the desired one did not become live.
     RolledBack = Stalled,
-    /// Somebody keeps deploying another version by hand.
+    /// Drift was corrected 5 times within an hour; automatic correction is paused for the rest of that hour.
     DriftCorrectionPaused = Stalled,
-    /// Somebody deployed another version by hand, and drift is Warn.
+    /// Another version was deployed outside the operator, and spec.drift is Warn.
     DriftTolerated = Ready,
-    /// No change by hand is known.
+    /// No drift is detected.
     InSync = Ready,
-    /// The environment runs another version.
+    /// The environment runs another version than the desired one.
     OutOfSync = Reconciling,
-    /// The key may not read the deployment status.
+    /// The live version cannot be observed.
     NotObservable = Waiting,
 }
 
-/// What every tool should take the object for.
+/// How every tool should read the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
     /// Done: `Ready` is True.
     Ready,
-    /// Under way: `Reconciling` is True.
+    /// In progress: `Reconciling` is True.
     Reconciling,
     /// Failed: `Stalled` is True.
     Stalled,
-    /// Neither done nor under way: `Ready` is False and stands alone.
+    /// Neither done nor in progress: `Ready` is False and stands alone.
     Waiting,
 }
 
-/// The conditions that say `reason`, keeping the transition time of each whose status stays.
+/// The conditions of an object for `reason`, keeping the transition time of each whose status stays. An empty message
+/// becomes the meaning of the reason; `drifted` is status, reason and message of the `Drifted` condition.
 ///
 /// `Reconciling` and `Stalled` are present only while True and never both: kstatus reads conditions in
-/// list order and would answer by chance otherwise. `Drifted` is carried over unless `drifted` replaces it.
+/// list order and would answer by chance otherwise.
 #[must_use]
 pub fn build_conditions(
     old: &[Condition],

@@ -1,4 +1,4 @@
-//! `ChatbotDeployment`: a pointer that says which version an environment of a bot runs.
+//! `ChatbotDeployment`: which version an environment of a chatbot runs.
 
 #![allow(clippy::duplicated_attributes, reason = "columns and rules are attributes of one name")]
 
@@ -9,9 +9,9 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{CommonStatus, CredentialsRef, LiveEnvironment, Operation, OperationResult};
+use super::{CommonStatus, CredentialsRef, LiveEnvironment, MetaDuration, Operation, OperationResult};
 
-/// Which version the environment is to run.
+/// Desired version of the environment.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
     group = "chatcaptain.dev",
@@ -22,7 +22,7 @@ use super::{CommonStatus, CredentialsRef, LiveEnvironment, Operation, OperationR
     category = "chatcaptain",
     status = "ChatbotDeploymentStatus",
     derive = "PartialEq",
-    doc = "A pointer: this environment of this chatbot runs that version.",
+    doc = "Which version an environment of a chatbot runs. The operator deploys it, and rolls back when the spec returns to a version that ran before.",
     selectable = ".spec.chatbotId",
     selectable = ".spec.environment",
     selectable = ".status.active.versionId",
@@ -60,171 +60,180 @@ pub struct ChatbotDeploymentSpec {
     /// Id of the chatbot in the service. Immutable.
     #[schemars(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z0-9_-]{1,128}$"))]
     pub chatbot_id: String,
-    /// The environment that this object decides. Immutable.
+    /// Environment whose live version this object decides. Immutable.
     pub environment: LiveEnvironment,
-    /// A ChatbotVersion of the same namespace and chatbot.
+    /// ChatbotVersion to run, in the same namespace and of the same chatbot. Set exactly one of versionRef, versionId and
+    /// versionNumber.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version_ref: Option<LocalObjectReference>,
-    /// Id of a version in the service.
+    /// Id of the version to run, as the service lists it. Set exactly one of versionRef, versionId and versionNumber.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z0-9_-]{1,128}$"))]
     pub version_id: Option<String>,
-    /// Number of a version in the service, such as 2.1.
+    /// Number of the version to run, for example 2.1, which only one version may have. Set exactly one of versionRef,
+    /// versionId and versionNumber.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32))]
     pub version_number: Option<String>,
-    /// How the environment goes back.
+    /// How the environment returns to an earlier version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollback: Option<RollbackPolicy>,
-    /// What is done when somebody deploys by hand. Unset: Enforce.
+    /// What happens when another version is deployed to the environment outside the operator. Defaults to Enforce.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift: Option<DriftPolicy>,
-    /// A gate: wait until another ChatbotDeployment runs the same version well.
+    /// Gate: deploy the version that the spec names only after another ChatbotDeployment is Ready on the same version. When
+    /// unset, nothing is waited for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub promote_after: Option<PromoteAfter>,
-    /// How long a version may take to become live, such as 5m. Unset: 5m.
+    /// How long a version may take to become live, in hours, minutes and seconds, for example 10m; after that the rollout
+    /// has failed. Defaults to 5m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 20), regex(pattern = r"^([0-9]{1,5}(s|m|h)){1,3}$"))]
-    pub progress_deadline: Option<String>,
-    /// The Secret that holds the API key. Unset: key apiKey of Secret chatcaptain.
+    pub progress_deadline: Option<MetaDuration>,
+    /// Secret that holds the API key. When unset, the key apiKey of the Secret chatcaptain is used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_ref: Option<CredentialsRef>,
-    /// How often the service is looked at, such as 5m. Unset: the operator's flag.
+    /// How often the operator checks the service for this object, in hours, minutes and seconds, for example 5m or
+    /// 1h30m. When unset, the operator's --interval applies. A value below the operator's --min-interval is raised to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 20), regex(pattern = r"^([0-9]{1,5}(s|m|h)){1,3}$"))]
-    pub interval: Option<String>,
-    /// While true nothing is done for this object.
+    pub interval: Option<MetaDuration>,
+    /// Whether to stop all work on this object. The conditions and what is live stay as they are. Defaults to false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspend: Option<bool>,
 }
 
-/// An object of the same namespace.
+/// An object in the same namespace.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 pub struct LocalObjectReference {
-    /// Its name.
+    /// Name of the object.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
 }
 
-/// How the environment goes back.
+/// How an environment returns to an earlier version.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct RollbackPolicy {
-    /// What is done when a version does not become live by progressDeadline. Unset: Never.
+    /// What happens when a version does not become live within progressDeadline. Defaults to Never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_failure: Option<OnFailure>,
-    /// The call that goes back. Unset: Rollback.
+    /// How a version that ran in this environment before becomes live again. Defaults to Rollback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<RollbackMethod>,
-    /// Further properties for the body of the rollback call.
+    /// Additional properties for the body of the rollback request, at most 16.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16))]
+    #[schemars(extend("maxProperties" = 16))]
     pub parameters: Option<BTreeMap<String, String>>,
 }
 
-/// What is done when a rollout fails.
+/// What happens when a rollout fails.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnFailure {
-    /// Nothing but saying so.
+    /// Report the failure and leave the environment as it is.
     Never,
-    /// The last good version is restored, once per generation.
+    /// Restore the last other version that ran, once per generation of the spec.
     Previous,
 }
 
-/// The call that goes back.
+/// How an earlier version becomes live again.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RollbackMethod {
-    /// The service's rollback, and a deploy where that does not lead there.
+    /// Send the rollback request of the service; deploy the version if the request is rejected or has no effect.
     Rollback,
-    /// A deploy of the earlier version.
+    /// Deploy the version.
     Redeploy,
 }
 
-/// What is done when somebody deploys by hand.
+/// What happens when another version is deployed outside the operator.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DriftPolicy {
-    /// The wanted version is deployed again.
+    /// Deploy the desired version again, at most 5 times within an hour.
     Enforce,
-    /// It is reported, and left as it is.
+    /// Report the drift and leave the environment as it is.
     Warn,
 }
 
-/// A gate in front of this deployment.
+/// The ChatbotDeployment that must run a version first.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct PromoteAfter {
-    /// The ChatbotDeployment, of the same namespace, to wait for.
+    /// ChatbotDeployment in the same namespace that must run the version first.
     pub deployment_ref: LocalObjectReference,
-    /// How long it must have been Ready on the same version, such as 30m. Unset: no time.
+    /// How long that ChatbotDeployment must have been Ready on the version, in hours, minutes and seconds, for example 30m.
+    /// When unset, it only has to be Ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 20), regex(pattern = r"^([0-9]{1,5}(s|m|h)){1,3}$"))]
-    pub soak: Option<String>,
+    pub soak: Option<MetaDuration>,
 }
 
-/// What the operator found and did.
+/// Observed state, written by the operator.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ChatbotDeploymentStatus {
-    /// Generation, conditions, calls and backoff.
+    /// What both kinds have.
     #[serde(flatten)]
     pub common: CommonStatus,
-    /// The version that should run now, and who says so.
+    /// Version that should run, and what decided so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
-    /// The version that runs, as last confirmed. Absent: none, or nobody can tell.
+    /// Version that runs, as last confirmed. Absent when none runs or the live version cannot be determined.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active: Option<DeployedVersion>,
-    /// The version that ran before it.
+    /// Version that ran before the active one; the annotation chatcaptain.dev/rollback-to with the value previous returns
+    /// to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<DeployedVersion>,
-    /// What ran here, newest first, at most 10.
+    /// Versions that the environment ran, newest first, at most 10.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
     pub history: Vec<HistoryEntry>,
-    /// Versions to delete once they no longer run here: their ChatbotVersions are already gone.
+    /// Versions whose ChatbotVersion was deleted while they were live, at most 50. Each is deleted once it is no longer in
+    /// use.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50))]
     pub pending_deletions: Vec<PendingDeletion>,
-    /// The change under way.
+    /// Deploy or rollback in progress.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current_operation: Option<CurrentOperation>,
-    /// What failed to become live for this generation.
+    /// Versions that did not become live. They are not tried again until the spec changes, or until the annotation
+    /// chatcaptain.dev/reconcile-requested-at gets a new value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed_versions: Option<FailedVersions>,
-    /// The `rollback-to` command that holds.
+    /// Rollback that the annotation chatcaptain.dev/rollback-to asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollback_command: Option<RollbackCommand>,
-    /// How often a change by hand was reversed lately.
+    /// Recent corrections of drift. After 5 within an hour, the operator makes no more for the rest of that hour.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift_corrections: Option<DriftCorrections>,
 }
 
-/// Who decided which version should run.
+/// What decided which version should run.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cause {
-    /// The spec.
+    /// The spec names the version.
     Spec,
-    /// The `rollback-to` annotation.
+    /// The annotation chatcaptain.dev/rollback-to names the version.
     RollbackCommand,
-    /// `onFailure: Previous`.
+    /// The version that the spec names did not become live, and spec.rollback.onFailure is Previous.
     AutomaticRollback,
 }
 
-/// The version that should run.
+/// A version that should run.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Target {
-    /// Its id.
+    /// Id of the version in the service.
     pub version_id: String,
-    /// Its number.
+    /// Number of the version in the service, for example 2.1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version_number: Option<String>,
-    /// Who says so.
+    /// Name of the ChatbotVersion that created or adopted the version, where one is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version_name: Option<String>,
+    /// What decided that this version should run.
     pub cause: Cause,
-    /// Since when it is the target.
+    /// Time since which this version is the target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<Time>,
-    /// When it was first seen running since it is the target; a later departure is drift.
+    /// Time at which the environment was first seen running the target. Another live version after that is drift.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reached_time: Option<Time>,
 }
@@ -233,104 +242,111 @@ pub struct Target {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct DeployedVersion {
-    /// Its id.
+    /// Id of the version in the service.
     pub version_id: String,
-    /// Its number.
+    /// Number of the version in the service, for example 2.1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version_number: Option<String>,
-    /// Since when it was seen running.
+    /// Name of the ChatbotVersion that created or adopted the version, where one is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version_name: Option<String>,
+    /// Time at which the environment was first seen running the version.
     pub start_time: Time,
 }
 
-/// One line of `history`.
+/// An entry of `history`.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct HistoryEntry {
-    /// Id of the version.
+    /// Id of the version in the service.
     pub version_id: String,
-    /// Its number.
+    /// Number of the version in the service, for example 2.1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version_number: Option<String>,
-    /// Since when it was seen running.
+    /// Name of the ChatbotVersion that created or adopted the version, where one is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version_name: Option<String>,
+    /// Time at which the environment was first seen running the version.
     pub start_time: Time,
-    /// The call that led there; unset where it was found running.
+    /// Request that made the version live. Absent when the operator found it running.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation: Option<Operation>,
 }
 
-/// A version to delete once it no longer runs here.
+/// A version to delete once it is no longer in use.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct PendingDeletion {
-    /// Its id.
+    /// Id of the version in the service.
     pub version_id: String,
-    /// Name of the ChatbotVersion it belonged to.
+    /// Name of the deleted ChatbotVersion.
     pub name: String,
-    /// Since when it waits.
+    /// Time at which this object took over the deletion.
     pub request_time: Time,
 }
 
-/// A deploy or rollback under way.
+/// A deploy or rollback in progress.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct CurrentOperation {
-    /// Deploy or Rollback.
+    /// Which request makes the version live: Deploy or Rollback.
     pub operation: Operation,
-    /// The version that is to become live.
+    /// Id of the version that is to become live.
     pub version_id: String,
-    /// When it was decided.
+    /// Time at which the operation was recorded, before the request is sent.
     pub start_time: Time,
-    /// When a deploy of this version was first called, if this one repeats it because no usable answer came;
-    /// progressDeadline counts from here then.
+    /// Time of the first request to deploy this version, when the operation repeats it because no usable answer arrived;
+    /// progressDeadline counts from here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_call_time: Option<Time>,
-    /// When the call was answered or given up; progressDeadline counts from here. Unset before.
+    /// Time at which the request was answered or given up; progressDeadline counts from here. Absent until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call_time: Option<Time>,
-    /// How the call ended.
+    /// How the request ended. Absent until it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<OperationResult>,
-    /// The version's `deployed` time before the call: a later one shows that the call took effect.
+    /// Time of the version's last deploy before the request, as the service lists it. Another time shows that the request
+    /// took effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous_deploy_time: Option<MicroTime>,
 }
 
-/// Rollouts that failed.
+/// Versions that did not become live.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct FailedVersions {
-    /// The spec's generation.
+    /// Generation of the spec for which they failed.
     pub generation: i64,
-    /// The versions that did not become live, newest first.
+    /// Ids of the versions, newest first, at most 10.
     #[serde(default)]
     #[schemars(length(max = 10))]
     pub version_ids: Vec<String>,
 }
 
-/// A command from the `rollback-to` annotation.
+/// A rollback that an annotation asked for.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct RollbackCommand {
-    /// The annotation's value.
+    /// Value of the annotation chatcaptain.dev/rollback-to.
     pub value: String,
-    /// The generation it was given for; a later one ends it.
+    /// Generation of the spec for which it was asked; a new generation ends the rollback.
     pub generation: i64,
-    /// The version it meant when it was given.
+    /// Id of the version that the value named at that time.
     pub version_id: String,
 }
 
-/// Changes by hand that were reversed.
+/// Corrections of drift.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct DriftCorrections {
-    /// How many.
+    /// Number of corrections since windowStartTime.
     #[schemars(range(min = 1))]
     pub count: i32,
-    /// Since when they are counted.
+    /// Time of the first correction that is counted; counting starts again an hour later.
     pub window_start_time: Time,
 }
 
-/// The one of three fields that names the wanted version.
+/// The one of three fields that names the desired version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VersionSource<'a> {
     /// A `ChatbotVersion` of the same namespace.
@@ -345,18 +361,18 @@ impl HistoryEntry {
     /// What it was when it ran.
     #[must_use]
     pub fn to_deployed_version(&self) -> DeployedVersion {
-        let Self { version_id, version_number, start_time: since, operation: _ } = self.clone();
-        DeployedVersion { version_id, version_number, start_time: since }
+        let Self { version_id, version_number, version_name, start_time, operation: _ } = self.clone();
+        DeployedVersion { version_id, version_number, version_name, start_time }
     }
 }
 
 impl ChatbotDeploymentStatus {
-    /// Versions that can wait in `retiring`.
+    /// How many versions can wait in `pendingDeletions`.
     pub const MAX_PENDING_DELETIONS: usize = 50;
 }
 
 impl ChatbotDeploymentSpec {
-    /// The field that names the wanted version, or `None` where not exactly one is set.
+    /// The field that names the desired version, or `None` where not exactly one is set.
     #[must_use]
     pub fn version_source(&self) -> Option<VersionSource<'_>> {
         match (&self.version_ref, &self.version_id, &self.version_number) {
@@ -367,13 +383,13 @@ impl ChatbotDeploymentSpec {
         }
     }
 
-    /// What is done when a rollout fails.
+    /// What happens when a rollout fails.
     #[must_use]
     pub fn on_failure(&self) -> OnFailure {
         self.rollback.as_ref().and_then(|r| r.on_failure).unwrap_or(OnFailure::Never)
     }
 
-    /// The call that goes back.
+    /// How an earlier version becomes live again.
     #[must_use]
     pub fn rollback_method(&self) -> RollbackMethod {
         self.rollback.as_ref().and_then(|r| r.method).unwrap_or(RollbackMethod::Rollback)

@@ -6,13 +6,13 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// A duration in a manifest, the counterpart of `metav1.Duration`: hours, minutes and seconds, each at most once and in
-/// this order, together more than zero.
+/// this order, together more than zero. It is written as it was read: `90s` does not become `1m30s`.
 ///
 /// [`MetaDuration::PATTERN`] in the CRD accepts exactly what this type parses, so that no value that the API server
 /// accepted is ever replaced by a default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct MetaDuration(Duration);
+pub struct MetaDuration([Option<u32>; 3]);
 
 /// Units in their order, and how many seconds each has.
 const UNITS: [(char, u64); 3] = [('h', 3600), ('m', 60), ('s', 1)];
@@ -23,10 +23,19 @@ impl MetaDuration {
                                |((0|[1-9][0-9]{0,4})h)?[1-9][0-9]{0,4}m((0|[1-9][0-9]{0,4})s)?\
                                |((0|[1-9][0-9]{0,4})h)?((0|[1-9][0-9]{0,4})m)?[1-9][0-9]{0,4}s)$";
 
-    /// As the standard library has it.
+    /// The length of the longest: three amounts of five digits, each with its unit.
+    const MAX_LENGTH: usize = 18;
+
+    /// The duration as the standard library has it.
     #[must_use]
     pub fn get(self) -> Duration {
-        self.0
+        let seconds = self.parts().map(|(amount, (_, length))| u64::from(amount) * length).sum();
+        Duration::from_secs(seconds)
+    }
+
+    /// The units that are given, each with its amount.
+    fn parts(self) -> impl Iterator<Item = (u32, (char, u64))> {
+        self.0.into_iter().zip(UNITS).filter_map(|(amount, unit)| Some((amount?, unit)))
     }
 }
 
@@ -40,20 +49,21 @@ impl FromStr for MetaDuration {
                 text.chars().take(40).collect::<String>()
             )
         };
-        let (mut rest, mut seconds) = (text, 0);
-        for (unit, length) in UNITS {
+        let (mut rest, mut amounts) = (text, [None; 3]);
+        for (slot, (unit, _)) in amounts.iter_mut().zip(UNITS) {
             let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
             if rest[digits..].starts_with(unit) {
-                seconds += amount(&rest[..digits]).ok_or_else(expected)? * length;
+                *slot = Some(amount(&rest[..digits]).ok_or_else(expected)?);
                 rest = &rest[digits + 1..];
             }
         }
-        if rest.is_empty() && seconds > 0 { Ok(Self(Duration::from_secs(seconds))) } else { Err(expected()) }
+        let is_zero = amounts.iter().flatten().all(|amount| *amount == 0);
+        if rest.is_empty() && !is_zero { Ok(Self(amounts)) } else { Err(expected()) }
     }
 }
 
 /// One to five digits without a leading zero.
-fn amount(digits: &str) -> Option<u64> {
+fn amount(digits: &str) -> Option<u32> {
     let well_formed = (1..=5).contains(&digits.len()) && (digits == "0" || !digits.starts_with('0'));
     digits.parse().ok().filter(|_| well_formed)
 }
@@ -74,14 +84,7 @@ impl From<MetaDuration> for String {
 
 impl fmt::Display for MetaDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut rest = self.0.as_secs();
-        for (unit, length) in UNITS {
-            if rest >= length {
-                write!(f, "{}{unit}", rest / length)?;
-                rest %= length;
-            }
-        }
-        Ok(())
+        self.parts().try_for_each(|(amount, (unit, _))| write!(f, "{amount}{unit}"))
     }
 }
 
@@ -95,7 +98,7 @@ impl JsonSchema for MetaDuration {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", "maxLength": 18, "pattern": Self::PATTERN})
+        json_schema!({"type": "string", "maxLength": Self::MAX_LENGTH, "pattern": Self::PATTERN})
     }
 }
 
@@ -113,17 +116,45 @@ mod tests {
 
     #[test]
     fn refuses_zero_repeats_other_orders_and_other_units() {
-        for text in ["", "0s", "0h0m0s", "30m1h", "1h1h", "5", "5 m", "-5m", "1.5h", "05m", "100000s", "1d", "500ms", "s"] {
+        for text in [
+            "", "0s", "0h0m0s", "30m1h", "1h1h", "5", "5 m", "-5m", "1.5h", "05m", "100000s", "1d", "500ms",
+            "s",
+        ] {
             let error = text.parse::<MetaDuration>().unwrap_err();
             assert!(error.contains("for example 30s, 5m or 1h30m"), "{text}: {error}");
         }
     }
 
     #[test]
-    fn displays_the_shortest_form_that_parses_back() {
-        for (text, shortest) in [("90s", "1m30s"), ("60m", "1h"), ("99999h99999m99999s", "101692h25m39s")] {
-            let duration: MetaDuration = text.parse().unwrap();
-            assert_eq!(duration.to_string(), shortest);
+    fn is_written_as_it_was_read() {
+        for text in ["90s", "60m", "0h1m0s", "99999h99999m99999s"] {
+            let duration: MetaDuration = serde_json::from_value(text.into()).unwrap();
+            assert_eq!(serde_json::to_value(duration).unwrap(), text);
         }
+    }
+
+    /// Every string of up to six of these characters, and every choice of long amounts and units.
+    #[test]
+    fn the_pattern_in_the_crd_accepts_what_is_parsed_and_nothing_else() {
+        let pattern = regex::Regex::new(MetaDuration::PATTERN).unwrap();
+        let mut texts = strings(&[&["", "0", "1", "h", "m", "s"][..]; 6]);
+        let amounts = ["", "0", "05", "99999", "100000"];
+        let units = ["", "h", "m", "s", "d", "\n"];
+        texts.extend(strings(&[&amounts[..], &units, &amounts, &units, &amounts, &units]));
+        let mut accepted = 0;
+        for text in &texts {
+            let parses = text.parse::<MetaDuration>().is_ok();
+            assert_eq!(pattern.is_match(text), parses, "{text:?}");
+            assert!(!parses || text.len() <= MetaDuration::MAX_LENGTH, "{text:?}");
+            accepted += usize::from(parses);
+        }
+        assert!((200..texts.len() / 2).contains(&accepted), "{accepted} of {} were accepted", texts.len());
+    }
+
+    /// Every string of one part of each list.
+    fn strings(lists: &[&[&str]]) -> std::collections::BTreeSet<String> {
+        lists.iter().fold([String::new()].into(), |texts, parts| {
+            texts.iter().flat_map(|text| parts.iter().map(move |part| format!("{text}{part}"))).collect()
+        })
     }
 }

@@ -1,10 +1,12 @@
-//! The API: both kinds, their shared words, and the CRDs as YAML.
+//! The API: both kinds, what they share, and their CRDs as YAML.
 //!
 //! Nothing here is async, reads a clock or knows the service.
 
 mod common;
 mod condition;
 mod deployment;
+mod description;
+mod duration;
 mod version;
 
 pub use common::{
@@ -18,10 +20,14 @@ pub use deployment::{
     OnFailure, PendingDeletion, PromoteAfter, RollbackCommand, RollbackMethod, RollbackPolicy, Target,
     VersionSource,
 };
+pub use duration::MetaDuration;
 pub use version::{ChatbotVersion, ChatbotVersionSpec, ChatbotVersionStatus, PendingCreate};
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSON};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSON, JSONSchemaProps,
+};
 use kube::CustomResourceExt;
+use schemars::JsonSchema;
 
 /// API group of both kinds.
 pub const GROUP: &str = "chatcaptain.dev";
@@ -29,7 +35,7 @@ pub const GROUP: &str = "chatcaptain.dev";
 /// Finalizer on versions, and on deployments that still have a version to delete.
 pub const FINALIZER: &str = "chatcaptain.dev/finalizer";
 
-/// Commands and settings that live in annotations, because git does not hold them.
+/// Commands and settings that are annotations, so that they need no change in git.
 pub mod annotation {
     macro_rules! annotations {
         ($($(#[doc = $doc:literal])+ $constant:ident = $name:literal;)+) => {
@@ -41,42 +47,45 @@ pub mod annotation {
     }
 
     annotations! {
-        /// Any token: look now, past any backoff, and try again what was given up; echoed in `status.lastHandledReconcileAt`.
+        /// Any new value: check the service now, past any backoff, and retry what was given up. Echoed in `status.lastHandledReconcileAt`.
         RECONCILE_REQUESTED_AT = "reconcile-requested-at";
-        /// On a version: id of an existing version that it takes over instead of creating one.
+        /// On a ChatbotVersion: id of an existing version to adopt instead of creating one.
         ADOPT_ID = "adopt-id";
-        /// On a version, any new token: create again although the version was lost, or although one of that name exists.
+        /// On a ChatbotVersion, any new value: create the version again although it was lost, or although one of that name exists.
         RECREATE = "recreate";
-        /// On an object that is being deleted, any value: let it go at once and leave its version behind, on record.
+        /// On an object that is being deleted, any value: remove the finalizer at once. The version stays in the service; an event, a metric and the log record its id.
         FORCE_ORPHAN = "force-orphan";
-        /// On a deployment: `previous`, a ChatbotVersion's name or a version id; holds until the spec changes.
+        /// On a ChatbotDeployment: roll back to `previous`, to the ChatbotVersion of this name or to the version with this id. Holds until the spec changes.
         ROLLBACK_TO = "rollback-to";
-        /// On a namespace: `Delete` or `Retain` for the versions in it that do not say so themselves; anything else keeps them, on record.
+        /// On a namespace: `Delete` or `Retain`, for the ChatbotVersions in it that do not set `spec.deletionPolicy`. Any other value keeps the versions, and an event reports it.
         DELETION_POLICY = "deletion-policy";
     }
 }
 
-/// Both CRDs, as they are served by `chatcaptain-operator crds`.
+/// Both CRDs, as `chatcaptain-operator crds` prints them.
 #[must_use]
 pub fn all() -> Vec<CustomResourceDefinition> {
-    vec![with_status_default(ChatbotVersion::crd()), with_status_default(ChatbotDeployment::crd())]
+    vec![definition::<ChatbotVersion>(), definition::<ChatbotDeployment>()]
+}
+
+/// What kube derives, with the descriptions of the fields and a default for `status`.
+fn definition<K: CustomResourceExt + JsonSchema>() -> CustomResourceDefinition {
+    let mut crd = K::crd();
+    let versions = crd.spec.versions.iter_mut();
+    for schema in versions.filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut()) {
+        description::describe::<K>(schema);
+        default_status(schema);
+    }
+    crd
 }
 
 /// Defaults `status` to `{observedGeneration: -1}`: without it kstatus takes an object that the
 /// operator has not seen yet for done (kstatus, "the status of a resource without status is Current").
-fn with_status_default(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
-    for version in &mut crd.spec.versions {
-        let properties = version
-            .schema
-            .as_mut()
-            .and_then(|schema| schema.open_api_v3_schema.as_mut())
-            .and_then(|schema| schema.properties.as_mut());
-        if let Some(status) = properties.and_then(|properties| properties.get_mut("status")) {
-            status.default = Some(JSON(serde_json::json!({"observedGeneration": -1})));
-            status.nullable = None;
-        }
+fn default_status(schema: &mut JSONSchemaProps) {
+    if let Some(status) = schema.properties.as_mut().and_then(|properties| properties.get_mut("status")) {
+        status.default = Some(JSON(serde_json::json!({"observedGeneration": -1})));
+        status.nullable = None;
     }
-    crd
 }
 
 /// A CRD as one YAML document.

@@ -1,4 +1,4 @@
-//! `ChatbotVersion`: an immutable snapshot of a bot, created once in the service.
+//! `ChatbotVersion`: an immutable snapshot of a chatbot, created once in the service.
 
 #![allow(clippy::duplicated_attributes, reason = "columns and rules are attributes of one name")]
 
@@ -7,9 +7,9 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{CommonStatus, CredentialsRef, DeletionPolicy, Environment, LiveEnvironment};
+use super::{CommonStatus, CredentialsRef, DeletionPolicy, Environment, LiveEnvironment, MetaDuration};
 
-/// What the snapshot is to be. The identity fields never change: a snapshot cannot be taken again.
+/// Desired version. What identifies it is immutable, because a snapshot cannot be taken again.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
     group = "chatcaptain.dev",
@@ -20,7 +20,7 @@ use super::{CommonStatus, CredentialsRef, DeletionPolicy, Environment, LiveEnvir
     category = "chatcaptain",
     status = "ChatbotVersionStatus",
     derive = "PartialEq",
-    doc = "An immutable snapshot of a chatbot: created once in the service, deleted with the object.",
+    doc = "An immutable snapshot of a chatbot. The operator creates the version in the service once; deleting the object deletes the version unless deletionPolicy is Retain.",
     selectable = ".spec.chatbotId",
     selectable = ".spec.environment",
     selectable = ".status.versionId",
@@ -58,84 +58,90 @@ pub struct ChatbotVersionSpec {
     /// Id of the chatbot in the service. Immutable.
     #[schemars(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z0-9_-]{1,128}$"))]
     pub chatbot_id: String,
-    /// Name of the version in the service. Immutable. Unset: the object's name.
+    /// Name of the version in the service. Immutable. Defaults to the name of this object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub name: Option<String>,
-    /// Description of the version in the service. Immutable. A line that marks the owner is added to it.
+    /// Description of the version in the service, at most 1000 characters. Immutable. The operator appends a line that
+    /// identifies this object as the owner.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1000))]
     pub description: Option<String>,
-    /// The environment the version is created for: test and prod also deploy it there, unless a
-    /// ChatbotDeployment claims that environment. Immutable. Unset: dev.
+    /// Environment to create the version for. With test or prod, creating this object also deploys the version there,
+    /// replacing the one that is live, unless a ChatbotDeployment claims that environment. Immutable. Defaults to dev.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment: Option<Environment>,
-    /// The Secret that holds the API key. Unset: key apiKey of Secret chatcaptain.
+    /// Secret that holds the API key. When unset, the key apiKey of the Secret chatcaptain is used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_ref: Option<CredentialsRef>,
-    /// What happens in the service when the object is deleted. Unset: the namespace's annotation, else the operator's flag.
+    /// What happens to the version in the service when this object is deleted. When unset, the annotation
+    /// chatcaptain.dev/deletion-policy of the namespace applies, else the operator's --deletion-policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_policy: Option<DeletionPolicy>,
-    /// How often the service is looked at, such as 5m. Unset: the operator's flag.
+    /// How often the operator checks the service for this object, in hours, minutes and seconds, for example 5m or
+    /// 1h30m. When unset, the operator's --interval applies. A value below the operator's --min-interval is raised to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 20), regex(pattern = r"^([0-9]{1,5}(s|m|h)){1,3}$"))]
-    pub interval: Option<String>,
-    /// While true nothing is done for this object.
+    pub interval: Option<MetaDuration>,
+    /// Whether to stop all work on this object. The conditions stay as they are; deleting the object while it is
+    /// suspended keeps the version in the service. Defaults to false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspend: Option<bool>,
 }
 
-/// What the operator found and did.
+/// Observed state, written by the operator.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ChatbotVersionStatus {
-    /// Generation, conditions, calls and backoff.
+    /// What both kinds have.
     #[serde(flatten)]
     pub common: CommonStatus,
-    /// Id of the version in the service.
+    /// Id of the version in the service. Absent until the version exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version_id: Option<String>,
-    /// Number the service gave it, such as 2.1.
+    /// Number of the version in the service, for example 2.1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version_number: Option<String>,
-    /// Name in the service.
+    /// Name of the version as the service lists it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// When the service took the snapshot.
+    /// Time at which the service took the snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub creation_time: Option<Time>,
-    /// When the service last deployed it, in whichever environment.
+    /// Time at which the service last deployed the version, to any environment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_deploy_time: Option<Time>,
-    /// The environments that run it now.
+    /// Environments that run the version, as last observed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 2))]
     pub live_in: Vec<LiveEnvironment>,
-    /// Present from before a create until its end is known.
+    /// Create request whose result is not recorded yet. It is written before the request is sent, so that a restarted
+    /// operator searches the service before it sends another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending_create: Option<PendingCreate>,
-    /// Other versions with this object's marker, at most 5: nothing refers to them.
+    /// Ids of further versions that name this object as their owner, at most 5. They are unused; delete them in the
+    /// service.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 5))]
     pub duplicates: Vec<String>,
-    /// The last `recreate` token that was acted on.
+    /// Value of the annotation chatcaptain.dev/recreate that was handled last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled_recreate: Option<String>,
 }
 
-/// Written before a create is sent, so that whoever comes after a crash knows that one may be out.
+/// A create request that may have been sent.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct PendingCreate {
-    /// Random id of this attempt.
+    /// Random id of this attempt; only the process that wrote it sends the request.
     pub attempt_id: String,
-    /// When it was written.
+    /// Time at which the attempt was recorded, before the request is sent.
     pub start_time: Time,
-    /// Ids that bore the same name before: they cannot be what this attempt made.
+    /// Ids of the versions with the same name that existed before the attempt, at most 50. The attempt did not create
+    /// them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50))]
     pub existing_ids: Vec<String>,
-    /// Since when the end of the attempt is unknown and the list is being watched for its version.
+    /// Time since which the result of the request is unknown and the operator searches the service for its version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub search_start_time: Option<Time>,
 }

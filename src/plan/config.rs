@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::crd::{DeletionPolicy, parse_duration};
+use crate::crd::{DeletionPolicy, MetaDuration};
 
 /// The flags that plans depend on.
 #[derive(Clone, Debug)]
@@ -24,7 +24,7 @@ pub struct PlanConfig {
 impl PlanConfig {
     /// The interval of an object that asks for `requested`.
     #[must_use]
-    pub fn interval(&self, requested: Option<&str>) -> Duration {
-        requested.and_then(|text| parse_duration(text).ok()).unwrap_or(self.interval).max(self.min_interval)
+    pub fn interval(&self, requested: Option<MetaDuration>) -> Duration {
+        requested.map_or(self.interval, MetaDuration::get).max(self.min_interval)
     }
 }

@@ -200,6 +200,7 @@ fn invalid_specs_are_rejected_by_the_api_server() {
     refused(&version(&[]), "spec.description is immutable");
     refused(&version(&["description: first", "name: other"]), "spec.name is immutable");
     refused(&version(&["description: first", "environment: live"]), "Unsupported value");
+    refused(&version(&["description: first", "interval: 30m1h"]), "spec.interval");
     refused(&support::version("a/b", "b", &[]), "spec.chatbotId");
     let two = ["versionId: a", "versionNumber: '1.0'"];
     refused(&deployment(bot, "d", "test", &two), "exactly one of");

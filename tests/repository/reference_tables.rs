@@ -58,7 +58,7 @@ fn collect(path: &str, schema: &Value, rows: &mut Vec<[String; 3]>) {
             kind += ", required";
         }
         let meaning = property["description"].as_str().unwrap_or_default();
-        rows.push([format!("`{path}`"), kind, meaning.to_owned()]);
+        rows.push([format!("`{path}`"), kind, meaning.replace("\n\n", " ").replace('\n', "<br>")]);
         collect(&path, property, rows);
         collect(&format!("{path}[]"), &property["items"], rows);
     }

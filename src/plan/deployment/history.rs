@@ -18,6 +18,7 @@ pub(super) fn record_live(observation: &Observation, status: &mut ChatbotDeploym
             .listed(id)
             .and_then(|version| version.number.as_deref())
             .map(str::to_owned),
+        version_name: observation.version_name(id),
         start_time: truncate_to_seconds(observation.now),
         operation: operation
             .filter(|operation| operation.version_id == id)

@@ -207,7 +207,7 @@ pub(super) fn promotion(observation: &Observation, reason: Reason) -> ReadyCondi
             let is_heading_there = observation.desired().is_ok_and(|desired| {
                 source.status.as_ref().is_some_and(|status| is_heading_to(status, &desired.version_id))
             });
-            let soak = after.and_then(|after| after.soak.as_deref());
+            let soak = after.and_then(|after| after.soak);
             let soak = soak.map(|soak| format!(" for {soak}")).unwrap_or_default();
             if is_heading_there {
                 format!(

@@ -10,8 +10,8 @@ use jiff::Timestamp;
 
 use super::VersionBeingDeleted;
 use crate::{
-    chatcaptain::{Inventory, Version},
-    crd::{ChatbotDeployment, ChatbotDeploymentStatus, ChatbotVersion, parse_duration},
+    chatcaptain::{Inventory, Marker, Version},
+    crd::{ChatbotDeployment, ChatbotDeploymentStatus, ChatbotVersion, MetaDuration},
     plan::{PlanConfig, ServiceView, reconcile_requested},
 };
 
@@ -82,16 +82,28 @@ impl Observation {
         reconcile_requested(&self.object.metadata, self.status().common.last_handled_reconcile_at.as_deref())
     }
 
+    /// Name of the ChatbotVersion that a version belongs to: of one that the spec or a rollback names, else by its marker.
+    pub(super) fn version_name(&self, id: &str) -> Option<String> {
+        let mut named = [&self.referenced_version, &self.rollback_version].into_iter().flatten();
+        if let Some(version) = named.find(|version| version.version_id() == Some(id)) {
+            return version.metadata.name.clone();
+        }
+        let namespace = self.object.metadata.namespace.as_deref().unwrap_or_default();
+        let nameless = Marker::new(&self.config.owner_id, namespace, "");
+        let marker = self.listed(id)?.marker()?;
+        let name = marker.strip_prefix(nameless.as_str().strip_suffix(']')?)?.strip_suffix(']')?;
+        Some(name.to_owned())
+    }
+
     /// How long a version may take to become live.
     #[must_use]
     pub fn progress_deadline(&self) -> Duration {
-        let asked = self.object.spec.progress_deadline.as_deref();
-        asked.and_then(|text| parse_duration(text).ok()).unwrap_or(PROGRESS_DEADLINE)
+        self.object.spec.progress_deadline.map_or(PROGRESS_DEADLINE, MetaDuration::get)
     }
 
     /// How old a view of the service may be for this object.
     #[must_use]
     pub fn interval(&self) -> Duration {
-        self.config.interval(self.object.spec.interval.as_deref())
+        self.config.interval(self.object.spec.interval)
     }
 }

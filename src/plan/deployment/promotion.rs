@@ -2,7 +2,7 @@
 
 use super::{Observation, Promotion};
 use crate::{
-    crd::{ChatbotDeploymentStatus, ConditionType, PromoteAfter, parse_duration},
+    crd::{ChatbotDeploymentStatus, ConditionType, MetaDuration, PromoteAfter},
     plan::elapsed,
 };
 
@@ -28,7 +28,7 @@ impl Observation {
 
     /// The other deployment has been Ready, and on this version, for the soak time.
     fn has_soaked(&self, source: &ChatbotDeploymentStatus, after: &PromoteAfter, desired: &str) -> bool {
-        let soak = after.soak.as_deref().and_then(|text| parse_duration(text).ok()).unwrap_or_default();
+        let soak = after.soak.map(MetaDuration::get).unwrap_or_default();
         let ready = source.common.conditions.iter().find(|c| c.type_ == "Ready" && c.status == "True");
         let active = source.active.as_ref().filter(|active| active.version_id == desired);
         ready.zip(active).is_some_and(|(ready, active)| {

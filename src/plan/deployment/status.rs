@@ -167,9 +167,11 @@ fn sync_spec(observation: &Observation, status: &mut ChatbotDeploymentStatus) {
 fn next_target(observation: &Observation, old: Option<Target>, desired: Desired) -> Target {
     let old = old.filter(|old| old.version_id == desired.version_id);
     let start_time = old.as_ref().and_then(|old| old.start_time.clone());
+    let (reached_time, old_name) = old.map(|old| (old.reached_time, old.version_name)).unwrap_or_default();
     Target {
+        version_name: observation.version_name(&desired.version_id).or(old_name),
         start_time: start_time.or_else(|| Some(truncate_to_seconds(observation.now))),
-        reached_time: old.and_then(|old| old.reached_time),
+        reached_time,
         version_id: desired.version_id,
         version_number: desired.version_number,
         cause: desired.cause,

@@ -180,7 +180,7 @@ impl Observation {
     /// How old the service's answers may be for this object.
     #[must_use]
     pub fn interval(&self) -> Duration {
-        self.config.interval(self.object.spec.interval.as_deref())
+        self.config.interval(self.object.spec.interval)
     }
 
     /// The `reconcile-requested-at` annotation has a token that was not acted on yet.

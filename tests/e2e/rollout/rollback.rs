@@ -202,8 +202,11 @@ fn rollback_to_previous_refills_an_emptied_environment() {
     assert!(note.contains("back to"), "{note}");
     let status = world.deployment("test").status.unwrap();
     let id = |name: &str| world.version(name).version_id().map(str::to_owned);
-    assert_eq!(status.active.map(|active| active.version_id), id("b"));
-    assert_eq!(status.previous.map(|previous| previous.version_id), id("a"), "not the one that runs");
+    let (active, previous) = (status.active.unwrap(), status.previous.unwrap());
+    assert_eq!(Some(active.version_id), id("b"));
+    assert_eq!(Some(previous.version_id), id("a"), "not the one that runs");
+    assert_eq!(active.version_name.as_deref(), Some("b"), "named by its marker");
+    assert_eq!(previous.version_name.as_deref(), Some("a"));
     assert_eq!(
         world.effects_besides_creates(),
         ["deploy a test", "deploy b test", "deploy c test", "rollback b test"]

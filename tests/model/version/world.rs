@@ -264,6 +264,7 @@ impl VersionWorld {
             status.active = Some(DeployedVersion {
                 version_id: if runs { id } else { "other" }.to_owned(),
                 version_number: None,
+                version_name: None,
                 start_time: Time(at(0)),
             });
             status.pending_deletions.extend(noted.then(|| PendingDeletion {
