@@ -36,7 +36,7 @@ fn invalid_key_is_probed_rarely_and_new_key_recovers_at_once() {
         let calls = world.service.counters().total_calls();
         let said = world.wait_for_reason::<ChatbotVersion>("v000", reason);
         assert!(said.contains("Secret chatcaptain"), "{said}");
-        assert_eq!(said.contains("put a valid key there"), refused_key == 401, "{said}");
+        assert_eq!(said.contains("Put a valid key into the Secret"), refused_key == 401, "{said}");
         assert_eq!(condition(&world.version("v000"), "Stalled").unwrap().status, "True");
 
         let created = time_to_recover(&world, "CCSB-a-good-one");

@@ -128,12 +128,12 @@ fn missing_permission_is_reported() {
     use Permission::{Create, Delete, Deploy, List, Rollback, Status};
     let world = World::new(permitting(&[Create, Delete, Deploy, Rollback, Status]));
     world.apply_version("a", &[]);
-    let list = ["chatbots.versions.list", "Secret chatcaptain", "grant it"];
+    let list = ["chatbots.versions.list", "Secret chatcaptain", "Grant it"];
     assert_version_stalled(&world, "PermissionDenied", &list);
 
     let world = World::new(permitting(&[List]));
     world.apply_version("a", &[]);
-    let create = ["chatbots.versions.create", "Secret chatcaptain", "grant it"];
+    let create = ["chatbots.versions.create", "Secret chatcaptain", "Grant it"];
     assert_version_stalled(&world, "PermissionDenied", &create);
     assert_eq!(world.creates(), 0);
 
@@ -141,7 +141,7 @@ fn missing_permission_is_reported() {
     world.apply_version("a", &[]);
     world.apply_deployment("test", "a", &[]);
     let message = world.wait_for_reason::<ChatbotDeployment>("test", "PermissionDenied");
-    assert_contains(&message, &["chatbots.versions.deploy", "Secret chatcaptain", "grant it"]);
+    assert_contains(&message, &["chatbots.versions.deploy", "Secret chatcaptain", "Grant it"]);
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn unknown_chatbot_is_reported() {
         let unknown_chatbots = UnknownChatbots::Refuse;
         let world = World::new(Settings { unknown_chatbots, failures_as, ..Settings::default() });
         world.apply_version("a", &[]);
-        assert_version_stalled(&world, "ChatbotNotFound", &[&world.bot, "check spec.chatbotId"]);
+        assert_version_stalled(&world, "ChatbotNotFound", &[&world.bot, "Check spec.chatbotId"]);
         assert_eq!(world.service.counters().of(Operation::Create).calls, 0);
     }
 }
@@ -169,7 +169,7 @@ fn dangling_reference_is_reported() {
     world.apply(&support::version("another-bot", "foreign", &[]));
     world.wait_until_version_ready("foreign");
     deploy("versionRef: {name: foreign}");
-    assert_reason("ReferenceMismatch", &["ChatbotVersion foreign", "correct spec.versionRef"]);
+    assert_reason("ReferenceMismatch", &["ChatbotVersion foreign", "Correct spec.versionRef"]);
 
     let replace = |spec: &str| {
         world.delete("cbd", "d");
@@ -177,9 +177,9 @@ fn dangling_reference_is_reported() {
         deploy(spec);
     };
     replace("versionId: vrsNothing");
-    assert_reason("VersionNotFound", &["vrsNothing", &world.bot, "correct the spec"]);
+    assert_reason("VersionNotFound", &["vrsNothing", &world.bot, "Correct spec.versionId"]);
     replace("versionNumber: '9.9'");
-    assert_reason("VersionNotFound", &["9.9", &world.bot, "correct the spec"]);
+    assert_reason("VersionNotFound", &["9.9", &world.bot, "Correct spec.versionNumber"]);
     assert_eq!(world.effects_besides_creates(), [""; 0]);
 }
 

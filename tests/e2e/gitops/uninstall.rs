@@ -14,10 +14,12 @@ use support::{
     version,
 };
 
-/// The commands of the README's section: a function, and how it is used.
+const DOCUMENT: &str = "deploy/README.md";
+
+/// The documented commands: a function, and how it is used.
 fn commands() -> (String, String) {
-    let readme = read("README.md");
-    let section = readme.split("### Uninstall").nth(1).unwrap();
+    let document = read(DOCUMENT);
+    let section = document.split("## Uninstall").nth(1).unwrap();
     let block = section.split("```").nth(1).unwrap();
     let (function, use_of_it) = block.split_at(block.find("\n}\n").unwrap() + 3);
     (function.to_owned(), use_of_it.to_owned())
@@ -106,7 +108,7 @@ fn stuck_objects_can_be_released() {
         all.iter().any(|object| object.metadata.deletion_timestamp.is_some()).then_some(())
     });
     let let_go = r#"each '{"metadata":{"finalizers":null}}'"#;
-    assert!(read("README.md").contains(let_go));
+    assert!(read(DOCUMENT).contains(let_go));
     shell(&world.cluster, &(commands().0 + let_go));
     // kubectl waits for what is left: CRDs and namespace
     shell(&world.cluster, "kubectl delete -k deploy --ignore-not-found");

@@ -73,7 +73,7 @@ impl Cluster {
         Self { plane, runtime, client, operator: OnceLock::new() }
     }
 
-    /// Installs the operator as the README says, and waits until both kinds are served.
+    /// Installs the operator with `kubectl apply -k deploy`, and waits until both kinds are served.
     pub fn install(&self) {
         self.kubectl_ok(&["apply", "-k", &path_of("deploy")], "");
         self.wait_for_crds();
