@@ -24,7 +24,7 @@ judge: control-plane
 	@cargo test --quiet --locked --test conformance argocd_offers_the_actions_that_apply >/dev/null
 
 test: judge ## run every test, with a real control plane; about 12 minutes
-	cargo test --locked --workspace
+	cargo test --locked --workspace --no-fail-fast
 
 mutants: ## break the plan in ten ways and show that the model notices each; a minute each
 	@bash tests/mutants.sh
