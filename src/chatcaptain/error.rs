@@ -51,12 +51,11 @@ impl ApiCall {
             Self::Status => "chatbots.deployments.status",
             Self::Create => "chatbots.versions.create",
             Self::Delete => "chatbots.versions.delete",
-            Self::Deploy => "chatbots.versions.deploy",
-            Self::Rollback => "rolling back versions",
+            Self::Deploy | Self::Rollback => "chatbots.versions.deploy",
         }
     }
 
-    fn is_read(self) -> bool {
+    pub(super) fn is_read(self) -> bool {
         matches!(self, Self::List | Self::Status)
     }
 }
@@ -169,7 +168,7 @@ pub fn classify(
         403 => (FailureClass::Forbidden { whole_key: false }, false),
         // a 4xx that is no refusal: somebody gave up waiting for somebody else
         408 => (FailureClass::Unknown, true),
-        400..=499 if message.is_some() || call.is_read() => (FailureClass::Refused(refusal(status)), false),
+        400..=499 if message.is_some() => (FailureClass::Refused(refusal(status)), false),
         _ => (FailureClass::Unknown, true),
     };
     let text = match message {
@@ -268,10 +267,11 @@ mod tests {
             (create, 410, None, JSON, FailureClass::Refused(Refusal::NotFound), false),
             (create, 405, None, JSON, FailureClass::Refused(Refusal::Unsupported), false),
             (create, 409, None, JSON, FailureClass::Refused(Refusal::Conflict), false),
-            // without JSON it was a gateway that spoke: believed only of a read
+            // without JSON it was a gateway that spoke, which knows nothing of the chatbot
             (create, 400, None, HTML, UNKNOWN, true),
-            (ApiCall::List, 404, None, HTML, FailureClass::Refused(Refusal::NotFound), false),
-            (ApiCall::Status, 404, None, HTML, FailureClass::Refused(Refusal::NotFound), false),
+            (ApiCall::List, 404, None, HTML, UNKNOWN, true),
+            (ApiCall::List, 404, None, JSON, FailureClass::Refused(Refusal::NotFound), false),
+            (ApiCall::Status, 404, None, JSON, FailureClass::Refused(Refusal::NotFound), false),
             (create, 408, None, JSON, UNKNOWN, true),
             (create, 302, None, HTML, UNKNOWN, true),
             (create, 500, None, JSON, UNKNOWN, true),
