@@ -187,7 +187,9 @@ impl State {
             Some(breaker) => (breaker.consecutive_throttles + 1, now),
             None => (1, now),
         };
-        let pause = retry_after.unwrap_or_else(|| THROTTLE_BACKOFF.delay(consecutive_throttles));
+        // no time at all, or a date in the past, is no advice: taken literally it would end every pause
+        let advised = retry_after.filter(|pause| !pause.is_zero());
+        let pause = advised.unwrap_or_else(|| THROTTLE_BACKOFF.delay(consecutive_throttles));
         let open_until = (now + with_jitter(pause)).max(former);
         self.breaker = Some(Breaker { open_until, consecutive_throttles, probing_until: None });
         open_until - former
@@ -287,6 +289,12 @@ mod tests {
         }
         key.advance(pause);
         assert_eq!(key.admit(ApiCall::Deploy), None);
+    }
+
+    #[test]
+    fn retry_after_of_zero_is_no_advice() {
+        let mut key = Key::new();
+        assert!(key.throttle(Some(0)) >= THROTTLE_BACKOFF.delay(1));
     }
 
     #[test]
