@@ -266,25 +266,13 @@ async fn roll_out(
     let result = match method {
         RolloutMethod::Deploy => account.deploy(&bot, &id, environment).await,
         RolloutMethod::Rollback => {
-            account.rollback(&bot, &id, environment, &rollback_body(observation)).await
+            account.rollback(&bot, &id, environment, &observation.rollback_body()).await
         }
     };
     if let Err(failure) = &result {
         lock(&context.call_permits).restore(permit, failure);
     }
     result
-}
-
-/// The environment, and whatever else the user knows the service to want.
-fn rollback_body(observation: &Observation) -> serde_json::Value {
-    let mut body = serde_json::Map::new();
-    body.insert("environment".to_owned(), observation.environment().into());
-    let rollback = observation.object.spec.rollback.as_ref();
-    let parameters = rollback.and_then(|rollback| rollback.parameters.as_ref());
-    for (name, value) in parameters.into_iter().flatten() {
-        body.insert(name.clone(), value.as_str().into());
-    }
-    body.into()
 }
 
 async fn delete(observation: &Observation, id: &str, context: &Context) -> Result<(), Failure> {

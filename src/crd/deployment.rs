@@ -56,7 +56,8 @@ use super::{CommonStatus, CredentialsRef, LiveEnvironment, MetaDuration, Operati
 #[x_kube(
     validation = Rule::new("self.chatbotId == oldSelf.chatbotId").message("spec.chatbotId is immutable: create a new ChatbotDeployment").field_path(".chatbotId"),
     validation = Rule::new("self.environment == oldSelf.environment").message("spec.environment is immutable: create a new ChatbotDeployment").field_path(".environment"),
-    validation = Rule::new("[has(self.versionRef), has(self.versionId), has(self.versionNumber)].filter(x, x).size() == 1").message("set exactly one of spec.versionRef, spec.versionId, spec.versionNumber")
+    validation = Rule::new("[has(self.versionRef), has(self.versionId), has(self.versionNumber)].filter(x, x).size() == 1").message("set exactly one of spec.versionRef, spec.versionId, spec.versionNumber"),
+    validation = Rule::new("!has(self.rollback) || !has(self.rollback.parameters) || !('environment' in self.rollback.parameters)").message("spec.rollback.parameters must not contain environment: spec.environment says it")
 )]
 pub struct ChatbotDeploymentSpec {
     /// Id of the chatbot in the service. Immutable.

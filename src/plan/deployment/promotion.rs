@@ -1,4 +1,5 @@
-//! `spec.promoteAfter`: whether another deployment has run the version for long enough.
+//! `spec.promoteAfter`: whether another deployment has run the version for long enough. Holds only forward moves: going
+//! back to a version that ran here before waits for nobody.
 
 use super::{Observation, Promotion};
 use crate::{
@@ -8,7 +9,7 @@ use crate::{
 
 impl Observation {
     pub(super) fn promotion(&self, desired: &str) -> Promotion {
-        let Some(after) = &self.object.spec.promote_after else {
+        let Some(after) = self.object.spec.promote_after.as_ref().filter(|_| !self.goes_back(desired)) else {
             return Promotion::Allowed;
         };
         let source = self.promotion_source.as_ref().and_then(|source| source.status.as_ref());
@@ -80,6 +81,14 @@ mod tests {
         ] {
             assert_eq!(after_test(&source).state().promotion, expected, "{source}");
         }
+    }
+
+    #[test]
+    fn revert_in_the_spec_waits_for_no_promotion() {
+        let elsewhere = runs("v2", 61, ready(61, "Available", "True"));
+        let ran = json!({"history": [{"versionId": "v2", "startTime": ago(9)}, {"versionId": "v1", "startTime": ago(99)}]});
+        let observation = after_test(&elsewhere).with_status(&ran);
+        assert_eq!(observation.state().promotion, Promotion::Allowed);
     }
 
     #[test]

@@ -64,10 +64,26 @@ impl Observation {
         }
     }
 
+    /// Whether a rollout of this version goes back: this environment ran it before. No gate holds it up then.
+    pub(super) fn goes_back(&self, desired: &str) -> bool {
+        self.status().history.iter().any(|entry| entry.version_id == desired)
+    }
+
+    /// The body of the rollback request: what the user knows the service to want beside the environment. A parameter
+    /// cannot replace the environment, or whoever may write a test object could move prod.
+    #[must_use]
+    pub fn rollback_body(&self) -> serde_json::Value {
+        let rollback = self.object.spec.rollback.as_ref();
+        let parameters = rollback.and_then(|rollback| rollback.parameters.clone()).unwrap_or_default();
+        let mut body: serde_json::Map<_, _> =
+            parameters.into_iter().map(|(name, value)| (name, value.into())).collect();
+        body.insert("environment".to_owned(), self.environment().into());
+        body.into()
+    }
+
     /// The version ran here before, and the spec wants the rollback call for going back.
     pub(super) fn use_rollback(&self, desired: &str) -> bool {
-        self.object.spec.rollback_method() == RollbackMethod::Rollback
-            && self.status().history.iter().any(|entry| entry.version_id == desired)
+        self.object.spec.rollback_method() == RollbackMethod::Rollback && self.goes_back(desired)
     }
 }
 
@@ -76,6 +92,13 @@ mod tests {
     use serde_json::json;
 
     use super::{super::fixtures::*, *};
+
+    #[test]
+    fn rollback_body_cannot_name_another_environment() {
+        let parameters = json!({"rollback": {"parameters": {"environment": "prod", "reason": "bad answers"}}});
+        let body = Observation::test().with_spec(&parameters).rollback_body();
+        assert_eq!(body, json!({"environment": Observation::test().environment(), "reason": "bad answers"}));
+    }
 
     #[test]
     fn operation_has_come_as_far_as_its_call() {
