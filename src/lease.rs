@@ -18,8 +18,8 @@
 //! them decides what is sent to the service.
 //!
 //! **What the fence cannot stop.** A request in flight may reach its server after another replica has begun. So may what
-//! a frozen process sends between waking up and noticing that it lost the Lease: a request that the fence had allowed,
-//! also one that was waiting for its turn under the rate limit. So nothing relies on the fence alone. Updates of a
+//! a frozen process sends between waking up and noticing that it lost the Lease: a request that the fence had allowed a
+//! moment before. So nothing relies on the fence alone. Updates of a
 //! finalizer or a status carry a resourceVersion and lose to a newer one. A create, deploy or rollback is recorded as
 //! an intent before it is sent, and a leader that finds an intent which it did not record itself treats the outcome as
 //! unknown. A delete may be repeated. A machine that is suspended as a whole stops its monotonic clock, too: its fence
@@ -31,7 +31,7 @@
 //! are about to be recorded, and would search the service for what is already known here.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{Arc, LazyLock, Mutex},
     time::Duration,
 };
 
@@ -151,12 +151,24 @@ impl LeaderElection {
     }
 }
 
-/// Names this process among the replicas: the pod, and the process for replicas that share a machine without pods. A
-/// restarted container has the name of its predecessor and takes over its Lease at once, which is safe: that one is dead.
+/// Names this process among the replicas.
+///
+/// In a pod that is the pod and the process: a restarted container has the name of its predecessor and takes over its
+/// Lease at once, which is safe, as that one is dead. Without `POD_NAME` it is the host and a random part, as client-go
+/// has it: process ids alone are the same in every container.
 #[must_use]
 pub fn identity() -> String {
-    let name = std::env::var("POD_NAME").unwrap_or_else(|_| "chatcaptain-operator".to_owned());
-    format!("{name}-{:x}", std::process::id())
+    static IDENTITY: LazyLock<String> = LazyLock::new(|| match std::env::var("POD_NAME") {
+        Ok(pod) => format!("{pod}-{:x}", std::process::id()),
+        Err(_) => format!("{}_{:016x}", hostname(), rand::random::<u64>()),
+    });
+    IDENTITY.clone()
+}
+
+fn hostname() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "chatcaptain-operator".to_owned() } else { name.to_owned() }
 }
 
 /// Which Lease, and for how long.

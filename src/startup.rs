@@ -179,11 +179,12 @@ fn context_config(
     fence: Fence,
     stop: &CancellationToken,
 ) -> Result<ContextConfig, Error> {
-    let observer = metrics.clone();
+    let (observer, may_write) = (metrics.clone(), fence.clone());
     let accounts = Accounts::new(AccountsConfig {
         client: ApiClient::new(args.api_url.clone(), args.api_timeout)?,
         limits: args.api_limits(),
         observer: Arc::new(move |event| observer.record_call(event)),
+        may_write: Arc::new(move || may_write.allows_writes()),
     });
     let reporter = Reporter { controller: "chatcaptain-operator".to_owned(), instance: Some(identity()) };
     Ok(ContextConfig {

@@ -15,7 +15,7 @@ use tokio::sync::Mutex as AsyncMutex;
 use super::{
     cached_fetch::CachedFetch,
     client::{ApiClient, NewVersion},
-    error::{ApiCall, Failure},
+    error::{ApiCall, Failure, FailureClass},
     inventory::{Deployments, Inventory},
     limits::{CallEvent, CallLimiter, CallObserver, Limits},
     types::{ApiKey, ChatbotId, VersionId},
@@ -40,6 +40,8 @@ pub struct AccountsConfig {
     pub limits: Limits,
     /// Told of the calls of every key.
     pub observer: CallObserver,
+    /// Asked right before a call that changes the service is sent, after every wait: whether it may still be.
+    pub may_write: Arc<dyn Fn() -> bool + Send + Sync>,
 }
 
 /// The accounts of all keys in use. Two Secrets with one key share its limits.
@@ -72,6 +74,7 @@ impl Accounts {
             key: key.clone(),
             limiter: CallLimiter::new(self.config.limits, self.config.observer.clone()),
             observer: self.config.observer.clone(),
+            may_write: self.config.may_write.clone(),
             chatbots: Mutex::default(),
         });
         by_key.insert(key.clone(), (account.clone(), now));
@@ -91,6 +94,7 @@ pub struct Account {
     key: ApiKey,
     limiter: CallLimiter,
     observer: CallObserver,
+    may_write: Arc<dyn Fn() -> bool + Send + Sync>,
     chatbots: Mutex<HashMap<ChatbotId, Arc<ChatbotState>>>,
 }
 
@@ -272,7 +276,11 @@ impl Account {
     ) -> Result<T, Failure> {
         self.limiter.acquire(call, &state.queue).await?;
         let started = Instant::now();
-        let result = request.await;
+        let result = if call.is_read() || (self.may_write)() {
+            request.await
+        } else {
+            Err(Failure::new(call, FailureClass::Unsent, "this replica no longer leads"))
+        };
         let outcome = result.as_ref().map_or_else(|failure| failure.class.as_str(), |_| "ok");
         (self.observer)(CallEvent::Completed { call, outcome, duration: started.elapsed() });
         self.limiter.record(call, result.as_ref().map(|_| ()));
