@@ -173,11 +173,8 @@ fn older_claim(object: &ChatbotDeployment, context: &Context) -> Option<String> 
 
 /// The versions in charge of this deployment whose objects are being deleted together with them.
 async fn versions_being_deleted(object: &ChatbotDeployment, context: &Context) -> Vec<VersionBeingDeleted> {
-    let Some(status) = &object.status else {
-        return Vec::new();
-    };
     let mut found = Vec::new();
-    for id in claims::versions_in_charge(status, Context::now(), &context.config) {
+    for id in claims::versions_in_charge(object, Context::now(), &context.config) {
         for version in context.version_holders(&object.spec.chatbot_id, id) {
             if version.metadata.deletion_timestamp.is_some() && is_deleted_too(&version, context).await {
                 found.push(VersionBeingDeleted { version_id: id.to_owned(), name: version.name_any() });
@@ -214,8 +211,9 @@ fn other_environments(object: &ChatbotDeployment, context: &Context) -> (HashSet
         let status = owner.as_ref().and_then(|owner| owner.status.as_ref());
         let active_since = status.and_then(|status| status.active.as_ref()).map(|a| a.start_time.0);
         stable_since = stable_since.zip(active_since).map(|(since, active)| since.min(active));
-        if let Some(status) = status {
-            in_use.extend(claims::in_use_in(status, Context::now(), &context.config));
+        if let Some(owner) = &owner {
+            let used = claims::in_use(owner, Context::now(), &context.config);
+            in_use.extend(used.into_iter().map(str::to_owned));
         }
     }
     (in_use, stable_since)

@@ -312,6 +312,13 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn namespace_that_is_named_twice_is_watched_once() {
+        let scope = Scope { namespaces: ["b", "a", "b"].map(str::to_owned).to_vec(), ..Scope::default() };
+        assert_eq!(scope.namespaces(), [Some("a"), Some("b")]);
+        assert_eq!(Scope::default().namespaces(), [None]);
+    }
+
     /// An API server that lists once, and fails ever after.
     #[tokio::test(start_paused = true)]
     async fn failing_api_server_is_polled_with_backoff() {

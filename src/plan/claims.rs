@@ -10,7 +10,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{PlanConfig, annotation_value, deployment::possibly_live};
 use crate::crd::{
-    ChatbotDeployment, ChatbotDeploymentStatus, ChatbotVersion, DeletionPolicy, LiveEnvironment, annotation,
+    ChatbotDeployment, ChatbotDeploymentStatus, ChatbotVersion, DeletionPolicy, LiveEnvironment,
+    VersionSource, annotation,
 };
 
 /// Whether `a` wins a claim against `b`.
@@ -96,29 +97,51 @@ pub fn is_deleted_with_object(
         && annotation_value(&version.metadata, annotation::FORCE_ORPHAN).is_none()
 }
 
-/// The versions whose deletion a deployment takes over, should their objects be deleted: what it runs, is about to run,
-/// may run in a moment, or has taken over already.
+/// The versions that a deployment uses: the one rule for both kinds of what must not be deleted.
+///
+/// What it runs, should run, is rolling out, or may run in a moment; what its spec names by id; and, until the target is
+/// live, what ran before: a rollout may empty the environment, and whoever goes back then needs it.
 #[must_use]
-pub fn versions_in_charge<'a>(
-    status: &'a ChatbotDeploymentStatus,
+pub fn in_use<'a>(
+    deployment: &'a ChatbotDeployment,
     now: Timestamp,
     config: &PlanConfig,
 ) -> HashSet<&'a str> {
-    let active = status.active.iter().map(|active| active.version_id.as_str());
-    let current = status.current_operation.iter().map(|operation| operation.version_id.as_str());
-    let late = possibly_live(status, now, config);
-    let pending = status.pending_deletions.iter().map(|entry| entry.version_id.as_str());
-    active.chain(current).chain(late).chain(pending).collect()
+    let mut ids = HashSet::new();
+    if let Some(VersionSource::Id(id)) = deployment.spec.version_source() {
+        ids.insert(id);
+    }
+    let Some(status) = &deployment.status else {
+        return ids;
+    };
+    ids.extend(status.active.iter().map(|active| active.version_id.as_str()));
+    ids.extend(status.target.iter().map(|target| target.version_id.as_str()));
+    ids.extend(status.current_operation.iter().map(|operation| operation.version_id.as_str()));
+    ids.extend(possibly_live(status, now, config));
+    ids.extend(way_back(status));
+    ids
 }
 
-/// What the other environments of a bot run, are to run or may run in a moment.
+/// The newest version that ran before the target, while that is not live.
+fn way_back(status: &ChatbotDeploymentStatus) -> Option<&str> {
+    let target = status.target.as_ref().map(|target| target.version_id.as_str())?;
+    let is_live = status.active.as_ref().is_some_and(|active| active.version_id == target);
+    let before = status.history.iter().map(|entry| entry.version_id.as_str()).find(|id| *id != target);
+    before.filter(|_| !is_live)
+}
+
+/// The versions whose deletion a deployment takes over, should their objects be deleted: what it uses, and what it has
+/// taken over already.
 #[must_use]
-pub fn in_use_in(status: &ChatbotDeploymentStatus, now: Timestamp, config: &PlanConfig) -> HashSet<String> {
-    let active = status.active.iter().map(|active| active.version_id.as_str());
-    let target = status.target.iter().map(|target| target.version_id.as_str());
-    let current = status.current_operation.iter().map(|operation| operation.version_id.as_str());
-    let late = possibly_live(status, now, config);
-    active.chain(target).chain(current).chain(late).map(str::to_owned).collect()
+pub fn versions_in_charge<'a>(
+    deployment: &'a ChatbotDeployment,
+    now: Timestamp,
+    config: &PlanConfig,
+) -> HashSet<&'a str> {
+    let pending = deployment.status.iter().flat_map(|status| &status.pending_deletions);
+    let mut ids = in_use(deployment, now, config);
+    ids.extend(pending.map(|entry| entry.version_id.as_str()));
+    ids
 }
 
 fn is_other(object: &ChatbotVersion, other: &ChatbotVersion) -> bool {

@@ -40,7 +40,11 @@ fn assert_standing_by(replica: &Operator, leader: &Operator) {
     let log = replica.log();
     let lease = "namespace=chatcaptain-system lease=chatcaptain-operator";
     assert!(log.contains(lease), "{log}");
-    let identity = leader.log().split("identity=").nth(1).and_then(|rest| rest.split_whitespace().next().map(str::to_owned));
+    let identity = leader
+        .log()
+        .split("identity=")
+        .nth(1)
+        .and_then(|rest| rest.split_whitespace().next().map(str::to_owned));
     let holder = format!("holder=\"{}\"", identity.expect("the leader logs its identity"));
     let waits: Vec<&str> = log.lines().filter(|line| line.contains("standing by")).collect();
     assert!(matches!(waits[..], [line] if line.contains(&holder)), "{log}");

@@ -4,11 +4,11 @@ use std::collections::HashSet;
 
 use jiff::Timestamp;
 
-use super::{Observation, PendingDeletionState, possibly_live};
+use super::{Observation, PendingDeletionState};
 use crate::{
     chatcaptain::{Deployments, Inventory},
     crd::{ChatbotDeploymentStatus, LiveEnvironment, PendingDeletion},
-    plan::{ServiceView, is_pending_delete, truncate_to_seconds},
+    plan::{ServiceView, claims, is_pending_delete, truncate_to_seconds},
 };
 
 /// A version whose object is being deleted while it runs here, or may.
@@ -95,13 +95,11 @@ impl Observation {
 
     /// Versions that run, should run or may run in a moment, as far as the cluster knows.
     fn versions_in_use(&self) -> HashSet<String> {
-        let status = self.status();
         let mut ids = self.in_use_elsewhere.clone();
+        ids.extend(claims::in_use(&self.object, self.now, &self.config).into_iter().map(str::to_owned));
+        // the status speaks of what was observed last
         ids.extend(self.desired().ok().map(|desired| desired.version_id));
         ids.extend(self.live());
-        ids.extend(status.active.as_ref().map(|active| active.version_id.clone()));
-        ids.extend(status.current_operation.as_ref().map(|operation| operation.version_id.clone()));
-        ids.extend(possibly_live(status, self.now, &self.config).map(str::to_owned));
         ids
     }
 
@@ -140,6 +138,13 @@ mod tests {
 
     fn deletable(observation: &Observation) -> Option<String> {
         observation.deletable().map(|entry| entry.version_id)
+    }
+
+    #[test]
+    fn version_that_the_spec_names_is_not_deletable_while_a_command_holds_another() {
+        let named = pending().with_spec(&json!({"versionId": "v2", "versionRef": null}));
+        assert_eq!(named.deletable(), None);
+        assert_eq!(pending().deletable().map(|entry| entry.version_id).as_deref(), Some("v2"));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use super::{LiveState, Observation};
 use crate::{
     crd::{ChatbotDeploymentStatus, LiveEnvironment},
-    plan::{ServiceView, deployment::possibly_live},
+    plan::{ServiceView, claims},
 };
 
 impl Observation {
@@ -15,7 +15,7 @@ impl Observation {
             return LiveState::NotLive;
         };
         let live_in = self.live_in();
-        let environments = self.environments_running(id, live_in.as_deref());
+        let environments = self.environments_using(id, live_in.as_deref());
         match &self.service {
             _ if !environments.is_empty() => self.handover_state(id, &environments),
             // whoever deployed it may be gone by now, and what is deployed runs in a moment
@@ -46,25 +46,15 @@ impl Observation {
         Some(live_in)
     }
 
-    /// The environments that run the version or will in a moment, as the service and the deployments tell.
-    fn environments_running(&self, id: &str, live_in: Option<&[LiveEnvironment]>) -> Vec<LiveEnvironment> {
-        let owner_runs_it = |environment: &LiveEnvironment| {
-            let status = self.environment_owners.get(environment).and_then(|owner| owner.status.as_ref());
-            status.is_some_and(|status| self.is_run_by(status, id, live_in.is_none()))
+    /// The environments that run the version, as the service shows, and those whose deployment uses it.
+    fn environments_using(&self, id: &str, live_in: Option<&[LiveEnvironment]>) -> Vec<LiveEnvironment> {
+        let is_used = |environment: &LiveEnvironment| {
+            let owner = self.environment_owners.get(environment);
+            owner.is_some_and(|owner| claims::in_use(owner, self.now, &self.config).contains(id))
         };
-        let shown =
+        let is_shown =
             |environment: &LiveEnvironment| live_in.is_some_and(|live_in| live_in.contains(environment));
-        LiveEnvironment::ALL.into_iter().filter(|e| shown(e) || owner_runs_it(e)).collect()
-    }
-
-    /// `active` is what a deployment saw last: it counts only where the service does not show what is live now.
-    fn is_run_by(&self, status: &ChatbotDeploymentStatus, id: &str, count_active: bool) -> bool {
-        let is_rolling_out =
-            status.current_operation.as_ref().is_some_and(|operation| operation.version_id == id);
-        let is_active = status.active.as_ref().is_some_and(|active| active.version_id == id);
-        is_rolling_out
-            || possibly_live(status, self.now, &self.config).any(|live| live == id)
-            || (count_active && is_active)
+        LiveEnvironment::ALL.into_iter().filter(|e| is_shown(e) || is_used(e)).collect()
     }
 
     /// How far the deployments that manage these environments have taken over the deletion.
@@ -157,8 +147,27 @@ mod tests {
         assert_eq!(unreadable().live_state(), LiveState::Unknown);
         let active = json!({"active": {"versionId": "v1", "startTime": "2026-01-01T00:00:00Z"}});
         assert_eq!(unreadable().managed_by(&active).live_state(), LiveState::HandoverPending);
-        // what the deployment saw last does not count where the service shows what is live now
-        assert_eq!(recorded().managed_by(&active).live_state(), LiveState::NotLive);
+    }
+
+    #[test]
+    fn a_version_stays_in_use_until_its_deployment_has_moved_on() {
+        for status in [
+            json!({"active": {"versionId": "v1", "startTime": "2026-01-01T00:00:00Z"}}),
+            json!({"target": {"versionId": "v1", "cause": "RollbackCommand"}}),
+        ] {
+            assert_eq!(recorded().managed_by(&status).live_state(), LiveState::HandoverPending, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_rollout_that_emptied_the_environment_keeps_the_way_back() {
+        let ran = json!([{"versionId": "v1", "startTime": "2026-01-01T00:00:00Z"}]);
+        let emptied = json!({"target": {"versionId": "v2", "cause": "Spec"}, "history": ran});
+        assert_eq!(recorded().managed_by(&emptied).live_state(), LiveState::HandoverPending);
+        let active = json!({"versionId": "v2", "startTime": "2026-01-01T00:00:00Z"});
+        let arrived =
+            json!({"target": {"versionId": "v2", "cause": "Spec"}, "history": ran, "active": active});
+        assert_eq!(recorded().managed_by(&arrived).live_state(), LiveState::NotLive);
     }
 
     #[test]

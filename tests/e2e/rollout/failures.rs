@@ -55,6 +55,31 @@ fn failed_automatic_rollback_is_reported_and_retried() {
     world.wait_for_event("test", "RolloutFailed");
 }
 
+/// The release commit drops a's manifest, and b's rollout empties the environment before it fails: a is what there is to
+/// go back to, so it is not deleted with its object.
+#[test]
+fn predecessor_pruned_during_a_rollout_that_empties_the_environment_is_kept() {
+    let settings = Settings {
+        failing_rollouts: vec!["b".to_owned()],
+        failed_rollout: FailedRollout::Emptying,
+        ..Settings::default()
+    };
+    let world = World::new(settings);
+    let more = ["progressDeadline: 5s", "rollback: {onFailure: Previous}"];
+    for name in ["a", "b"] {
+        world.apply_version(name, &[]);
+        world.wait_until_version_ready(name);
+    }
+    world.apply_deployment("test", "a", &more);
+    world.wait_until_deployment_ready("test");
+    world.apply_deployment("test", "b", &more);
+    world.eventually("b was tried", || (calls(&world, Operation::Deploy) == 2).then_some(()));
+    world.delete("cbv", "a");
+    world.wait_for_reason::<ChatbotDeployment>("test", "RolledBack");
+    assert_eq!(world.live_version(Environment::Test).as_deref(), Some("a"));
+    assert_eq!(calls(&world, Operation::Delete), 0);
+}
+
 /// A deploy without a usable response takes effect after git has changed: it is the operator's own, not drift.
 #[test]
 fn own_late_deploy_is_not_reported_as_drift() {

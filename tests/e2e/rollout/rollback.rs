@@ -315,3 +315,24 @@ fn wait_until_running(world: &World, name: &str) {
     });
     assert_eq!(world.live_version(Environment::Test).as_deref(), Some(name));
 }
+
+/// prod follows test and its soak time going forward. A revert in git of prod alone goes back at once, though test still
+/// runs the version that prod leaves.
+#[test]
+fn git_revert_waits_for_no_promotion() {
+    let world = World::new(Settings::default());
+    let after = |soak: &str| format!("promoteAfter: {{deploymentRef: {{name: test}}, soak: {soak}}}");
+    for name in ["a", "b"] {
+        world.apply_version(name, &[]);
+        world.wait_until_version_ready(name);
+        world.apply_deployment("test", name, &[]);
+        world.apply_deployment("prod", name, &[&after("1s")]);
+        world.wait_until_deployment_ready("prod");
+    }
+    world.apply_deployment("prod", "a", &[&after("30m")]);
+    world.eventually("prod is back", || {
+        (world.live_version(Environment::Prod).as_deref() == Some("a")).then_some(())
+    });
+    assert_eq!(world.live_version(Environment::Test).as_deref(), Some("b"));
+    assert_eq!(world.effects_besides_creates().last().map(String::as_str), Some("rollback a prod"));
+}

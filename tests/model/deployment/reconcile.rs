@@ -105,7 +105,8 @@ impl DeploymentWorld {
 
     /// The versions in charge of this deployment whose objects are being deleted together with them.
     fn versions_being_deleted(&self) -> Vec<VersionBeingDeleted> {
-        let in_charge = claims::versions_in_charge(self.status(), at(self.now), &CONFIG);
+        let Some(object) = &self.object else { return Vec::new() };
+        let in_charge = claims::versions_in_charge(object, at(self.now), &CONFIG);
         let is_deleted = |index: &usize| {
             let version = self.version(*index);
             version.is_some_and(|version| claims::is_deleted_with_object(&version, None, &CONFIG))
