@@ -16,7 +16,7 @@ use super::{
     cached_fetch::CachedFetch,
     client::{ApiClient, NewVersion},
     error::{ApiCall, Failure},
-    inventory::{Deployments, Inventory},
+    inventory::{DeploymentStatus, Inventory},
     limits::{CallEvent, CallLimiter, CallObserver, Limits},
     types::{ApiKey, ChatbotId, VersionId},
 };
@@ -98,7 +98,7 @@ pub struct Account {
 #[derive(Default)]
 struct ChatbotState {
     list: CachedFetch<Inventory>,
-    status: CachedFetch<Deployments>,
+    deployment_status: CachedFetch<DeploymentStatus>,
     authoritative: Mutex<bool>,
     /// By environment: the version that was called for last and has not been seen live there yet.
     rollouts: Mutex<HashMap<Box<str>, (VersionId, Instant)>>,
@@ -122,10 +122,14 @@ impl Account {
     ///
     /// # Errors
     /// As `inventory`.
-    pub async fn deployments(&self, bot: &ChatbotId, since: Instant) -> Result<Arc<Deployments>, Failure> {
+    pub async fn deployment_status(
+        &self,
+        bot: &ChatbotId,
+        since: Instant,
+    ) -> Result<Arc<DeploymentStatus>, Failure> {
         let state = self.chatbot(bot);
         state
-            .status
+            .deployment_status
             .get(since, || self.call(ApiCall::Status, &state, self.client.status(&self.key, bot)))
             .await
     }
@@ -259,7 +263,7 @@ impl Account {
         let state = self.chatbot(bot);
         let result = self.call(call, &state, request).await;
         state.list.invalidate();
-        state.status.invalidate();
+        state.deployment_status.invalidate();
         result
     }
 

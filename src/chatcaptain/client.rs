@@ -10,7 +10,7 @@ use url::Url;
 
 use super::{
     error::{ApiCall, Failure, FailureClass, classify},
-    inventory::{Deployments, Inventory},
+    inventory::{DeploymentStatus, Inventory},
     types::{ApiKey, ChatbotId, VersionId},
     wire,
 };
@@ -75,7 +75,7 @@ impl ApiClient {
     ///
     /// # Errors
     /// *Forbidden* is usual: keys without this permission work, too.
-    pub async fn status(&self, key: &ApiKey, bot: &ChatbotId) -> Result<Deployments, Failure> {
+    pub async fn status(&self, key: &ApiKey, bot: &ChatbotId) -> Result<DeploymentStatus, Failure> {
         let path = [bot.as_str(), "deployments", "status"];
         let body = self.call(ApiCall::Status, Method::GET, key, &path, None).await?;
         wire::status(&body)

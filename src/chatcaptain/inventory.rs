@@ -126,14 +126,14 @@ impl Inventory {
 
 /// The deployment status of one chatbot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Deployments {
+pub struct DeploymentStatus {
     /// `None`: nothing is live in test.
     pub test: Option<LiveVersion>,
     /// `None`: nothing is live in prod.
     pub prod: Option<LiveVersion>,
 }
 
-impl Deployments {
+impl DeploymentStatus {
     /// What is live in `test` or `prod`.
     #[must_use]
     pub fn get(&self, environment: &str) -> Option<&LiveVersion> {

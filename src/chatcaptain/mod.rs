@@ -25,6 +25,6 @@ mod wire;
 pub use account::{Account, Accounts, AccountsConfig};
 pub use client::{ApiClient, NewVersion};
 pub use error::{ApiCall, Failure, FailureClass, Refusal};
-pub use inventory::{Deployments, Inventory, LiveVersion};
+pub use inventory::{DeploymentStatus, Inventory, LiveVersion};
 pub use limits::{CallEvent, CallObserver, Limits};
 pub use types::{ApiKey, ChatbotId, InvalidId, Marker, Version, VersionId};

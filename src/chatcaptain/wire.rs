@@ -15,7 +15,7 @@ use serde::{
 
 use super::{
     error::{ApiCall, Failure, FailureClass, Refusal, mask_volatile_tokens},
-    inventory::{Deployments, LiveVersion},
+    inventory::{DeploymentStatus, LiveVersion},
     types::{InvalidId, Version, VersionId},
 };
 
@@ -291,7 +291,7 @@ struct WireDeployment {
 ///
 /// # Errors
 /// *Refused* where the service says `error`, *unknown* where the answer cannot be parsed.
-pub fn status(body: &[u8]) -> Result<Deployments, Failure> {
+pub fn status(body: &[u8]) -> Result<DeploymentStatus, Failure> {
     let answer: StatusAnswer = read(ApiCall::Status, body)?;
     if let Some(error) = answer.error.0 {
         return Err(error_in_body(ApiCall::Status, &error));
@@ -301,7 +301,7 @@ pub fn status(body: &[u8]) -> Result<Deployments, Failure> {
             // an empty object is one more way to say that nothing is live
             .filter(|live| live.id.is_some() || live.number.is_some())
     };
-    Ok(Deployments { test: live(answer.test), prod: live(answer.prod) })
+    Ok(DeploymentStatus { test: live(answer.test), prod: live(answer.prod) })
 }
 
 #[derive(Deserialize, Default)]
@@ -405,10 +405,10 @@ mod tests {
     #[test]
     fn status_names_what_is_live_or_nothing() {
         let live = |body: &[u8]| status(body).unwrap();
-        let deployments = live(br#"{"test": {"id": "d1", "version": 2.1}, "prod": {"id": ""}, "dev": []}"#);
+        let found = live(br#"{"test": {"id": "d1", "version": 2.1}, "prod": {"id": ""}, "dev": []}"#);
         let test = LiveVersion { id: Some("d1".into()), number: Some("2.1".into()) };
-        assert_eq!(deployments, Deployments { test: Some(test), prod: None });
-        assert_eq!(live(b"{}"), Deployments::default());
+        assert_eq!(found, DeploymentStatus { test: Some(test), prod: None });
+        assert_eq!(live(b"{}"), DeploymentStatus::default());
         assert_eq!(status(br#"{"error": {"code": 1}}"#).unwrap_err().class, REFUSED);
     }
 

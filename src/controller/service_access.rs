@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use super::Context;
 use crate::{
-    chatcaptain::{Account, ApiCall, ChatbotId, Deployments, Failure, FailureClass, Inventory},
+    chatcaptain::{Account, ApiCall, ChatbotId, DeploymentStatus, Failure, FailureClass, Inventory},
     crd::CredentialsRef,
     plan::{Freshness, ServiceReads, ServiceView, Unavailable, UnavailableReason, messages, proves_account},
 };
@@ -80,7 +80,7 @@ impl Context {
 
     async fn try_query_service(&self, query: &ServiceQuery<'_>) -> Result<ServiceView, Unavailable> {
         let list_since = query.since(query.reads.list);
-        let deployments_since = query.reads.deployments.map(|freshness| query.since(freshness));
+        let status_since = query.reads.deployment_status.map(|freshness| query.since(freshness));
         let account = self.account(query.namespace, query.credentials, query.allow_stale_key).await?;
         let bot = ChatbotId::parse(query.chatbot).map_err(|invalid| Unavailable {
             reason: UnavailableReason::ChatbotNotFound,
@@ -95,30 +95,30 @@ impl Context {
         {
             account.mark_authoritative(&bot);
         }
-        let deployments = match deployments_since {
-            Some(since) => read_deployments(&account, &bot, since, query).await?,
+        let deployment_status = match status_since {
+            Some(since) => read_deployment_status(&account, &bot, since, query).await?,
             None => None,
         };
-        record_live(&account, &bot, &inventory, deployments.as_deref());
+        record_live(&account, &bot, &inventory, deployment_status.as_deref());
         Ok(ServiceView::Available {
             authoritative: account.is_authoritative(&bot),
             rollout_pending: query.version_id.is_some_and(|id| account.is_rollout_pending(&bot, id)),
             age: inventory.requested_at.elapsed(),
             inventory,
-            deployments,
+            deployment_status,
         })
     }
 }
 
 /// The deployment status; `None` where the key may not read it, or the service has no such call: the list has to do.
-async fn read_deployments(
+async fn read_deployment_status(
     account: &Account,
     bot: &ChatbotId,
     since: Instant,
     query: &ServiceQuery<'_>,
-) -> Result<Option<Arc<Deployments>>, Unavailable> {
-    match account.deployments(bot, since).await {
-        Ok(deployments) => Ok(Some(deployments)),
+) -> Result<Option<Arc<DeploymentStatus>>, Unavailable> {
+    match account.deployment_status(bot, since).await {
+        Ok(deployment_status) => Ok(Some(deployment_status)),
         Err(failure) => match failure.class {
             FailureClass::Forbidden { whole_key: false } | FailureClass::Refused(_) => Ok(None),
             _ => Err(Unavailable::new(&failure, &query.secret(), query.chatbot)),
@@ -127,9 +127,14 @@ async fn read_deployments(
 }
 
 /// What is live by now is no longer on its way.
-fn record_live(account: &Account, bot: &ChatbotId, inventory: &Inventory, deployments: Option<&Deployments>) {
+fn record_live(
+    account: &Account,
+    bot: &ChatbotId,
+    inventory: &Inventory,
+    deployment_status: Option<&DeploymentStatus>,
+) {
     account.record_live(bot, |environment, id| {
-        let live = deployments.and_then(|deployments| deployments.get(environment));
+        let live = deployment_status.and_then(|deployment_status| deployment_status.get(environment));
         live.and_then(|live| live.resolve(inventory)).is_some_and(|version| version.id.as_str() == id)
     });
 }

@@ -22,7 +22,7 @@ pub struct ServiceReads {
     /// The list of versions.
     pub list: Freshness,
     /// The deployment status; `None` where nothing of the object can be live.
-    pub deployments: Option<Freshness>,
+    pub deployment_status: Option<Freshness>,
 }
 
 /// Whether a list proves that the key belongs to the account that holds our versions: it shows the version that status

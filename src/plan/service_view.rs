@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Requeue, messages, status::ReadyCondition};
 use crate::{
-    chatcaptain::{Deployments, Failure, FailureClass, Inventory},
+    chatcaptain::{DeploymentStatus, Failure, FailureClass, Inventory},
     crd::Reason,
 };
 
@@ -25,7 +25,7 @@ pub enum ServiceView {
         /// The bot's versions.
         inventory: Arc<Inventory>,
         /// What is live; `None` where the key may not read it.
-        deployments: Option<Arc<Deployments>>,
+        deployment_status: Option<Arc<DeploymentStatus>>,
         /// A version that this key does not list is gone.
         authoritative: bool,
         /// This process has deployed the version in question, and it may become live in a moment.

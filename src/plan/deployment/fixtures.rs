@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     chatcaptain::{
-        ApiCall, Deployments, Failure, FailureClass, Inventory, LiveVersion, Refusal, Version, VersionId,
+        ApiCall, DeploymentStatus, Failure, FailureClass, Inventory, LiveVersion, Refusal, Version, VersionId,
     },
     crd::{Cause, ChatbotDeploymentStatus, ChatbotVersion, DeletionPolicy, FINALIZER},
     plan::{PlanConfig, Report, ServiceView, Unavailable, UnavailableReason},
@@ -164,7 +164,7 @@ impl Observation {
     pub(super) fn listing<const N: usize>(mut self, versions: [Version; N]) -> Self {
         self.service = ServiceView::Available {
             inventory: Arc::new(Inventory::new(versions.into(), *READ_AT)),
-            deployments: None,
+            deployment_status: None,
             authoritative: true,
             rollout_pending: false,
             age: Duration::ZERO,
@@ -175,10 +175,10 @@ impl Observation {
     /// The deployment status says that prod runs the version with the number of `id`.
     pub(super) fn running(mut self, id: Option<&str>) -> Self {
         let live = id.map(|id| LiveVersion { id: None, number: Some(id.replace('v', "1.").into()) });
-        let ServiceView::Available { deployments, .. } = &mut self.service else {
+        let ServiceView::Available { deployment_status, .. } = &mut self.service else {
             panic!("nothing is listed")
         };
-        *deployments = Some(Arc::new(Deployments { test: None, prod: live }));
+        *deployment_status = Some(Arc::new(DeploymentStatus { test: None, prod: live }));
         self
     }
 

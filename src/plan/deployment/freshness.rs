@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// Everything as it is at this moment.
-const NEWEST: ServiceReads = ServiceReads { list: Freshness::Now, deployments: Some(Freshness::Now) };
+const NEWEST: ServiceReads = ServiceReads { list: Freshness::Now, deployment_status: Some(Freshness::Now) };
 
 impl Observation {
     /// Whether the service's answer could matter.
@@ -22,7 +22,7 @@ impl Observation {
         let usual = Freshness::Within(self.interval());
         let requested = self.is_reconcile_requested();
         let of = |urgent: bool| if urgent { Freshness::Now } else { usual };
-        ServiceReads { list: of(requested), deployments: Some(of(requested || self.is_rolling_out())) }
+        ServiceReads { list: of(requested), deployment_status: Some(of(requested || self.is_rolling_out())) }
     }
 
     /// What has to be read again, now that the answers to `made` are there: only newer ones can tell what these leave
@@ -39,13 +39,13 @@ impl Observation {
 
     /// Whether an older list leaves open what this decision hangs on.
     fn leaves_open(&self) -> bool {
-        let ServiceView::Available { deployments, .. } = &self.service else {
+        let ServiceView::Available { deployment_status, .. } = &self.service else {
             return false;
         };
         let desired = self.referenced_version.as_ref().and_then(|version| version.version_id());
         let unlisted = desired.and_then(|id| self.service.lists(id)) == Some(false);
         // without a deployment status only the list tells whether the call took effect
-        unlisted || (self.is_rolling_out() && deployments.is_none())
+        unlisted || (self.is_rolling_out() && deployment_status.is_none())
     }
 
     fn is_rolling_out(&self) -> bool {

@@ -19,10 +19,12 @@ impl Observation {
     /// found in the list.
     #[must_use]
     pub fn live_is_observable(&self) -> bool {
-        let ServiceView::Available { inventory, deployments: Some(deployments), .. } = &self.service else {
+        let ServiceView::Available { inventory, deployment_status: Some(deployment_status), .. } =
+            &self.service
+        else {
             return false;
         };
-        deployments.get(self.environment()).is_none_or(|deployed| {
+        deployment_status.get(self.environment()).is_none_or(|deployed| {
             let comparable = deployed.number.is_some() && inventory.has_version_numbers();
             comparable || deployed.resolve(inventory).is_some()
         })
@@ -30,23 +32,23 @@ impl Observation {
 
     /// The deployment status says that nothing runs.
     pub(super) fn nothing_is_live(&self) -> bool {
-        let ServiceView::Available { deployments: Some(deployments), .. } = &self.service else {
+        let ServiceView::Available { deployment_status: Some(deployment_status), .. } = &self.service else {
             return false;
         };
-        deployments.get(self.environment()).is_none()
+        deployment_status.get(self.environment()).is_none()
     }
 
     /// Id of the version that runs: from the deployment status, else from what the list shows of our own call, else
     /// as last confirmed. `None`: nothing runs, or nothing that has a name.
     #[must_use]
     pub fn live(&self) -> Option<String> {
-        let ServiceView::Available { inventory, deployments, .. } = &self.service else {
+        let ServiceView::Available { inventory, deployment_status, .. } = &self.service else {
             return self.status().active.as_ref().map(|active| active.version_id.clone());
         };
-        let Some(deployments) = deployments else {
+        let Some(deployment_status) = deployment_status else {
             return self.live_by_list(inventory);
         };
-        let deployed = deployments.get(self.environment())?;
+        let deployed = deployment_status.get(self.environment())?;
         if let Some(version) = deployed.resolve(inventory) {
             return Some(version.id.as_str().to_owned());
         }

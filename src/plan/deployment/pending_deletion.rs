@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{Observation, PendingDeletionState, possibly_live};
 use crate::{
-    chatcaptain::{Deployments, Inventory},
+    chatcaptain::{DeploymentStatus, Inventory},
     crd::{ChatbotDeploymentStatus, LiveEnvironment, PendingDeletion},
     plan::{ServiceView, is_pending_delete, truncate_to_seconds},
 };
@@ -73,12 +73,12 @@ impl Observation {
     /// A version that can be deleted: it is listed, and runs in no environment nor is about to.
     #[must_use]
     pub fn deletable(&self) -> Option<PendingDeletion> {
-        let ServiceView::Available { inventory, deployments, .. } = &self.service else {
+        let ServiceView::Available { inventory, deployment_status, .. } = &self.service else {
             return None;
         };
         let mut in_use = self.versions_in_use();
-        let stable_since = if let Some(deployments) = deployments {
-            in_use.extend(live_versions(deployments, inventory)?);
+        let stable_since = if let Some(deployment_status) = deployment_status {
+            in_use.extend(live_versions(deployment_status, inventory)?);
             None
         } else {
             // then only a version that was not deployed since is known to run nowhere
@@ -118,9 +118,10 @@ impl Observation {
 }
 
 /// What the deployment status shows; `None` where something runs that cannot be named: it may be any version.
-fn live_versions(deployments: &Deployments, inventory: &Inventory) -> Option<Vec<String>> {
-    let live =
-        LiveEnvironment::ALL.into_iter().filter_map(|environment| deployments.get(environment.as_str()));
+fn live_versions(deployment_status: &DeploymentStatus, inventory: &Inventory) -> Option<Vec<String>> {
+    let live = LiveEnvironment::ALL
+        .into_iter()
+        .filter_map(|environment| deployment_status.get(environment.as_str()));
     live.map(|live| Some(live.resolve(inventory)?.id.as_str().to_owned())).collect()
 }
 

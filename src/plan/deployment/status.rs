@@ -180,13 +180,13 @@ fn next_target(observation: &Observation, old: Option<Target>, desired: Desired)
 
 /// `Drifted`: its status, reason and message. Without a view of the service it stays as it was.
 fn drifted_condition(observation: &Observation, state: &State) -> Option<(&'static str, Reason, String)> {
-    let ServiceView::Available { deployments, .. } = &observation.service else {
+    let ServiceView::Available { deployment_status, .. } = &observation.service else {
         let conditions = &observation.status().common.conditions;
         let old = conditions.iter().find(|c| c.type_ == ConditionType::Drifted.as_str());
         return old.and_then(carry_over_drifted);
     };
     if !observation.live_is_observable() {
-        let message = messages::not_observable(deployments.is_some());
+        let message = messages::not_observable(deployment_status.is_some());
         return Some(("Unknown", Reason::NotObservable, message.to_owned()));
     }
     Some(match (state.drift, observation.desired()) {

@@ -35,9 +35,9 @@ impl Observation {
             () if urgent || status.pending_create.is_some() => Freshness::Now,
             () => usual,
         };
-        let deployments = if urgent { Freshness::Now } else { usual };
+        let deployment_status = if urgent { Freshness::Now } else { usual };
         // what does not exist yet runs nowhere
-        ServiceReads { list, deployments: status.version_id.is_some().then_some(deployments) }
+        ServiceReads { list, deployment_status: status.version_id.is_some().then_some(deployment_status) }
     }
 
     /// A version that is about to appear or to go shows only in a newer list.

@@ -27,13 +27,15 @@ impl Observation {
 
     /// The environments that run the recorded version, as the service shows it; `None` if that cannot be read.
     pub(super) fn live_in(&self) -> Option<Vec<LiveEnvironment>> {
-        let ServiceView::Available { inventory, deployments: Some(deployments), .. } = &self.service else {
+        let ServiceView::Available { inventory, deployment_status: Some(deployment_status), .. } =
+            &self.service
+        else {
             return None;
         };
         let id = self.object.version_id()?;
         let mut live_in = Vec::new();
         for environment in LiveEnvironment::ALL {
-            let Some(deployed) = deployments.get(environment.as_str()) else {
+            let Some(deployed) = deployment_status.get(environment.as_str()) else {
                 continue;
             };
             match deployed.resolve(inventory) {
