@@ -35,7 +35,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     crd::CommonStatus,
-    plan::{Report, call_permits::AnnouncesCall},
+    plan::{Report, call_permits::HasPendingCall},
 };
 use cache::{Key, Ref};
 
@@ -72,7 +72,7 @@ pub trait Reconciler: Indexed {
     /// What came of a step.
     type Outcome: Send + Sync;
     /// The object's status.
-    type Status: Serialize + Clone + PartialEq + AnnouncesCall + Send + Sync;
+    type Status: Serialize + Clone + PartialEq + HasPendingCall + Send + Sync;
 
     /// Reads the object, what it refers to, and the service. A read that fails is an observation, too.
     fn observe(object: &Arc<Self>, context: &Context) -> impl Future<Output = Self::Observation> + Send;

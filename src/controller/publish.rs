@@ -16,7 +16,7 @@ use super::{Context, Reconciler, after_write::after_write};
 use crate::{
     backoff::Backoff,
     crd::FINALIZER,
-    plan::{Report, Requeue, call_permits::AnnouncesCall},
+    plan::{Report, Requeue, call_permits::HasPendingCall},
 };
 
 /// The field manager of everything that the operator writes.
@@ -110,7 +110,7 @@ async fn newer_copy<K: Reconciler>(object: &Arc<K>, context: &Context) -> Result
     let Ok(newer) = read(object.as_ref(), context).await else {
         return Ok(None);
     };
-    let announced = |object: &K| object.status().and_then(AnnouncesCall::pending_call);
+    let announced = |object: &K| object.status().and_then(HasPendingCall::pending_call);
     if newer.uid() != object.uid() || announced(&newer) != announced(object) {
         return Err(Error::Stale);
     }

@@ -32,12 +32,12 @@ impl deployment::Step {
 }
 
 /// A status that can announce a call.
-pub trait AnnouncesCall {
+pub trait HasPendingCall {
     /// Names the announced call that nobody has reported on yet.
     fn pending_call(&self) -> Option<String>;
 }
 
-impl AnnouncesCall for ChatbotVersionStatus {
+impl HasPendingCall for ChatbotVersionStatus {
     fn pending_call(&self) -> Option<String> {
         let create = self.pending_create.as_ref()?;
         // once the search has begun its create is sent, as far as anybody may assume
@@ -45,7 +45,7 @@ impl AnnouncesCall for ChatbotVersionStatus {
     }
 }
 
-impl AnnouncesCall for ChatbotDeploymentStatus {
+impl HasPendingCall for ChatbotDeploymentStatus {
     fn pending_call(&self) -> Option<String> {
         let operation = self.current_operation.as_ref().filter(|operation| !operation.is_sent())?;
         Some(format!("{:?} {} {}", operation.operation, operation.version_id, operation.start_time.0))
@@ -70,8 +70,8 @@ impl<T: Copy> CallPermits<T> {
     pub fn after_write(
         &mut self,
         uid: &str,
-        before: Option<&impl AnnouncesCall>,
-        after: &impl AnnouncesCall,
+        before: Option<&impl HasPendingCall>,
+        after: &impl HasPendingCall,
         reports_call: bool,
         at: T,
     ) {
@@ -79,7 +79,7 @@ impl<T: Copy> CallPermits<T> {
             return;
         }
         if let Some(call) = after.pending_call()
-            && before.and_then(AnnouncesCall::pending_call).as_ref() != Some(&call)
+            && before.and_then(HasPendingCall::pending_call).as_ref() != Some(&call)
         {
             self.granted.insert(uid.to_owned(), (call, at));
         }
@@ -87,13 +87,13 @@ impl<T: Copy> CallPermits<T> {
 
     /// When the announced call was written, if this process may still make it.
     #[must_use]
-    pub fn granted_at(&self, uid: &str, status: Option<&impl AnnouncesCall>) -> Option<T> {
+    pub fn granted_at(&self, uid: &str, status: Option<&impl HasPendingCall>) -> Option<T> {
         let call = status?.pending_call()?;
         self.granted.get(uid).filter(|(granted, _)| *granted == call).map(|(_, at)| *at)
     }
 
     /// Takes the permit for the announced call, once: of two passes at a time one gets it.
-    pub fn take(&mut self, uid: &str, status: Option<&impl AnnouncesCall>) -> Option<CallPermit<T>> {
+    pub fn take(&mut self, uid: &str, status: Option<&impl HasPendingCall>) -> Option<CallPermit<T>> {
         self.granted_at(uid, status)?;
         let (call, at) = self.granted.remove(uid)?;
         Some(CallPermit { uid: uid.to_owned(), call, at })
