@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
-    Live, Observation, Outcome, PendingDeletionState, Promotion, Rollout, State, Step, Target, report,
+    Live, Observation, Outcome, PendingDeletionState, Promotion, Rollout, State, Step, TargetState, report,
 };
 use crate::{
     chatcaptain::{
@@ -222,7 +222,7 @@ impl State {
             conflict: false,
             backing_off: false,
             unavailable: None,
-            target: Target::Resolved(Cause::Spec),
+            target: TargetState::Resolved(Cause::Spec),
             live: Live::Desired,
             rollout: Rollout::None,
             use_rollback: false,

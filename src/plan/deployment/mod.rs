@@ -71,7 +71,8 @@ pub use next::{Step, Wait, next_step};
 pub use observation::Observation;
 pub use pending_deletion::VersionBeingDeleted;
 pub use state::{
-    Deletion, Drift, Live, PendingDeletionState, Promotion, Rollout, RolloutMethod, State, Target, Unresolved,
+    Deletion, Drift, Live, PendingDeletionState, Promotion, Rollout, RolloutMethod, State, TargetState,
+    Unresolved,
 };
 pub use status::{Outcome, report};
 pub use target::Desired;

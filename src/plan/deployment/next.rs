@@ -3,7 +3,8 @@
 use std::fmt;
 
 use super::{
-    Deletion, Drift, Live, PendingDeletionState, Promotion, Rollout, RolloutMethod, State, Target, Unresolved,
+    Deletion, Drift, Live, PendingDeletionState, Promotion, Rollout, RolloutMethod, State, TargetState,
+    Unresolved,
 };
 use crate::{crd::Cause, plan::UnavailableReason};
 
@@ -114,17 +115,19 @@ fn next_step_active(state: &State) -> Step {
         return Step::Wait(Wait::Unavailable(reason));
     }
     match (state.target, state.live) {
-        (Target::Unresolved(why), _) => Step::Wait(Wait::Unresolved(why)),
+        (TargetState::Unresolved(why), _) => Step::Wait(Wait::Unresolved(why)),
         // a delete that backs off does not hide that the environment runs what it should
         (_, Live::Desired) if state.pending_deletion == PendingDeletionState::Ready && !state.backing_off => {
             Step::DeleteVersion
         }
-        (Target::Resolved(Cause::Spec) | Target::Failed, Live::Desired) => Step::Wait(Wait::Available),
-        (Target::Resolved(Cause::RollbackCommand | Cause::AutomaticRollback), Live::Desired) => {
+        (TargetState::Resolved(Cause::Spec) | TargetState::Failed, Live::Desired) => {
+            Step::Wait(Wait::Available)
+        }
+        (TargetState::Resolved(Cause::RollbackCommand | Cause::AutomaticRollback), Live::Desired) => {
             Step::Wait(Wait::RolledBack)
         }
-        (Target::Failed, Live::Other) => Step::Wait(Wait::ProgressDeadlineExceeded),
-        (Target::Resolved(_), Live::Other) => next_rollout_step(state),
+        (TargetState::Failed, Live::Other) => Step::Wait(Wait::ProgressDeadlineExceeded),
+        (TargetState::Resolved(_), Live::Other) => next_rollout_step(state),
     }
 }
 

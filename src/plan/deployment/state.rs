@@ -24,7 +24,7 @@ pub struct State {
     /// Why the service could not be read, if it could not.
     pub unavailable: Option<UnavailableReason>,
     /// The version that should run.
-    pub target: Target,
+    pub target: TargetState,
     /// What runs.
     pub live: Live,
     /// How far the current operation has come.
@@ -41,7 +41,7 @@ pub struct State {
 
 /// The version that should run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Target {
+pub enum TargetState {
     /// A known version, and who asks for it.
     Resolved(Cause),
     /// A known version that did not become live in time in this generation, and no version to go back to.
@@ -200,11 +200,11 @@ impl Observation {
         }
     }
 
-    fn target_state(&self, desired: &Result<Desired, Unresolved>, live: Live) -> Target {
+    fn target_state(&self, desired: &Result<Desired, Unresolved>, live: Live) -> TargetState {
         match desired {
-            Err(why) => Target::Unresolved(*why),
-            Ok(desired) if live == Live::Other && self.has_failed(&desired.version_id) => Target::Failed,
-            Ok(desired) => Target::Resolved(desired.cause),
+            Err(why) => TargetState::Unresolved(*why),
+            Ok(desired) if live == Live::Other && self.has_failed(&desired.version_id) => TargetState::Failed,
+            Ok(desired) => TargetState::Resolved(desired.cause),
         }
     }
 }

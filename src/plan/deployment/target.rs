@@ -156,7 +156,7 @@ mod tests {
     use serde_json::json;
 
     use super::{
-        super::{Target, fixtures::*},
+        super::{TargetState, fixtures::*},
         *,
     };
     use crate::chatcaptain::Version;
@@ -272,8 +272,8 @@ mod tests {
         let requested = observation.annotated(annotation::RECONCILE_REQUESTED_AT, "again");
         assert_eq!(desired(&requested), Ok(("v1".to_owned(), Cause::Spec)));
         let never = Observation::test().with_status(&failed(&["v1"]));
-        assert_eq!(never.state().target, Target::Failed);
+        assert_eq!(never.state().target, TargetState::Failed);
         let both = Observation::test().with_spec(&previous).with_status(&failed(&["v2", "v1"]));
-        assert_eq!(both.state().target, Target::Failed, "no older one is tried");
+        assert_eq!(both.state().target, TargetState::Failed, "no older one is tried");
     }
 }
