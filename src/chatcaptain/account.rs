@@ -113,9 +113,9 @@ impl Account {
     ///
     /// # Errors
     /// The failure of the call, or of an earlier one that is not repeated yet.
-    pub async fn inventory(&self, bot: &ChatbotId, since: Instant) -> Result<Arc<Inventory>, Failure> {
-        let state = self.chatbot(bot);
-        state.list.get(since, || self.call(ApiCall::List, &state, self.client.list(&self.key, bot))).await
+    pub async fn inventory(&self, chatbot: &ChatbotId, since: Instant) -> Result<Arc<Inventory>, Failure> {
+        let state = self.state(chatbot);
+        state.list.get(since, || self.call(ApiCall::List, &state, self.client.list(&self.key, chatbot))).await
     }
 
     /// What is live for a chatbot as of `since` or later.
@@ -124,44 +124,44 @@ impl Account {
     /// As `inventory`.
     pub async fn deployment_status(
         &self,
-        bot: &ChatbotId,
+        chatbot: &ChatbotId,
         since: Instant,
     ) -> Result<Arc<DeploymentStatus>, Failure> {
-        let state = self.chatbot(bot);
+        let state = self.state(chatbot);
         state
             .deployment_status
-            .get(since, || self.call(ApiCall::Status, &state, self.client.status(&self.key, bot)))
+            .get(since, || self.call(ApiCall::Status, &state, self.client.status(&self.key, chatbot)))
             .await
     }
 
     /// Remembers that this key lists a version known to be ours, so from now on a version that it does not list is gone.
     /// A key of another account shows an empty or foreign list, which proves nothing.
-    pub fn mark_authoritative(&self, bot: &ChatbotId) {
-        *lock(&self.chatbot(bot).authoritative) = true;
+    pub fn mark_authoritative(&self, chatbot: &ChatbotId) {
+        *lock(&self.state(chatbot).authoritative) = true;
     }
 
     /// Whether a version that this key does not list is gone.
     #[must_use]
-    pub fn is_authoritative(&self, bot: &ChatbotId) -> bool {
-        *lock(&self.chatbot(bot).authoritative)
+    pub fn is_authoritative(&self, chatbot: &ChatbotId) -> bool {
+        *lock(&self.state(chatbot).authoritative)
     }
 
     /// Creates a version.
     ///
     /// # Errors
     /// As [`ApiClient::create`], or the limiter's failure; then nothing was sent. So for every write.
-    pub async fn create(&self, bot: &ChatbotId, new: &NewVersion) -> Result<Option<VersionId>, Failure> {
-        let request = self.client.create(&self.key, bot, new);
+    pub async fn create(&self, chatbot: &ChatbotId, new: &NewVersion) -> Result<Option<VersionId>, Failure> {
+        let request = self.client.create(&self.key, chatbot, new);
         if new.environment == NO_DEPLOYMENT {
             // It only adds to the list, and whoever waits for the new version asks for a newer list anyway: a hundred
             // creates must not make everybody else list a hundred times.
-            return self.call(ApiCall::Create, &self.chatbot(bot), request).await;
+            return self.call(ApiCall::Create, &self.state(chatbot), request).await;
         }
-        let result = self.call_and_invalidate(ApiCall::Create, bot, request).await;
+        let result = self.call_and_invalidate(ApiCall::Create, chatbot, request).await;
         // without an id there is nothing to track yet; the list will tell it
         if let Ok(Some(id)) = &result {
             let rollout = (id.clone(), Instant::now());
-            lock(&self.chatbot(bot).rollouts).insert(new.environment.into(), rollout);
+            lock(&self.state(chatbot).rollouts).insert(new.environment.into(), rollout);
         }
         result
     }
@@ -170,19 +170,19 @@ impl Account {
     ///
     /// # Errors
     /// As [`ApiClient::delete`].
-    pub async fn delete(&self, bot: &ChatbotId, version: &VersionId) -> Result<(), Failure> {
-        let state = self.chatbot(bot);
+    pub async fn delete(&self, chatbot: &ChatbotId, version: &VersionId) -> Result<(), Failure> {
+        let state = self.state(chatbot);
         lock(&state.deletions).retain(|_, ended| ended.is_none_or(|at| at.elapsed() < IDLE_TIMEOUT));
-        let request = self.client.delete(&self.key, bot, version);
-        let call = self.call_and_invalidate(ApiCall::Delete, bot, request);
+        let request = self.client.delete(&self.key, chatbot, version);
+        let call = self.call_and_invalidate(ApiCall::Delete, chatbot, request);
         track_call(&state.deletions, version.clone(), None, || Some(Instant::now()), call).await
     }
 
     /// Whether a delete of a version is under way, or ended within `grace` and may still take effect. Only the calls of
     /// this process are known.
     #[must_use]
-    pub fn is_delete_pending(&self, bot: &ChatbotId, version: &VersionId, grace: Duration) -> bool {
-        let state = self.chatbot(bot);
+    pub fn is_delete_pending(&self, chatbot: &ChatbotId, version: &VersionId, grace: Duration) -> bool {
+        let state = self.state(chatbot);
         let deletions = lock(&state.deletions);
         deletions.get(version).is_some_and(|ended| ended.is_none_or(|at| at.elapsed() <= grace))
     }
@@ -193,13 +193,13 @@ impl Account {
     /// As [`ApiClient::deploy`].
     pub async fn deploy(
         &self,
-        bot: &ChatbotId,
+        chatbot: &ChatbotId,
         version: &VersionId,
         environment: &str,
     ) -> Result<(), Failure> {
-        let request = self.client.deploy(&self.key, bot, version, environment);
-        let call = self.call_and_invalidate(ApiCall::Deploy, bot, request);
-        self.track_rollout(bot, version, environment, call).await
+        let request = self.client.deploy(&self.key, chatbot, version, environment);
+        let call = self.call_and_invalidate(ApiCall::Deploy, chatbot, request);
+        self.track_rollout(chatbot, version, environment, call).await
     }
 
     /// Starts to roll back to a version.
@@ -208,59 +208,59 @@ impl Account {
     /// As [`ApiClient::rollback`].
     pub async fn rollback(
         &self,
-        bot: &ChatbotId,
+        chatbot: &ChatbotId,
         version: &VersionId,
         environment: &str,
         body: &serde_json::Value,
     ) -> Result<(), Failure> {
-        let request = self.client.rollback(&self.key, bot, version, body);
-        let call = self.call_and_invalidate(ApiCall::Rollback, bot, request);
-        self.track_rollout(bot, version, environment, call).await
+        let request = self.client.rollback(&self.key, chatbot, version, body);
+        let call = self.call_and_invalidate(ApiCall::Rollback, chatbot, request);
+        self.track_rollout(chatbot, version, environment, call).await
     }
 
     /// Whether a version was called for lately and has not been seen live yet, so that it may be live any moment and
     /// must not be deleted. Only the calls of this process are known.
     #[must_use]
-    pub fn is_rollout_pending(&self, bot: &ChatbotId, version: &str) -> bool {
-        let state = self.chatbot(bot);
+    pub fn is_rollout_pending(&self, chatbot: &ChatbotId, version: &str) -> bool {
+        let state = self.state(chatbot);
         let rollouts = lock(&state.rollouts);
         rollouts.values().any(|(id, at)| id.as_str() == version && at.elapsed() < ROLLOUT_PENDING_TIMEOUT)
     }
 
     /// Ends the rollouts whose version is live; `is_live` takes an environment and a version id.
-    pub fn record_live(&self, bot: &ChatbotId, is_live: impl Fn(&str, &str) -> bool) {
-        let state = self.chatbot(bot);
+    pub fn record_live(&self, chatbot: &ChatbotId, is_live: impl Fn(&str, &str) -> bool) {
+        let state = self.state(chatbot);
         lock(&state.rollouts).retain(|environment, (id, _)| !is_live(environment, id.as_str()));
     }
 
     async fn track_rollout(
         &self,
-        bot: &ChatbotId,
+        chatbot: &ChatbotId,
         version: &VersionId,
         environment: &str,
         call: impl Future<Output = Result<(), Failure>>,
     ) -> Result<(), Failure> {
         // as of now again when the call has ended: from then on the version may take its time to show
         let rollout = || (version.clone(), Instant::now());
-        track_call(&self.chatbot(bot).rollouts, environment.into(), rollout(), rollout, call).await
+        track_call(&self.state(chatbot).rollouts, environment.into(), rollout(), rollout, call).await
     }
 
-    fn chatbot(&self, bot: &ChatbotId) -> Arc<ChatbotState> {
+    fn state(&self, chatbot: &ChatbotId) -> Arc<ChatbotState> {
         let mut chatbots = lock(&self.chatbots);
-        if let Some(state) = chatbots.get(bot) {
+        if let Some(state) = chatbots.get(chatbot) {
             return state.clone();
         }
-        chatbots.entry(bot.clone()).or_default().clone()
+        chatbots.entry(chatbot.clone()).or_default().clone()
     }
 
     /// A write that changes or removes. However it ends, what was fetched before is out of date.
     async fn call_and_invalidate<T>(
         &self,
         call: ApiCall,
-        bot: &ChatbotId,
+        chatbot: &ChatbotId,
         request: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
-        let state = self.chatbot(bot);
+        let state = self.state(chatbot);
         let result = self.call(call, &state, request).await;
         state.list.invalidate();
         state.deployment_status.invalidate();

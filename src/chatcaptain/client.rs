@@ -64,10 +64,10 @@ impl ApiClient {
     ///
     /// # Errors
     /// Also when the list may hide a version: see `wire::list`.
-    pub async fn list(&self, key: &ApiKey, bot: &ChatbotId) -> Result<Inventory, Failure> {
+    pub async fn list(&self, key: &ApiKey, chatbot: &ChatbotId) -> Result<Inventory, Failure> {
         // before the request: what happens during it may be missing in the answer
         let requested_at = Instant::now();
-        let body = self.call(ApiCall::List, Method::GET, key, &[bot.as_str(), "versions"], None).await?;
+        let body = self.call(ApiCall::List, Method::GET, key, &[chatbot.as_str(), "versions"], None).await?;
         Ok(Inventory::new(wire::list(&body)?, requested_at))
     }
 
@@ -75,8 +75,8 @@ impl ApiClient {
     ///
     /// # Errors
     /// *Forbidden* is usual: keys without this permission work, too.
-    pub async fn status(&self, key: &ApiKey, bot: &ChatbotId) -> Result<DeploymentStatus, Failure> {
-        let path = [bot.as_str(), "deployments", "status"];
+    pub async fn status(&self, key: &ApiKey, chatbot: &ChatbotId) -> Result<DeploymentStatus, Failure> {
+        let path = [chatbot.as_str(), "deployments", "status"];
         let body = self.call(ApiCall::Status, Method::GET, key, &path, None).await?;
         wire::status(&body)
     }
@@ -88,21 +88,26 @@ impl ApiClient {
     pub async fn create(
         &self,
         key: &ApiKey,
-        bot: &ChatbotId,
+        chatbot: &ChatbotId,
         new: &NewVersion,
     ) -> Result<Option<VersionId>, Failure> {
         let body = serde_json::json!({
             "name": new.name, "description": new.description, "environment": new.environment,
         });
-        self.write(ApiCall::Create, key, &[bot.as_str(), "versions"], Some(&body)).await
+        self.write(ApiCall::Create, key, &[chatbot.as_str(), "versions"], Some(&body)).await
     }
 
     /// Deletes a version, for ever.
     ///
     /// # Errors
     /// *Not found* is as good as a success; a refusal often means that the version is live.
-    pub async fn delete(&self, key: &ApiKey, bot: &ChatbotId, version: &VersionId) -> Result<(), Failure> {
-        let path = [bot.as_str(), "versions", version.as_str()];
+    pub async fn delete(
+        &self,
+        key: &ApiKey,
+        chatbot: &ChatbotId,
+        version: &VersionId,
+    ) -> Result<(), Failure> {
+        let path = [chatbot.as_str(), "versions", version.as_str()];
         self.write(ApiCall::Delete, key, &path, None).await.map(drop)
     }
 
@@ -113,11 +118,11 @@ impl ApiClient {
     pub async fn deploy(
         &self,
         key: &ApiKey,
-        bot: &ChatbotId,
+        chatbot: &ChatbotId,
         version: &VersionId,
         environment: &str,
     ) -> Result<(), Failure> {
-        let path = [bot.as_str(), "versions", version.as_str(), "deploy"];
+        let path = [chatbot.as_str(), "versions", version.as_str(), "deploy"];
         self.write(ApiCall::Deploy, key, &path, Some(&serde_json::json!({"environment": environment})))
             .await
             .map(drop)
@@ -131,11 +136,11 @@ impl ApiClient {
     pub async fn rollback(
         &self,
         key: &ApiKey,
-        bot: &ChatbotId,
+        chatbot: &ChatbotId,
         version: &VersionId,
         body: &serde_json::Value,
     ) -> Result<(), Failure> {
-        let path = [bot.as_str(), "versions", version.as_str(), "rollback"];
+        let path = [chatbot.as_str(), "versions", version.as_str(), "rollback"];
         self.write(ApiCall::Rollback, key, &path, Some(body)).await.map(drop)
     }
 

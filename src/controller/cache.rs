@@ -39,7 +39,7 @@ impl Key {
         Self::new("secret", &[namespace, name])
     }
 
-    /// The bot an object is about.
+    /// The chatbot an object is about.
     pub fn chatbot(chatbot: &str) -> Self {
         Self::new("chatbot", &[chatbot])
     }

@@ -32,11 +32,11 @@ impl Indexed for ChatbotDeployment {
     fn keys(&self) -> Vec<Key> {
         let namespace = self.namespace().unwrap_or_default();
         let secret = self.spec.credentials_ref.clone().unwrap_or_default();
-        let bot = &self.spec.chatbot_id;
+        let chatbot = &self.spec.chatbot_id;
         let mut keys = vec![
             Key::secret(&namespace, secret.name()),
-            Key::chatbot(bot),
-            Key::environment_owner(bot, self.spec.environment.as_str()),
+            Key::chatbot(chatbot),
+            Key::environment_owner(chatbot, self.spec.environment.as_str()),
         ];
         let names = [
             self.spec.version_ref.as_ref().map(|r| r.name.as_str()),
@@ -56,16 +56,16 @@ impl Indexed for ChatbotDeployment {
     }
 
     fn enqueue_dependents(&self, context: &Context) {
-        let (namespace, bot) = (self.namespace().unwrap_or_default(), &self.spec.chatbot_id);
+        let (namespace, chatbot) = (self.namespace().unwrap_or_default(), &self.spec.chatbot_id);
         // deployments that promote after this one, and those that lost the environment to it
         context.enqueue_deployments(Key::reference("ChatbotDeployment", &namespace, &self.name_any()));
-        context.enqueue_deployments(Key::environment_owner(bot, self.spec.environment.as_str()));
+        context.enqueue_deployments(Key::environment_owner(chatbot, self.spec.environment.as_str()));
         // versions that wait for the hand-over of their deletion, and those that became or ceased to be live
         let Some(status) = &self.status else { return };
         let handed_over = status.pending_deletions.iter().map(|entry| &entry.version_id);
         let ran = status.active.iter().chain(&status.previous).map(|active| &active.version_id);
         for id in handed_over.chain(ran) {
-            context.enqueue_versions(Key::version(bot, id));
+            context.enqueue_versions(Key::version(chatbot, id));
         }
     }
 }
@@ -206,7 +206,7 @@ fn reclaimed(object: &ChatbotDeployment, context: &Context) -> HashSet<String> {
         .collect()
 }
 
-/// What the bot's other environments run or are about to run; and since when, if deployments decide all of them and know.
+/// What the chatbot's other environments run or are about to run; and since when, if deployments decide all of them and know.
 fn other_environments(object: &ChatbotDeployment, context: &Context) -> (HashSet<String>, Option<Timestamp>) {
     let (mut in_use, mut stable_since) = (HashSet::new(), Some(Timestamp::MAX));
     for environment in LiveEnvironment::ALL.into_iter().filter(|e| *e != object.spec.environment) {
@@ -258,15 +258,15 @@ async fn roll_out(
     let id = version_id(call, operation.map(|operation| operation.version_id.as_str()))?;
     let namespace = object.namespace().unwrap_or_default();
     let credentials = object.spec.credentials_ref.as_ref();
-    let (account, bot) =
+    let (account, chatbot) =
         context.target(call, &namespace, credentials, &object.spec.chatbot_id, false).await?;
     let permit = lock(&context.call_permits).take(&uid, object.status.as_ref());
     let permit = permit.ok_or_else(|| permit_taken(call))?;
     let environment = observation.environment();
     let result = match method {
-        RolloutMethod::Deploy => account.deploy(&bot, &id, environment).await,
+        RolloutMethod::Deploy => account.deploy(&chatbot, &id, environment).await,
         RolloutMethod::Rollback => {
-            account.rollback(&bot, &id, environment, &rollback_body(observation)).await
+            account.rollback(&chatbot, &id, environment, &rollback_body(observation)).await
         }
     };
     if let Err(failure) = &result {
@@ -292,9 +292,9 @@ async fn delete(observation: &Observation, id: &str, context: &Context) -> Resul
     let id = version_id(ApiCall::Delete, Some(id))?;
     let namespace = object.namespace().unwrap_or_default();
     let credentials = object.spec.credentials_ref.as_ref();
-    let (account, bot) =
+    let (account, chatbot) =
         context.target(ApiCall::Delete, &namespace, credentials, &object.spec.chatbot_id, true).await?;
-    account.delete(&bot, &id).await
+    account.delete(&chatbot, &id).await
 }
 
 fn version_id(call: ApiCall, id: Option<&str>) -> Result<VersionId, Failure> {

@@ -20,7 +20,7 @@ pub struct FairSemaphore {
     free: Semaphore,
     /// How many of them one chatbot may have.
     share: usize,
-    bots: Mutex<HashMap<String, Bot>>,
+    chatbots: Mutex<HashMap<String, Bot>>,
 }
 
 #[derive(Default)]
@@ -37,25 +37,25 @@ pub type Permit<'a> = (ChatbotPermit<'a>, Option<SemaphorePermit<'a>>);
 /// Dropping it wakes whoever is next of its chatbot.
 pub struct ChatbotPermit<'a> {
     turns: &'a FairSemaphore,
-    bot: &'a str,
+    chatbot: &'a str,
 }
 
 impl FairSemaphore {
     pub fn new(at_once: usize) -> Self {
         let share = at_once.saturating_sub((at_once / 4).max(1)).max(1);
-        Self { free: Semaphore::new(at_once), share, bots: Mutex::default() }
+        Self { free: Semaphore::new(at_once), share, chatbots: Mutex::default() }
     }
 
     /// Waits for a turn. `None`: the chatbot has its share already, and `wake` is called when it is time.
     pub async fn acquire<'a>(
         &'a self,
-        bot: &'a str,
+        chatbot: &'a str,
         uid: &str,
         wake: impl FnOnce() + Send + 'static,
     ) -> Option<Permit<'a>> {
         {
-            let mut bots = lock(&self.bots);
-            let entry = bots.entry(bot.to_owned()).or_default();
+            let mut chatbots = lock(&self.chatbots);
+            let entry = chatbots.entry(chatbot.to_owned()).or_default();
             if entry.taken >= self.share {
                 if entry.known.insert(uid.to_owned()) {
                     entry.waiting.push_back((uid.to_owned(), Box::new(wake)));
@@ -65,18 +65,18 @@ impl FairSemaphore {
             entry.taken += 1;
         }
         // from here on it is given back, even if nobody waits for it any more
-        let share = ChatbotPermit { turns: self, bot };
+        let share = ChatbotPermit { turns: self, chatbot };
         Some((share, self.free.acquire().await.ok()))
     }
 
     /// Ends one turn of a chatbot; who is next.
-    fn release(&self, bot: &str) -> Option<Wake> {
-        let mut bots = lock(&self.bots);
-        let entry = bots.get_mut(bot)?;
+    fn release(&self, chatbot: &str) -> Option<Wake> {
+        let mut chatbots = lock(&self.chatbots);
+        let entry = chatbots.get_mut(chatbot)?;
         entry.taken -= 1;
         let Some((uid, wake)) = entry.waiting.pop_front() else {
             if entry.taken == 0 {
-                bots.remove(bot);
+                chatbots.remove(chatbot);
             }
             return None;
         };
@@ -87,7 +87,7 @@ impl FairSemaphore {
 
 impl Drop for ChatbotPermit<'_> {
     fn drop(&mut self) {
-        if let Some(wake) = self.turns.release(self.bot) {
+        if let Some(wake) = self.turns.release(self.chatbot) {
             wake();
         }
     }
@@ -126,6 +126,6 @@ mod tests {
         // d and e, each once
         assert_eq!(woken.load(Ordering::SeqCst), 2);
         drop(other);
-        assert!(lock(&turns.bots).is_empty(), "nothing is kept of those who are done");
+        assert!(lock(&turns.chatbots).is_empty(), "nothing is kept of those who are done");
     }
 }

@@ -9,7 +9,7 @@ use crate::{
 };
 
 impl Context {
-    /// The deployment that decides each environment of a bot.
+    /// The deployment that decides each environment of a chatbot.
     pub(super) fn environment_owners(
         &self,
         chatbot: &str,

@@ -53,7 +53,7 @@ impl Context {
         Ok(self.accounts.get(&key))
     }
 
-    /// The account and bot for a change in the service. A failure here means that nothing was sent.
+    /// The account and chatbot for a change in the service. A failure here means that nothing was sent.
     ///
     /// The fence is asked first: a process that has lost its lease changes nothing.
     pub(super) async fn target(
@@ -73,7 +73,7 @@ impl Context {
         Ok((account, ChatbotId::parse(chatbot).map_err(|invalid| unsent(&invalid.to_string()))?))
     }
 
-    /// What the service says of a bot.
+    /// What the service says of a chatbot.
     pub(super) async fn query_service(&self, query: &ServiceQuery<'_>) -> ServiceView {
         self.try_query_service(query).await.unwrap_or_else(ServiceView::Unavailable)
     }
@@ -82,27 +82,27 @@ impl Context {
         let list_since = query.since(query.reads.list);
         let status_since = query.reads.deployment_status.map(|freshness| query.since(freshness));
         let account = self.account(query.namespace, query.credentials, query.allow_stale_key).await?;
-        let bot = ChatbotId::parse(query.chatbot).map_err(|invalid| Unavailable {
+        let chatbot = ChatbotId::parse(query.chatbot).map_err(|invalid| Unavailable {
             reason: UnavailableReason::ChatbotNotFound,
             message: messages::invalid_chatbot_id(&invalid.to_string()),
             retry_after: None,
         })?;
-        let inventory = account.inventory(&bot, list_since).await;
+        let inventory = account.inventory(&chatbot, list_since).await;
         let inventory =
             inventory.map_err(|failure| Unavailable::new(&failure, &query.secret(), query.chatbot))?;
-        if !account.is_authoritative(&bot)
+        if !account.is_authoritative(&chatbot)
             && proves_account(&inventory, query.version_id, &self.config.owner_id)
         {
-            account.mark_authoritative(&bot);
+            account.mark_authoritative(&chatbot);
         }
         let deployment_status = match status_since {
-            Some(since) => read_deployment_status(&account, &bot, since, query).await?,
+            Some(since) => read_deployment_status(&account, &chatbot, since, query).await?,
             None => None,
         };
-        record_live(&account, &bot, &inventory, deployment_status.as_deref());
+        record_live(&account, &chatbot, &inventory, deployment_status.as_deref());
         Ok(ServiceView::Available {
-            authoritative: account.is_authoritative(&bot),
-            rollout_pending: query.version_id.is_some_and(|id| account.is_rollout_pending(&bot, id)),
+            authoritative: account.is_authoritative(&chatbot),
+            rollout_pending: query.version_id.is_some_and(|id| account.is_rollout_pending(&chatbot, id)),
             age: inventory.requested_at.elapsed(),
             inventory,
             deployment_status,
@@ -113,11 +113,11 @@ impl Context {
 /// The deployment status; `None` where the key may not read it, or the service has no such call: the list has to do.
 async fn read_deployment_status(
     account: &Account,
-    bot: &ChatbotId,
+    chatbot: &ChatbotId,
     since: Instant,
     query: &ServiceQuery<'_>,
 ) -> Result<Option<Arc<DeploymentStatus>>, Unavailable> {
-    match account.deployment_status(bot, since).await {
+    match account.deployment_status(chatbot, since).await {
         Ok(deployment_status) => Ok(Some(deployment_status)),
         Err(failure) => match failure.class {
             FailureClass::Forbidden { whole_key: false } | FailureClass::Refused(_) => Ok(None),
@@ -129,11 +129,11 @@ async fn read_deployment_status(
 /// What is live by now is no longer on its way.
 fn record_live(
     account: &Account,
-    bot: &ChatbotId,
+    chatbot: &ChatbotId,
     inventory: &Inventory,
     deployment_status: Option<&DeploymentStatus>,
 ) {
-    account.record_live(bot, |environment, id| {
+    account.record_live(chatbot, |environment, id| {
         let live = deployment_status.and_then(|deployment_status| deployment_status.get(environment));
         live.and_then(|live| live.resolve(inventory)).is_some_and(|version| version.id.as_str() == id)
     });

@@ -33,11 +33,11 @@ impl Indexed for ChatbotVersion {
     fn keys(&self) -> Vec<Key> {
         let namespace = self.namespace().unwrap_or_default();
         let secret = self.spec.credentials_ref.clone().unwrap_or_default();
-        let bot = &self.spec.chatbot_id;
+        let chatbot = &self.spec.chatbot_id;
         let mut keys = vec![Key::secret(&namespace, secret.name())];
-        keys.extend(self.version_id().map(|id| Key::version(bot, id)));
+        keys.extend(self.version_id().map(|id| Key::version(chatbot, id)));
         if self.status.as_ref().is_some_and(|status| status.pending_create.is_some()) {
-            keys.push(Key::pending_create(bot, self.version_name()));
+            keys.push(Key::pending_create(chatbot, self.version_name()));
         }
         keys
     }
@@ -47,15 +47,15 @@ impl Indexed for ChatbotVersion {
     }
 
     fn enqueue_dependents(&self, context: &Context) {
-        let (namespace, bot) = (self.namespace().unwrap_or_default(), &self.spec.chatbot_id);
+        let (namespace, chatbot) = (self.namespace().unwrap_or_default(), &self.spec.chatbot_id);
         context.enqueue_deployments(Key::reference("ChatbotVersion", &namespace, &self.name_any()));
         if self.metadata.deletion_timestamp.is_some() {
             // the deployment that runs it takes the deletion over
-            context.enqueue_deployments(Key::chatbot(bot));
+            context.enqueue_deployments(Key::chatbot(chatbot));
         }
         if let Some(id) = self.version_id() {
             // another object that claims the same id may hold it now
-            context.enqueue_versions(Key::version(bot, id));
+            context.enqueue_versions(Key::version(chatbot, id));
         }
     }
 }
@@ -215,11 +215,11 @@ async fn deletion_pending(
     if candidates.is_empty() {
         return HashSet::new();
     }
-    let Ok((account, bot)) = target(observation, context, ApiCall::List, true).await else {
+    let Ok((account, chatbot)) = target(observation, context, ApiCall::List, true).await else {
         return HashSet::new();
     };
     let grace = observation.config.visibility_grace;
-    let pending = candidates.iter().filter(|id| account.is_delete_pending(&bot, id, grace));
+    let pending = candidates.iter().filter(|id| account.is_delete_pending(&chatbot, id, grace));
     pending.map(|id| id.as_str().to_owned()).collect()
 }
 
@@ -231,14 +231,14 @@ fn is_older_create_pending(object: &ChatbotVersion, context: &Context) -> bool {
 /// Sends the create, if this pass gets the permit for it.
 async fn create(observation: &Observation, context: &Context) -> Outcome {
     let (object, uid) = (&observation.object, observation.object.uid().unwrap_or_default());
-    let (account, bot) = match target(observation, context, ApiCall::Create, false).await {
+    let (account, chatbot) = match target(observation, context, ApiCall::Create, false).await {
         Ok(target) => target,
         Err(failure) => return Outcome::Created(Err(failure), None),
     };
     let Some(permit) = lock(&context.call_permits).take(&uid, object.status.as_ref()) else {
         return Outcome::Created(Err(permit_taken(ApiCall::Create)), None);
     };
-    let result = account.create(&bot, &observation.new_version()).await;
+    let result = account.create(&chatbot, &observation.new_version()).await;
     if let Err(failure) = &result
         && !failure.may_have_happened
     {
@@ -246,7 +246,7 @@ async fn create(observation: &Observation, context: &Context) -> Outcome {
         return Outcome::Created(result, None);
     }
     // in a task of its own: a read that is dropped half-way may be the one whose answer everybody waits for
-    let list = spawn(async move { account.inventory(&bot, Instant::now()).await });
+    let list = spawn(async move { account.inventory(&chatbot, Instant::now()).await });
     let list = timeout(CONFIRM_TIMEOUT, list).await.ok().and_then(Result::ok);
     Outcome::Created(result, list.and_then(Result::ok))
 }
@@ -257,13 +257,13 @@ pub(super) fn permit_taken(call: ApiCall) -> Failure {
 }
 
 async fn delete(observation: &Observation, context: &Context) -> Result<(), Failure> {
-    let (account, bot) = target(observation, context, ApiCall::Delete, true).await?;
+    let (account, chatbot) = target(observation, context, ApiCall::Delete, true).await?;
     let id = VersionId::parse(observation.object.version_id().unwrap_or_default())
         .map_err(|invalid| Failure::new(ApiCall::Delete, FailureClass::Unsent, &invalid.to_string()))?;
-    account.delete(&bot, &id).await
+    account.delete(&chatbot, &id).await
 }
 
-/// The account and bot for a change. A failure here means that nothing was sent.
+/// The account and chatbot for a change. A failure here means that nothing was sent.
 async fn target(
     observation: &Observation,
     context: &Context,

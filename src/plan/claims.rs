@@ -111,7 +111,7 @@ pub fn versions_in_charge<'a>(
     active.chain(current).chain(late).chain(pending).collect()
 }
 
-/// What the other environments of a bot run, are to run or may run in a moment.
+/// What the other environments of a chatbot run, are to run or may run in a moment.
 #[must_use]
 pub fn in_use_in(status: &ChatbotDeploymentStatus, now: Timestamp, config: &PlanConfig) -> HashSet<String> {
     let active = status.active.iter().map(|active| active.version_id.as_str());

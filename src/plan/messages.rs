@@ -29,7 +29,7 @@ pub fn permission_denied(call: ApiCall, secret: &str, detail: &str) -> String {
     )
 }
 
-/// The service does not list the bot's versions.
+/// The service does not list the chatbot's versions.
 #[must_use]
 pub fn chatbot_not_found(chatbot: &str, secret: &str, detail: &str) -> String {
     format!(

@@ -22,7 +22,7 @@ pub enum ServiceView {
     Unavailable(Unavailable),
     /// It answers.
     Available {
-        /// The bot's versions.
+        /// The chatbot's versions.
         inventory: Arc<Inventory>,
         /// What is live; `None` where the key may not read it.
         deployment_status: Option<Arc<DeploymentStatus>>,

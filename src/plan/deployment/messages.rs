@@ -107,7 +107,7 @@ pub(super) fn not_observable(permitted: bool) -> &'static str {
 pub(super) fn unresolved(observation: &Observation, why: Unresolved) -> ReadyCondition {
     let spec = &observation.object.spec;
     let reference = spec.version_ref.as_ref().map_or("", |reference| reference.name.as_str());
-    let bot = &spec.chatbot_id;
+    let chatbot = &spec.chatbot_id;
     let (reason, message) = match why {
         Unresolved::WaitingForVersion => {
             (Reason::WaitingForVersion, waiting_for_version(observation, reference))
@@ -115,14 +115,14 @@ pub(super) fn unresolved(observation: &Observation, why: Unresolved) -> ReadyCon
         Unresolved::ReferenceMismatch => (
             Reason::ReferenceMismatch,
             format!(
-                "ChatbotVersion {reference} belongs to another chatbot than {bot}. Correct spec.versionRef."
+                "ChatbotVersion {reference} belongs to another chatbot than {chatbot}. Correct spec.versionRef."
             ),
         ),
         Unresolved::VersionNotFound => (Reason::VersionNotFound, version_not_found(observation)),
         Unresolved::AmbiguousVersion => {
             let number = spec.version_number.as_deref().unwrap_or_default();
             let message = format!(
-                "More than one version of chatbot {bot} has the number {number}. Use spec.versionId or spec.versionRef \
+                "More than one version of chatbot {chatbot} has the number {number}. Use spec.versionId or spec.versionRef \
                  instead."
             );
             (Reason::AmbiguousVersion, message)
@@ -160,14 +160,14 @@ fn waiting_for_version(observation: &Observation, reference: &str) -> String {
 
 fn version_not_found(observation: &Observation) -> String {
     let spec = &observation.object.spec;
-    let bot = &spec.chatbot_id;
+    let chatbot = &spec.chatbot_id;
     if let Some(VersionSource::Number(number)) = spec.version_source() {
         return format!(
-            "The service lists no version of chatbot {bot} with the number {number}. Correct spec.versionNumber."
+            "The service lists no version of chatbot {chatbot} with the number {number}. Correct spec.versionNumber."
         );
     }
     let id = spec.version_id.as_deref().unwrap_or_default();
-    format!("The service lists no version of chatbot {bot} with the id {id}. Correct spec.versionId.")
+    format!("The service lists no version of chatbot {chatbot} with the id {id}. Correct spec.versionId.")
 }
 
 /// What is wrong with the annotation `rollback-to`.

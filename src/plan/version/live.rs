@@ -1,6 +1,6 @@
 //! Whether the recorded version is live, and who deletes it then.
 //!
-//! A live version is never deleted. Where the key may not read the deployment status, the deployments of this bot and the
+//! A live version is never deleted. Where the key may not read the deployment status, the deployments of this chatbot and the
 //! deploy times in the list have to tell.
 
 use super::{LiveState, Observation};

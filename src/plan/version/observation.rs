@@ -40,7 +40,7 @@ pub struct Observation {
     pub older_claim: Option<String>,
     /// An older object is creating a version with the same name, and names are all that tells versions apart.
     pub older_create_pending: bool,
-    /// The deployments that decide what this bot's environments run.
+    /// The deployments that decide what this chatbot's environments run.
     pub environment_owners: BTreeMap<LiveEnvironment, Arc<ChatbotDeployment>>,
     /// The namespace's `deletion-policy` annotation; read only while the object is being deleted.
     pub namespace_policy: Option<String>,
