@@ -24,9 +24,9 @@ use crate::{
 /// Something an object is found by. Hashed to stay small: of ten thousand objects each has several. Whoever looks up
 /// checks what was found.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Key(u64);
+pub struct IndexKey(u64);
 
-impl Key {
+impl IndexKey {
     fn new(what: &str, parts: &[&str]) -> Self {
         // the default hasher is the same for the whole process, and keys never leave it
         let mut hasher = DefaultHasher::new();
@@ -88,8 +88,8 @@ pub struct Cache<K: Indexed> {
 
 #[derive(Default)]
 struct Index {
-    by_key: HashMap<Key, Vec<Name>>,
-    by_name: HashMap<Name, Box<[Key]>>,
+    by_key: HashMap<IndexKey, Vec<Name>>,
+    by_name: HashMap<Name, Box<[IndexKey]>>,
 }
 
 type Name = Arc<(String, String)>;
@@ -161,16 +161,16 @@ impl<K: Indexed> Cache<K> {
     }
 
     /// The objects that may have this key; the caller checks.
-    pub fn find(&self, key: Key) -> Vec<Arc<K>> {
+    pub fn find(&self, key: IndexKey) -> Vec<Arc<K>> {
         self.names(key).iter().filter_map(|name| self.get(&name.0, &name.1)).collect()
     }
 
     /// References to them.
-    pub fn refs(&self, key: Key) -> Vec<Ref<K>> {
+    pub fn refs(&self, key: IndexKey) -> Vec<Ref<K>> {
         self.names(key).iter().map(|name| Ref::<K>::new(&name.1).within(&name.0)).collect()
     }
 
-    fn names(&self, key: Key) -> Vec<Name> {
+    fn names(&self, key: IndexKey) -> Vec<Name> {
         let index = read(&self.index);
         index.by_key.get(&key).into_iter().flatten().cloned().collect()
     }
@@ -180,12 +180,12 @@ fn name_of<K: Indexed>(object: &Guarded<K>) -> Name {
     Arc::new((object.namespace().unwrap_or_default(), object.name_any()))
 }
 
-fn keys_of<K: Indexed>(object: &Guarded<K>) -> Vec<Key> {
+fn keys_of<K: Indexed>(object: &Guarded<K>) -> Vec<IndexKey> {
     object.0.as_ref().map(Indexed::keys).unwrap_or_default()
 }
 
 impl Index {
-    fn set(&mut self, name: Name, keys: Vec<Key>) {
+    fn set(&mut self, name: Name, keys: Vec<IndexKey>) {
         if self.by_name.get(&name).is_some_and(|old| **old == *keys) {
             return;
         }
@@ -220,7 +220,8 @@ mod tests {
     /// Another watch ends its list, and prunes, while this one has brought the first page of its own.
     #[test]
     fn prune_of_another_watch_loses_no_page_of_a_list() {
-        let (cache, secret) = (Cache::<ChatbotVersion>::default(), Key::secret("default", "chatcaptain"));
+        let (cache, secret) =
+            (Cache::<ChatbotVersion>::default(), IndexKey::secret("default", "chatcaptain"));
         let (store, mut writer) = reflector::store();
         cache.add(store.clone());
         let version = json!({

@@ -7,7 +7,7 @@ use kube::ResourceExt;
 
 use super::{
     Context, Indexed, Reconciler,
-    cache::{Key, Ref},
+    cache::{IndexKey, Ref},
     service_access::ServiceQuery,
     version::permit_taken,
 };
@@ -29,24 +29,24 @@ use crate::{
 impl Indexed for ChatbotDeployment {
     const KIND: &'static str = "ChatbotDeployment";
 
-    fn keys(&self) -> Vec<Key> {
+    fn keys(&self) -> Vec<IndexKey> {
         let namespace = self.namespace().unwrap_or_default();
         let secret = self.spec.credentials_ref.clone().unwrap_or_default();
         let chatbot = &self.spec.chatbot_id;
         let mut keys = vec![
-            Key::secret(&namespace, secret.name()),
-            Key::chatbot(chatbot),
-            Key::environment_owner(chatbot, self.spec.environment.as_str()),
+            IndexKey::secret(&namespace, secret.name()),
+            IndexKey::chatbot(chatbot),
+            IndexKey::environment_owner(chatbot, self.spec.environment.as_str()),
         ];
         let names = [
             self.spec.version_ref.as_ref().map(|r| r.name.as_str()),
             annotation_value(&self.metadata, annotation::ROLLBACK_TO),
         ];
         keys.extend(
-            names.into_iter().flatten().map(|name| Key::reference("ChatbotVersion", &namespace, name)),
+            names.into_iter().flatten().map(|name| IndexKey::reference("ChatbotVersion", &namespace, name)),
         );
         if let Some(after) = &self.spec.promote_after {
-            keys.push(Key::reference("ChatbotDeployment", &namespace, &after.deployment_ref.name));
+            keys.push(IndexKey::reference("ChatbotDeployment", &namespace, &after.deployment_ref.name));
         }
         keys
     }
@@ -58,14 +58,14 @@ impl Indexed for ChatbotDeployment {
     fn enqueue_dependents(&self, context: &Context) {
         let (namespace, chatbot) = (self.namespace().unwrap_or_default(), &self.spec.chatbot_id);
         // deployments that promote after this one, and those that lost the environment to it
-        context.enqueue_deployments(Key::reference("ChatbotDeployment", &namespace, &self.name_any()));
-        context.enqueue_deployments(Key::environment_owner(chatbot, self.spec.environment.as_str()));
+        context.enqueue_deployments(IndexKey::reference("ChatbotDeployment", &namespace, &self.name_any()));
+        context.enqueue_deployments(IndexKey::environment_owner(chatbot, self.spec.environment.as_str()));
         // versions that wait for the hand-over of their deletion, and those that became or ceased to be live
         let Some(status) = &self.status else { return };
         let handed_over = status.pending_deletions.iter().map(|entry| &entry.version_id);
         let ran = status.active.iter().chain(&status.previous).map(|active| &active.version_id);
         for id in handed_over.chain(ran) {
-            context.enqueue_versions(Key::version(chatbot, id));
+            context.enqueue_versions(IndexKey::version(chatbot, id));
         }
     }
 }

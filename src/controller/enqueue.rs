@@ -6,7 +6,7 @@ use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 
 use super::{
     Context, Indexed,
-    cache::{Cache, Key, Ref},
+    cache::{Cache, IndexKey, Ref},
 };
 use crate::{
     crd::{ChatbotDeployment, ChatbotVersion},
@@ -46,7 +46,7 @@ impl<K: Indexed> Queues<K> {
     }
 
     /// Queues the objects that are found by `key`.
-    pub fn enqueue_by_key(&self, cache: &Cache<K>, key: Key) {
+    pub fn enqueue_by_key(&self, cache: &Cache<K>, key: IndexKey) {
         self.send(&cache.refs(key));
     }
 
@@ -57,12 +57,12 @@ impl<K: Indexed> Queues<K> {
 
 impl Context {
     /// Queues the versions that are found by `key`.
-    pub(super) fn enqueue_versions(&self, key: Key) {
+    pub(super) fn enqueue_versions(&self, key: IndexKey) {
         self.version_queues.enqueue_by_key(&self.versions, key);
     }
 
     /// Queues the deployments that are found by `key`.
-    pub(super) fn enqueue_deployments(&self, key: Key) {
+    pub(super) fn enqueue_deployments(&self, key: IndexKey) {
         self.deployment_queues.enqueue_by_key(&self.deployments, key);
     }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Context, cache::Key};
+use super::{Context, cache::IndexKey};
 use crate::{
     crd::{ChatbotDeployment, ChatbotVersion, LiveEnvironment},
     plan::claims,
@@ -24,13 +24,13 @@ impl Context {
         chatbot: &str,
         environment: LiveEnvironment,
     ) -> Option<Arc<ChatbotDeployment>> {
-        let claimants = self.deployments.find(Key::environment_owner(chatbot, environment.as_str()));
+        let claimants = self.deployments.find(IndexKey::environment_owner(chatbot, environment.as_str()));
         claims::environment_owner(claimants, chatbot, environment)
     }
 
     /// The objects that hold a version id.
     pub(super) fn version_holders(&self, chatbot: &str, id: &str) -> Vec<Arc<ChatbotVersion>> {
-        let mut found = self.versions.find(Key::version(chatbot, id));
+        let mut found = self.versions.find(IndexKey::version(chatbot, id));
         // keys are hashes: whoever looks up checks
         found.retain(|version| claims::holds(version, chatbot, id));
         found

@@ -37,7 +37,7 @@ use crate::{
     crd::CommonStatus,
     plan::{Report, call_permits::HasPendingCall},
 };
-use cache::{Key, Ref};
+use cache::{IndexKey, Ref};
 
 /// A kind whose objects are found and queued by what they refer to.
 pub trait Indexed:
@@ -54,7 +54,7 @@ pub trait Indexed:
     const KIND: &'static str;
 
     /// What others find the object by.
-    fn keys(&self) -> Vec<Key>;
+    fn keys(&self) -> Vec<IndexKey>;
     /// Queues one object of this kind.
     fn enqueue(reference: Ref<Self>, context: &Context);
     /// Queues the objects that depend on this one.

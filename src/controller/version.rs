@@ -11,7 +11,7 @@ use tokio::{spawn, time::timeout};
 
 use super::{
     Context, Indexed, Reconciler,
-    cache::{Key, Ref},
+    cache::{IndexKey, Ref},
     service_access::ServiceQuery,
 };
 use crate::{
@@ -30,14 +30,14 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
 impl Indexed for ChatbotVersion {
     const KIND: &'static str = "ChatbotVersion";
 
-    fn keys(&self) -> Vec<Key> {
+    fn keys(&self) -> Vec<IndexKey> {
         let namespace = self.namespace().unwrap_or_default();
         let secret = self.spec.credentials_ref.clone().unwrap_or_default();
         let chatbot = &self.spec.chatbot_id;
-        let mut keys = vec![Key::secret(&namespace, secret.name())];
-        keys.extend(self.version_id().map(|id| Key::version(chatbot, id)));
+        let mut keys = vec![IndexKey::secret(&namespace, secret.name())];
+        keys.extend(self.version_id().map(|id| IndexKey::version(chatbot, id)));
         if self.status.as_ref().is_some_and(|status| status.pending_create.is_some()) {
-            keys.push(Key::pending_create(chatbot, self.version_name()));
+            keys.push(IndexKey::pending_create(chatbot, self.version_name()));
         }
         keys
     }
@@ -48,14 +48,14 @@ impl Indexed for ChatbotVersion {
 
     fn enqueue_dependents(&self, context: &Context) {
         let (namespace, chatbot) = (self.namespace().unwrap_or_default(), &self.spec.chatbot_id);
-        context.enqueue_deployments(Key::reference("ChatbotVersion", &namespace, &self.name_any()));
+        context.enqueue_deployments(IndexKey::reference("ChatbotVersion", &namespace, &self.name_any()));
         if self.metadata.deletion_timestamp.is_some() {
             // the deployment that runs it takes the deletion over
-            context.enqueue_deployments(Key::chatbot(chatbot));
+            context.enqueue_deployments(IndexKey::chatbot(chatbot));
         }
         if let Some(id) = self.version_id() {
             // another object that claims the same id may hold it now
-            context.enqueue_versions(Key::version(chatbot, id));
+            context.enqueue_versions(IndexKey::version(chatbot, id));
         }
     }
 }
@@ -224,7 +224,7 @@ async fn deletion_pending(
 }
 
 fn is_older_create_pending(object: &ChatbotVersion, context: &Context) -> bool {
-    let key = Key::pending_create(&object.spec.chatbot_id, object.version_name());
+    let key = IndexKey::pending_create(&object.spec.chatbot_id, object.version_name());
     claims::is_older_create_pending(object, &context.versions.find(key))
 }
 

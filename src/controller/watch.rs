@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Context, Indexed, Reconciler,
-    cache::{Cache, Guarded, Key, Ref, strip_unused_fields},
+    cache::{Cache, Guarded, IndexKey, Ref, strip_unused_fields},
     publish::FIELD_MANAGER,
     reconcile::reconcile_in_task,
 };
@@ -204,8 +204,8 @@ async fn watch_secrets(context: &Arc<Context>, namespace: Option<&str>, stop: Ca
     .default_backoff();
     let changed = log_errors("Secret", secrets).take_until(stop.cancelled_owned());
     let enqueue = |namespace: &str, name: &str| {
-        context.enqueue_versions(Key::secret(namespace, name));
-        context.enqueue_deployments(Key::secret(namespace, name));
+        context.enqueue_versions(IndexKey::secret(namespace, name));
+        context.enqueue_deployments(IndexKey::secret(namespace, name));
     };
     changed
         .for_each(|event| {
