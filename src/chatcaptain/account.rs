@@ -1,5 +1,5 @@
-//! One key's view of the service: every call passes the limiter, what many objects ask for is fetched once, and what
-//! was written is remembered until it shows.
+//! One key's view of the service: every call goes through the limiter, what many objects need is fetched once, and
+//! what was written is remembered until it shows.
 //!
 //! All in memory: after a restart, or on another replica, none of it is known.
 
@@ -22,13 +22,13 @@ use super::{
 };
 use crate::sync::lock;
 
-/// After this long without use a key is forgotten, with its limits; and a delete that ended this long ago, which takes
-/// effect no more.
+/// A key that was not used for this long is forgotten, with its limits; so is a delete that ended this long ago, because
+/// it no longer takes effect.
 const IDLE_TIMEOUT: Duration = Duration::from_hours(1);
 /// The environment of a create that deploys nothing.
 const NO_DEPLOYMENT: &str = "dev";
-/// How long a rollout may take to show. After that the version counts as not coming: it must not be kept for ever because
-/// of a call that was lost.
+/// How long a rollout may take to show. After that the version is not expected any more: a call that was lost must not
+/// protect it for ever.
 const ROLLOUT_PENDING_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// What all accounts share.
@@ -36,27 +36,27 @@ const ROLLOUT_PENDING_TIMEOUT: Duration = Duration::from_mins(5);
 pub struct AccountsConfig {
     /// Makes the calls.
     pub client: ApiClient,
-    /// Of each key on its own.
+    /// The rate limit of each key.
     pub limits: Limits,
-    /// Told of the calls of every key.
+    /// Called for the calls of every key.
     pub observer: CallObserver,
 }
 
 /// The accounts of all keys in use. Two Secrets with one key share its limits.
 pub struct Accounts {
     config: AccountsConfig,
-    /// With the time of the last use.
+    /// Each account with the time of its last use.
     by_key: Mutex<HashMap<ApiKey, (Arc<Account>, Instant)>>,
 }
 
 impl Accounts {
-    /// Without any account; each is made when it is first asked for.
+    /// Empty; an account is made when it is first needed.
     #[must_use]
     pub fn new(config: AccountsConfig) -> Self {
         Self { config, by_key: Mutex::default() }
     }
 
-    /// The account of a key.
+    /// The account of a key, made where there is none.
     #[must_use]
     pub fn get(&self, key: &ApiKey) -> Arc<Account> {
         let now = Instant::now();
@@ -100,16 +100,16 @@ struct ChatbotState {
     list: CachedFetch<Inventory>,
     deployment_status: CachedFetch<DeploymentStatus>,
     authoritative: Mutex<bool>,
-    /// By environment: the version that was called for last and has not been seen live there yet.
+    /// By environment: the version of the last deploy or rollback call, until it is live there.
     rollouts: Mutex<HashMap<Box<str>, (VersionId, Instant)>>,
     /// Deletes and when they ended; `None` while they are under way.
     deletions: Mutex<HashMap<VersionId, Option<Instant>>>,
-    /// Of each chatbot one call at a time waits for the key's limits, so that chatbots share them, however busy one is.
+    /// One call per chatbot at a time waits for the rate limit of the key, so that a busy chatbot leaves room for others.
     queue: AsyncMutex<()>,
 }
 
 impl Account {
-    /// The versions of a chatbot as of `since` or later. One call serves all who ask meanwhile.
+    /// The versions of a chatbot as of `since` or later. Callers during a fetch share it.
     ///
     /// # Errors
     /// The failure of the call, or of an earlier one that is not repeated yet.
@@ -153,12 +153,12 @@ impl Account {
     pub async fn create(&self, chatbot: &ChatbotId, new: &NewVersion) -> Result<Option<VersionId>, Failure> {
         let request = self.client.create(&self.key, chatbot, new);
         if new.environment == NO_DEPLOYMENT {
-            // It only adds to the list, and whoever waits for the new version asks for a newer list anyway: a hundred
-            // creates must not make everybody else list a hundred times.
+            // It only adds to the list, and a caller that waits for the new version asks for a newer list anyway: a
+            // hundred creates must not make all other objects list a hundred times.
             return self.call(ApiCall::Create, &self.state(chatbot), request).await;
         }
         let result = self.call_and_invalidate(ApiCall::Create, chatbot, request).await;
-        // without an id there is nothing to track yet; the list will tell it
+        // without an id there is nothing to track; the list shows the id later
         if let Ok(Some(id)) = &result {
             let rollout = (id.clone(), Instant::now());
             lock(&self.state(chatbot).rollouts).insert(new.environment.into(), rollout);
@@ -218,8 +218,8 @@ impl Account {
         self.track_rollout(chatbot, version, environment, call).await
     }
 
-    /// Whether a version was called for lately and has not been seen live yet, so that it may be live any moment and
-    /// must not be deleted. Only the calls of this process are known.
+    /// Whether a deploy or rollback of a version was called lately and the version is not live yet: it may become live
+    /// any moment and must not be deleted. Only the calls of this process are known.
     #[must_use]
     pub fn is_rollout_pending(&self, chatbot: &ChatbotId, version: &str) -> bool {
         let state = self.state(chatbot);
@@ -240,7 +240,7 @@ impl Account {
         environment: &str,
         call: impl Future<Output = Result<(), Failure>>,
     ) -> Result<(), Failure> {
-        // as of now again when the call has ended: from then on the version may take its time to show
+        // once more when the call has ended: the time for the version to show counts from then
         let rollout = || (version.clone(), Instant::now());
         track_call(&self.state(chatbot).rollouts, environment.into(), rollout(), rollout, call).await
     }
@@ -253,7 +253,7 @@ impl Account {
         chatbots.entry(chatbot.clone()).or_default().clone()
     }
 
-    /// A write that changes or removes. However it ends, what was fetched before is out of date.
+    /// Makes a call that changes or removes. However it ends, what was fetched before it is out of date.
     async fn call_and_invalidate<T>(
         &self,
         call: ApiCall,
@@ -267,7 +267,7 @@ impl Account {
         result
     }
 
-    /// The one way to the service: past the limiter, which learns how the call ends.
+    /// The only way to the service: through the limiter, which records how the call ends.
     async fn call<T>(
         &self,
         call: ApiCall,

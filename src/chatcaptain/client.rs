@@ -17,15 +17,15 @@ use super::{
 
 /// Largest answer that is read, in bytes: about 50,000 versions. The operator holds several at once.
 const MAX_ANSWER_BYTES: usize = 32 << 20;
-/// As much of an answer that is no success as is read, in bytes: it holds a message and no data.
+/// How much is read of an answer that is no success, in bytes: it holds a message and no data.
 const MAX_ERROR_BYTES: usize = 64 << 10;
-/// Short, so that an unreachable service is told from a slow one: only the former proves that nothing was sent.
+/// Short, to distinguish an unreachable service from a slow one: only the former proves that nothing was sent.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The body of a create.
 #[derive(Clone, Debug)]
 pub struct NewVersion {
-    /// Shown in the service; not unique.
+    /// Display name in the service; not unique.
     pub name: String,
     /// Marker included: without it the version cannot be found again.
     pub description: String,
@@ -49,9 +49,9 @@ impl ApiClient {
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT.min(timeout))
             .timeout(timeout)
-            // the key would go along
+            // a redirect would send the key to another address
             .redirect(reqwest::redirect::Policy::none())
-            // a create that is repeated makes a second version
+            // a repeated create makes a second version
             .retry(reqwest::retry::never())
             .no_proxy()
             .tcp_nodelay(true)
@@ -71,17 +71,17 @@ impl ApiClient {
         Ok(Inventory::new(wire::list(&body)?, requested_at))
     }
 
-    /// Reads the deployment status of a chatbot: what is live where.
+    /// Reads the deployment status of a chatbot: what is live in each environment.
     ///
     /// # Errors
-    /// *Forbidden* is usual: keys without this permission work, too.
+    /// *Forbidden* is common: the operator also works with keys that lack this permission.
     pub async fn status(&self, key: &ApiKey, chatbot: &ChatbotId) -> Result<DeploymentStatus, Failure> {
         let path = [chatbot.as_str(), "deployments", "status"];
         let body = self.call(ApiCall::Status, Method::GET, key, &path, None).await?;
         wire::status(&body)
     }
 
-    /// Creates a version and returns its id where the service tells it.
+    /// Creates a version. Returns its id where the answer contains one.
     ///
     /// # Errors
     /// After `may_have_happened` another create may make a second version: search the list first.

@@ -2,8 +2,8 @@
 //! missing, null or of another scalar type. The reference promises little, and a field that is read strictly without
 //! need stops every object the day its type changes.
 //!
-//! No more is kept than what is looked for: an answer of many megabytes must not grow further in memory. Hence the
-//! visitors in place of `serde_json::Value`.
+//! Only the fields that the operator uses are kept: an answer of many megabytes must not grow further in memory. Hence
+//! the visitors in place of `serde_json::Value`.
 
 use std::{fmt, marker::PhantomData};
 
@@ -315,7 +315,7 @@ struct WriteAnswer {
     error: ErrorField,
 }
 
-/// Reads the answer of a write with a status of success; of a create, the id of the new version where it is told.
+/// Reads the answer of a write with a status of success; of a create, the id of the new version where the answer contains it.
 ///
 /// # Errors
 /// *Refused* where the answer says so, *unknown* where it is neither empty nor a JSON object.
@@ -329,7 +329,7 @@ pub fn write(call: ApiCall, body: &[u8]) -> Result<Option<VersionId>, Failure> {
         ApiCall::Rollback if answer.rolled_back == Some(false) => Some("rolledBack"),
         _ => None,
     };
-    // the plainest name first: a bare `id` may be of something else
+    // the most specific name first: a bare `id` may be of something else
     let id = [answer.version.0, answer.version_id.0, answer.id.0]
         .iter()
         .filter(|_| call == ApiCall::Create)
