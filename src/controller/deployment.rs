@@ -36,7 +36,7 @@ impl Indexed for ChatbotDeployment {
         let mut keys = vec![
             IndexKey::secret(&namespace, secret.name()),
             IndexKey::chatbot(chatbot),
-            IndexKey::environment_owner(chatbot, self.spec.environment.as_str()),
+            IndexKey::environment(chatbot, self.spec.environment.as_str()),
         ];
         let names = [
             self.spec.version_ref.as_ref().map(|r| r.name.as_str()),
@@ -59,7 +59,7 @@ impl Indexed for ChatbotDeployment {
         let (namespace, chatbot) = (self.namespace().unwrap_or_default(), &self.spec.chatbot_id);
         // deployments that promote after this one, and those that lost the environment to it
         context.enqueue_deployments(IndexKey::reference("ChatbotDeployment", &namespace, &self.name_any()));
-        context.enqueue_deployments(IndexKey::environment_owner(chatbot, self.spec.environment.as_str()));
+        context.enqueue_deployments(IndexKey::environment(chatbot, self.spec.environment.as_str()));
         // versions that wait for the hand-over of their deletion, and those that became or ceased to be live
         let Some(status) = &self.status else { return };
         let handed_over = status.pending_deletions.iter().map(|entry| &entry.version_id);
@@ -165,13 +165,13 @@ impl Reconciler for ChatbotDeployment {
     }
 }
 
-/// The older object that decides the same environment.
+/// The older object that manages the same environment.
 fn older_claim(object: &ChatbotDeployment, context: &Context) -> Option<String> {
     let owner = context.environment_owner(&object.spec.chatbot_id, object.spec.environment);
     claims::older_environment_claim(object, owner.as_deref())
 }
 
-/// The versions in charge of this deployment whose objects are being deleted together with them.
+/// The versions that this deployment has to delete because their objects are being deleted.
 async fn versions_being_deleted(object: &ChatbotDeployment, context: &Context) -> Vec<VersionBeingDeleted> {
     let Some(status) = &object.status else {
         return Vec::new();
@@ -179,7 +179,9 @@ async fn versions_being_deleted(object: &ChatbotDeployment, context: &Context) -
     let mut found = Vec::new();
     for id in claims::versions_in_charge(status, Context::now(), &context.config) {
         for version in context.version_holders(&object.spec.chatbot_id, id) {
-            if version.metadata.deletion_timestamp.is_some() && is_deleted_too(&version, context).await {
+            if version.metadata.deletion_timestamp.is_some()
+                && is_deleted_with_object(&version, context).await
+            {
                 found.push(VersionBeingDeleted { version_id: id.to_owned(), name: version.name_any() });
             }
         }
@@ -187,26 +189,27 @@ async fn versions_being_deleted(object: &ChatbotDeployment, context: &Context) -
     found
 }
 
-async fn is_deleted_too(version: &ChatbotVersion, context: &Context) -> bool {
-    // as long as the namespace's policy is not known nothing is taken over
+async fn is_deleted_with_object(version: &ChatbotVersion, context: &Context) -> bool {
+    // while the namespace's policy is unknown no deletion is taken over
     let Ok(policy) = context.namespace_policy(version).await else {
         return false;
     };
     claims::is_deleted_with_object(version, policy.as_deref(), &context.config)
 }
 
-/// Ids whose deletion was handed over and that an object which stays holds again.
+/// Ids in `pendingDeletions` that an object holds again which is not being deleted.
 fn reclaimed(object: &ChatbotDeployment, context: &Context) -> HashSet<String> {
     let entries = object.status.iter().flat_map(|status| &status.pending_deletions);
-    let stays = |version: &Arc<ChatbotVersion>| version.metadata.deletion_timestamp.is_none();
+    let is_kept = |version: &Arc<ChatbotVersion>| version.metadata.deletion_timestamp.is_none();
     entries
         .map(|entry| &entry.version_id)
-        .filter(|id| context.version_holders(&object.spec.chatbot_id, id).iter().any(stays))
+        .filter(|id| context.version_holders(&object.spec.chatbot_id, id).iter().any(is_kept))
         .cloned()
         .collect()
 }
 
-/// What the chatbot's other environments run or are about to run; and since when, if deployments decide all of them and know.
+/// What the chatbot's other environments run or are about to run; and since when, if a deployment manages each of them
+/// and knows.
 fn other_environments(object: &ChatbotDeployment, context: &Context) -> (HashSet<String>, Option<Timestamp>) {
     let (mut in_use, mut stable_since) = (HashSet::new(), Some(Timestamp::MAX));
     for environment in LiveEnvironment::ALL.into_iter().filter(|e| *e != object.spec.environment) {
@@ -246,7 +249,7 @@ async fn query(observation: &Observation, reads: ServiceReads, context: &Context
     context.query_service(&query).await
 }
 
-/// Sends the deploy or rollback, if this pass gets the permit for it.
+/// Sends the deploy or rollback, if this reconcile gets the permit for it.
 async fn roll_out(
     observation: &Observation,
     method: RolloutMethod,
@@ -259,7 +262,7 @@ async fn roll_out(
     let namespace = object.namespace().unwrap_or_default();
     let credentials = object.spec.credentials_ref.as_ref();
     let (account, chatbot) =
-        context.target(call, &namespace, credentials, &object.spec.chatbot_id, false).await?;
+        context.account_for_write(call, &namespace, credentials, &object.spec.chatbot_id, false).await?;
     let permit = lock(&context.call_permits).take(&uid, object.status.as_ref());
     let permit = permit.ok_or_else(|| permit_taken(call))?;
     let environment = observation.environment();
@@ -275,7 +278,7 @@ async fn roll_out(
     result
 }
 
-/// The environment, and whatever else the user knows the service to want.
+/// The environment, and what `spec.rollback.parameters` adds.
 fn rollback_body(observation: &Observation) -> serde_json::Value {
     let mut body = serde_json::Map::new();
     body.insert("environment".to_owned(), observation.environment().into());
@@ -292,8 +295,9 @@ async fn delete(observation: &Observation, id: &str, context: &Context) -> Resul
     let id = version_id(ApiCall::Delete, Some(id))?;
     let namespace = object.namespace().unwrap_or_default();
     let credentials = object.spec.credentials_ref.as_ref();
-    let (account, chatbot) =
-        context.target(ApiCall::Delete, &namespace, credentials, &object.spec.chatbot_id, true).await?;
+    let (account, chatbot) = context
+        .account_for_write(ApiCall::Delete, &namespace, credentials, &object.spec.chatbot_id, true)
+        .await?;
     account.delete(&chatbot, &id).await
 }
 

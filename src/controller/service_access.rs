@@ -1,4 +1,4 @@
-//! The service, as one object may see and change it: with the key it refers to, and as fresh as it needs.
+//! How one object reads and changes the service: with the API key that it refers to, and answers as new as it needs.
 
 use std::{sync::Arc, time::Instant};
 
@@ -9,7 +9,7 @@ use crate::{
     plan::{Freshness, ServiceReads, ServiceView, Unavailable, UnavailableReason, messages, proves_account},
 };
 
-/// The object's place in the service, and what is wanted to be known of it.
+/// What to read from the service for one object.
 pub struct ServiceQuery<'a> {
     /// Namespace of the object and of its Secret.
     pub namespace: &'a str,
@@ -20,7 +20,7 @@ pub struct ServiceQuery<'a> {
     pub reads: ServiceReads,
     /// When the create intent was written, for `Freshness::AfterIntent`.
     pub intent_written: Option<Instant>,
-    /// A key that is no longer in the Secret will do: a namespace that is deleted may lose its Secret first.
+    /// Accepts the last known key where the Secret is gone: a namespace that is deleted may lose its Secret first.
     pub allow_stale_key: bool,
 }
 
@@ -29,7 +29,7 @@ impl ServiceQuery<'_> {
         self.credentials.cloned().unwrap_or_default().name().to_owned()
     }
 
-    /// The oldest answer that is fresh enough.
+    /// When the oldest answer that is new enough was requested.
     fn since(&self, freshness: Freshness) -> Instant {
         let now = Instant::now();
         match freshness {
@@ -53,10 +53,10 @@ impl Context {
         Ok(self.accounts.get(&key))
     }
 
-    /// The account and chatbot for a change in the service. A failure here means that nothing was sent.
+    /// The account and chatbot for a call that changes the service. A failure here means that nothing was sent.
     ///
     /// The fence is asked first: a process that has lost its lease changes nothing.
-    pub(super) async fn target(
+    pub(super) async fn account_for_write(
         &self,
         call: ApiCall,
         namespace: &str,
@@ -66,14 +66,14 @@ impl Context {
     ) -> Result<(Arc<Account>, ChatbotId), Failure> {
         let unsent = |why: &str| Failure::new(call, FailureClass::Unsent, why);
         if !self.fence.allows_writes() {
-            return Err(unsent("this replica no longer leads"));
+            return Err(unsent("this replica is no longer the leader"));
         }
         let account = self.account(namespace, credentials, allow_stale_key).await;
         let account = account.map_err(|unavailable| unsent(&unavailable.message))?;
         Ok((account, ChatbotId::parse(chatbot).map_err(|invalid| unsent(&invalid.to_string()))?))
     }
 
-    /// What the service says of a chatbot.
+    /// What the service shows of a chatbot, or why it cannot be read.
     pub(super) async fn query_service(&self, query: &ServiceQuery<'_>) -> ServiceView {
         self.try_query_service(query).await.unwrap_or_else(ServiceView::Unavailable)
     }
@@ -110,7 +110,7 @@ impl Context {
     }
 }
 
-/// The deployment status; `None` where the key may not read it, or the service has no such call: the list has to do.
+/// The deployment status; `None` where the key may not read it or the service has no such call: then only the list is known.
 async fn read_deployment_status(
     account: &Account,
     chatbot: &ChatbotId,
@@ -126,7 +126,7 @@ async fn read_deployment_status(
     }
 }
 
-/// What is live by now is no longer on its way.
+/// A rollout whose version is live is no longer pending.
 fn record_live(
     account: &Account,
     chatbot: &ChatbotId,

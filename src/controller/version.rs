@@ -72,7 +72,7 @@ impl Reconciler for ChatbotVersion {
         let status = object.status.as_ref();
         let intent_written = lock(&context.call_permits).granted_at(&uid, status);
         let search_started = lock(&context.search_timers).start(&uid, status, Instant::now());
-        let (namespace_policy, unreadable_policy) = match deletion_policy(object, context).await {
+        let (namespace_policy, unreadable_policy) = match namespace_policy(object, context).await {
             Ok(policy) => (policy, None),
             Err(unavailable) => (None, Some(unavailable)),
         };
@@ -148,8 +148,8 @@ impl Reconciler for ChatbotVersion {
     }
 }
 
-/// What the namespace says of the deletion of a version that is being deleted.
-async fn deletion_policy(
+/// The deletion policy of the namespace; read only for a version that is being deleted.
+async fn namespace_policy(
     object: &ChatbotVersion,
     context: &Context,
 ) -> Result<Option<String>, crate::plan::Unavailable> {
@@ -184,7 +184,7 @@ async fn query_service(
     context.query_service(&query).await
 }
 
-/// What other objects and this process know of the versions that could be the object's.
+/// Adds what other objects and this process know of the versions that may be the object's.
 async fn check_candidates(observation: &mut Observation, context: &Context) {
     let ServiceView::Available { inventory, .. } = &observation.service else {
         return;
@@ -215,7 +215,7 @@ async fn deletion_pending(
     if candidates.is_empty() {
         return HashSet::new();
     }
-    let Ok((account, chatbot)) = target(observation, context, ApiCall::List, true).await else {
+    let Ok((account, chatbot)) = account_for_write(observation, context, ApiCall::List, true).await else {
         return HashSet::new();
     };
     let grace = observation.config.visibility_grace;
@@ -228,11 +228,11 @@ fn is_older_create_pending(object: &ChatbotVersion, context: &Context) -> bool {
     claims::is_older_create_pending(object, &context.versions.find(key))
 }
 
-/// Sends the create, if this pass gets the permit for it.
+/// Sends the create, if this reconcile gets the permit for it.
 async fn create(observation: &Observation, context: &Context) -> Outcome {
     let (object, uid) = (&observation.object, observation.object.uid().unwrap_or_default());
-    let (account, chatbot) = match target(observation, context, ApiCall::Create, false).await {
-        Ok(target) => target,
+    let (account, chatbot) = match account_for_write(observation, context, ApiCall::Create, false).await {
+        Ok(account) => account,
         Err(failure) => return Outcome::Created(Err(failure), None),
     };
     let Some(permit) = lock(&context.call_permits).take(&uid, object.status.as_ref()) else {
@@ -245,26 +245,26 @@ async fn create(observation: &Observation, context: &Context) -> Outcome {
         lock(&context.call_permits).restore(permit, failure);
         return Outcome::Created(result, None);
     }
-    // in a task of its own: a read that is dropped half-way may be the one whose answer everybody waits for
+    // in a task of its own: other objects may wait for the answer to this read, so it must not be dropped half-way
     let list = spawn(async move { account.inventory(&chatbot, Instant::now()).await });
     let list = timeout(CONFIRM_TIMEOUT, list).await.ok().and_then(Result::ok);
     Outcome::Created(result, list.and_then(Result::ok))
 }
 
-/// Somebody else makes the announced call: whoever lost the race makes none.
+/// Another reconcile has taken the permit of the pending call and sends it; this one sends nothing.
 pub(super) fn permit_taken(call: ApiCall) -> Failure {
-    Failure::new(call, FailureClass::Unsent, "another reconcile of this object makes the call")
+    Failure::new(call, FailureClass::Unsent, "another reconcile of this object sends the request")
 }
 
 async fn delete(observation: &Observation, context: &Context) -> Result<(), Failure> {
-    let (account, chatbot) = target(observation, context, ApiCall::Delete, true).await?;
+    let (account, chatbot) = account_for_write(observation, context, ApiCall::Delete, true).await?;
     let id = VersionId::parse(observation.object.version_id().unwrap_or_default())
         .map_err(|invalid| Failure::new(ApiCall::Delete, FailureClass::Unsent, &invalid.to_string()))?;
     account.delete(&chatbot, &id).await
 }
 
-/// The account and chatbot for a change. A failure here means that nothing was sent.
-async fn target(
+/// See [`Context::account_for_write`].
+async fn account_for_write(
     observation: &Observation,
     context: &Context,
     call: ApiCall,
@@ -273,5 +273,5 @@ async fn target(
     let object = &observation.object;
     let namespace = object.namespace().unwrap_or_default();
     let credentials = object.spec.credentials_ref.as_ref();
-    context.target(call, &namespace, credentials, &object.spec.chatbot_id, allow_stale_key).await
+    context.account_for_write(call, &namespace, credentials, &object.spec.chatbot_id, allow_stale_key).await
 }
