@@ -84,7 +84,7 @@ pub(super) fn refused(call: ApiCall) -> Failure {
     Failure::new(call, FailureClass::Refused(Refusal::Unsupported), "no such call")
 }
 
-/// A call that was held back.
+/// A call that was not sent because of a throttle.
 pub(super) fn throttled(call: ApiCall) -> Failure {
     Failure::new(call, FailureClass::Throttled { retry_after: Some(Duration::from_secs(3)) }, "slow down")
 }
@@ -204,7 +204,7 @@ impl Observation {
         report(self, &state, super::next_step(&state), outcome)
     }
 
-    /// The next pass, after what this one reported.
+    /// The next reconcile, after the report of this one.
     pub(super) fn after(mut self, report: Report<ChatbotDeploymentStatus>) -> Self {
         Arc::make_mut(&mut self.object).status = Some(report.status);
         self

@@ -110,7 +110,7 @@ impl Observation {
 }
 
 /// Versions that may become live though no operation is current: the outcome of a call for them was unknown within
-/// the last visibility grace, and they have not been seen running since.
+/// the last visibility grace, and they have not been live since.
 pub fn possibly_live<'a>(
     status: &'a ChatbotDeploymentStatus,
     now: Timestamp,
@@ -119,14 +119,14 @@ pub fn possibly_live<'a>(
     let grace = config.visibility_grace;
     status.common.last_operations.iter().filter_map(move |record| {
         let id = record.version_id.as_deref()?;
-        let seen = status
+        let became_live = status
             .history
             .iter()
             .any(|entry| entry.version_id == id && entry.start_time.0 >= record.completion_time.0);
         let pending = matches!(record.operation, Operation::Deploy | Operation::Rollback)
             && record.result == OperationResult::Unknown
             && elapsed(&record.completion_time, now) <= grace;
-        (pending && !seen).then_some(id)
+        (pending && !became_live).then_some(id)
     })
 }
 
@@ -220,12 +220,12 @@ mod tests {
             possibly_live(status, observation.now, config).map(str::to_owned).collect::<Vec<_>>()
         };
         assert_eq!(ids(&lost("Deploy", 10, "Unknown")), ["v2"]);
-        let seen = json!({"history": [{"versionId": "v2", "startTime": ago(5)}]});
+        let became_live = json!({"history": [{"versionId": "v2", "startTime": ago(5)}]});
         for observation in [
             lost("Deploy", 31, "Unknown"),
             lost("Deploy", 10, "Accepted"),
             lost("Delete", 10, "Unknown"),
-            lost("Deploy", 10, "Unknown").with_status(&seen),
+            lost("Deploy", 10, "Unknown").with_status(&became_live),
         ] {
             assert!(ids(&observation).is_empty(), "{:?}", observation.status());
         }

@@ -1,4 +1,4 @@
-//! Versions that outlived their objects because they ran here: which of them wait, and which can be deleted.
+//! Deletions that were handed over to this object because the versions ran here: which wait, and which can be carried out.
 
 use std::collections::HashSet;
 
@@ -14,9 +14,9 @@ use crate::{
 /// A version whose object is being deleted while it runs here, or may.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VersionBeingDeleted {
-    /// Its id.
+    /// Id of the version in the service.
     pub version_id: String,
-    /// Name of its `ChatbotVersion`.
+    /// Name of the `ChatbotVersion` that is being deleted.
     pub name: String,
 }
 
@@ -33,13 +33,12 @@ impl Observation {
         match self.deletable() {
             Some(_) if self.delete_in_flight() => PendingDeletionState::InFlight,
             Some(_) => PendingDeletionState::Ready,
-            // also where every entry is done with: they are dropped with the next status, and the finalizer goes
-            // after that
+            // also where every deletion is finished: the next status drops the entries, and then the finalizer is removed
             None => PendingDeletionState::InUse,
         }
     }
 
-    /// The entries of `status.pendingDeletions` that are still to be deleted: neither gone nor held again.
+    /// The entries of `status.pendingDeletions` that are still to be deleted: the version exists, and no object holds it again.
     #[must_use]
     pub fn pending_deletions(&self) -> Vec<PendingDeletion> {
         let is_gone = |id: &str| match &self.service {
@@ -93,7 +92,7 @@ impl Observation {
         })
     }
 
-    /// Versions that run, should run or may run in a moment, as far as the cluster knows.
+    /// Versions that run, should run or may run in a moment, as far as the objects in the cluster show.
     fn versions_in_use(&self) -> HashSet<String> {
         let status = self.status();
         let mut ids = self.in_use_elsewhere.clone();
@@ -105,7 +104,7 @@ impl Observation {
         ids
     }
 
-    /// Since when every environment of the chatbot runs what it runs, where that is known of all.
+    /// Since when every environment of the chatbot runs what it runs; `None` where that is not known of one.
     fn environments_stable_since(&self) -> Option<Timestamp> {
         let here = self.status().active.as_ref()?.start_time.0;
         Some(here.min(self.elsewhere_stable_since?))
@@ -186,7 +185,7 @@ mod tests {
         assert_eq!(
             deletable(&listing(55)),
             None,
-            "it was deployed after the other environment was last seen"
+            "it was deployed after the other environment was last confirmed"
         );
         let unknown = Observation { elsewhere_stable_since: None, ..listing(500) };
         assert_eq!(deletable(&unknown), None);
@@ -210,8 +209,8 @@ mod tests {
 
     #[test]
     fn new_deletion_is_recorded_and_a_finished_one_dropped() {
-        let leaving = VersionBeingDeleted { version_id: "v1".to_owned(), name: "a".to_owned() };
-        let new = Observation { versions_being_deleted: vec![leaving], ..pending() };
+        let deleted = VersionBeingDeleted { version_id: "v1".to_owned(), name: "a".to_owned() };
+        let new = Observation { versions_being_deleted: vec![deleted], ..pending() };
         assert_eq!(new.state().pending_deletion, PendingDeletionState::New);
         let ids = |observation: &Observation| {
             let entries = observation.next_pending_deletions();

@@ -64,7 +64,7 @@ impl Observation {
         }
     }
 
-    /// The version ran here before, and the spec wants the rollback call for going back.
+    /// The version ran here before, and the spec asks for the rollback call in that case.
     pub(super) fn use_rollback(&self, desired: &str) -> bool {
         self.object.spec.rollback_method() == RollbackMethod::Rollback
             && self.status().history.iter().any(|entry| entry.version_id == desired)

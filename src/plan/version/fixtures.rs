@@ -149,7 +149,7 @@ impl Observation {
         })
     }
 
-    /// With an accepted call on record.
+    /// With an accepted call in `lastOperations`.
     pub(super) fn after(self, operation: Operation, id: Option<&str>, seconds: i64) -> Self {
         let record = OperationRecord {
             operation,

@@ -1,7 +1,7 @@
 //! Whether the recorded version is live, and who deletes it then.
 //!
 //! A live version is never deleted. Where the key may not read the deployment status, the deployments of this chatbot and the
-//! deploy times in the list have to tell.
+//! deploy times in the list decide.
 
 use super::{LiveState, Observation};
 use crate::{
@@ -18,7 +18,7 @@ impl Observation {
         let environments = self.environments_running(id, live_in.as_deref());
         match &self.service {
             _ if !environments.is_empty() => self.handover_state(id, &environments),
-            // whoever deployed it may be gone by now, and what is deployed runs in a moment
+            // the deployment object may be deleted by now, but its call makes the version live in a moment
             ServiceView::Available { rollout_pending: true, .. } => LiveState::HandoverPending,
             _ if live_in.is_some() || self.is_not_deployed() => LiveState::NotLive,
             _ => LiveState::Unknown,
@@ -41,14 +41,14 @@ impl Observation {
             match deployed.resolve(inventory) {
                 Some(version) if version.id.as_str() == id => live_in.push(environment),
                 Some(_) => {}
-                // what runs cannot be told from this version
+                // what runs has no name in the list: it may be this version
                 None => return None,
             }
         }
         Some(live_in)
     }
 
-    /// The environments that run the version or will in a moment, as the service and the deployments tell.
+    /// The environments that run the version or will in a moment, as the service and the deployments show.
     fn environments_running(&self, id: &str, live_in: Option<&[LiveEnvironment]>) -> Vec<LiveEnvironment> {
         let owner_runs_it = |environment: &LiveEnvironment| {
             let status = self.environment_owners.get(environment).and_then(|owner| owner.status.as_ref());
@@ -59,7 +59,7 @@ impl Observation {
         LiveEnvironment::ALL.into_iter().filter(|e| shown(e) || owner_runs_it(e)).collect()
     }
 
-    /// `active` is what a deployment saw last: it counts only where the service does not show what is live now.
+    /// `active` is what a deployment last confirmed: it counts only where the service does not show what is live now.
     fn is_run_by(&self, status: &ChatbotDeploymentStatus, id: &str, count_active: bool) -> bool {
         let is_rolling_out =
             status.current_operation.as_ref().is_some_and(|operation| operation.version_id == id);
@@ -100,7 +100,7 @@ impl Observation {
             || LiveEnvironment::ALL.iter().all(|environment| {
                 let status = self.environment_owners.get(environment).and_then(|owner| owner.status.as_ref());
                 let active = status.and_then(|status| status.active.as_ref());
-                // somebody may have deployed it by hand since
+                // it may have been deployed outside the operator since
                 active.is_some_and(|active| inventory.not_deployed_since(version, active.start_time.0))
             })
     }
@@ -154,12 +154,12 @@ mod tests {
     }
 
     #[test]
-    fn without_the_deployment_status_the_deployments_tell_what_is_live() {
+    fn without_the_deployment_status_the_deployments_show_what_is_live() {
         let unreadable = || recorded().without_deployment_status();
         assert_eq!(unreadable().live_state(), LiveState::Unknown);
         let active = json!({"active": {"versionId": "v1", "startTime": "2026-01-01T00:00:00Z"}});
         assert_eq!(unreadable().managed_by(&active).live_state(), LiveState::HandoverPending);
-        // what the deployment saw last does not count where the service shows what is live now
+        // what the deployment last confirmed does not count where the service shows what is live now
         assert_eq!(recorded().managed_by(&active).live_state(), LiveState::NotLive);
     }
 
