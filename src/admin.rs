@@ -1,4 +1,4 @@
-//! `/livez`, `/readyz` and `/metrics`.
+//! The HTTP server of `/livez`, `/readyz` and `/metrics`. Knows no object and decides nothing.
 
 use std::{
     net::SocketAddr,
@@ -22,13 +22,13 @@ use crate::{sync::lock, telemetry::scrape};
 pub struct Readiness(Arc<Mutex<Option<String>>>);
 
 impl Readiness {
-    /// Not ready, for this reason.
+    /// Not ready; `/readyz` answers 503 with `reason`.
     #[must_use]
     pub fn waiting(reason: &str) -> Self {
         Self(Arc::new(Mutex::new(Some(reason.to_owned()))))
     }
 
-    /// Ready with `None`, otherwise not ready for this reason.
+    /// Ready with `None`, otherwise not ready: `/readyz` answers 503 with the reason.
     pub fn set(&self, reason: Option<String>) {
         *lock(&self.0) = reason;
     }

@@ -54,7 +54,7 @@ pub struct RunArgs {
     /// Shortest interval, for example 10s; a shorter spec.interval is raised to it.
     #[arg(long, env = "CHATCAPTAIN_MIN_INTERVAL", default_value = "10s", value_parser = parse_positive_duration)]
     pub min_interval: Duration,
-    /// How long a change may take to show in the service, for example 30s; a create whose outcome is unknown is retried only after that.
+    /// How long a change may take to show in the service, for example 30s; a create request whose result is unknown is retried only after that.
     #[arg(long, env = "CHATCAPTAIN_VISIBILITY_GRACE", default_value = "30s", value_parser = parse_positive_duration)]
     pub visibility_grace: Duration,
     /// Whether deleting a ChatbotVersion also deletes its version in the service, where neither the object nor its namespace says so: Delete or Retain.
@@ -66,13 +66,13 @@ pub struct RunArgs {
     /// How many objects are reconciled at the same time, from 1 to 256.
     #[arg(long, env = "CHATCAPTAIN_CONCURRENCY", default_value = "16", value_parser = parse_concurrency, allow_negative_numbers = true)]
     pub concurrency: u16,
-    /// Calls per second to the service, for each API key.
+    /// Requests per second to the service, for each API key.
     #[arg(long, env = "CHATCAPTAIN_API_RATE", default_value = "10", value_parser = parse_positive_number, allow_negative_numbers = true)]
     pub api_rate: NonZeroU32,
-    /// Calls that may be made at once after a pause, for each API key.
+    /// Requests that may be sent at once after a pause, for each API key.
     #[arg(long, env = "CHATCAPTAIN_API_BURST", default_value = "20", value_parser = parse_positive_number, allow_negative_numbers = true)]
     pub api_burst: NonZeroU32,
-    /// How long one call to the service may take, for example 30s; after that its outcome counts as unknown.
+    /// How long one request to the service may take, for example 30s; after that its result counts as unknown.
     #[arg(long, env = "CHATCAPTAIN_API_TIMEOUT", default_value = "30s", value_parser = parse_positive_duration)]
     pub api_timeout: Duration,
     /// Elect one leader among the replicas; set it to false only for a single replica.
@@ -96,7 +96,7 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
-    /// The flags that decisions depend on.
+    /// The flags that plans depend on.
     #[must_use]
     pub fn plan_config(&self) -> PlanConfig {
         PlanConfig {
@@ -157,7 +157,7 @@ fn parse_api_url(text: &str) -> Result<Url, String> {
     }
 }
 
-/// It becomes part of a marker, where blanks and slashes separate.
+/// It becomes part of a marker, in which blanks and slashes are separators.
 fn parse_owner_id(text: &str) -> Result<String, String> {
     let is_allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     if (1..=63).contains(&text.len()) && text.bytes().all(is_allowed) {

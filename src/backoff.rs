@@ -1,6 +1,6 @@
-//! Exponential backoff: one formula for everything that is tried again.
+//! Exponential backoff: one formula for everything that is retried.
 //!
-//! Pure. Jitter is added by whoever waits, so that plans stay deterministic.
+//! Pure. The caller adds jitter, so that plans stay deterministic.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use std::time::Duration;
 pub struct Backoff {
     /// After the first failure.
     pub initial: Duration,
-    /// However many failures there were.
+    /// The longest delay, however many failures there were.
     pub max: Duration,
 }
 

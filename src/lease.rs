@@ -3,12 +3,12 @@
 //! **One winner.** Every update of the Lease carries the resourceVersion that was read. Of two candidates one gets a
 //! conflict, which is a lost race and not an error.
 //!
-//! **Expiry is observed locally**, as in client-go. A candidate takes the Lease over once it has seen no change of it
+//! **Expiry is observed locally**, as in client-go. A candidate takes the Lease over once it has observed no change of it
 //! for the holder's `leaseDurationSeconds`, counted on its own monotonic clock from when it first read that
 //! resourceVersion. `renewTime` is written for people and never compared: clocks of two machines differ, and jump.
 //!
 //! **The leader stops first.** Its [`Fence`] closes `renew_deadline` after the *start* of its last successful renewal;
-//! a candidate counts a whole lease duration from when it *saw* that renewal, which is later. `renew_deadline` is two
+//! a candidate counts a whole lease duration from when it *observed* that renewal, which is later. `renew_deadline` is two
 //! thirds of the duration, the ratio of client-go's defaults (10 s of 15 s). The last third is for requests in flight,
 //! late timers and the end of the process, so that they are normally over before another replica begins.
 //!
@@ -28,7 +28,7 @@
 //! **Losing the Lease ends the process**, and its queues and caches with it; a new process stands by. **Releasing it
 //! comes last**: at shutdown no reconcile starts, those that run finish and record what their calls returned, and the
 //! elector renews until then. Were the Lease released earlier, the next leader would find intents whose results
-//! are about to be recorded, and would search the service for what is already known here.
+//! are about to be recorded, and would search the service for results that this process knows.
 
 use std::{
     sync::{Arc, LazyLock, Mutex},
@@ -91,7 +91,7 @@ impl Fence {
 /// This replica's part in the election.
 pub struct LeaderElection {
     fence: Fence,
-    /// `None` where nobody is elected: a single replica always leads.
+    /// `None` without election: a single replica always leads.
     elector: Option<RunningElector>,
 }
 
@@ -118,7 +118,7 @@ impl LeaderElection {
         Self { fence, elector: Some(RunningElector { is_leader, release, task }) }
     }
 
-    /// To be asked before each write.
+    /// Ask it before each write.
     #[must_use]
     pub fn fence(&self) -> Fence {
         self.fence.clone()
@@ -174,13 +174,13 @@ fn hostname() -> String {
 /// Which Lease, and for how long.
 #[derive(Clone, Debug)]
 pub struct LeaderElectionConfig {
-    /// Namespace of the Lease.
+    /// Namespace of the Lease, the same for all replicas.
     pub namespace: String,
-    /// Name of the Lease.
+    /// Name of the Lease, the same for all replicas.
     pub name: String,
-    /// Who we are; no other running process may have it, see [`identity`].
+    /// Identifies this process as the holder; unique among running processes, see [`identity`].
     pub identity: String,
-    /// Another replica may take over this long after it saw the last renewal. Whole seconds: the Lease has no others.
+    /// Another replica may take over this long after it observed the last renewal. Whole seconds: the Lease has no others.
     pub lease_duration: Duration,
 }
 
@@ -263,7 +263,7 @@ impl LeaderElector {
         let remaining = self.last_renewal.map_or(deadline, |at| deadline.saturating_sub(at.elapsed()));
         let error = match timeout(remaining, self.try_acquire_or_renew()).await {
             Ok(Ok(true)) => {
-                // from before the request: no other replica can have seen the renewal earlier
+                // from before the request: no other replica can have observed the renewal earlier
                 self.record_renewal(started);
                 None
             }
@@ -282,7 +282,7 @@ impl LeaderElector {
 
     fn record_renewal(&mut self, started: Instant) {
         self.last_renewal = Some(started);
-        // before the others hear of it: they write at once
+        // before the channel: its receivers write at once
         self.fence.set(Validity::Until(started + self.config.renew_deadline()));
         if self.is_leader.send_if_modified(|is_leader| !std::mem::replace(is_leader, true)) {
             tracing::info!(lease = %self.config.name, "acquired lease");

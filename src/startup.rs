@@ -30,10 +30,10 @@ pub type Error = Box<dyn std::error::Error>;
 
 /// Between two attempts to list the objects.
 const LIST_BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(15));
-/// Beyond the longest call to the service: time to record what it returned.
+/// Added to the longest call to the service: the time to record its outcome.
 const RECORD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Runs the operator until it is told to stop.
+/// Runs the operator until it receives SIGTERM or SIGINT.
 ///
 /// # Errors
 /// When it cannot start, and when it lost the Lease: the process must end then.
@@ -59,7 +59,7 @@ async fn run(args: RunArgs) -> Result<(), Error> {
     }
 }
 
-/// Everything that runs, wired together.
+/// The parts of the process.
 struct Operator {
     args: RunArgs,
     client: Client,
@@ -72,7 +72,7 @@ struct Operator {
 
 /// Why this replica no longer leads.
 enum LeaderExit {
-    /// It was told to stop, perhaps before it ever led.
+    /// It received SIGTERM or SIGINT, perhaps before it ever led.
     Stopped,
     /// Another replica may lead now.
     LostLease,
@@ -122,7 +122,7 @@ impl Operator {
         }
     }
 
-    /// Becomes ready once the caches are in sync. Returns only when told to stop before that: no reconcile has begun
+    /// Becomes ready once the caches are in sync. Returns only if the process has to stop before that: no reconcile has begun
     /// then, and kube's controllers would wait for ever for caches that do not fill.
     async fn stopped_before_sync(&self) {
         self.context.wait_for_cache_sync().await;
@@ -219,7 +219,7 @@ fn on_signal() -> std::io::Result<CancellationToken> {
 async fn wait_for_crds(client: &Client, namespaces: &[String], readiness: &Readiness) {
     let (mut failures, mut reported) = (0, None);
     while let Err(error) = list_both_kinds(client, namespaces).await {
-        let reason = why_not_listed(error);
+        let reason = not_listed_reason(error);
         if reported.as_ref() != Some(&reason) {
             tracing::warn!("not ready: {reason}");
         }
@@ -230,8 +230,8 @@ async fn wait_for_crds(client: &Client, namespaces: &[String], readiness: &Readi
     }
 }
 
-/// What keeps us from listing, and the next step.
-fn why_not_listed(error: kube::Error) -> String {
+/// The reason for `/readyz` and the log, with the next step.
+fn not_listed_reason(error: kube::Error) -> String {
     match error {
         // by its code: for a group that is not served the answer is plain text without a reason
         kube::Error::Api(status) if status.code == 404 => {
@@ -337,7 +337,7 @@ mod tests {
         ] {
             let (client, _) = cluster(vec![refusal]);
             let error = list_both_kinds(&client, &[]).await.unwrap_err();
-            let text = why_not_listed(error);
+            let text = not_listed_reason(error);
             assert!(text.starts_with(reason), "{text}");
         }
     }

@@ -1,6 +1,6 @@
 //! The one way to take a lock.
 //!
-//! A lock is also taken after a panic of its last holder: what these locks guard is plain data that is whole between any
+//! A lock is also taken after a panic of its last holder: these locks protect plain data that is consistent between any
 //! two statements, and one reconcile that panics must not end all others.
 
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};

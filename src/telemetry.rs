@@ -1,6 +1,6 @@
 //! Logs, and every metric with its name and labels in one table.
 //!
-//! Counts what it is told. What objects show is not counted here but read from the caches at each scrape.
+//! Metrics of objects are not counted here: `controller::metrics` reads them from the caches at each scrape.
 
 use std::{fmt, io::IsTerminal, sync::atomic::AtomicU64, time::Duration};
 
@@ -42,7 +42,7 @@ impl std::str::FromStr for LogFormat {
 
 /// Starts logging to standard error; `RUST_LOG` filters, by default at `info`.
 pub fn start_logging(format: LogFormat) {
-    // what kube logs of failed requests and broken watches stands in our own lines, with the object
+    // our own lines say what kube logs of failed requests and broken watches, with the object
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new("info,kube_client=off,kube_runtime=error"));
     let builder =
@@ -74,7 +74,7 @@ macro_rules! metric {
     };
 }
 
-/// Every metric. The documentation's table is held to this one by a test.
+/// Every metric. A test compares the reference table with it.
 pub const METRICS: &[Metric] = &[
     metric!(
         "chatcaptain_api_requests_total",
@@ -125,7 +125,7 @@ pub const METRICS: &[Metric] = &[
         "chatcaptain_drift_total",
         "counter",
         ["action"],
-        "Manual deployments in the service that the operator corrects (enforced) or only reports (warned)."
+        "Deployments outside the operator that it corrects (enforced) or only reports (warned)."
     ),
     metric!(
         "chatcaptain_condition",
@@ -142,7 +142,7 @@ pub const METRICS: &[Metric] = &[
     metric!("chatcaptain_leader", "gauge", [], "1 while this replica is the leader, otherwise 0."),
 ];
 
-/// The help text of a metric as the text format wants it: the registry adds the full stop.
+/// The help text of a metric without its full stop, which the registry adds.
 #[must_use]
 pub fn help(name: &str) -> &'static str {
     let metric = METRICS.iter().find(|metric| metric.name == name);
@@ -226,7 +226,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// A request to the service, or a pause of requests.
+    /// Counts a request to the service, or a pause of requests.
     pub fn record_call(&self, event: CallEvent) {
         match event {
             CallEvent::Completed { call, outcome, duration } => {
@@ -242,29 +242,29 @@ impl Metrics {
         }
     }
 
-    /// A reconcile of an object that ended after `duration`.
+    /// Counts a reconcile that ended after `duration`.
     pub fn record_reconcile(&self, kind: &'static str, ok: bool, duration: Duration) {
         let outcome = if ok { "ok" } else { "error" };
         self.reconciles.get_or_create(&ReconcileLabels { kind, outcome }).inc();
         self.reconcile_duration.get_or_create(&KindLabel { kind }).observe(duration.as_secs_f64());
     }
 
-    /// An object is Ready for the first time, so long after its creation.
+    /// Observes the time from the creation of an object until it was Ready for the first time.
     pub fn record_time_to_ready(&self, kind: &'static str, after: Duration) {
         self.time_to_ready.get_or_create(&KindLabel { kind }).observe(after.as_secs_f64());
     }
 
-    /// The outcome of a create without a usable answer is known: `recovered` or `absent`.
+    /// Counts a create without a usable answer whose outcome is known: `recovered` or `absent`.
     pub fn count_ambiguous_create(&self, resolution: &'static str) {
         self.ambiguous.get_or_create(&ResolutionLabel { resolution }).inc();
     }
 
-    /// A version may be left behind in the service.
+    /// Counts a version that may be left behind in the service.
     pub fn count_orphan(&self) {
         self.orphans.inc();
     }
 
-    /// Somebody deployed by hand, and the operator has `enforced` the spec or `warned`.
+    /// A version was deployed outside the operator, which has `enforced` the spec or `warned`.
     pub fn count_drift(&self, action: &'static str) {
         self.drift.get_or_create(&ActionLabel { action }).inc();
     }

@@ -1,5 +1,5 @@
-//! One key's view of the service: every call passes the limiter, what many objects ask for is fetched once, and what
-//! was written is remembered until it shows.
+//! One key's view of the service: every call goes through the limiter, what many objects need is fetched once, and
+//! what was written is remembered until it shows.
 //!
 //! All in memory: after a restart, or on another replica, none of it is known.
 
@@ -16,19 +16,19 @@ use super::{
     cached_fetch::CachedFetch,
     client::{ApiClient, NewVersion},
     error::{ApiCall, Failure, FailureClass},
-    inventory::{Deployments, Inventory},
+    inventory::{DeploymentStatus, Inventory},
     limits::{CallEvent, CallLimiter, CallObserver, Limits},
     types::{ApiKey, ChatbotId, VersionId},
 };
 use crate::sync::lock;
 
-/// After this long without use a key is forgotten, with its limits; and a delete that ended this long ago, which takes
-/// effect no more.
+/// A key that was not used for this long is forgotten, with its limits; so is a delete that ended this long ago, because
+/// it no longer takes effect.
 const IDLE_TIMEOUT: Duration = Duration::from_hours(1);
 /// The environment of a create that deploys nothing.
 const NO_DEPLOYMENT: &str = "dev";
-/// How long a rollout may take to show. After that the version counts as not coming: it must not be kept for ever because
-/// of a call that was lost.
+/// How long a rollout may take to show. After that the version is not expected any more: a call that was lost must not
+/// protect it for ever.
 const ROLLOUT_PENDING_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// What all accounts share.
@@ -36,9 +36,9 @@ const ROLLOUT_PENDING_TIMEOUT: Duration = Duration::from_mins(5);
 pub struct AccountsConfig {
     /// Makes the calls.
     pub client: ApiClient,
-    /// Of each key on its own.
+    /// The rate limit of each key.
     pub limits: Limits,
-    /// Told of the calls of every key.
+    /// Called for the calls of every key.
     pub observer: CallObserver,
     /// Asked right before a call that changes the service is sent, after every wait: whether it may still be.
     pub may_write: Arc<dyn Fn() -> bool + Send + Sync>,
@@ -47,18 +47,18 @@ pub struct AccountsConfig {
 /// The accounts of all keys in use. Two Secrets with one key share its limits.
 pub struct Accounts {
     config: AccountsConfig,
-    /// With the time of the last use.
+    /// Each account with the time of its last use.
     by_key: Mutex<HashMap<ApiKey, (Arc<Account>, Instant)>>,
 }
 
 impl Accounts {
-    /// Without any account; each is made when it is first asked for.
+    /// Empty; an account is made when it is first needed.
     #[must_use]
     pub fn new(config: AccountsConfig) -> Self {
         Self { config, by_key: Mutex::default() }
     }
 
-    /// The account of a key.
+    /// The account of a key, made where there is none.
     #[must_use]
     pub fn get(&self, key: &ApiKey) -> Arc<Account> {
         let now = Instant::now();
@@ -102,66 +102,70 @@ pub struct Account {
 #[derive(Default)]
 struct ChatbotState {
     list: CachedFetch<Inventory>,
-    status: CachedFetch<Deployments>,
+    deployment_status: CachedFetch<DeploymentStatus>,
     authoritative: Mutex<bool>,
-    /// By environment: the version that was called for last and has not been seen live there yet.
+    /// By environment: the version of the last deploy or rollback call, until it is live there.
     rollouts: Mutex<HashMap<Box<str>, (VersionId, Instant)>>,
     /// Deletes and when they ended; `None` while they are under way.
     deletions: Mutex<HashMap<VersionId, Option<Instant>>>,
-    /// Of each chatbot one call at a time waits for the key's limits, so that chatbots share them, however busy one is.
+    /// One call per chatbot at a time waits for the rate limit of the key, so that a busy chatbot leaves room for others.
     queue: AsyncMutex<()>,
 }
 
 impl Account {
-    /// The versions of a chatbot as of `since` or later. One call serves all who ask meanwhile.
+    /// The versions of a chatbot as of `since` or later. Callers during a fetch share it.
     ///
     /// # Errors
     /// The failure of the call, or of an earlier one that is not repeated yet.
-    pub async fn inventory(&self, bot: &ChatbotId, since: Instant) -> Result<Arc<Inventory>, Failure> {
-        let state = self.chatbot(bot);
-        state.list.get(since, || self.call(ApiCall::List, &state, self.client.list(&self.key, bot))).await
+    pub async fn inventory(&self, chatbot: &ChatbotId, since: Instant) -> Result<Arc<Inventory>, Failure> {
+        let state = self.state(chatbot);
+        state.list.get(since, || self.call(ApiCall::List, &state, self.client.list(&self.key, chatbot))).await
     }
 
     /// What is live for a chatbot as of `since` or later.
     ///
     /// # Errors
     /// As `inventory`.
-    pub async fn deployments(&self, bot: &ChatbotId, since: Instant) -> Result<Arc<Deployments>, Failure> {
-        let state = self.chatbot(bot);
+    pub async fn deployment_status(
+        &self,
+        chatbot: &ChatbotId,
+        since: Instant,
+    ) -> Result<Arc<DeploymentStatus>, Failure> {
+        let state = self.state(chatbot);
         state
-            .status
-            .get(since, || self.call(ApiCall::Status, &state, self.client.status(&self.key, bot)))
+            .deployment_status
+            .get(since, || self.call(ApiCall::Status, &state, self.client.status(&self.key, chatbot)))
             .await
     }
 
     /// Remembers that this key lists a version known to be ours, so from now on a version that it does not list is gone.
     /// A key of another account shows an empty or foreign list, which proves nothing.
-    pub fn mark_authoritative(&self, bot: &ChatbotId) {
-        *lock(&self.chatbot(bot).authoritative) = true;
+    pub fn mark_authoritative(&self, chatbot: &ChatbotId) {
+        *lock(&self.state(chatbot).authoritative) = true;
     }
 
     /// Whether a version that this key does not list is gone.
     #[must_use]
-    pub fn is_authoritative(&self, bot: &ChatbotId) -> bool {
-        *lock(&self.chatbot(bot).authoritative)
+    pub fn is_authoritative(&self, chatbot: &ChatbotId) -> bool {
+        *lock(&self.state(chatbot).authoritative)
     }
 
     /// Creates a version.
     ///
     /// # Errors
     /// As [`ApiClient::create`], or the limiter's failure; then nothing was sent. So for every write.
-    pub async fn create(&self, bot: &ChatbotId, new: &NewVersion) -> Result<Option<VersionId>, Failure> {
-        let request = self.client.create(&self.key, bot, new);
+    pub async fn create(&self, chatbot: &ChatbotId, new: &NewVersion) -> Result<Option<VersionId>, Failure> {
+        let request = self.client.create(&self.key, chatbot, new);
         if new.environment == NO_DEPLOYMENT {
-            // It only adds to the list, and whoever waits for the new version asks for a newer list anyway: a hundred
-            // creates must not make everybody else list a hundred times.
-            return self.call(ApiCall::Create, &self.chatbot(bot), request).await;
+            // It only adds to the list, and a caller that waits for the new version asks for a newer list anyway: a
+            // hundred creates must not make all other objects list a hundred times.
+            return self.call(ApiCall::Create, &self.state(chatbot), request).await;
         }
-        let result = self.call_and_invalidate(ApiCall::Create, bot, request).await;
-        // without an id there is nothing to track yet; the list will tell it
+        let result = self.call_and_invalidate(ApiCall::Create, chatbot, request).await;
+        // without an id there is nothing to track; the list shows the id later
         if let Ok(Some(id)) = &result {
             let rollout = (id.clone(), Instant::now());
-            lock(&self.chatbot(bot).rollouts).insert(new.environment.into(), rollout);
+            lock(&self.state(chatbot).rollouts).insert(new.environment.into(), rollout);
         }
         result
     }
@@ -170,19 +174,19 @@ impl Account {
     ///
     /// # Errors
     /// As [`ApiClient::delete`].
-    pub async fn delete(&self, bot: &ChatbotId, version: &VersionId) -> Result<(), Failure> {
-        let state = self.chatbot(bot);
+    pub async fn delete(&self, chatbot: &ChatbotId, version: &VersionId) -> Result<(), Failure> {
+        let state = self.state(chatbot);
         lock(&state.deletions).retain(|_, ended| ended.is_none_or(|at| at.elapsed() < IDLE_TIMEOUT));
-        let request = self.client.delete(&self.key, bot, version);
-        let call = self.call_and_invalidate(ApiCall::Delete, bot, request);
+        let request = self.client.delete(&self.key, chatbot, version);
+        let call = self.call_and_invalidate(ApiCall::Delete, chatbot, request);
         track_call(&state.deletions, version.clone(), None, || Some(Instant::now()), call).await
     }
 
     /// Whether a delete of a version is under way, or ended within `grace` and may still take effect. Only the calls of
     /// this process are known.
     #[must_use]
-    pub fn is_delete_pending(&self, bot: &ChatbotId, version: &VersionId, grace: Duration) -> bool {
-        let state = self.chatbot(bot);
+    pub fn is_delete_pending(&self, chatbot: &ChatbotId, version: &VersionId, grace: Duration) -> bool {
+        let state = self.state(chatbot);
         let deletions = lock(&state.deletions);
         deletions.get(version).is_some_and(|ended| ended.is_none_or(|at| at.elapsed() <= grace))
     }
@@ -193,13 +197,13 @@ impl Account {
     /// As [`ApiClient::deploy`].
     pub async fn deploy(
         &self,
-        bot: &ChatbotId,
+        chatbot: &ChatbotId,
         version: &VersionId,
         environment: &str,
     ) -> Result<(), Failure> {
-        let request = self.client.deploy(&self.key, bot, version, environment);
-        let call = self.call_and_invalidate(ApiCall::Deploy, bot, request);
-        self.track_rollout(bot, version, environment, call).await
+        let request = self.client.deploy(&self.key, chatbot, version, environment);
+        let call = self.call_and_invalidate(ApiCall::Deploy, chatbot, request);
+        self.track_rollout(chatbot, version, environment, call).await
     }
 
     /// Starts to roll back to a version.
@@ -208,66 +212,66 @@ impl Account {
     /// As [`ApiClient::rollback`].
     pub async fn rollback(
         &self,
-        bot: &ChatbotId,
+        chatbot: &ChatbotId,
         version: &VersionId,
         environment: &str,
         body: &serde_json::Value,
     ) -> Result<(), Failure> {
-        let request = self.client.rollback(&self.key, bot, version, body);
-        let call = self.call_and_invalidate(ApiCall::Rollback, bot, request);
-        self.track_rollout(bot, version, environment, call).await
+        let request = self.client.rollback(&self.key, chatbot, version, body);
+        let call = self.call_and_invalidate(ApiCall::Rollback, chatbot, request);
+        self.track_rollout(chatbot, version, environment, call).await
     }
 
-    /// Whether a version was called for lately and has not been seen live yet, so that it may be live any moment and
-    /// must not be deleted. Only the calls of this process are known.
+    /// Whether a deploy or rollback of a version was called lately and the version is not live yet: it may become live
+    /// any moment and must not be deleted. Only the calls of this process are known.
     #[must_use]
-    pub fn is_rollout_pending(&self, bot: &ChatbotId, version: &str) -> bool {
-        let state = self.chatbot(bot);
+    pub fn is_rollout_pending(&self, chatbot: &ChatbotId, version: &str) -> bool {
+        let state = self.state(chatbot);
         let rollouts = lock(&state.rollouts);
         rollouts.values().any(|(id, at)| id.as_str() == version && at.elapsed() < ROLLOUT_PENDING_TIMEOUT)
     }
 
     /// Ends the rollouts whose version is live; `is_live` takes an environment and a version id.
-    pub fn record_live(&self, bot: &ChatbotId, is_live: impl Fn(&str, &str) -> bool) {
-        let state = self.chatbot(bot);
+    pub fn record_live(&self, chatbot: &ChatbotId, is_live: impl Fn(&str, &str) -> bool) {
+        let state = self.state(chatbot);
         lock(&state.rollouts).retain(|environment, (id, _)| !is_live(environment, id.as_str()));
     }
 
     async fn track_rollout(
         &self,
-        bot: &ChatbotId,
+        chatbot: &ChatbotId,
         version: &VersionId,
         environment: &str,
         call: impl Future<Output = Result<(), Failure>>,
     ) -> Result<(), Failure> {
-        // as of now again when the call has ended: from then on the version may take its time to show
+        // once more when the call has ended: the time for the version to show counts from then
         let rollout = || (version.clone(), Instant::now());
-        track_call(&self.chatbot(bot).rollouts, environment.into(), rollout(), rollout, call).await
+        track_call(&self.state(chatbot).rollouts, environment.into(), rollout(), rollout, call).await
     }
 
-    fn chatbot(&self, bot: &ChatbotId) -> Arc<ChatbotState> {
+    fn state(&self, chatbot: &ChatbotId) -> Arc<ChatbotState> {
         let mut chatbots = lock(&self.chatbots);
-        if let Some(state) = chatbots.get(bot) {
+        if let Some(state) = chatbots.get(chatbot) {
             return state.clone();
         }
-        chatbots.entry(bot.clone()).or_default().clone()
+        chatbots.entry(chatbot.clone()).or_default().clone()
     }
 
-    /// A write that changes or removes. However it ends, what was fetched before is out of date.
+    /// Makes a call that changes or removes. However it ends, what was fetched before it is out of date.
     async fn call_and_invalidate<T>(
         &self,
         call: ApiCall,
-        bot: &ChatbotId,
+        chatbot: &ChatbotId,
         request: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
-        let state = self.chatbot(bot);
+        let state = self.state(chatbot);
         let result = self.call(call, &state, request).await;
         state.list.invalidate();
-        state.status.invalidate();
+        state.deployment_status.invalidate();
         result
     }
 
-    /// The one way to the service: past the limiter, which learns how the call ends.
+    /// The only way to the service: through the limiter, which records how the call ends.
     async fn call<T>(
         &self,
         call: ApiCall,

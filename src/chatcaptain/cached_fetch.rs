@@ -1,6 +1,6 @@
-//! One value that many callers ask for and one call fetches.
+//! One value that many callers need and one call fetches.
 //!
-//! Knows nothing of what is fetched. Never returns a value that is older than the caller asks for.
+//! Does not know what it fetches. Never returns a value that is older than the caller asks for.
 
 use std::{
     sync::{Arc, Mutex},
@@ -58,8 +58,8 @@ impl<T> CachedFetch<T> {
         *lock(&self.invalidated_at) = Some(Instant::now());
     }
 
-    /// The value as of `since` or later, by a fetch where there is none. Whoever comes during a fetch shares its value, if
-    /// it started late enough. A failure is returned to everybody until its backoff is over.
+    /// The value as of `since` or later, by a fetch where there is none. A caller during a fetch shares its value, if it
+    /// started late enough. A failure is returned to every caller until its backoff is over.
     ///
     /// # Errors
     /// The failure of the fetch, or of an earlier one that is not repeated yet.
@@ -70,24 +70,24 @@ impl<T> CachedFetch<T> {
     ) -> Result<Arc<T>, Failure> {
         let since = lock(&self.invalidated_at).map_or(since, |at| at.max(since));
         let mut latest = self.latest.subscribe();
-        let guard = tokio::select! {
+        let locked = tokio::select! {
             biased;
-            // not by the lock alone: those who queue for it in front may need a newer value, and a fetch for it
+            // not by the lock alone: callers in front of us may need a newer value, and a fetch for it
             _ = latest.wait_for(|latest| fresh(latest.as_ref(), since).is_some()) => None,
-            guard = self.in_flight.lock() => Some(guard),
+            locked = self.in_flight.lock() => Some(locked),
         };
         // also with the lock: another thread may finish its fetch between the two polls above
         if let Some(value) = fresh(self.latest.borrow().as_ref(), since) {
             return Ok(value);
         }
-        let mut failed = if let Some(guard) = guard { guard } else { self.in_flight.lock().await };
+        let mut failed = if let Some(locked) = locked { locked } else { self.in_flight.lock().await };
         if let Some(failed) = failed.as_ref().filter(|failed| failed.retry_at > Clock::now()) {
             return Err(failed.failure.clone());
         }
         self.fetch(&mut failed, fetch()).await
     }
 
-    /// Fetches and remembers what comes of it. `failed` is what `in_flight` guards: one fetch at a time.
+    /// Fetches and remembers the result. `failed` is the content of `in_flight`, so the caller holds the lock.
     async fn fetch(
         &self,
         failed: &mut Option<FailedFetch>,
@@ -119,7 +119,7 @@ fn fresh<T>(latest: Option<&Fetched<T>>, since: Instant) -> Option<Arc<T>> {
 /// How long a fetch that failed is not repeated.
 fn retry_delay(class: FailureClass, consecutive_failures: u32) -> Duration {
     match class {
-        // the limiter knows when these are over, and refuses a call until then
+        // the limiter knows when these are over, and returns the failure until then
         FailureClass::Throttled { .. } | FailureClass::Forbidden { .. } => Duration::ZERO,
         FailureClass::Refused(_) => REFUSED_DELAY,
         FailureClass::Unsent | FailureClass::Unknown => BACKOFF.delay(consecutive_failures),
@@ -211,11 +211,11 @@ mod tests {
             )
         };
         let (first, second, third) =
-            timeout(Duration::from_secs(1), callers).await.expect("nobody waits for ever");
+            timeout(Duration::from_secs(1), callers).await.expect("no caller waits for ever");
         assert_eq!((first.unwrap(), second.unwrap(), third.unwrap(), counter.fetches()), (1, 2, 1, 2));
     }
 
-    /// Whoever fetches may be cancelled: those who wait for it do not wait for ever.
+    /// The caller that fetches may be cancelled: the callers that wait for it do not wait for ever.
     #[tokio::test(start_paused = true)]
     async fn next_caller_fetches_where_the_first_gives_up() {
         let (counter, since) = (Counter::default(), Instant::now());
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn failed_fetch_leaves_the_former_value_to_those_whom_it_serves() {
+    async fn failed_fetch_keeps_the_former_value_for_callers_that_accept_it() {
         let (counter, since) = (Counter::default(), Instant::now());
         assert_eq!(counter.get(since).await, Ok(1));
         assert!(counter.fail(FailureClass::Unknown).await.is_err());

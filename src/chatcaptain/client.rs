@@ -10,22 +10,22 @@ use url::Url;
 
 use super::{
     error::{ApiCall, Failure, FailureClass, classify},
-    inventory::{Deployments, Inventory},
+    inventory::{DeploymentStatus, Inventory},
     types::{ApiKey, ChatbotId, VersionId},
     wire,
 };
 
 /// Largest answer that is read, in bytes: about 50,000 versions. The operator holds several at once.
 const MAX_ANSWER_BYTES: usize = 32 << 20;
-/// As much of an answer that is no success as is read, in bytes: it holds a message and no data.
+/// How much is read of an answer that is no success, in bytes: it holds a message and no data.
 const MAX_ERROR_BYTES: usize = 64 << 10;
-/// Short, so that an unreachable service is told from a slow one: only the former proves that nothing was sent.
+/// Short, to distinguish an unreachable service from a slow one: only the former proves that nothing was sent.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The body of a create.
 #[derive(Clone, Debug)]
 pub struct NewVersion {
-    /// Shown in the service; not unique.
+    /// Display name in the service; not unique.
     pub name: String,
     /// Marker included: without it the version cannot be found again.
     pub description: String,
@@ -49,9 +49,9 @@ impl ApiClient {
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT.min(timeout))
             .timeout(timeout)
-            // the key would go along
+            // a redirect would send the key to another address
             .redirect(reqwest::redirect::Policy::none())
-            // a create that is repeated makes a second version
+            // a repeated create makes a second version
             .retry(reqwest::retry::never())
             .no_proxy()
             .tcp_nodelay(true)
@@ -64,45 +64,50 @@ impl ApiClient {
     ///
     /// # Errors
     /// Also when the list may hide a version: see `wire::list`.
-    pub async fn list(&self, key: &ApiKey, bot: &ChatbotId) -> Result<Inventory, Failure> {
+    pub async fn list(&self, key: &ApiKey, chatbot: &ChatbotId) -> Result<Inventory, Failure> {
         // before the request: what happens during it may be missing in the answer
         let requested_at = Instant::now();
-        let body = self.call(ApiCall::List, Method::GET, key, &[bot.as_str(), "versions"], None).await?;
+        let body = self.call(ApiCall::List, Method::GET, key, &[chatbot.as_str(), "versions"], None).await?;
         Ok(Inventory::new(wire::list(&body)?, requested_at))
     }
 
-    /// Reads the deployment status of a chatbot: what is live where.
+    /// Reads the deployment status of a chatbot: what is live in each environment.
     ///
     /// # Errors
-    /// *Forbidden* is usual: keys without this permission work, too.
-    pub async fn status(&self, key: &ApiKey, bot: &ChatbotId) -> Result<Deployments, Failure> {
-        let path = [bot.as_str(), "deployments", "status"];
+    /// *Forbidden* is common: the operator also works with keys that lack this permission.
+    pub async fn status(&self, key: &ApiKey, chatbot: &ChatbotId) -> Result<DeploymentStatus, Failure> {
+        let path = [chatbot.as_str(), "deployments", "status"];
         let body = self.call(ApiCall::Status, Method::GET, key, &path, None).await?;
         wire::status(&body)
     }
 
-    /// Creates a version and returns its id where the service tells it.
+    /// Creates a version. Returns its id where the answer contains one.
     ///
     /// # Errors
     /// After `may_have_happened` another create may make a second version: search the list first.
     pub async fn create(
         &self,
         key: &ApiKey,
-        bot: &ChatbotId,
+        chatbot: &ChatbotId,
         new: &NewVersion,
     ) -> Result<Option<VersionId>, Failure> {
         let body = serde_json::json!({
             "name": new.name, "description": new.description, "environment": new.environment,
         });
-        self.write(ApiCall::Create, key, &[bot.as_str(), "versions"], Some(&body)).await
+        self.write(ApiCall::Create, key, &[chatbot.as_str(), "versions"], Some(&body)).await
     }
 
     /// Deletes a version, for ever.
     ///
     /// # Errors
     /// *Not found* is as good as a success; a refusal often means that the version is live.
-    pub async fn delete(&self, key: &ApiKey, bot: &ChatbotId, version: &VersionId) -> Result<(), Failure> {
-        let path = [bot.as_str(), "versions", version.as_str()];
+    pub async fn delete(
+        &self,
+        key: &ApiKey,
+        chatbot: &ChatbotId,
+        version: &VersionId,
+    ) -> Result<(), Failure> {
+        let path = [chatbot.as_str(), "versions", version.as_str()];
         self.write(ApiCall::Delete, key, &path, None).await.map(drop)
     }
 
@@ -113,11 +118,11 @@ impl ApiClient {
     pub async fn deploy(
         &self,
         key: &ApiKey,
-        bot: &ChatbotId,
+        chatbot: &ChatbotId,
         version: &VersionId,
         environment: &str,
     ) -> Result<(), Failure> {
-        let path = [bot.as_str(), "versions", version.as_str(), "deploy"];
+        let path = [chatbot.as_str(), "versions", version.as_str(), "deploy"];
         self.write(ApiCall::Deploy, key, &path, Some(&serde_json::json!({"environment": environment})))
             .await
             .map(drop)
@@ -131,11 +136,11 @@ impl ApiClient {
     pub async fn rollback(
         &self,
         key: &ApiKey,
-        bot: &ChatbotId,
+        chatbot: &ChatbotId,
         version: &VersionId,
         body: &serde_json::Value,
     ) -> Result<(), Failure> {
-        let path = [bot.as_str(), "versions", version.as_str(), "rollback"];
+        let path = [chatbot.as_str(), "versions", version.as_str(), "rollback"];
         self.write(ApiCall::Rollback, key, &path, Some(body)).await.map(drop)
     }
 

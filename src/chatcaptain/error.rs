@@ -92,7 +92,7 @@ pub enum FailureClass {
     },
     /// Proven never to have left this machine: may be repeated.
     Unsent,
-    /// Timeout, reset, 5xx, unreadable answer: look before anything is repeated.
+    /// Timeout, reset, 5xx, unreadable answer: read the list before the call is repeated.
     Unknown,
 }
 
@@ -123,7 +123,7 @@ pub struct Failure {
     /// Beside the class, because a gateway may throttle (503) after the service did the work: that is both to be waited
     /// out and to be searched for.
     pub may_have_happened: bool,
-    /// What the service or the transport said.
+    /// The message of the service or the transport.
     pub message: String,
 }
 
@@ -135,8 +135,8 @@ impl Failure {
         Self { call, class, may_have_happened, message: to_single_line(message) }
     }
 
-    /// The call was held back here or turned away by a throttle: it counts neither as an attempt nor as a failure of
-    /// what was asked for.
+    /// The call was not sent, or a throttle rejected it: it counts neither as an attempt nor as a failure of the
+    /// operation.
     #[must_use]
     pub fn was_not_sent(&self) -> bool {
         !self.may_have_happened && matches!(self.class, FailureClass::Throttled { .. } | FailureClass::Unsent)
@@ -146,7 +146,7 @@ impl Failure {
 /// Classes an answer that is no success; `retry_after` and `date` are the headers of that name.
 ///
 /// A write counts as refused only with a JSON body: anything else comes from a gateway, which does not know what the
-/// service did. A read changes nothing, so it is refused whoever says so.
+/// service did. A read changes nothing, so any 4xx refuses it.
 #[must_use]
 pub fn classify(
     call: ApiCall,
@@ -166,7 +166,7 @@ pub fn classify(
         503 if throttled => (FailureClass::Throttled { retry_after }, true),
         401 => (FailureClass::Forbidden { whole_key: true }, false),
         403 => (FailureClass::Forbidden { whole_key: false }, false),
-        // a 4xx that is no refusal: somebody gave up waiting for somebody else
+        // a 4xx that is no refusal: a gateway or the service gave up waiting
         408 => (FailureClass::Unknown, true),
         400..=499 if message.is_some() => (FailureClass::Refused(refusal(status)), false),
         _ => (FailureClass::Unknown, true),
@@ -187,7 +187,7 @@ fn refusal(status: u16) -> Refusal {
     }
 }
 
-/// Longest wait that is accepted from a header: a typing error in a gateway must not stop a key for days.
+/// Longest wait that is accepted from a header: a typing error in a gateway must not pause a key for days.
 const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 
 /// `Retry-After` by RFC 9110, 10.2.3: seconds or a date. A date is counted from the server's `Date`, because either

@@ -1,7 +1,7 @@
-//! What one chatbot has: its versions and what is live, as of one moment.
+//! The versions of one chatbot and what is live, as of one moment.
 //!
 //! Answers questions and decides nothing. The service may leave out any field, so each answer says what it proves:
-//! a field that is missing everywhere tells nothing, one that is missing here tells that it is empty.
+//! a field that every version lacks proves nothing, one that only some versions lack is empty there.
 
 use std::{collections::HashMap, time::Instant};
 
@@ -44,7 +44,7 @@ impl Inventory {
         Self { versions, by_id, by_marker, has_descriptions, requested_at }
     }
 
-    /// In the order of the list.
+    /// All versions, in the order of the list.
     #[must_use]
     pub fn versions(&self) -> &[Version] {
         &self.versions
@@ -74,9 +74,9 @@ impl Inventory {
         self.versions.iter().filter(move |version| {
             version.name.as_deref() == Some(name)
                 && match version.description.as_deref() {
-                    // missing here alone: nobody described it, so it is not ours
+                    // only this one has no description, so it is not ours
                     None | Some("") => !has_descriptions,
-                    // whoever cuts a text may add dots
+                    // a service that cuts a text may add dots
                     Some(text) => {
                         text.len() < sent.len() && sent.starts_with(text.trim_end_matches(['…', '.']))
                     }
@@ -89,8 +89,8 @@ impl Inventory {
         self.versions.iter().filter(move |version| version.number.as_deref() == Some(number))
     }
 
-    /// Whether any version carries a marker of this owner. It proves that the key is of the account we know; a key of
-    /// another account shows an empty or foreign list.
+    /// Whether any version carries a marker of this owner. It proves that the key belongs to the account that
+    /// holds our versions; a key of another account shows an empty or foreign list.
     #[must_use]
     pub fn contains_owner(&self, owner: &str) -> bool {
         let prefix = format!("{}{owner}/", Marker::PREFIX);
@@ -126,14 +126,14 @@ impl Inventory {
 
 /// The deployment status of one chatbot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Deployments {
+pub struct DeploymentStatus {
     /// `None`: nothing is live in test.
     pub test: Option<LiveVersion>,
     /// `None`: nothing is live in prod.
     pub prod: Option<LiveVersion>,
 }
 
-impl Deployments {
+impl DeploymentStatus {
     /// What is live in `test` or `prod`.
     #[must_use]
     pub fn get(&self, environment: &str) -> Option<&LiveVersion> {
@@ -148,15 +148,15 @@ impl Deployments {
 /// What is live in an environment, as the deployment status says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LiveVersion {
-    /// Of a version or of something else: the reference does not say.
+    /// The id of a version or of something else: the service's reference does not say which.
     pub id: Option<Box<str>>,
-    /// Of the version that is deployed.
+    /// The number of the live version.
     pub number: Option<Box<str>>,
 }
 
 impl LiveVersion {
-    /// The listed version that this is. The number decides where exactly one version has it, because the reference says
-    /// whose it is; otherwise the id does, where it is a version's.
+    /// The listed version that this is. The number decides where exactly one version has it, because the service's reference
+    /// says what it is; otherwise the id does, where it is a version's.
     #[must_use]
     pub fn resolve<'a>(&self, inventory: &'a Inventory) -> Option<&'a Version> {
         let mut numbered = self.number.as_deref().into_iter().flat_map(|number| inventory.by_number(number));
@@ -255,7 +255,10 @@ mod tests {
     #[test]
     fn not_deployed_since_needs_times_of_deployment() {
         let never = version("never");
-        assert!(!inventory([never.clone()]).not_deployed_since(&never, time(100)), "no list tells");
+        assert!(
+            !inventory([never.clone()]).not_deployed_since(&never, time(100)),
+            "the list returns no deploy times"
+        );
         let at = |second| Version { deployed: Some(time(second)), ..version("at") };
         let inventory = inventory([at(100)]);
         assert!(inventory.not_deployed_since(&never, time(100)));

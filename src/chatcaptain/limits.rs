@@ -1,7 +1,7 @@
-//! What protects the account from us: for each key a token bucket, a breaker while the service throttles, and one probe
-//! at a time while it refuses the key.
+//! Protects the account of the service: for each key a token bucket, a breaker while the service throttles, and one
+//! probe at a time while it refuses the key.
 //!
-//! Decides whether a call may be made now; makes none itself, and repeats none.
+//! Decides whether a call may be made now; makes and repeats none itself.
 
 use std::{
     collections::BTreeMap,
@@ -19,12 +19,12 @@ use crate::{backoff::Backoff, sync::lock};
 
 /// After a throttle without `Retry-After`.
 const THROTTLE_BACKOFF: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_mins(5));
-/// After a refusal of the key. Slower: somebody has to change the key or its permissions.
+/// After a refusal of the key. Slower: the user has to change the key or its permissions.
 const REFUSAL_BACKOFF: Backoff = Backoff::new(Duration::from_mins(1), Duration::from_hours(1));
-/// How long others wait for a probe. Its result ends that sooner; this is for a probe whose task ends without one, which
-/// would shut the key out for ever.
+/// How long others wait for a probe. Its result ends the wait sooner; this is for a probe whose task ends without one,
+/// after which no call of the key would be sent again.
 const PROBE_TIMEOUT: Duration = Duration::from_mins(1);
-/// When those whom a probe keeps waiting may ask again: about how long a call takes.
+/// When a call that waits for a probe may try again: about how long a call takes.
 const PROBE_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// How fast one key may call.
@@ -41,7 +41,7 @@ pub struct Limits {
 pub enum CallEvent {
     /// A call was sent and has ended.
     Completed {
-        /// Which one.
+        /// Which call.
         call: ApiCall,
         /// `ok` or the class of the failure.
         outcome: &'static str,
@@ -52,10 +52,10 @@ pub enum CallEvent {
     Paused(Duration),
 }
 
-/// Told of every event. Must not block.
+/// Called for every event. Must not block.
 pub type CallObserver = Arc<dyn Fn(CallEvent) + Send + Sync>;
 
-/// The limits of one key, which every call with it passes.
+/// The limits of one key. Every call with the key needs its permission.
 pub struct CallLimiter {
     bucket: DefaultDirectRateLimiter,
     state: Mutex<State>,
@@ -68,13 +68,13 @@ impl CallLimiter {
         Self { bucket: RateLimiter::direct(quota), state: Mutex::default(), observer }
     }
 
-    /// Waits until a call may be made. Of those who share a `queue` one at a time waits for the bucket, so that each
-    /// queue gets its share of it. Whoever acquires must `record` how the call ended.
+    /// Waits until a call may be made. Of the callers with the same `queue` one at a time waits for the bucket,
+    /// so that each queue gets its share of it. After `acquire` the caller must `record` how the call ended.
     ///
     /// # Errors
     /// The throttle or the refusal that still holds; no call is to be made.
     pub async fn acquire(&self, call: ApiCall, queue: &AsyncMutex<()>) -> Result<(), Failure> {
-        // before the queue: while nothing may be called nobody waits in it
+        // before the queue: a paused call fails at once instead of waiting in it
         lock(&self.state).check(call, Instant::now())?;
         {
             let _first = queue.lock().await;
@@ -84,7 +84,7 @@ impl CallLimiter {
         lock(&self.state).admit(call, Instant::now())
     }
 
-    /// Learns from how a call ended.
+    /// Takes note of how a call ended.
     pub fn record(&self, call: ApiCall, result: Result<(), &Failure>) {
         let now = Instant::now();
         let paused = lock(&self.state).record(call, result, now);
@@ -111,12 +111,12 @@ struct State {
 struct Breaker {
     open_until: Instant,
     consecutive_throttles: u32,
-    /// While half open: somebody probes, others wait for the result.
+    /// While half open: until when other calls wait for the result of the probe.
     probing_until: Option<Instant>,
 }
 
 struct KeyRefusal {
-    /// Moved on by each probe.
+    /// When the next probe may be sent; each probe moves it on.
     until: Instant,
     consecutive_refusals: u32,
     failure: Failure,
@@ -169,7 +169,7 @@ impl State {
                 }
                 None
             }
-            // a refused request is a success here: the service took it up
+            // a refused request is a success here: the service has handled it
             Ok(()) | Err((FailureClass::Refused(_), _)) => {
                 // while the breaker is open this was sent before it opened, and does not prove that the throttle is over
                 self.breaker.take_if(|breaker| breaker.open_until <= now);
@@ -182,7 +182,7 @@ impl State {
 
     fn open_breaker(&mut self, retry_after: Option<Duration>, now: Instant) -> Duration {
         let (consecutive_throttles, former) = match &self.breaker {
-            // calls that were under way when it opened tell the same throttle again
+            // calls that were in flight when it opened report the same throttle again
             Some(breaker) if breaker.open_until > now => (breaker.consecutive_throttles, breaker.open_until),
             Some(breaker) => (breaker.consecutive_throttles + 1, now),
             None => (1, now),
@@ -207,10 +207,10 @@ impl State {
     }
 }
 
-/// A call that is held back, as the failure that the service would answer with.
-fn paused(call: ApiCall, rest: Duration) -> Failure {
-    let class = FailureClass::Throttled { retry_after: Some(rest) };
-    Failure::new(call, class, "the service throttles this API key, so all calls with it are paused")
+/// The failure of a call that is not sent while calls are paused: as the service would answer.
+fn paused(call: ApiCall, remaining: Duration) -> Failure {
+    let class = FailureClass::Throttled { retry_after: Some(remaining) };
+    Failure::new(call, class, "the service throttles this API key, so all requests with it are paused")
 }
 
 /// Up to a tenth longer, so that the keys of one account do not all come back at once; never shorter, because the
@@ -236,7 +236,7 @@ mod tests {
         Failure::new(ApiCall::List, class, "in these words")
     }
 
-    /// A state and its clock.
+    /// A limiter state and its clock.
     struct Key {
         state: State,
         now: Instant,
@@ -275,8 +275,8 @@ mod tests {
 
     /// So long, or up to a tenth longer.
     fn is_about(pause: Duration, seconds: u64) -> bool {
-        let wanted = Duration::from_secs(seconds);
-        (wanted..=wanted.mul_f64(1.1)).contains(&pause)
+        let expected = Duration::from_secs(seconds);
+        (expected..=expected.mul_f64(1.1)).contains(&pause)
     }
 
     #[test]
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn open_breaker_never_closes_sooner_than_it_was_to() {
+    fn open_breaker_never_closes_before_its_time() {
         let mut key = Key::new();
         key.throttle(Some(60));
         assert_eq!(key.throttle(Some(1)), Duration::ZERO);
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn throttles_of_calls_under_way_count_once() {
+    fn throttles_of_calls_in_flight_count_once() {
         let mut key = Key::new();
         let first = key.throttle(None);
         let again: Duration = (0..20).map(|_| key.throttle(None)).sum();
@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn throttle_holds_back_those_who_wait_and_those_who_come() {
+    async fn throttle_pauses_waiting_calls_and_new_calls() {
         let pauses = Arc::new(AtomicU32::new(0));
         let counter = pauses.clone();
         let limiter = limiter(Arc::new(move |event| {
@@ -402,13 +402,13 @@ mod tests {
         }));
         let queue = AsyncMutex::new(());
         let first = queue.lock().await;
-        let (waited, came) = tokio::join!(biased; limiter.acquire(ApiCall::Deploy, &queue), async {
+        let (waiting, new) = tokio::join!(biased; limiter.acquire(ApiCall::Deploy, &queue), async {
             limiter.record(ApiCall::List, Err(&failure(THROTTLED)));
-            let came = limiter.acquire(ApiCall::Create, &queue).now_or_never();
+            let new = limiter.acquire(ApiCall::Create, &queue).now_or_never();
             drop(first);
-            came.expect("does not wait in the queue for nothing")
+            new.expect("does not wait in the queue for nothing")
         });
-        for (call, result) in [(ApiCall::Deploy, waited), (ApiCall::Create, came)] {
+        for (call, result) in [(ApiCall::Deploy, waiting), (ApiCall::Create, new)] {
             let failure = result.unwrap_err();
             assert_eq!((failure.call, failure.was_not_sent()), (call, true));
         }

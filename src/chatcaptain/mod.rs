@@ -1,13 +1,13 @@
-//! The chatbot service's versions API: calls, types, error classes, limits and the inventory.
+//! The client of the chatbot service: calls, types, error classes, limits and the inventory.
 //!
 //! ```text
-//! account ── what many objects ask for is fetched once, whatever is written is tracked
+//! account ── one fetch for many objects, and what was written until it shows
 //!   ├─ cached_fetch   one fetch for many callers
 //!   ├─ limits         token bucket, breaker, one probe while a key is refused
 //!   └─ client         one request, no retry
 //!        ├─ wire      the JSON, read leniently
 //!        └─ error     what may be done after a failure
-//! inventory, types    what all of them speak of
+//! inventory, types    what all of them use
 //! ```
 //!
 //! Knows neither Kubernetes nor the rest of this crate, apart from `backoff` and `sync`. Little is known of the service,
@@ -25,6 +25,6 @@ mod wire;
 pub use account::{Account, Accounts, AccountsConfig};
 pub use client::{ApiClient, NewVersion};
 pub use error::{ApiCall, Failure, FailureClass, Refusal};
-pub use inventory::{Deployments, Inventory, LiveVersion};
+pub use inventory::{DeploymentStatus, Inventory, LiveVersion};
 pub use limits::{CallEvent, CallObserver, Limits};
 pub use types::{ApiKey, ChatbotId, InvalidId, Marker, Version, VersionId};

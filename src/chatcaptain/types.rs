@@ -1,6 +1,6 @@
 //! The types of the service: keys, ids, versions and the marker that names a version's owner.
 //!
-//! Parsed once, at the border: whatever holds one of these types may use it in a request without another check.
+//! Parsed once, where they enter the operator: a value of these types needs no further check before it is sent.
 //! No I/O here.
 
 use std::{
@@ -33,7 +33,7 @@ impl ApiKey {
         }
     }
 
-    /// For the request header alone. Nothing else in the crate may see the key, hence `pub(super)`.
+    /// For the request header only. Nothing else in the crate may read the key, hence `pub(super)`.
     pub(super) fn expose(&self) -> &str {
         self.0.expose_secret()
     }
@@ -117,7 +117,7 @@ impl ChatbotId {
     }
 }
 
-/// Id of a version. The service does not say what its ids look like, so any text is taken that stays one path segment
+/// Id of a version. The service's reference does not define a format, so any text is accepted that stays one path segment
 /// once it is percent-encoded.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct VersionId(Box<str>);
@@ -166,7 +166,7 @@ pub struct Version {
 }
 
 impl Version {
-    /// The marker in the description, whoever's it is.
+    /// The marker in the description, also that of another owner.
     #[must_use]
     pub fn marker(&self) -> Option<&str> {
         Marker::find(self.description.as_deref()?)
@@ -190,7 +190,7 @@ impl Marker {
         Self(format!("{}{owner}/{namespace}/{name}]", Self::PREFIX))
     }
 
-    /// The marker in a description. Only the last line counts: whatever users write before it cannot pose as one.
+    /// The marker in a description. Only the last line counts: text that users write before it is never taken for a marker.
     #[must_use]
     pub fn find(description: &str) -> Option<&str> {
         let last = description.trim_end().lines().next_back()?.trim();

@@ -2,8 +2,8 @@
 //! missing, null or of another scalar type. The reference promises little, and a field that is read strictly without
 //! need stops every object the day its type changes.
 //!
-//! No more is kept than what is looked for: an answer of many megabytes must not grow further in memory. Hence the
-//! visitors in place of `serde_json::Value`.
+//! Only the fields that the operator uses are kept: an answer of many megabytes must not grow further in memory. Hence
+//! the visitors in place of `serde_json::Value`.
 
 use std::{fmt, marker::PhantomData};
 
@@ -15,7 +15,7 @@ use serde::{
 
 use super::{
     error::{ApiCall, Failure, FailureClass, Refusal, mask_volatile_tokens},
-    inventory::{Deployments, LiveVersion},
+    inventory::{DeploymentStatus, LiveVersion},
     types::{InvalidId, Version, VersionId},
 };
 
@@ -291,7 +291,7 @@ struct WireDeployment {
 ///
 /// # Errors
 /// *Refused* where the service says `error`, *unknown* where the answer cannot be parsed.
-pub fn status(body: &[u8]) -> Result<Deployments, Failure> {
+pub fn status(body: &[u8]) -> Result<DeploymentStatus, Failure> {
     let answer: StatusAnswer = read(ApiCall::Status, body)?;
     if let Some(error) = answer.error.0 {
         return Err(error_in_body(ApiCall::Status, &error));
@@ -301,7 +301,7 @@ pub fn status(body: &[u8]) -> Result<Deployments, Failure> {
             // an empty object is one more way to say that nothing is live
             .filter(|live| live.id.is_some() || live.number.is_some())
     };
-    Ok(Deployments { test: live(answer.test), prod: live(answer.prod) })
+    Ok(DeploymentStatus { test: live(answer.test), prod: live(answer.prod) })
 }
 
 #[derive(Deserialize, Default)]
@@ -315,7 +315,7 @@ struct WriteAnswer {
     error: ErrorField,
 }
 
-/// Reads the answer of a write with a status of success; of a create, the id of the new version where it is told.
+/// Reads the answer of a write with a status of success; of a create, the id of the new version where the answer contains it.
 ///
 /// # Errors
 /// *Refused* where the answer says so, *unknown* where it is neither empty nor a JSON object.
@@ -329,7 +329,7 @@ pub fn write(call: ApiCall, body: &[u8]) -> Result<Option<VersionId>, Failure> {
         ApiCall::Rollback if answer.rolled_back == Some(false) => Some("rolledBack"),
         _ => None,
     };
-    // the plainest name first: a bare `id` may be of something else
+    // the most specific name first: a bare `id` may be of something else
     let id = [answer.version.0, answer.version_id.0, answer.id.0]
         .iter()
         .filter(|_| call == ApiCall::Create)
@@ -405,10 +405,10 @@ mod tests {
     #[test]
     fn status_names_what_is_live_or_nothing() {
         let live = |body: &[u8]| status(body).unwrap();
-        let deployments = live(br#"{"test": {"id": "d1", "version": 2.1}, "prod": {"id": ""}, "dev": []}"#);
+        let found = live(br#"{"test": {"id": "d1", "version": 2.1}, "prod": {"id": ""}, "dev": []}"#);
         let test = LiveVersion { id: Some("d1".into()), number: Some("2.1".into()) };
-        assert_eq!(deployments, Deployments { test: Some(test), prod: None });
-        assert_eq!(live(b"{}"), Deployments::default());
+        assert_eq!(found, DeploymentStatus { test: Some(test), prod: None });
+        assert_eq!(live(b"{}"), DeploymentStatus::default());
         assert_eq!(status(br#"{"error": {"code": 1}}"#).unwrap_err().class, REFUSED);
     }
 

@@ -23,7 +23,7 @@ use crate::{
 
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Everything that follows from a write that succeeded.
+/// Call it after a write that succeeded.
 pub fn after_write<K: Reconciler>(
     before: &K,
     after: &Arc<K>,
@@ -65,7 +65,7 @@ fn record_time_to_ready<K: Reconciler>(before: &K, report: &Report<K::Status>, c
     }
 }
 
-/// Logs what changed, so that the log alone tells the story of an object.
+/// Logs what changed, so that the log alone shows the history of an object.
 fn log<K: Reconciler>(before: &K, step: K::Step, report: &Report<K::Status>) {
     let verdict = |status: &K::Status| {
         let ready = K::common(status).conditions.iter().find(|c| c.type_ == "Ready");
@@ -107,12 +107,11 @@ fn increment(counter: CounterIncrement, context: &Context) {
     }
 }
 
-/// Publishes an event, best effort and beside the reconcile: what it tells stands in the status, too.
+/// Publishes an event, best effort and beside the reconcile: the status says the same.
 fn emit<K: Reconciler>(object: &Arc<K>, event: &NewEvent, context: &Context) {
     let mut note = String::new();
     let _ = write!(note, "{:.900}", event.note);
-    // the recorder counts events as one where everything but the note is alike; another note is another event, so the
-    // note becomes part of the action
+    // the recorder takes events that differ only in their note for one event, so the note becomes part of the action
     let start: String = event.note.chars().filter(char::is_ascii).take(100).collect();
     let action = format!("{start} {:x}", BuildHasherDefault::<DefaultHasher>::default().hash_one(&note));
     let event = Event {

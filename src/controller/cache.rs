@@ -1,4 +1,4 @@
-//! The objects of one kind as the watches show them, and an index by what they refer to.
+//! The objects of one kind as the watches show them, and an index by what they refer to. Decides nothing about them.
 
 use std::{
     collections::HashMap,
@@ -21,12 +21,12 @@ use crate::{
     sync::{read, write},
 };
 
-/// Something an object is found by. Hashed to stay small: of ten thousand objects each has several. Whoever looks up
-/// checks what was found.
+/// Something an object is found by. A hash, to stay small: of ten thousand objects each has several. Two keys may have one
+/// hash, so the caller checks what it finds.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Key(u64);
+pub struct IndexKey(u64);
 
-impl Key {
+impl IndexKey {
     fn new(what: &str, parts: &[&str]) -> Self {
         // the default hasher is the same for the whole process, and keys never leave it
         let mut hasher = DefaultHasher::new();
@@ -39,13 +39,13 @@ impl Key {
         Self::new("secret", &[namespace, name])
     }
 
-    /// The bot an object is about.
+    /// The chatbot that a deployment manages.
     pub fn chatbot(chatbot: &str) -> Self {
         Self::new("chatbot", &[chatbot])
     }
 
     /// The environment that a deployment claims.
-    pub fn environment_owner(chatbot: &str, environment: &str) -> Self {
+    pub fn environment(chatbot: &str, environment: &str) -> Self {
         Self::new("environment", &[chatbot, environment])
     }
 
@@ -77,7 +77,7 @@ pub fn strip_unused_fields<K: Indexed>(object: &mut Guarded<K>) {
 
 /// A cached object, or the reason why it cannot be read.
 pub type Guarded<K> = DeserializeGuard<K>;
-/// Names a cached object.
+/// Namespace and name of a cached object.
 pub type Ref<K> = ObjectRef<Guarded<K>>;
 
 /// All objects of one kind.
@@ -88,8 +88,8 @@ pub struct Cache<K: Indexed> {
 
 #[derive(Default)]
 struct Index {
-    by_key: HashMap<Key, Vec<Name>>,
-    by_name: HashMap<Name, Box<[Key]>>,
+    by_key: HashMap<IndexKey, Vec<Name>>,
+    by_name: HashMap<Name, Box<[IndexKey]>>,
 }
 
 type Name = Arc<(String, String)>;
@@ -106,13 +106,13 @@ impl<K: Indexed> Cache<K> {
         write(&self.stores).push(store);
     }
 
-    /// Every store.
+    /// The store of each watched namespace.
     pub fn stores(&self) -> Vec<Store<Guarded<K>>> {
         read(&self.stores).clone()
     }
 
-    /// Keeps the index in step with a watch; to be called after the store has taken the event. What a list does not
-    /// show any more stays in the index until `prune`: whoever looks up checks what was found.
+    /// Updates the index with an event; call it after the store has taken the event. An object that a list no longer shows
+    /// stays in the index until `prune`: the caller of `find` checks what it finds.
     pub fn apply(&self, event: &watcher::Event<Guarded<K>>, store: &Store<Guarded<K>>) {
         match event {
             watcher::Event::Apply(object) => {
@@ -133,7 +133,7 @@ impl<K: Indexed> Cache<K> {
         }
     }
 
-    /// Drops from the index what no store has any more.
+    /// Drops from the index the objects that no store has any more.
     pub fn prune(&self) {
         let stores = self.stores();
         let is_gone = |name: &&Name| {
@@ -153,24 +153,24 @@ impl<K: Indexed> Cache<K> {
         objects.map(|object| Ref::<K>::from_obj(object.as_ref())).collect()
     }
 
-    /// One object.
+    /// The object of this name; `None` where the cache has none, or one that does not fit its schema.
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
         let reference = Ref::<K>::new(name).within(namespace);
         let guarded = self.stores().into_iter().find_map(|store| store.get(&reference))?;
         guarded.0.as_ref().ok().cloned().map(Arc::new)
     }
 
-    /// The objects that may have this key; the caller checks.
-    pub fn find(&self, key: Key) -> Vec<Arc<K>> {
+    /// The objects that may have this key; the caller checks that they do.
+    pub fn find(&self, key: IndexKey) -> Vec<Arc<K>> {
         self.names(key).iter().filter_map(|name| self.get(&name.0, &name.1)).collect()
     }
 
-    /// References to them.
-    pub fn refs(&self, key: Key) -> Vec<Ref<K>> {
+    /// References to the objects that may have this key.
+    pub fn refs(&self, key: IndexKey) -> Vec<Ref<K>> {
         self.names(key).iter().map(|name| Ref::<K>::new(&name.1).within(&name.0)).collect()
     }
 
-    fn names(&self, key: Key) -> Vec<Name> {
+    fn names(&self, key: IndexKey) -> Vec<Name> {
         let index = read(&self.index);
         index.by_key.get(&key).into_iter().flatten().cloned().collect()
     }
@@ -180,12 +180,12 @@ fn name_of<K: Indexed>(object: &Guarded<K>) -> Name {
     Arc::new((object.namespace().unwrap_or_default(), object.name_any()))
 }
 
-fn keys_of<K: Indexed>(object: &Guarded<K>) -> Vec<Key> {
+fn keys_of<K: Indexed>(object: &Guarded<K>) -> Vec<IndexKey> {
     object.0.as_ref().map(Indexed::keys).unwrap_or_default()
 }
 
 impl Index {
-    fn set(&mut self, name: Name, keys: Vec<Key>) {
+    fn set(&mut self, name: Name, keys: Vec<IndexKey>) {
         if self.by_name.get(&name).is_some_and(|old| **old == *keys) {
             return;
         }
@@ -220,7 +220,8 @@ mod tests {
     /// Another watch ends its list, and prunes, while this one has brought the first page of its own.
     #[test]
     fn prune_of_another_watch_loses_no_page_of_a_list() {
-        let (cache, secret) = (Cache::<ChatbotVersion>::default(), Key::secret("default", "chatcaptain"));
+        let (cache, secret) =
+            (Cache::<ChatbotVersion>::default(), IndexKey::secret("default", "chatcaptain"));
         let (store, mut writer) = reflector::store();
         cache.add(store.clone());
         let version = json!({

@@ -1,4 +1,4 @@
-//! Whether the caches are full. Before that, an object that is missing from them proves nothing.
+//! Whether every cache has its first list. Before that, an object that is missing from a cache may exist all the same.
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -15,12 +15,12 @@ impl CacheSync {
         Self { pending: watch::channel(None).0, stop }
     }
 
-    /// So many caches are to be filled.
+    /// Waits from now on for the first list of this many caches.
     pub fn expect(&self, count: usize) {
         self.pending.send_replace(Some(count));
     }
 
-    /// One more has its first list. (A store's own `wait_until_ready` wakes only one of those who wait.)
+    /// One more cache has its first list. (A store's own `wait_until_ready` returns for one of several callers only.)
     pub fn mark_synced(&self) {
         self.pending.send_modify(|pending| *pending = pending.map(|count| count.saturating_sub(1)));
         if self.has_synced() {
@@ -33,7 +33,7 @@ impl CacheSync {
         *self.pending.borrow() == Some(0)
     }
 
-    /// Waits until every cache has its first list, or until the process is told to stop.
+    /// Waits until every cache has its first list, or until the process stops.
     pub async fn wait_for_sync(&self) {
         let mut pending = self.pending.subscribe();
         tokio::select! {

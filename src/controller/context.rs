@@ -1,4 +1,4 @@
-//! What all reconciles share. Fields only; what is done with them stands in the files named after it.
+//! What all reconciles share. Fields only: the files named after them hold what is done with them.
 
 use std::{
     sync::{Arc, Mutex},
@@ -25,7 +25,7 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// What a context is made of.
+/// Everything that [`Context::new`] needs.
 pub struct ContextConfig {
     /// The cluster.
     pub client: Client,
@@ -33,7 +33,7 @@ pub struct ContextConfig {
     pub accounts: Arc<Accounts>,
     /// The flags that plans depend on.
     pub config: PlanConfig,
-    /// The metrics.
+    /// Counts reconciles, drift and orphans.
     pub metrics: Metrics,
     /// Publishes events.
     pub events: Recorder,
@@ -58,8 +58,7 @@ pub struct Context {
     pub(super) deployments: Cache<ChatbotDeployment>,
     /// Reconciles and events under way.
     pub tasks: TaskTracker,
-    /// Whether the caches are full.
-    pub(super) caches: CacheSync,
+    pub(super) cache_sync: CacheSync,
     pub(super) fair_queue: FairSemaphore,
     pub(super) stop: CancellationToken,
     pub(super) call_permits: Mutex<CallPermits<Instant>>,
@@ -72,8 +71,8 @@ pub struct Context {
 impl Context {
     /// A context with empty caches.
     #[must_use]
-    pub fn new(parts: ContextConfig) -> Self {
-        let ContextConfig { client, accounts, config, metrics, events, fence, concurrency, stop } = parts;
+    pub fn new(config: ContextConfig) -> Self {
+        let ContextConfig { client, accounts, config, metrics, events, fence, concurrency, stop } = config;
         Self {
             credentials: Credentials::new(client.clone()),
             client,
@@ -85,7 +84,7 @@ impl Context {
             versions: Cache::default(),
             deployments: Cache::default(),
             tasks: TaskTracker::new(),
-            caches: CacheSync::new(stop.clone()),
+            cache_sync: CacheSync::new(stop.clone()),
             fair_queue: FairSemaphore::new(concurrency),
             stop,
             call_permits: Mutex::default(),
@@ -96,15 +95,15 @@ impl Context {
         }
     }
 
-    /// Waits until every cache has its first list, or until the process is told to stop.
+    /// Waits until every cache has its first list, or until the process stops.
     pub async fn wait_for_cache_sync(&self) {
-        self.caches.wait_for_sync().await;
+        self.cache_sync.wait_for_sync().await;
     }
 
     /// Whether every cache has its first list.
     #[must_use]
     pub fn has_synced(&self) -> bool {
-        self.caches.has_synced()
+        self.cache_sync.has_synced()
     }
 
     /// Whether no reconcile may start any more.

@@ -17,12 +17,13 @@ use crate::{
     sync::lock,
 };
 
+/// A read that hangs must not keep its reconcile permit for ever.
 const READ_TIMEOUT: Duration = Duration::from_secs(15);
-/// In a large cluster some Secret changes all the time: at some time a key that may be stale has to do.
+/// In a large cluster some Secret changes all the time: after this many reads a key that may be stale is accepted.
 const MAX_READ_ATTEMPTS: u32 = 3;
 
-/// Namespace, Secret, key in it.
-type KeyRef = (String, String, String);
+/// Namespace and name of a Secret, and a key in its data.
+type SecretKeyRef = (String, String, String);
 
 /// The API keys that were read, until their Secrets change.
 pub struct Credentials {
@@ -32,15 +33,15 @@ pub struct Credentials {
 
 #[derive(Default)]
 struct CachedKeys {
-    known: HashMap<KeyRef, CachedKey>,
-    /// Counts changes of Secrets: what was read before one may be what was there before it.
+    known: HashMap<SecretKeyRef, CachedKey>,
+    /// Counts changes of Secrets: a read that was under way during one may have returned the old value.
     changes: u64,
 }
 
 #[derive(Clone)]
 struct CachedKey {
     key: ApiKey,
-    /// The Secret has not changed since.
+    /// The Secret has not changed since it was read.
     current: bool,
 }
 
@@ -49,7 +50,7 @@ impl Credentials {
         Self { client, cache: Mutex::default() }
     }
 
-    /// The Secret has changed or is gone.
+    /// The Secret was changed or deleted: its keys are read again when they are needed.
     pub fn invalidate(&self, namespace: &str, name: &str) {
         let mut cache = lock(&self.cache);
         cache.changes += 1;
@@ -60,57 +61,58 @@ impl Credentials {
         }
     }
 
-    /// Any Secret of the namespace, or of all, may have changed; namespace and name of those that were read.
+    /// Any Secret of the namespace, or of all, may have changed. Returns namespace and name of those that were read.
     pub fn invalidate_all(&self, namespace: Option<&str>) -> HashSet<(String, String)> {
         let mut cache = lock(&self.cache);
         cache.changes += 1;
-        let places = cache.known.iter_mut().filter(|((ns, ..), _)| namespace.is_none_or(|only| ns == only));
-        let forgotten = places.map(|((namespace, name, _), known)| {
+        let invalidated =
+            cache.known.iter_mut().filter(|((ns, ..), _)| namespace.is_none_or(|only| ns == only));
+        let invalidated = invalidated.map(|((namespace, name, _), known)| {
             known.current = false;
             (namespace.clone(), name.clone())
         });
-        forgotten.collect()
+        invalidated.collect()
     }
 
-    /// The key that `reference` names. With `last_good`, the one that was there before serves where the Secret
-    /// is gone: a namespace that is deleted loses its Secret first.
+    /// The key that `reference` names. With `allow_stale_key`, the last known key is returned where the Secret cannot be
+    /// read: a namespace that is deleted may lose its Secret first.
     pub async fn key(
         &self,
         namespace: &str,
         reference: &CredentialsRef,
-        last_good: bool,
+        allow_stale_key: bool,
     ) -> Result<ApiKey, Unavailable> {
-        let place = (namespace.to_owned(), reference.name().to_owned(), reference.key().to_owned());
-        let before = lock(&self.cache).known.get(&place).cloned();
+        let reference = (namespace.to_owned(), reference.name().to_owned(), reference.key().to_owned());
+        let before = lock(&self.cache).known.get(&reference).cloned();
         if let Some(known) = before.as_ref().filter(|known| known.current) {
             return Ok(known.key.clone());
         }
-        match self.read_current(&place).await {
+        match self.read_current(&reference).await {
             Ok(key) => Ok(key),
-            Err(obstacle) => match before.filter(|_| last_good) {
+            Err(unavailable) => match before.filter(|_| allow_stale_key) {
                 Some(known) => Ok(known.key),
-                None => Err(obstacle),
+                None => Err(unavailable),
             },
         }
     }
 
-    /// Once more where a Secret changed meanwhile: what was read may be what was there before.
-    async fn read_current(&self, place: &KeyRef) -> Result<ApiKey, Unavailable> {
-        let mut tries = 0;
+    /// Reads again where a Secret changed during the read, which may have returned the old value.
+    async fn read_current(&self, reference: &SecretKeyRef) -> Result<ApiKey, Unavailable> {
+        let mut attempts = 0;
         loop {
             let changes = lock(&self.cache).changes;
-            let key = self.read(place).await?;
-            tries += 1;
+            let key = self.read(reference).await?;
+            attempts += 1;
             let mut cache = lock(&self.cache);
             let current = cache.changes == changes;
-            if current || tries == MAX_READ_ATTEMPTS {
-                cache.known.insert(place.clone(), CachedKey { key: key.clone(), current });
+            if current || attempts == MAX_READ_ATTEMPTS {
+                cache.known.insert(reference.clone(), CachedKey { key: key.clone(), current });
                 return Ok(key);
             }
         }
     }
 
-    async fn read(&self, (namespace, name, key): &KeyRef) -> Result<ApiKey, Unavailable> {
+    async fn read(&self, (namespace, name, key): &SecretKeyRef) -> Result<ApiKey, Unavailable> {
         let unavailable = |reason, message: String| Unavailable { reason, message, retry_after: None };
         let missing = |message| unavailable(UnavailableReason::CredentialsMissing, message);
         let unusable = |problem: &str| missing(messages::secret_key_unusable(problem, namespace, name, key));
@@ -172,8 +174,8 @@ mod tests {
             assert!(key == ApiKey::parse("key-1").unwrap(), "the older one");
         }
         assert_eq!(requests.load(Ordering::SeqCst), 2, "the second time it is known");
-        let forgotten = credentials.invalidate_all(Some("other"));
-        assert!(forgotten.is_empty(), "{forgotten:?}");
+        let invalidated = credentials.invalidate_all(Some("other"));
+        assert!(invalidated.is_empty(), "{invalidated:?}");
         assert_eq!(credentials.invalidate_all(Some("default")).len(), 1);
     }
 }

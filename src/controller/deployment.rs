@@ -7,7 +7,7 @@ use kube::ResourceExt;
 
 use super::{
     Context, Indexed, Reconciler,
-    cache::{Key, Ref},
+    cache::{IndexKey, Ref},
     service_access::ServiceQuery,
     version::permit_taken,
 };
@@ -29,24 +29,24 @@ use crate::{
 impl Indexed for ChatbotDeployment {
     const KIND: &'static str = "ChatbotDeployment";
 
-    fn keys(&self) -> Vec<Key> {
+    fn keys(&self) -> Vec<IndexKey> {
         let namespace = self.namespace().unwrap_or_default();
         let secret = self.spec.credentials_ref.clone().unwrap_or_default();
-        let bot = &self.spec.chatbot_id;
+        let chatbot = &self.spec.chatbot_id;
         let mut keys = vec![
-            Key::secret(&namespace, secret.name()),
-            Key::chatbot(bot),
-            Key::environment_owner(bot, self.spec.environment.as_str()),
+            IndexKey::secret(&namespace, secret.name()),
+            IndexKey::chatbot(chatbot),
+            IndexKey::environment(chatbot, self.spec.environment.as_str()),
         ];
         let names = [
             self.spec.version_ref.as_ref().map(|r| r.name.as_str()),
             annotation_value(&self.metadata, annotation::ROLLBACK_TO),
         ];
         keys.extend(
-            names.into_iter().flatten().map(|name| Key::reference("ChatbotVersion", &namespace, name)),
+            names.into_iter().flatten().map(|name| IndexKey::reference("ChatbotVersion", &namespace, name)),
         );
         if let Some(after) = &self.spec.promote_after {
-            keys.push(Key::reference("ChatbotDeployment", &namespace, &after.deployment_ref.name));
+            keys.push(IndexKey::reference("ChatbotDeployment", &namespace, &after.deployment_ref.name));
         }
         keys
     }
@@ -56,16 +56,16 @@ impl Indexed for ChatbotDeployment {
     }
 
     fn enqueue_dependents(&self, context: &Context) {
-        let (namespace, bot) = (self.namespace().unwrap_or_default(), &self.spec.chatbot_id);
+        let (namespace, chatbot) = (self.namespace().unwrap_or_default(), &self.spec.chatbot_id);
         // deployments that promote after this one, and those that lost the environment to it
-        context.enqueue_deployments(Key::reference("ChatbotDeployment", &namespace, &self.name_any()));
-        context.enqueue_deployments(Key::environment_owner(bot, self.spec.environment.as_str()));
+        context.enqueue_deployments(IndexKey::reference("ChatbotDeployment", &namespace, &self.name_any()));
+        context.enqueue_deployments(IndexKey::environment(chatbot, self.spec.environment.as_str()));
         // versions that wait for the hand-over of their deletion, and those that became or ceased to be live
         let Some(status) = &self.status else { return };
         let handed_over = status.pending_deletions.iter().map(|entry| &entry.version_id);
         let ran = status.active.iter().chain(&status.previous).map(|active| &active.version_id);
         for id in handed_over.chain(ran) {
-            context.enqueue_versions(Key::version(bot, id));
+            context.enqueue_versions(IndexKey::version(chatbot, id));
         }
     }
 }
@@ -165,18 +165,20 @@ impl Reconciler for ChatbotDeployment {
     }
 }
 
-/// The older object that decides the same environment.
+/// The older object that manages the same environment.
 fn older_claim(object: &ChatbotDeployment, context: &Context) -> Option<String> {
     let owner = context.environment_owner(&object.spec.chatbot_id, object.spec.environment);
     claims::older_environment_claim(object, owner.as_deref())
 }
 
-/// The versions in charge of this deployment whose objects are being deleted together with them.
+/// The versions that this deployment has to delete because their objects are being deleted.
 async fn versions_being_deleted(object: &ChatbotDeployment, context: &Context) -> Vec<VersionBeingDeleted> {
     let mut found = Vec::new();
     for id in claims::versions_in_charge(object, Context::now(), &context.config) {
         for version in context.version_holders(&object.spec.chatbot_id, id) {
-            if version.metadata.deletion_timestamp.is_some() && is_deleted_too(&version, context).await {
+            if version.metadata.deletion_timestamp.is_some()
+                && is_deleted_with_object(&version, context).await
+            {
                 found.push(VersionBeingDeleted { version_id: id.to_owned(), name: version.name_any() });
             }
         }
@@ -184,26 +186,27 @@ async fn versions_being_deleted(object: &ChatbotDeployment, context: &Context) -
     found
 }
 
-async fn is_deleted_too(version: &ChatbotVersion, context: &Context) -> bool {
-    // as long as the namespace's policy is not known nothing is taken over
+async fn is_deleted_with_object(version: &ChatbotVersion, context: &Context) -> bool {
+    // while the namespace's policy is unknown no deletion is taken over
     let Ok(policy) = context.namespace_policy(version).await else {
         return false;
     };
     claims::is_deleted_with_object(version, policy.as_deref(), &context.config)
 }
 
-/// Ids whose deletion was handed over and that an object which stays holds again.
+/// Ids in `pendingDeletions` that an object holds again which is not being deleted.
 fn reclaimed(object: &ChatbotDeployment, context: &Context) -> HashSet<String> {
     let entries = object.status.iter().flat_map(|status| &status.pending_deletions);
-    let stays = |version: &Arc<ChatbotVersion>| version.metadata.deletion_timestamp.is_none();
+    let is_kept = |version: &Arc<ChatbotVersion>| version.metadata.deletion_timestamp.is_none();
     entries
         .map(|entry| &entry.version_id)
-        .filter(|id| context.version_holders(&object.spec.chatbot_id, id).iter().any(stays))
+        .filter(|id| context.version_holders(&object.spec.chatbot_id, id).iter().any(is_kept))
         .cloned()
         .collect()
 }
 
-/// What the bot's other environments run or are about to run; and since when, if deployments decide all of them and know.
+/// What the chatbot's other environments run or are about to run; and since when, if a deployment manages each of them
+/// and knows.
 fn other_environments(object: &ChatbotDeployment, context: &Context) -> (HashSet<String>, Option<Timestamp>) {
     let (mut in_use, mut stable_since) = (HashSet::new(), Some(Timestamp::MAX));
     for environment in LiveEnvironment::ALL.into_iter().filter(|e| *e != object.spec.environment) {
@@ -244,7 +247,7 @@ async fn query(observation: &Observation, reads: ServiceReads, context: &Context
     context.query_service(&query).await
 }
 
-/// Sends the deploy or rollback, if this pass gets the permit for it.
+/// Sends the deploy or rollback, if this reconcile gets the permit for it.
 async fn roll_out(
     observation: &Observation,
     method: RolloutMethod,
@@ -256,15 +259,15 @@ async fn roll_out(
     let id = version_id(call, operation.map(|operation| operation.version_id.as_str()))?;
     let namespace = object.namespace().unwrap_or_default();
     let credentials = object.spec.credentials_ref.as_ref();
-    let (account, bot) =
-        context.target(call, &namespace, credentials, &object.spec.chatbot_id, false).await?;
+    let (account, chatbot) =
+        context.account_for_write(call, &namespace, credentials, &object.spec.chatbot_id, false).await?;
     let permit = lock(&context.call_permits).take(&uid, object.status.as_ref());
     let permit = permit.ok_or_else(|| permit_taken(call))?;
     let environment = observation.environment();
     let result = match method {
-        RolloutMethod::Deploy => account.deploy(&bot, &id, environment).await,
+        RolloutMethod::Deploy => account.deploy(&chatbot, &id, environment).await,
         RolloutMethod::Rollback => {
-            account.rollback(&bot, &id, environment, &observation.rollback_body()).await
+            account.rollback(&chatbot, &id, environment, &observation.rollback_body()).await
         }
     };
     if let Err(failure) = &result {
@@ -278,9 +281,10 @@ async fn delete(observation: &Observation, id: &str, context: &Context) -> Resul
     let id = version_id(ApiCall::Delete, Some(id))?;
     let namespace = object.namespace().unwrap_or_default();
     let credentials = object.spec.credentials_ref.as_ref();
-    let (account, bot) =
-        context.target(ApiCall::Delete, &namespace, credentials, &object.spec.chatbot_id, true).await?;
-    account.delete(&bot, &id).await
+    let (account, chatbot) = context
+        .account_for_write(ApiCall::Delete, &namespace, credentials, &object.spec.chatbot_id, true)
+        .await?;
+    account.delete(&chatbot, &id).await
 }
 
 fn version_id(call: ApiCall, id: Option<&str>) -> Result<VersionId, Failure> {

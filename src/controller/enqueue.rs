@@ -1,4 +1,4 @@
-//! Brings objects to their turn beyond their own events: because what they refer to has changed.
+//! Queues objects for which no event of their own arrives: something that they refer to has changed.
 
 use std::sync::Mutex;
 
@@ -6,7 +6,7 @@ use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 
 use super::{
     Context, Indexed,
-    cache::{Cache, Key, Ref},
+    cache::{Cache, IndexKey, Ref},
 };
 use crate::{
     crd::{ChatbotDeployment, ChatbotVersion},
@@ -30,11 +30,11 @@ impl<K: Indexed> Queues<K> {
         receiver
     }
 
-    /// Each controller drops what is not its own.
+    /// Each controller drops the objects of other namespaces.
     fn send(&self, references: &[Ref<K>]) {
         for queue in lock(&self.0).iter() {
             for reference in references {
-                // a controller that has ended reconciles no more
+                // fails once the controller has ended
                 let _ = queue.unbounded_send(reference.clone());
             }
         }
@@ -46,7 +46,7 @@ impl<K: Indexed> Queues<K> {
     }
 
     /// Queues the objects that are found by `key`.
-    pub fn enqueue_by_key(&self, cache: &Cache<K>, key: Key) {
+    pub fn enqueue_by_key(&self, cache: &Cache<K>, key: IndexKey) {
         self.send(&cache.refs(key));
     }
 
@@ -57,16 +57,16 @@ impl<K: Indexed> Queues<K> {
 
 impl Context {
     /// Queues the versions that are found by `key`.
-    pub(super) fn enqueue_versions(&self, key: Key) {
+    pub(super) fn enqueue_versions(&self, key: IndexKey) {
         self.version_queues.enqueue_by_key(&self.versions, key);
     }
 
     /// Queues the deployments that are found by `key`.
-    pub(super) fn enqueue_deployments(&self, key: Key) {
+    pub(super) fn enqueue_deployments(&self, key: IndexKey) {
         self.deployment_queues.enqueue_by_key(&self.deployments, key);
     }
 
-    /// A watch broke and has listed anew. What happened in between brought no events, so everything is queued.
+    /// A watch broke and has listed again. Changes in between brought no events, so everything is queued.
     pub(super) fn handle_relist(&self) {
         self.stale_reads.clear();
         self.versions.prune();
@@ -75,15 +75,13 @@ impl Context {
         self.deployment_queues.enqueue_all(&self.deployments);
     }
 
-    /// Nothing is remembered of an object that is gone.
+    /// Forgets an object that no longer exists.
     pub(super) fn forget(&self, uid: &str) {
         self.stale_reads.forget(uid);
         lock(&self.call_permits).forget(uid);
         lock(&self.search_timers).forget(uid);
     }
-}
 
-impl Context {
     /// Queues one version.
     pub(super) fn enqueue_version(&self, reference: Ref<ChatbotVersion>) {
         self.version_queues.enqueue(reference);

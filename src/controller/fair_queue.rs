@@ -1,7 +1,7 @@
-//! Whose turn it is: so many passes at a time, and never all of them for one chatbot.
+//! Limits how many reconciles run at the same time, and how many of them one chatbot may have.
 //!
-//! A pass may wait long for the key's budget. Were all turns held by one chatbot that is busy, the others would
-//! wait behind every one of its objects.
+//! A reconcile may wait long for the rate limit of its API key. Were all permits held by one busy chatbot, the objects of
+//! the others would wait behind every object of that one.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -12,83 +12,83 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::sync::lock;
 
-/// Has an object looked at.
-type Wake = Box<dyn FnOnce() + Send>;
+/// Queues an object for another reconcile.
+type Enqueue = Box<dyn FnOnce() + Send>;
 
-/// All turns.
+/// A semaphore whose permits one chatbot can never hold all of.
 pub struct FairSemaphore {
-    free: Semaphore,
-    /// How many of them one chatbot may have.
-    share: usize,
-    bots: Mutex<HashMap<String, Bot>>,
+    semaphore: Semaphore,
+    max_per_chatbot: usize,
+    chatbots: Mutex<HashMap<String, ChatbotQueue>>,
 }
 
 #[derive(Default)]
-struct Bot {
-    taken: usize,
-    waiting: VecDeque<(String, Wake)>,
-    /// The uids among them.
-    known: HashSet<String>,
+struct ChatbotQueue {
+    permits: usize,
+    waiting: VecDeque<(String, Enqueue)>,
+    /// The uids in `waiting`, so that each object waits once.
+    waiting_uids: HashSet<String>,
 }
 
-/// A turn and the chatbot's share in it.
-pub type Permit<'a> = (ChatbotPermit<'a>, Option<SemaphorePermit<'a>>);
+/// The right to run one reconcile, until it is dropped.
+pub type ReconcilePermit<'a> = (ChatbotPermit<'a>, Option<SemaphorePermit<'a>>);
 
-/// Dropping it wakes whoever is next of its chatbot.
+/// One of the permits of a chatbot. Dropping it queues the object that waits longest for one.
 pub struct ChatbotPermit<'a> {
-    turns: &'a FairSemaphore,
-    bot: &'a str,
+    semaphore: &'a FairSemaphore,
+    chatbot: &'a str,
 }
 
 impl FairSemaphore {
-    pub fn new(at_once: usize) -> Self {
-        let share = at_once.saturating_sub((at_once / 4).max(1)).max(1);
-        Self { free: Semaphore::new(at_once), share, bots: Mutex::default() }
+    pub fn new(concurrency: usize) -> Self {
+        let max_per_chatbot = concurrency.saturating_sub((concurrency / 4).max(1)).max(1);
+        Self { semaphore: Semaphore::new(concurrency), max_per_chatbot, chatbots: Mutex::default() }
     }
 
-    /// Waits for a turn. `None`: the chatbot has its share already, and `wake` is called when it is time.
+    /// Waits for a permit. `None`: the chatbot has as many as it may have, and `enqueue` is called when one is free.
     pub async fn acquire<'a>(
         &'a self,
-        bot: &'a str,
+        chatbot: &'a str,
         uid: &str,
-        wake: impl FnOnce() + Send + 'static,
-    ) -> Option<Permit<'a>> {
+        enqueue: impl FnOnce() + Send + 'static,
+    ) -> Option<ReconcilePermit<'a>> {
         {
-            let mut bots = lock(&self.bots);
-            let entry = bots.entry(bot.to_owned()).or_default();
-            if entry.taken >= self.share {
-                if entry.known.insert(uid.to_owned()) {
-                    entry.waiting.push_back((uid.to_owned(), Box::new(wake)));
+            let mut chatbots = lock(&self.chatbots);
+            let queue = chatbots.entry(chatbot.to_owned()).or_default();
+            if queue.permits >= self.max_per_chatbot {
+                if queue.waiting_uids.insert(uid.to_owned()) {
+                    queue.waiting.push_back((uid.to_owned(), Box::new(enqueue)));
                 }
                 return None;
             }
-            entry.taken += 1;
+            queue.permits += 1;
         }
-        // from here on it is given back, even if nobody waits for it any more
-        let share = ChatbotPermit { turns: self, bot };
-        Some((share, self.free.acquire().await.ok()))
+        // before the await: a caller who is cancelled while waiting returns it, too
+        let chatbot_permit = ChatbotPermit { semaphore: self, chatbot };
+        Some((chatbot_permit, self.semaphore.acquire().await.ok()))
     }
 
-    /// Ends one turn of a chatbot; who is next.
-    fn release(&self, bot: &str) -> Option<Wake> {
-        let mut bots = lock(&self.bots);
-        let entry = bots.get_mut(bot)?;
-        entry.taken -= 1;
-        let Some((uid, wake)) = entry.waiting.pop_front() else {
-            if entry.taken == 0 {
-                bots.remove(bot);
+    /// Takes a permit back from a chatbot. Returns how to queue the object that waits longest for it.
+    fn release(&self, chatbot: &str) -> Option<Enqueue> {
+        let mut chatbots = lock(&self.chatbots);
+        let queue = chatbots.get_mut(chatbot)?;
+        queue.permits -= 1;
+        let Some((uid, enqueue)) = queue.waiting.pop_front() else {
+            if queue.permits == 0 {
+                chatbots.remove(chatbot);
             }
             return None;
         };
-        entry.known.remove(&uid);
-        Some(wake)
+        queue.waiting_uids.remove(&uid);
+        Some(enqueue)
     }
 }
 
 impl Drop for ChatbotPermit<'_> {
     fn drop(&mut self) {
-        if let Some(wake) = self.turns.release(self.bot) {
-            wake();
+        // outside the lock: queueing may do anything
+        if let Some(enqueue) = self.semaphore.release(self.chatbot) {
+            enqueue();
         }
     }
 }
@@ -103,29 +103,29 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn one_chatbot_leaves_room_for_the_others_and_its_objects_follow_one_by_one() {
-        let turns = FairSemaphore::new(4);
-        let woken = Arc::new(AtomicUsize::new(0));
-        let take = |uid: &'static str| {
-            let woken = woken.clone();
-            let wake = move || {
-                woken.fetch_add(1, Ordering::SeqCst);
+    async fn one_chatbot_leaves_permits_for_the_others_and_its_objects_follow_one_by_one() {
+        let semaphore = FairSemaphore::new(4);
+        let queued = Arc::new(AtomicUsize::new(0));
+        let acquire = |uid: &'static str| {
+            let queued = queued.clone();
+            let enqueue = move || {
+                queued.fetch_add(1, Ordering::SeqCst);
             };
-            turns.acquire("busy", uid, wake)
+            semaphore.acquire("busy", uid, enqueue)
         };
-        let mut taken = Vec::new();
+        let mut permits = Vec::new();
         for uid in ["a", "b", "c"] {
-            taken.push(take(uid).await.expect("within its share"));
+            permits.push(acquire(uid).await.expect("within its limit"));
         }
         for uid in ["d", "d", "e"] {
-            assert!(take(uid).await.is_none(), "{uid}");
+            assert!(acquire(uid).await.is_none(), "{uid}");
         }
-        let other = turns.acquire("other", "x", || panic!("it does not wait")).await;
+        let other = semaphore.acquire("other", "x", || panic!("it does not wait")).await;
         assert!(other.is_some());
-        taken.clear();
+        permits.clear();
         // d and e, each once
-        assert_eq!(woken.load(Ordering::SeqCst), 2);
+        assert_eq!(queued.load(Ordering::SeqCst), 2);
         drop(other);
-        assert!(lock(&turns.bots).is_empty(), "nothing is kept of those who are done");
+        assert!(lock(&semaphore.chatbots).is_empty(), "nothing is kept of chatbots without a permit");
     }
 }

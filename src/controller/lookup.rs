@@ -1,15 +1,15 @@
-//! Finds objects in the caches by what they claim. Whose claim wins is `plan::claims`'.
+//! Finds objects in the caches by what they claim. `plan::claims` decides whose claim wins.
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Context, cache::Key};
+use super::{Context, cache::IndexKey};
 use crate::{
     crd::{ChatbotDeployment, ChatbotVersion, LiveEnvironment},
     plan::claims,
 };
 
 impl Context {
-    /// The deployment that decides each environment of a bot.
+    /// The deployment that manages each environment of a chatbot.
     pub(super) fn environment_owners(
         &self,
         chatbot: &str,
@@ -18,20 +18,20 @@ impl Context {
         LiveEnvironment::ALL.into_iter().filter_map(owner).collect()
     }
 
-    /// The deployment that decides one environment.
+    /// The deployment that manages one environment.
     pub(super) fn environment_owner(
         &self,
         chatbot: &str,
         environment: LiveEnvironment,
     ) -> Option<Arc<ChatbotDeployment>> {
-        let claimants = self.deployments.find(Key::environment_owner(chatbot, environment.as_str()));
+        let claimants = self.deployments.find(IndexKey::environment(chatbot, environment.as_str()));
         claims::environment_owner(claimants, chatbot, environment)
     }
 
     /// The objects that hold a version id.
     pub(super) fn version_holders(&self, chatbot: &str, id: &str) -> Vec<Arc<ChatbotVersion>> {
-        let mut found = self.versions.find(Key::version(chatbot, id));
-        // keys are hashes: whoever looks up checks
+        let mut found = self.versions.find(IndexKey::version(chatbot, id));
+        // an index key is a hash: others may have it, too
         found.retain(|version| claims::holds(version, chatbot, id));
         found
     }

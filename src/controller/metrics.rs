@@ -15,12 +15,12 @@ use crate::{
     telemetry::help,
 };
 
-/// Reads a context's caches.
+/// The metrics that are read from a context's caches.
 pub struct ObjectMetrics(pub Arc<Context>);
 
 impl fmt::Debug for ObjectMetrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Objects")
+        f.write_str("ObjectMetrics")
     }
 }
 
@@ -82,7 +82,7 @@ fn conditions<K: Reconciler>(cache: &Cache<K>, metric: &mut MetricEncoder<'_>) -
         for object in store.state() {
             let Ok(object) = &object.0 else { continue };
             for kind in ConditionType::ALL {
-                let holds = object.status().is_some_and(|status| K::common(status).is_true(kind));
+                let is_true = object.status().is_some_and(|status| K::common(status).is_true(kind));
                 if kind == ConditionType::Drifted && K::KIND != "ChatbotDeployment" {
                     continue;
                 }
@@ -92,7 +92,7 @@ fn conditions<K: Reconciler>(cache: &Cache<K>, metric: &mut MetricEncoder<'_>) -
                     name: object.name_any(),
                     r#type: kind.as_str(),
                 };
-                ConstGauge::new(i64::from(holds)).encode(metric.encode_family(&labels)?)?;
+                ConstGauge::new(i64::from(is_true)).encode(metric.encode_family(&labels)?)?;
             }
         }
     }

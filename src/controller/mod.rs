@@ -1,7 +1,7 @@
-//! Joins the cluster and the service. Every reconcile, of either kind, is the same five lines (`reconcile`): observe,
+//! Connects the cluster and the service. Every reconcile, of either kind, is the same five lines (`reconcile`): observe,
 //! plan, act, report, publish.
 //!
-//! Decides nothing about objects: that is `plan`'s. What is here reads, calls, writes, and brings objects to their turn.
+//! Reads, calls, writes and queues. Decides nothing about objects: that is `plan`'s part.
 
 mod after_write;
 mod cache;
@@ -35,9 +35,9 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     crd::CommonStatus,
-    plan::{Report, call_permits::AnnouncesCall},
+    plan::{Report, call_permits::HasPendingCall},
 };
-use cache::{Key, Ref};
+use cache::{IndexKey, Ref};
 
 /// A kind whose objects are found and queued by what they refer to.
 pub trait Indexed:
@@ -53,8 +53,8 @@ pub trait Indexed:
     /// The `kind` in manifests and metrics.
     const KIND: &'static str;
 
-    /// What others find the object by.
-    fn keys(&self) -> Vec<Key>;
+    /// What the object can be found by in the cache.
+    fn keys(&self) -> Vec<IndexKey>;
     /// Queues one object of this kind.
     fn enqueue(reference: Ref<Self>, context: &Context);
     /// Queues the objects that depend on this one.
@@ -67,12 +67,12 @@ pub trait Reconciler: Indexed {
     type Observation: Send + Sync;
     /// The observation, reduced to what decides.
     type State: Send + Sync;
-    /// One step; displayed in the log.
+    /// What one reconcile does; its `Display` is a line of the log.
     type Step: Copy + Display + Send + Sync;
-    /// What came of a step.
+    /// The result of a step.
     type Outcome: Send + Sync;
     /// The object's status.
-    type Status: Serialize + Clone + PartialEq + AnnouncesCall + Send + Sync;
+    type Status: Serialize + Clone + PartialEq + HasPendingCall + Send + Sync;
 
     /// Reads the object, what it refers to, and the service. A read that fails is an observation, too.
     fn observe(object: &Arc<Self>, context: &Context) -> impl Future<Output = Self::Observation> + Send;
@@ -80,13 +80,13 @@ pub trait Reconciler: Indexed {
     fn state(observation: &Self::Observation) -> Self::State;
     /// Decides the next step. Pure.
     fn plan(state: &Self::State) -> Self::Step;
-    /// Carries the step out as far as it concerns the service: at most one change.
+    /// Sends the request that the step asks for, if any: at most one change to the service.
     fn act(
         step: Self::Step,
         observation: &Self::Observation,
         context: &Context,
     ) -> impl Future<Output = Self::Outcome> + Send;
-    /// Says what came of it. Pure.
+    /// Turns the outcome into status, events and the time of the next reconcile. Pure.
     fn report(
         observation: &Self::Observation,
         state: &Self::State,
@@ -94,11 +94,11 @@ pub trait Reconciler: Indexed {
         outcome: &Self::Outcome,
     ) -> Report<Self::Status>;
 
-    /// Turns the observation to a newer copy of the object, as of now.
+    /// Replaces the object in the observation with a newer copy, and the time with the current one.
     fn refresh_object(observation: &mut Self::Observation, object: Arc<Self>);
     /// Whether the step changes the service, so that its outcome must be recorded whatever happens.
     fn writes_to_service(step: Self::Step) -> bool;
-    /// The status as it stands.
+    /// The status; `None` on an object that has none yet.
     fn status(&self) -> Option<&Self::Status>;
     /// The part of a status that both kinds have.
     fn common(status: &Self::Status) -> &CommonStatus;

@@ -1,4 +1,4 @@
-//! What a namespace says of the deletion of its versions.
+//! Reads the deletion policy of a namespace from its annotation.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use crate::{
     plan::{Unavailable, UnavailableReason, annotation_value, messages},
 };
 
-/// A read that hangs must not hold a permit for ever.
+/// A read that hangs must not keep its reconcile permit for ever.
 const READ_TIMEOUT: Duration = Duration::from_secs(15);
 
 impl Context {
     /// The `deletion-policy` annotation of a version's namespace, where the version has no policy of its own. One that
-    /// cannot be read is waited for: it may say Retain.
+    /// cannot be read is an error: it may be Retain.
     pub(super) async fn namespace_policy(
         &self,
         version: &ChatbotVersion,

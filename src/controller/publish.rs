@@ -16,28 +16,28 @@ use super::{Context, Reconciler, after_write::after_write};
 use crate::{
     backoff::Backoff,
     crd::FINALIZER,
-    plan::{Report, Requeue, call_permits::AnnouncesCall},
+    plan::{Report, Requeue, call_permits::HasPendingCall},
 };
 
 /// The field manager of everything that the operator writes.
 pub const FIELD_MANAGER: &str = "chatcaptain-operator";
 
-/// A request that hangs must not hold a permit for ever.
+/// A request that hangs must not keep its reconcile permit for ever.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Attempts to record the outcome of a call, over about a minute. What is lost all the same is found by its marker.
+/// Attempts to record the outcome of a call, over about a minute. After that a version is found by its marker.
 const MAX_RECORD_ATTEMPTS: u32 = 12;
 const RECORD_BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_millis(6400));
 
 /// Why nothing was written.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Somebody else has written: the decision was based on what is so no more.
+    /// Another writer was faster: the decision was based on an older copy.
     #[error("the object has changed since it was read")]
     Stale,
     /// The object no longer exists.
     #[error("the object no longer exists")]
     Gone,
-    /// The API server cannot be reached, refuses the write, or may not be asked.
+    /// The API server cannot be reached or refuses the write, or this replica is not the leader.
     #[error("cannot write to the API server: {0}")]
     Cluster(String),
 }
@@ -53,8 +53,8 @@ impl From<kube::Error> for Error {
 }
 
 /// Reports and publishes. The outcome of a call must be recorded whatever happens, so its report is repeated on newer
-/// copies of the object until it is written: somebody may have changed the object while the call was under way. Any
-/// other report is dropped when the object has changed: it was decided on what is so no more.
+/// copies of the object until it is written: the object may have changed while the call was under way. Any other report is
+/// dropped when the object has changed: it was decided on an older copy.
 pub async fn report_and_publish<K: Reconciler>(
     mut object: Arc<K>,
     mut observation: K::Observation,
@@ -64,7 +64,7 @@ pub async fn report_and_publish<K: Reconciler>(
 ) -> Result<(Arc<K>, Requeue), Error> {
     let is_call = K::writes_to_service(step);
     if is_call {
-        // it may have taken long, and graces count from its end
+        // the call may have taken long, and graces count from its end
         K::refresh_object(&mut observation, object.clone());
         state = K::state(&observation);
     }
@@ -97,7 +97,7 @@ pub async fn report_and_publish<K: Reconciler>(
     Err(Error::Stale)
 }
 
-/// Before the object goes: a process that dies right after has left no other trace of the version.
+/// Before the finalizer is removed: if the process dies right after that, this line is all that names the version.
 fn log_orphans<S>(report: &Report<S>) {
     let reason = report.events.last().map(|event| event.reason.as_str());
     for version_id in &report.orphans {
@@ -105,13 +105,13 @@ fn log_orphans<S>(report: &Report<S>) {
     }
 }
 
-/// The object as it is now, if it can be read. One that announces another call is not what the outcome belongs to.
+/// The object as it is now, if it can be read. The outcome does not belong to an object with another pending call.
 async fn newer_copy<K: Reconciler>(object: &Arc<K>, context: &Context) -> Result<Option<Arc<K>>, Error> {
     let Ok(newer) = read(object.as_ref(), context).await else {
         return Ok(None);
     };
-    let announced = |object: &K| object.status().and_then(AnnouncesCall::pending_call);
-    if newer.uid() != object.uid() || announced(&newer) != announced(object) {
+    let pending_call = |object: &K| object.status().and_then(HasPendingCall::pending_call);
+    if newer.uid() != object.uid() || pending_call(&newer) != pending_call(object) {
         return Err(Error::Stale);
     }
     Ok(Some(Arc::new(newer)))
@@ -142,7 +142,7 @@ async fn write<K: Reconciler>(
         return Ok(object.clone());
     }
     if !context.fence.allows_writes() {
-        return Err(Error::Cluster("this replica no longer leads".to_owned()));
+        return Err(Error::Cluster("this replica is no longer the leader".to_owned()));
     }
     let written = match report.finalizer {
         Some(set) => write_finalizer(object.as_ref(), set, context).await,
@@ -186,7 +186,7 @@ async fn write_status<K: Reconciler>(object: &K, status: &K::Status, context: &C
     let patch = json!({
         "apiVersion": K::api_version(&()),
         "kind": K::kind(&()),
-        // a uid would not guard the status subresource, a resourceVersion does
+        // the status subresource checks a resourceVersion, but no uid
         "metadata": {"name": name, "resourceVersion": object.resource_version()},
         "status": status,
     });

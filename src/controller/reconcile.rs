@@ -13,11 +13,11 @@ use super::{
 };
 use crate::plan::Requeue;
 
-/// Steps of one object in a row before others get their turn.
+/// Steps of one object in a row before the next object is reconciled.
 const MAX_STEPS: usize = 16;
-/// Never sleep longer than this: an event that was missed must not be missed for ever.
+/// The longest delay: a lost event must not leave an object unreconciled for ever.
 const MAX_REQUEUE: Duration = Duration::from_hours(1);
-/// A requeue of zero would spin.
+/// The shortest delay: a delay of zero would be a busy loop.
 const MIN_REQUEUE: Duration = Duration::from_millis(50);
 
 /// One step: the same five lines for every kind.
@@ -36,9 +36,9 @@ async fn reconcile_once<K: Reconciler>(
     publish::report_and_publish(object, observation, state, (step, outcome), context).await
 }
 
-/// Reconciles one object until it rests.
+/// Reconciles one object, step by step, until it has to wait.
 async fn reconcile<K: Reconciler>(object: Arc<K>, context: Arc<Context>) -> Action {
-    context.caches.wait_for_sync().await;
+    context.cache_sync.wait_for_sync().await;
     let uid = object.uid().unwrap_or_default();
     if context.stale_reads.is_stale(&uid, object.resource_version().as_deref()) {
         // our own last write is on its way here; a decision on the copy before it could only be wrong
@@ -101,18 +101,18 @@ fn action(requeue: Requeue) -> Action {
     }
 }
 
-/// In a moment, after whatever waits already.
+/// In a moment, after the objects that are queued already.
 fn requeue_shortly() -> Action {
     Action::requeue(Duration::from_secs(1))
 }
 
-/// When the chatbot's other objects have had their turn. Normally the last of them queues this one; the delay is for
-/// the case that the wake-up went to an object that is gone.
+/// After the other objects of the chatbot. One of them queues this object when its permit is free; the delay is for the
+/// case that the object which was queued before this one no longer exists and so frees no permit.
 fn requeue_after_others() -> Action {
     Action::requeue(Duration::from_secs(15))
 }
 
-/// When the cluster did not take the report.
+/// After a report that could not be written.
 fn requeue_after_error(error: &publish::Error) -> Action {
     let delay = match error {
         publish::Error::Stale => Duration::from_millis(200),

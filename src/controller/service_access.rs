@@ -1,15 +1,15 @@
-//! The service, as one object may see and change it: with the key it refers to, and as fresh as it needs.
+//! How one object reads and changes the service: with the API key that it refers to, and answers as new as it needs.
 
 use std::{sync::Arc, time::Instant};
 
 use super::Context;
 use crate::{
-    chatcaptain::{Account, ApiCall, ChatbotId, Deployments, Failure, FailureClass, Inventory},
+    chatcaptain::{Account, ApiCall, ChatbotId, DeploymentStatus, Failure, FailureClass, Inventory},
     crd::CredentialsRef,
     plan::{Freshness, ServiceReads, ServiceView, Unavailable, UnavailableReason, messages, proves_account},
 };
 
-/// The object's place in the service, and what is wanted to be known of it.
+/// What to read from the service for one object.
 pub struct ServiceQuery<'a> {
     /// Namespace of the object and of its Secret.
     pub namespace: &'a str,
@@ -20,7 +20,7 @@ pub struct ServiceQuery<'a> {
     pub reads: ServiceReads,
     /// When the create intent was written, for `Freshness::AfterIntent`.
     pub intent_written: Option<Instant>,
-    /// A key that is no longer in the Secret will do: a namespace that is deleted may lose its Secret first.
+    /// Accepts the last known key where the Secret is gone: a namespace that is deleted may lose its Secret first.
     pub allow_stale_key: bool,
 }
 
@@ -29,7 +29,7 @@ impl ServiceQuery<'_> {
         self.credentials.cloned().unwrap_or_default().name().to_owned()
     }
 
-    /// The oldest answer that is fresh enough.
+    /// When the oldest answer that is new enough was requested.
     fn since(&self, freshness: Freshness) -> Instant {
         let now = Instant::now();
         match freshness {
@@ -53,10 +53,10 @@ impl Context {
         Ok(self.accounts.get(&key))
     }
 
-    /// The account and bot for a change in the service. A failure here means that nothing was sent.
+    /// The account and chatbot for a call that changes the service. A failure here means that nothing was sent.
     ///
     /// The fence is asked first: a process that has lost its lease changes nothing.
-    pub(super) async fn target(
+    pub(super) async fn account_for_write(
         &self,
         call: ApiCall,
         namespace: &str,
@@ -66,59 +66,59 @@ impl Context {
     ) -> Result<(Arc<Account>, ChatbotId), Failure> {
         let unsent = |why: &str| Failure::new(call, FailureClass::Unsent, why);
         if !self.fence.allows_writes() {
-            return Err(unsent("this replica no longer leads"));
+            return Err(unsent("this replica is no longer the leader"));
         }
         let account = self.account(namespace, credentials, allow_stale_key).await;
         let account = account.map_err(|unavailable| unsent(&unavailable.message))?;
         Ok((account, ChatbotId::parse(chatbot).map_err(|invalid| unsent(&invalid.to_string()))?))
     }
 
-    /// What the service says of a bot.
+    /// What the service shows of a chatbot, or why it cannot be read.
     pub(super) async fn query_service(&self, query: &ServiceQuery<'_>) -> ServiceView {
         self.try_query_service(query).await.unwrap_or_else(ServiceView::Unavailable)
     }
 
     async fn try_query_service(&self, query: &ServiceQuery<'_>) -> Result<ServiceView, Unavailable> {
         let list_since = query.since(query.reads.list);
-        let deployments_since = query.reads.deployments.map(|freshness| query.since(freshness));
+        let status_since = query.reads.deployment_status.map(|freshness| query.since(freshness));
         let account = self.account(query.namespace, query.credentials, query.allow_stale_key).await?;
-        let bot = ChatbotId::parse(query.chatbot).map_err(|invalid| Unavailable {
+        let chatbot = ChatbotId::parse(query.chatbot).map_err(|invalid| Unavailable {
             reason: UnavailableReason::ChatbotNotFound,
             message: messages::invalid_chatbot_id(&invalid.to_string()),
             retry_after: None,
         })?;
-        let inventory = account.inventory(&bot, list_since).await;
+        let inventory = account.inventory(&chatbot, list_since).await;
         let inventory =
             inventory.map_err(|failure| Unavailable::new(&failure, &query.secret(), query.chatbot))?;
-        if !account.is_authoritative(&bot)
+        if !account.is_authoritative(&chatbot)
             && proves_account(&inventory, query.version_id, &self.config.owner_id)
         {
-            account.mark_authoritative(&bot);
+            account.mark_authoritative(&chatbot);
         }
-        let deployments = match deployments_since {
-            Some(since) => read_deployments(&account, &bot, since, query).await?,
+        let deployment_status = match status_since {
+            Some(since) => read_deployment_status(&account, &chatbot, since, query).await?,
             None => None,
         };
-        record_live(&account, &bot, &inventory, deployments.as_deref());
+        record_live(&account, &chatbot, &inventory, deployment_status.as_deref());
         Ok(ServiceView::Available {
-            authoritative: account.is_authoritative(&bot),
-            rollout_pending: query.version_id.is_some_and(|id| account.is_rollout_pending(&bot, id)),
+            authoritative: account.is_authoritative(&chatbot),
+            rollout_pending: query.version_id.is_some_and(|id| account.is_rollout_pending(&chatbot, id)),
             age: inventory.requested_at.elapsed(),
             inventory,
-            deployments,
+            deployment_status,
         })
     }
 }
 
-/// The deployment status; `None` where the key may not read it, or the service has no such call: the list has to do.
-async fn read_deployments(
+/// The deployment status; `None` where the key may not read it or the service has no such call: then only the list is known.
+async fn read_deployment_status(
     account: &Account,
-    bot: &ChatbotId,
+    chatbot: &ChatbotId,
     since: Instant,
     query: &ServiceQuery<'_>,
-) -> Result<Option<Arc<Deployments>>, Unavailable> {
-    match account.deployments(bot, since).await {
-        Ok(deployments) => Ok(Some(deployments)),
+) -> Result<Option<Arc<DeploymentStatus>>, Unavailable> {
+    match account.deployment_status(chatbot, since).await {
+        Ok(deployment_status) => Ok(Some(deployment_status)),
         Err(failure) => match failure.class {
             FailureClass::Forbidden { whole_key: false } | FailureClass::Refused(_) => Ok(None),
             _ => Err(Unavailable::new(&failure, &query.secret(), query.chatbot)),
@@ -126,10 +126,15 @@ async fn read_deployments(
     }
 }
 
-/// What is live by now is no longer on its way.
-fn record_live(account: &Account, bot: &ChatbotId, inventory: &Inventory, deployments: Option<&Deployments>) {
-    account.record_live(bot, |environment, id| {
-        let live = deployments.and_then(|deployments| deployments.get(environment));
+/// A rollout whose version is live is no longer pending.
+fn record_live(
+    account: &Account,
+    chatbot: &ChatbotId,
+    inventory: &Inventory,
+    deployment_status: Option<&DeploymentStatus>,
+) {
+    account.record_live(chatbot, |environment, id| {
+        let live = deployment_status.and_then(|deployment_status| deployment_status.get(environment));
         live.and_then(|live| live.resolve(inventory)).is_some_and(|version| version.id.as_str() == id)
     });
 }

@@ -42,7 +42,7 @@ impl StaleReads {
         is_stale
     }
 
-    /// Forgets an object that is gone.
+    /// Forgets an object that no longer exists.
     pub fn forget(&self, uid: &str) {
         lock(&self.0).remove(uid);
     }

@@ -11,7 +11,7 @@ use tokio::{spawn, time::timeout};
 
 use super::{
     Context, Indexed, Reconciler,
-    cache::{Key, Ref},
+    cache::{IndexKey, Ref},
     service_access::ServiceQuery,
 };
 use crate::{
@@ -30,14 +30,14 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
 impl Indexed for ChatbotVersion {
     const KIND: &'static str = "ChatbotVersion";
 
-    fn keys(&self) -> Vec<Key> {
+    fn keys(&self) -> Vec<IndexKey> {
         let namespace = self.namespace().unwrap_or_default();
         let secret = self.spec.credentials_ref.clone().unwrap_or_default();
-        let bot = &self.spec.chatbot_id;
-        let mut keys = vec![Key::secret(&namespace, secret.name())];
-        keys.extend(self.version_id().map(|id| Key::version(bot, id)));
+        let chatbot = &self.spec.chatbot_id;
+        let mut keys = vec![IndexKey::secret(&namespace, secret.name())];
+        keys.extend(self.version_id().map(|id| IndexKey::version(chatbot, id)));
         if self.status.as_ref().is_some_and(|status| status.pending_create.is_some()) {
-            keys.push(Key::pending_create(bot, self.version_name()));
+            keys.push(IndexKey::pending_create(chatbot, self.version_name()));
         }
         keys
     }
@@ -47,15 +47,15 @@ impl Indexed for ChatbotVersion {
     }
 
     fn enqueue_dependents(&self, context: &Context) {
-        let (namespace, bot) = (self.namespace().unwrap_or_default(), &self.spec.chatbot_id);
-        context.enqueue_deployments(Key::reference("ChatbotVersion", &namespace, &self.name_any()));
+        let (namespace, chatbot) = (self.namespace().unwrap_or_default(), &self.spec.chatbot_id);
+        context.enqueue_deployments(IndexKey::reference("ChatbotVersion", &namespace, &self.name_any()));
         if self.metadata.deletion_timestamp.is_some() {
             // the deployment that runs it takes the deletion over
-            context.enqueue_deployments(Key::chatbot(bot));
+            context.enqueue_deployments(IndexKey::chatbot(chatbot));
         }
         if let Some(id) = self.version_id() {
             // another object that claims the same id may hold it now
-            context.enqueue_versions(Key::version(bot, id));
+            context.enqueue_versions(IndexKey::version(chatbot, id));
         }
     }
 }
@@ -72,7 +72,7 @@ impl Reconciler for ChatbotVersion {
         let status = object.status.as_ref();
         let intent_written = lock(&context.call_permits).granted_at(&uid, status);
         let search_started = lock(&context.search_timers).start(&uid, status, Instant::now());
-        let (namespace_policy, unreadable_policy) = match deletion_policy(object, context).await {
+        let (namespace_policy, unreadable_policy) = match namespace_policy(object, context).await {
             Ok(policy) => (policy, None),
             Err(unavailable) => (None, Some(unavailable)),
         };
@@ -148,8 +148,8 @@ impl Reconciler for ChatbotVersion {
     }
 }
 
-/// What the namespace says of the deletion of a version that is being deleted.
-async fn deletion_policy(
+/// The deletion policy of the namespace; read only for a version that is being deleted.
+async fn namespace_policy(
     object: &ChatbotVersion,
     context: &Context,
 ) -> Result<Option<String>, crate::plan::Unavailable> {
@@ -184,7 +184,7 @@ async fn query_service(
     context.query_service(&query).await
 }
 
-/// What other objects and this process know of the versions that could be the object's.
+/// Adds what other objects and this process know of the versions that may be the object's.
 async fn check_candidates(observation: &mut Observation, context: &Context) {
     let ServiceView::Available { inventory, .. } = &observation.service else {
         return;
@@ -215,56 +215,56 @@ async fn deletion_pending(
     if candidates.is_empty() {
         return HashSet::new();
     }
-    let Ok((account, bot)) = target(observation, context, ApiCall::List, true).await else {
+    let Ok((account, chatbot)) = account_for_write(observation, context, ApiCall::List, true).await else {
         return HashSet::new();
     };
     let grace = observation.config.visibility_grace;
-    let pending = candidates.iter().filter(|id| account.is_delete_pending(&bot, id, grace));
+    let pending = candidates.iter().filter(|id| account.is_delete_pending(&chatbot, id, grace));
     pending.map(|id| id.as_str().to_owned()).collect()
 }
 
 fn is_older_create_pending(object: &ChatbotVersion, context: &Context) -> bool {
-    let key = Key::pending_create(&object.spec.chatbot_id, object.version_name());
+    let key = IndexKey::pending_create(&object.spec.chatbot_id, object.version_name());
     claims::is_older_create_pending(object, &context.versions.find(key))
 }
 
-/// Sends the create, if this pass gets the permit for it.
+/// Sends the create, if this reconcile gets the permit for it.
 async fn create(observation: &Observation, context: &Context) -> Outcome {
     let (object, uid) = (&observation.object, observation.object.uid().unwrap_or_default());
-    let (account, bot) = match target(observation, context, ApiCall::Create, false).await {
-        Ok(target) => target,
+    let (account, chatbot) = match account_for_write(observation, context, ApiCall::Create, false).await {
+        Ok(account) => account,
         Err(failure) => return Outcome::Created(Err(failure), None),
     };
     let Some(permit) = lock(&context.call_permits).take(&uid, object.status.as_ref()) else {
         return Outcome::Created(Err(permit_taken(ApiCall::Create)), None);
     };
-    let result = account.create(&bot, &observation.new_version()).await;
+    let result = account.create(&chatbot, &observation.new_version()).await;
     if let Err(failure) = &result
         && !failure.may_have_happened
     {
         lock(&context.call_permits).restore(permit, failure);
         return Outcome::Created(result, None);
     }
-    // in a task of its own: a read that is dropped half-way may be the one whose answer everybody waits for
-    let list = spawn(async move { account.inventory(&bot, Instant::now()).await });
+    // in a task of its own: other objects may wait for the answer to this read, so it must not be dropped half-way
+    let list = spawn(async move { account.inventory(&chatbot, Instant::now()).await });
     let list = timeout(CONFIRM_TIMEOUT, list).await.ok().and_then(Result::ok);
     Outcome::Created(result, list.and_then(Result::ok))
 }
 
-/// Somebody else makes the announced call: whoever lost the race makes none.
+/// Another reconcile has taken the permit of the pending call and sends it; this one sends nothing.
 pub(super) fn permit_taken(call: ApiCall) -> Failure {
-    Failure::new(call, FailureClass::Unsent, "another reconcile of this object makes the call")
+    Failure::new(call, FailureClass::Unsent, "another reconcile of this object sends the request")
 }
 
 async fn delete(observation: &Observation, context: &Context) -> Result<(), Failure> {
-    let (account, bot) = target(observation, context, ApiCall::Delete, true).await?;
+    let (account, chatbot) = account_for_write(observation, context, ApiCall::Delete, true).await?;
     let id = VersionId::parse(observation.object.version_id().unwrap_or_default())
         .map_err(|invalid| Failure::new(ApiCall::Delete, FailureClass::Unsent, &invalid.to_string()))?;
-    account.delete(&bot, &id).await
+    account.delete(&chatbot, &id).await
 }
 
-/// The account and bot for a change. A failure here means that nothing was sent.
-async fn target(
+/// See [`Context::account_for_write`].
+async fn account_for_write(
     observation: &Observation,
     context: &Context,
     call: ApiCall,
@@ -273,5 +273,5 @@ async fn target(
     let object = &observation.object;
     let namespace = object.namespace().unwrap_or_default();
     let credentials = object.spec.credentials_ref.as_ref();
-    context.target(call, &namespace, credentials, &object.spec.chatbot_id, allow_stale_key).await
+    context.account_for_write(call, &namespace, credentials, &object.spec.chatbot_id, allow_stale_key).await
 }

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Context, Indexed, Reconciler,
-    cache::{Cache, Guarded, Key, Ref, strip_unused_fields},
+    cache::{Cache, Guarded, IndexKey, Ref, strip_unused_fields},
     publish::FIELD_MANAGER,
     reconcile::reconcile_in_task,
 };
@@ -38,11 +38,11 @@ use crate::{
 /// Which objects are reconciled.
 #[derive(Clone, Debug, Default)]
 pub struct Scope {
-    /// In these namespaces alone; none: in all.
+    /// Only objects in these namespaces; empty: in all.
     pub namespaces: Vec<String>,
-    /// With these labels alone.
+    /// Only objects that this label selector matches.
     pub selector: Option<String>,
-    /// How many at a time.
+    /// How many objects are reconciled at the same time.
     pub concurrency: usize,
 }
 
@@ -57,7 +57,7 @@ impl Scope {
 /// Runs until `stop`; returns when every reconcile has ended.
 pub async fn run(context: Arc<Context>, scope: Scope, stop: CancellationToken) {
     let namespaces = scope.namespaces();
-    context.caches.expect(2 * namespaces.len());
+    context.cache_sync.expect(2 * namespaces.len());
     let versions = namespaces.iter().map(|namespace| {
         let queue = context.version_queues.add();
         controller::<ChatbotVersion>(&context, &scope, *namespace, queue, &stop, |c| &c.versions)
@@ -118,8 +118,8 @@ fn controller<K: Reconciler>(
         })
 }
 
-/// Keeps index and dependents in step with the events of a watch, and passes on what is to be reconciled: the object of
-/// an event, everything after the first list. (After a later list everything is queued, see `handle_relist`.)
+/// Updates the index and queues dependents with each event of a watch, and yields what is to be reconciled: the object of
+/// an event, everything after the first list. (After a later list `handle_relist` queues everything.)
 fn objects_to_reconcile<K: Reconciler>(
     events: impl Stream<Item = watcher::Result<watcher::Event<Guarded<K>>>> + Send + 'static,
     context: Arc<Context>,
@@ -134,7 +134,7 @@ fn objects_to_reconcile<K: Reconciler>(
             let mut all = Vec::new();
             if matches!(event, watcher::Event::InitDone) {
                 if std::mem::take(&mut is_first_list) {
-                    context.caches.mark_synced();
+                    context.cache_sync.mark_synced();
                     all = store.state();
                 } else {
                     context.handle_relist();
@@ -146,7 +146,7 @@ fn objects_to_reconcile<K: Reconciler>(
         .try_flatten()
 }
 
-/// Reconciles an object, or says on it why it does not fit its schema.
+/// Reconciles an object, or reports in its status why it does not fit its schema.
 async fn reconcile_guarded<K: Reconciler>(
     object: Arc<Guarded<K>>,
     context: Arc<Context>,
@@ -162,7 +162,7 @@ async fn reconcile_guarded<K: Reconciler>(
     })
 }
 
-/// Says on the object itself why it cannot be read. The other objects are reconciled as usual.
+/// Reports in the status of the object why it cannot be read. The other objects are reconciled as usual.
 async fn report_unreadable<K: Indexed>(object: &Guarded<K>, error: &str, context: &Context) {
     let meta = object.meta();
     let status = unreadable_status(meta, error, truncate_to_seconds(Context::now()).0);
@@ -177,7 +177,7 @@ async fn report_unreadable<K: Indexed>(object: &Guarded<K>, error: &str, context
     }
 }
 
-/// Queues the objects that depend on what changed, and forgets what is gone.
+/// Queues the objects that depend on the one that changed, and forgets one that was deleted.
 fn enqueue_dependents<K: Indexed>(event: &watcher::Event<Guarded<K>>, context: &Context) {
     let (watcher::Event::Apply(object) | watcher::Event::InitApply(object) | watcher::Event::Delete(object)) =
         event
@@ -187,9 +187,9 @@ fn enqueue_dependents<K: Indexed>(event: &watcher::Event<Guarded<K>>, context: &
     if let watcher::Event::Delete(object) = event {
         context.forget(&object.uid().unwrap_or_default());
     }
-    // before the caches are full, everything is reconciled anyway
+    // before the caches have their first list, everything is reconciled anyway
     if let Ok(object) = &object.0
-        && context.caches.has_synced()
+        && context.cache_sync.has_synced()
     {
         object.enqueue_dependents(context);
     }
@@ -204,8 +204,8 @@ async fn watch_secrets(context: &Arc<Context>, namespace: Option<&str>, stop: Ca
     .default_backoff();
     let changed = log_errors("Secret", secrets).take_until(stop.cancelled_owned());
     let enqueue = |namespace: &str, name: &str| {
-        context.enqueue_versions(Key::secret(namespace, name));
-        context.enqueue_deployments(Key::secret(namespace, name));
+        context.enqueue_versions(IndexKey::secret(namespace, name));
+        context.enqueue_deployments(IndexKey::secret(namespace, name));
     };
     changed
         .for_each(|event| {
@@ -219,7 +219,7 @@ async fn watch_secrets(context: &Arc<Context>, namespace: Option<&str>, stop: Ca
                     context.credentials.invalidate(&namespace, &name);
                     enqueue(&namespace, &name);
                 }
-                // a Secret that went while the watch was broken brings no event
+                // a Secret that was deleted while the watch was broken brings no event
                 Ok(watcher::Event::Init) => {
                     for (namespace, name) in context.credentials.invalidate_all(namespace) {
                         enqueue(&namespace, &name);
@@ -250,16 +250,16 @@ where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     let begin = move || watcher(api.clone(), config.clone()).boxed();
-    stream::unfold((begin(), None, begin), |(mut events, mut held, begin)| async {
-        if let Some(event) = held.take() {
-            return Some((event, (events, held, begin)));
+    stream::unfold((begin(), None, begin), |(mut events, mut second, begin)| async {
+        if let Some(event) = second.take() {
+            return Some((event, (events, second, begin)));
         }
         let mut event = events.next().await?;
         if matches!(event, Ok(watcher::Event::Init)) {
             // `Init` comes before any request: taken for a success, it would reset every backoff
             let answer = events.next().await?;
             if answer.is_ok() {
-                held = Some(answer);
+                second = Some(answer);
             } else {
                 event = answer;
             }
@@ -267,28 +267,29 @@ where
         if event.is_err() {
             events = begin();
         }
-        Some((event, (events, held, begin)))
+        Some((event, (events, second, begin)))
     })
 }
 
-/// Logs errors, each once in a row, and drops them: every watch backs off by itself, and the controller would pause all.
+/// Logs errors, each once in a row, and drops them: every watch backs off by itself, while an error that reaches the
+/// controller would pause all.
 fn log_errors<K: Send + 'static>(
-    what: &'static str,
+    kind: &'static str,
     stream: impl Stream<Item = watcher::Result<K>> + Send + 'static,
 ) -> impl Stream<Item = watcher::Result<K>> + Send + 'static {
-    let mut complaint = None;
+    let mut reported = None;
     stream.filter_map(move |result| {
         ready(match result {
             Ok(object) => {
-                complaint = None;
+                reported = None;
                 Some(Ok(object))
             }
             Err(error) => {
                 let error = error.to_string();
-                if complaint.as_ref() != Some(&error) {
-                    tracing::warn!(what, %error, "watch failed; listing again");
+                if reported.as_ref() != Some(&error) {
+                    tracing::warn!(kind, %error, "watch failed; listing again");
                 }
-                complaint = Some(error);
+                reported = Some(error);
                 None
             }
         })

@@ -78,8 +78,8 @@ pub enum DeletionPolicy {
 }
 
 impl DeletionPolicy {
-    /// What a deletion means: the object says so, or its namespace, or the flag. What cannot be understood is Retain: a
-    /// version that is deleted by mistake cannot be had again.
+    /// The policy that applies: that of the object, else of its namespace, else of the flag. A value that cannot be parsed
+    /// is Retain: a version that is deleted by mistake cannot be restored.
     #[must_use]
     pub fn of(object: Option<Self>, namespace: Option<&str>, flag: Self) -> Self {
         let namespace = namespace.map(|text| text.parse().unwrap_or(Self::Retain));
@@ -113,13 +113,13 @@ pub struct CredentialsRef {
 }
 
 impl CredentialsRef {
-    /// Name of the Secret.
+    /// Name of the Secret; the default applied.
     #[must_use]
     pub fn name(&self) -> &str {
         self.name.as_deref().unwrap_or("chatcaptain")
     }
 
-    /// Key in the Secret's data.
+    /// Key in the Secret's data; the default applied.
     #[must_use]
     pub fn key(&self) -> &str {
         self.key.as_deref().unwrap_or("apiKey")
@@ -141,7 +141,7 @@ pub enum Operation {
     Rollback,
 }
 
-/// How a request ended, as far as its answer tells.
+/// How a request ended, as far as its answer shows.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OperationResult {
     /// The service accepted the request.
@@ -186,7 +186,7 @@ pub struct Retry {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct CommonStatus {
-    /// Generation of the spec that the conditions describe; -1 until the operator has seen the object.
+    /// Generation of the spec that the conditions describe; -1 until the operator has reconciled the object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// State of the object. Ready is always present; Reconciling and Stalled are present only while True, and never both.

@@ -16,10 +16,10 @@ pub enum ConditionType {
 }
 
 impl ConditionType {
-    /// All of them.
+    /// All types, in the order of the reference table.
     pub const ALL: [Self; 4] = [Self::Ready, Self::Reconciling, Self::Stalled, Self::Drifted];
 
-    /// What it means, for the README's table.
+    /// What it means, for the reference table.
     #[must_use]
     pub fn meaning(self) -> &'static str {
         match self {
@@ -36,7 +36,7 @@ impl ConditionType {
         }
     }
 
-    /// The `type` of the condition.
+    /// The `type` of the condition in the status.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -48,18 +48,18 @@ impl ConditionType {
     }
 }
 
-/// Makes an enum with its names, so that a reason exists once: here.
+/// Makes the enum with names, verdicts and meanings, so that a reason is defined in one place.
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])+ $name:ident = $verdict:ident,)+) => {
-        /// The reason of a condition. The README's table is held to this list by a test.
+        /// The reason of a condition, a closed list. A test compares the reference table with it.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Reason { $($(#[doc = $doc])+ $name,)+ }
 
         impl Reason {
-            /// All of them, in the order of the README's table.
+            /// All reasons, in the order of the reference table.
             pub const ALL: &[Self] = &[$(Self::$name,)+];
 
-            /// The `reason` of the condition.
+            /// The `reason` of the condition in the status.
             #[must_use]
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$name => stringify!($name),)+ }
@@ -71,7 +71,7 @@ macro_rules! reasons {
                 match self { $(Self::$name => Verdict::$verdict,)+ }
             }
 
-            /// What it means, for the README's table.
+            /// What it means, for the reference table.
             #[must_use]
             pub fn meaning(self) -> &'static str {
                 match self { $(Self::$name => concat!($($doc,)+).trim_ascii(),)+ }

@@ -84,8 +84,8 @@ pub struct ChatbotDeploymentSpec {
     /// What happens when another version is deployed to the environment outside the operator. Defaults to Enforce.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift: Option<DriftPolicy>,
-    /// Gate: deploy the version that the spec names only after another ChatbotDeployment is Ready on the same version. When
-    /// unset, nothing is waited for.
+    /// ChatbotDeployment that has to be Ready on the version that the spec names before this object deploys it. When unset,
+    /// the version is deployed at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub promote_after: Option<PromoteAfter>,
     /// How long a version may take to become live, in hours, minutes and seconds, for example 10m; after that the rollout
@@ -200,7 +200,7 @@ pub struct ChatbotDeploymentStatus {
     /// chatcaptain.dev/reconcile-requested-at gets a new value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed_versions: Option<FailedVersions>,
-    /// Rollback that the annotation chatcaptain.dev/rollback-to asked for.
+    /// Rollback that the annotation chatcaptain.dev/rollback-to commands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollback_command: Option<RollbackCommand>,
     /// Recent corrections of drift. After 5 within an hour, the operator makes no more for the rest of that hour.
@@ -236,7 +236,7 @@ pub struct Target {
     /// Time since which this version is the target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<Time>,
-    /// Time at which the environment was first seen running the target. Another live version after that is drift.
+    /// Time at which the environment was first observed running the target. Another live version after that is drift.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reached_time: Option<Time>,
 }
@@ -253,7 +253,7 @@ pub struct DeployedVersion {
     /// Name of the ChatbotVersion that created or adopted the version, where one is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version_name: Option<String>,
-    /// Time at which the environment was first seen running the version.
+    /// Time at which the environment was first observed running the version.
     pub start_time: Time,
 }
 
@@ -269,7 +269,7 @@ pub struct HistoryEntry {
     /// Name of the ChatbotVersion that created or adopted the version, where one is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version_name: Option<String>,
-    /// Time at which the environment was first seen running the version.
+    /// Time at which the environment was first observed running the version.
     pub start_time: Time,
     /// Request that made the version live. Absent when the operator found it running.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -326,13 +326,13 @@ pub struct FailedVersions {
     pub version_ids: Vec<String>,
 }
 
-/// A rollback that an annotation asked for.
+/// A rollback that an annotation commands.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct RollbackCommand {
     /// Value of the annotation chatcaptain.dev/rollback-to.
     pub value: String,
-    /// Generation of the spec for which it was asked; a new generation ends the rollback.
+    /// Generation of the spec at the time of the command; a new generation ends the rollback.
     pub generation: i64,
     /// Id of the version that the value named at that time.
     pub version_id: String,
@@ -354,14 +354,14 @@ pub struct DriftCorrections {
 pub enum VersionSource<'a> {
     /// A `ChatbotVersion` of the same namespace.
     Ref(&'a str),
-    /// An id in the service.
+    /// The id of a version in the service.
     Id(&'a str),
-    /// A number in the service.
+    /// The number of a version in the service.
     Number(&'a str),
 }
 
 impl HistoryEntry {
-    /// What it was when it ran.
+    /// The same without the operation.
     #[must_use]
     pub fn to_deployed_version(&self) -> DeployedVersion {
         let Self { version_id, version_number, version_name, start_time, operation: _ } = self.clone();
@@ -386,13 +386,13 @@ impl ChatbotDeploymentSpec {
         }
     }
 
-    /// What happens when a rollout fails.
+    /// What happens when a rollout fails; the default applied.
     #[must_use]
     pub fn on_failure(&self) -> OnFailure {
         self.rollback.as_ref().and_then(|r| r.on_failure).unwrap_or(OnFailure::Never)
     }
 
-    /// How an earlier version becomes live again.
+    /// How an earlier version becomes live again; the default applied.
     #[must_use]
     pub fn rollback_method(&self) -> RollbackMethod {
         self.rollback.as_ref().and_then(|r| r.method).unwrap_or(RollbackMethod::Rollback)
@@ -400,7 +400,7 @@ impl ChatbotDeploymentSpec {
 }
 
 impl CurrentOperation {
-    /// Whether the call was sent, as far as anybody may assume: its answer, or that there was none, is recorded.
+    /// Whether the call counts as sent: its answer, or that there was none, is recorded.
     #[must_use]
     pub fn is_sent(&self) -> bool {
         self.call_time.is_some()

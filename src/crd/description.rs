@@ -31,7 +31,7 @@ fn describe_field(schema: &mut JSONSchemaProps, derived: &Value) {
     }
 }
 
-/// What each value of an enum does, the way the documentation of Kubernetes has it.
+/// What each value of an enum means, in the form of the API reference of Kubernetes.
 fn values(derived: &Value) -> String {
     let mut text = String::new();
     for value in derived["oneOf"].as_array().into_iter().flatten() {

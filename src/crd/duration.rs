@@ -18,7 +18,7 @@ pub struct MetaDuration([Option<u32>; 3]);
 const UNITS: [(char, u64); 3] = [('h', 3600), ('m', 60), ('s', 1)];
 
 impl MetaDuration {
-    /// What the CRD accepts, together with [`MetaDuration::NOT_ZERO`]. Whoever is refused reads it.
+    /// What the CRD accepts, together with [`MetaDuration::NOT_ZERO`]. The API server shows it to users, so it is short.
     pub const PATTERN: &str = "^([0-9]{1,5}h)?([0-9]{1,5}m)?([0-9]{1,5}s)?$";
 
     /// Found in a duration that is not zero. A rule of its own: RE2 has no look-ahead, so a pattern that says both is long.
@@ -27,7 +27,7 @@ impl MetaDuration {
     /// The length of the longest: three amounts of five digits, each with its unit.
     const MAX_LENGTH: usize = 18;
 
-    /// The duration as the standard library has it.
+    /// The duration as a type of the standard library.
     #[must_use]
     pub fn get(self) -> Duration {
         let seconds = self.parts().map(|(amount, (_, length))| u64::from(amount) * length).sum();
@@ -50,16 +50,16 @@ impl FromStr for MetaDuration {
                 text.chars().take(40).collect::<String>()
             )
         };
-        let (mut rest, mut amounts) = (text, [None; 3]);
-        for (slot, (unit, _)) in amounts.iter_mut().zip(UNITS) {
-            let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-            if rest[digits..].starts_with(unit) {
-                *slot = Some(amount(&rest[..digits]).ok_or_else(expected)?);
-                rest = &rest[digits + 1..];
+        let (mut remaining, mut amounts) = (text, [None; 3]);
+        for (parsed, (unit, _)) in amounts.iter_mut().zip(UNITS) {
+            let digits = remaining.bytes().take_while(u8::is_ascii_digit).count();
+            if remaining[digits..].starts_with(unit) {
+                *parsed = Some(amount(&remaining[..digits]).ok_or_else(expected)?);
+                remaining = &remaining[digits + 1..];
             }
         }
         let is_zero = amounts.iter().flatten().all(|amount| *amount == 0);
-        if rest.is_empty() && !is_zero { Ok(Self(amounts)) } else { Err(expected()) }
+        if remaining.is_empty() && !is_zero { Ok(Self(amounts)) } else { Err(expected()) }
     }
 }
 

@@ -41,7 +41,7 @@ pub mod annotation {
         ($($(#[doc = $doc:literal])+ $constant:ident = $name:literal;)+) => {
             $($(#[doc = $doc])+ pub const $constant: &str = concat!("chatcaptain.dev/", $name);)+
 
-            /// Every annotation and what it means, for the README's table.
+            /// Every annotation and what it means, for the reference table.
             pub const ALL: &[(&str, &str)] = &[$(($constant, concat!($($doc),+))),+];
         };
     }
@@ -80,7 +80,7 @@ fn definition<K: CustomResourceExt + JsonSchema>() -> CustomResourceDefinition {
 }
 
 /// Defaults `status` to `{observedGeneration: -1}`: without it kstatus takes an object that the
-/// operator has not seen yet for done (kstatus, "the status of a resource without status is Current").
+/// operator has not reconciled yet for done (kstatus, "the status of a resource without status is Current").
 fn default_status(schema: &mut JSONSchemaProps) {
     if let Some(status) = schema.properties.as_mut().and_then(|properties| properties.get_mut("status")) {
         status.default = Some(JSON(serde_json::json!({"observedGeneration": -1})));

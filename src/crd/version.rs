@@ -154,13 +154,13 @@ impl ChatbotVersionStatus {
 }
 
 impl ChatbotVersion {
-    /// Name of the version in the service.
+    /// Name of the version in the service; the default applied.
     #[must_use]
     pub fn version_name(&self) -> &str {
         self.spec.name.as_deref().or(self.metadata.name.as_deref()).unwrap_or_default()
     }
 
-    /// Id of the version in the service, once it is known.
+    /// Id of the version in the service; `None` until it is recorded.
     #[must_use]
     pub fn version_id(&self) -> Option<&str> {
         self.status.as_ref()?.version_id.as_deref()

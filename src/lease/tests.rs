@@ -48,7 +48,7 @@ impl Content {
         if method == Method::GET {
             let answer = self.show();
             if self.races {
-                self.write(Some(held_by("rival")));
+                self.write(Some(held_by("other")));
             }
             return answer;
         }
@@ -166,13 +166,13 @@ async fn missing_lease_is_created() {
 
 #[tokio::test(start_paused = true)]
 async fn lease_is_valid_for_the_holders_duration_after_the_last_observed_change() {
-    let api = FakeApi::holding(held_by("rival"));
+    let api = FakeApi::holding(held_by("other"));
     let mut elector = api.elector();
     // its renewTime is long past, which does not count
     assert!(!elector.try_acquire_or_renew().await.unwrap());
     advance(19 * SECOND).await;
     assert!(!elector.try_acquire_or_renew().await.unwrap());
-    api.set(|content| content.write(Some(held_by("rival"))));
+    api.set(|content| content.write(Some(held_by("other"))));
     assert!(!elector.try_acquire_or_renew().await.unwrap());
     advance(19 * SECOND).await;
     assert!(!elector.try_acquire_or_renew().await.unwrap());
@@ -200,7 +200,7 @@ async fn conflict_is_a_lost_race() {
     for api in [FakeApi::default(), FakeApi::holding(held_by(""))] {
         api.set(|content| content.races = true);
         assert!(!api.elector().try_acquire_or_renew().await.unwrap());
-        assert_eq!(api.spec().holder_identity.as_deref(), Some("rival"));
+        assert_eq!(api.spec().holder_identity.as_deref(), Some("other"));
     }
 }
 
@@ -249,13 +249,13 @@ async fn released_lease_is_taken_within_the_retry_period() {
 
 #[tokio::test(start_paused = true)]
 async fn standby_releases_nothing() {
-    let api = FakeApi::holding(held_by("rival"));
+    let api = FakeApi::holding(held_by("other"));
     let standby = LeaderElection::start(api.client(), config("us"));
     sleep(SECOND).await;
     let requests = lock(&api.0).requests;
     standby.release().await;
-    assert_eq!(lock(&api.0).requests, requests, "there is nothing to release");
-    assert_eq!(api.spec(), held_by("rival"));
+    assert_eq!(lock(&api.0).requests, requests, "it holds no lease");
+    assert_eq!(api.spec(), held_by("other"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,11 +1,12 @@
 //! Who may make a call that changes the service.
 //!
-//! The status announces a call before it is made (write-ahead intent). The process that wrote the announcement holds
-//! the permit for it, once. Whoever finds an announced call without a permit (after a crash, as a second leader, in a
-//! second pass) does not know how that call ended and must find out before another is made. Permits live in memory
-//! alone: they are meant to be lost with the process.
+//! The status records the intent before a create, deploy or rollback is called (write-ahead intent). The process that wrote
+//! the intent gets the permit for that call, once. A reconcile that finds a pending call without its permit (after a crash,
+//! as a second leader, beside another reconcile) does not know how the call ended and must find out before it makes
+//! another. Permits exist in memory alone: they are meant to be lost with the process. A delete may be repeated and needs
+//! no permit.
 //!
-//! `T` is a point in time: an instant in the controller, a count of looks in the model.
+//! `T` is a point in time: an instant in the controller, a count of steps in the model.
 
 use std::collections::HashMap;
 
@@ -16,7 +17,7 @@ use crate::{
 };
 
 impl version::Step {
-    /// Whether the step changes the service: its outcome is recorded whatever happens.
+    /// Whether the step calls the service to change it: then its outcome must be recorded, whatever happens.
     #[must_use]
     pub fn writes_to_service(self) -> bool {
         matches!(self, Self::Create | Self::Delete)
@@ -24,28 +25,28 @@ impl version::Step {
 }
 
 impl deployment::Step {
-    /// Whether the step changes the service: its outcome is recorded whatever happens.
+    /// Whether the step calls the service to change it: then its outcome must be recorded, whatever happens.
     #[must_use]
     pub fn writes_to_service(self) -> bool {
         matches!(self, Self::StartRollout(_) | Self::DeleteVersion)
     }
 }
 
-/// A status that can announce a call.
-pub trait AnnouncesCall {
-    /// Names the announced call that nobody has reported on yet.
+/// A status that can hold the intent of a call.
+pub trait HasPendingCall {
+    /// The call whose intent is recorded and whose outcome is not.
     fn pending_call(&self) -> Option<String>;
 }
 
-impl AnnouncesCall for ChatbotVersionStatus {
+impl HasPendingCall for ChatbotVersionStatus {
     fn pending_call(&self) -> Option<String> {
         let create = self.pending_create.as_ref()?;
-        // once the search has begun its create is sent, as far as anybody may assume
+        // once the search has begun the create counts as sent
         create.search_start_time.is_none().then(|| create.attempt_id.clone())
     }
 }
 
-impl AnnouncesCall for ChatbotDeploymentStatus {
+impl HasPendingCall for ChatbotDeploymentStatus {
     fn pending_call(&self) -> Option<String> {
         let operation = self.current_operation.as_ref().filter(|operation| !operation.is_sent())?;
         Some(format!("{:?} {} {}", operation.operation, operation.version_id, operation.start_time.0))
@@ -65,13 +66,13 @@ impl<T> Default for CallPermits<T> {
 }
 
 impl<T: Copy> CallPermits<T> {
-    /// A status was written at `at`. A call that it newly announces may be made by this process. A report of a call
-    /// grants nothing: what it announces is what that call left open.
+    /// A status was written at `at`. This process may make the call that is pending since that write. The report of a call
+    /// grants nothing: what is pending in it is the call that was just made.
     pub fn after_write(
         &mut self,
         uid: &str,
-        before: Option<&impl AnnouncesCall>,
-        after: &impl AnnouncesCall,
+        before: Option<&impl HasPendingCall>,
+        after: &impl HasPendingCall,
         reports_call: bool,
         at: T,
     ) {
@@ -79,40 +80,40 @@ impl<T: Copy> CallPermits<T> {
             return;
         }
         if let Some(call) = after.pending_call()
-            && before.and_then(AnnouncesCall::pending_call).as_ref() != Some(&call)
+            && before.and_then(HasPendingCall::pending_call).as_ref() != Some(&call)
         {
             self.granted.insert(uid.to_owned(), (call, at));
         }
     }
 
-    /// When the announced call was written, if this process may still make it.
+    /// When the intent of the pending call was written, if this process may still make it.
     #[must_use]
-    pub fn granted_at(&self, uid: &str, status: Option<&impl AnnouncesCall>) -> Option<T> {
+    pub fn granted_at(&self, uid: &str, status: Option<&impl HasPendingCall>) -> Option<T> {
         let call = status?.pending_call()?;
         self.granted.get(uid).filter(|(granted, _)| *granted == call).map(|(_, at)| *at)
     }
 
-    /// Takes the permit for the announced call, once: of two passes at a time one gets it.
-    pub fn take(&mut self, uid: &str, status: Option<&impl AnnouncesCall>) -> Option<CallPermit<T>> {
+    /// Takes the permit for the pending call, once: of two reconciles at the same time one gets it.
+    pub fn take(&mut self, uid: &str, status: Option<&impl HasPendingCall>) -> Option<CallPermit<T>> {
         self.granted_at(uid, status)?;
         let (call, at) = self.granted.remove(uid)?;
         Some(CallPermit { uid: uid.to_owned(), call, at })
     }
 
-    /// Gives a permit back if the call was proven not to be sent: it is still to be made.
+    /// Returns a permit if the call was proven not to be sent, so that it can still be made.
     pub fn restore(&mut self, permit: CallPermit<T>, failure: &Failure) {
         if failure.was_not_sent() {
             self.granted.insert(permit.uid, (permit.call, permit.at));
         }
     }
 
-    /// Forgets an object that is gone.
+    /// Forgets an object that no longer exists.
     pub fn forget(&mut self, uid: &str) {
         self.granted.remove(uid);
     }
 }
 
-/// The right to make one announced call.
+/// The right to make one pending call.
 #[derive(Debug)]
 #[must_use = "a permit that is dropped is spent"]
 pub struct CallPermit<T> {
@@ -123,8 +124,8 @@ pub struct CallPermit<T> {
 
 /// Since when this process searches the list for what a create of unknown outcome may have made, by the object's uid.
 ///
-/// Times in the object are no measure for that: clocks jump, those of two replicas differ, and a process that was just
-/// started has not looked at all.
+/// Times in the object cannot be used for that: clocks jump, those of two replicas differ, and a process that was just
+/// started has not read the list at all.
 #[derive(Clone, Debug)]
 pub struct SearchTimers<T> {
     started: HashMap<String, (String, T)>,
@@ -156,7 +157,7 @@ impl<T: Copy> SearchTimers<T> {
         self.started.get(uid).filter(|(searched, _)| searched == attempt).map(|(_, started)| *started)
     }
 
-    /// Forgets an object that is gone.
+    /// Forgets an object that no longer exists.
     pub fn forget(&mut self, uid: &str) {
         self.started.remove(uid);
     }
@@ -176,13 +177,13 @@ mod tests {
     use super::*;
     use crate::chatcaptain::{ApiCall, FailureClass};
 
-    fn announcing(attempt: &str) -> ChatbotVersionStatus {
+    fn with_intent(attempt: &str) -> ChatbotVersionStatus {
         let create = json!({"attemptId": attempt, "startTime": "2026-01-01T00:00:00Z"});
         serde_json::from_value(json!({"pendingCreate": create})).unwrap()
     }
 
     fn searching(attempt: &str) -> ChatbotVersionStatus {
-        let mut status = announcing(attempt);
+        let mut status = with_intent(attempt);
         let create = status.pending_create.as_mut().unwrap();
         create.search_start_time = Some(create.start_time.clone());
         status
@@ -190,24 +191,20 @@ mod tests {
 
     fn granted() -> CallPermits<u32> {
         let mut permits = CallPermits::default();
-        permits.after_write("u", None::<&ChatbotVersionStatus>, &announcing("a"), false, 7);
+        permits.after_write("u", None::<&ChatbotVersionStatus>, &with_intent("a"), false, 7);
         permits
     }
 
     #[test]
-    fn permit_is_granted_to_the_process_that_wrote_the_announcement() {
-        assert_eq!(granted().granted_at("u", Some(&announcing("a"))), Some(7));
-        assert_eq!(granted().granted_at("u", Some(&announcing("another process'"))), None);
-        assert_eq!(
-            granted().granted_at("u", Some(&searching("a"))),
-            None,
-            "it is sent, as far as anybody knows"
-        );
+    fn permit_is_granted_to_the_process_that_wrote_the_intent() {
+        assert_eq!(granted().granted_at("u", Some(&with_intent("a"))), Some(7));
+        assert_eq!(granted().granted_at("u", Some(&with_intent("another process'"))), None);
+        assert_eq!(granted().granted_at("u", Some(&searching("a"))), None, "it counts as sent");
     }
 
     #[test]
     fn permit_is_taken_once() {
-        let (mut permits, status) = (granted(), announcing("a"));
+        let (mut permits, status) = (granted(), with_intent("a"));
         assert!(permits.take("u", Some(&status)).is_some());
         assert!(permits.take("u", Some(&status)).is_none());
     }
@@ -215,7 +212,7 @@ mod tests {
     #[test]
     fn permit_comes_back_only_if_the_call_was_not_sent() {
         for (class, back) in [(FailureClass::Unsent, true), (FailureClass::Unknown, false)] {
-            let (mut permits, status) = (granted(), announcing("a"));
+            let (mut permits, status) = (granted(), with_intent("a"));
             let permit = permits.take("u", Some(&status)).unwrap();
             permits.restore(permit, &Failure::new(ApiCall::Create, class, "no answer"));
             assert_eq!(permits.granted_at("u", Some(&status)).is_some(), back, "{class:?}");
@@ -225,24 +222,24 @@ mod tests {
     #[test]
     fn report_of_a_call_grants_nothing() {
         let mut permits = CallPermits::default();
-        permits.after_write("u", None::<&ChatbotVersionStatus>, &announcing("a"), true, 7);
-        assert_eq!(permits.granted_at("u", Some(&announcing("a"))), None);
+        permits.after_write("u", None::<&ChatbotVersionStatus>, &with_intent("a"), true, 7);
+        assert_eq!(permits.granted_at("u", Some(&with_intent("a"))), None);
     }
 
     #[test]
-    fn write_that_announces_nothing_new_grants_nothing() {
-        let (mut permits, status) = (CallPermits::default(), announcing("a"));
+    fn write_without_a_new_intent_grants_nothing() {
+        let (mut permits, status) = (CallPermits::default(), with_intent("a"));
         permits.after_write("u", Some(&status), &status, false, 7);
-        assert_eq!(permits.granted_at("u", Some(&status)), None, "another process announced it");
+        assert_eq!(permits.granted_at("u", Some(&status)), None, "another process wrote the intent");
     }
 
     #[test]
-    fn search_lasts_from_the_first_look_of_this_process() {
+    fn search_lasts_from_the_first_read_of_this_process() {
         let (mut timers, status) = (SearchTimers::default(), searching("a"));
         assert_eq!(timers.start("u", Some(&status), 1), Some(1));
         assert_eq!(timers.start("u", Some(&status), 5), Some(1));
         assert_eq!(timers.start("u", Some(&searching("b")), 6), Some(6), "another attempt");
-        assert_eq!(timers.start("u", Some(&announcing("b")), 7), None);
+        assert_eq!(timers.start("u", Some(&with_intent("b")), 7), None);
         assert_eq!(timers.started("u", Some(&searching("b"))), None, "forgotten");
     }
 }

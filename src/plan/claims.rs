@@ -1,7 +1,7 @@
 //! Which of several objects holds a claim: to an environment, to a version, to the next create.
 //!
 //! One rule for all of them: the older object wins, and of two that were created within one second the one with the
-//! smaller uid. Every replica and every restart comes to the same answer, because nothing but the objects is asked.
+//! smaller uid. Every replica and every restart comes to the same answer, because it depends on the objects alone.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -21,7 +21,7 @@ pub fn is_older(a: &ObjectMeta, b: &ObjectMeta) -> bool {
     key(a) < key(b)
 }
 
-/// The deployment that decides an environment: the oldest of those that claim it and are not being deleted.
+/// The deployment that manages an environment: the oldest of those that claim it and are not being deleted.
 #[must_use]
 pub fn environment_owner(
     deployments: Vec<Arc<ChatbotDeployment>>,
@@ -35,7 +35,7 @@ pub fn environment_owner(
         .reduce(|a, b| if is_older(&b.metadata, &a.metadata) { b } else { a })
 }
 
-/// The older object, as `namespace/name`, that decides the environment of `object`.
+/// The older object, as `namespace/name`, that manages the environment of `object`.
 #[must_use]
 pub fn older_environment_claim(
     object: &ChatbotDeployment,
@@ -64,7 +64,7 @@ pub fn is_held_by_other(object: &ChatbotVersion, id: &str, holders: &[Arc<Chatbo
 }
 
 /// Whether an older object has a create under way for a version of the same name. Where the service returns no
-/// descriptions, only one of them may create at a time: by its name alone a new version cannot be told from another.
+/// descriptions, only one of them may create at a time: by its name alone a new version cannot be distinguished from another.
 #[must_use]
 pub fn is_older_create_pending(object: &ChatbotVersion, others: &[Arc<ChatbotVersion>]) -> bool {
     others.iter().any(|other| {
@@ -82,8 +82,8 @@ pub fn holds(version: &ChatbotVersion, chatbot: &str, id: &str) -> bool {
     version.spec.chatbot_id == chatbot && version.version_id() == Some(id)
 }
 
-/// Whether the version goes with its object, which is being deleted: neither a policy nor suspension nor `force-orphan`
-/// keeps it.
+/// Whether the deletion of the object deletes the version, too: neither a policy nor suspension nor `force-orphan` keeps
+/// it.
 #[must_use]
 pub fn is_deleted_with_object(
     version: &ChatbotVersion,

@@ -1,4 +1,4 @@
-//! What the operator's flags decide for every object.
+//! The operator's flags that plans depend on. Pure data; `args` parses them.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! How new the service's answers have to be for a decision. Each kind says it in its own `freshness` file; the
-//! controller turns it into instants, the model into steps.
+//! How new the service's answers have to be for a decision. Each kind decides it in its own `freshness` file; the
+//! controller converts it to instants, the model to steps.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::ServiceView;
 /// How new one answer has to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Freshness {
-    /// Requested from now on: what is being decided hangs on what is so at this moment.
+    /// Requested from now on: the decision depends on the state at this moment.
     Now,
     /// Requested after this process wrote the create intent. Every create that was decided meanwhile can share it.
     AfterIntent,
@@ -22,7 +22,7 @@ pub struct ServiceReads {
     /// The list of versions.
     pub list: Freshness,
     /// The deployment status; `None` where nothing of the object can be live.
-    pub deployments: Option<Freshness>,
+    pub deployment_status: Option<Freshness>,
 }
 
 /// Whether a list proves that the key belongs to the account that holds our versions: it shows the version that status

@@ -1,11 +1,11 @@
 //! The sentences that both kinds share: what happened, why, what to do next.
 //!
-//! Plain, active, present English. No timestamps, durations or request ids: a message that changes at each look would
-//! be a write at each look.
+//! Plain, active, present English. No timestamps, durations or request ids: a message that changes with each reconcile
+//! would be a write with each reconcile.
 
 use crate::chatcaptain::ApiCall;
 
-/// The service asks to slow down.
+/// The service throttles the API key.
 pub const THROTTLED: &str = "The service is throttling requests with this API key; retrying automatically.";
 
 /// The service gives no usable answer.
@@ -14,10 +14,10 @@ pub fn service_unavailable(detail: &str) -> String {
     format!("The service is unavailable ({detail}); retrying automatically.")
 }
 
-/// The service refuses the key.
+/// The service rejects the API key.
 #[must_use]
 pub fn authentication_failed(secret: &str, detail: &str) -> String {
-    format!("The service refuses the API key in Secret {secret} ({detail}). Put a valid key into the Secret.")
+    format!("The service rejects the API key in Secret {secret} ({detail}). Put a valid key into the Secret.")
 }
 
 /// The key lacks a permission.
@@ -29,7 +29,7 @@ pub fn permission_denied(call: ApiCall, secret: &str, detail: &str) -> String {
     )
 }
 
-/// The service does not list the bot's versions.
+/// The service does not list the chatbot's versions.
 #[must_use]
 pub fn chatbot_not_found(chatbot: &str, secret: &str, detail: &str) -> String {
     format!(
@@ -44,7 +44,7 @@ pub fn invalid_chatbot_id(detail: &str) -> String {
     format!("spec.chatbotId is invalid: {detail}. Correct it.")
 }
 
-/// The service refused a change.
+/// The service rejects a change.
 #[must_use]
 pub fn request_rejected(call: ApiCall, detail: &str) -> String {
     format!(
@@ -83,7 +83,7 @@ pub fn secret_unreadable(name: &str, detail: &str) -> String {
 }
 
 /// The operator's role does not allow reading the Secret.
-pub const SECRET_FORBIDDEN: &str = "its role does not allow it; apply deploy/ again";
+pub const SECRET_FORBIDDEN: &str = "its role does not allow it; run: kubectl apply -k deploy";
 
 /// The namespace cannot be read.
 #[must_use]
@@ -108,5 +108,5 @@ pub const SUSPENDED_NEW: &str = "Suspended before the first reconcile. Set spec.
 pub const SUSPENDED_CHANGED: &str =
     "Suspended: the current spec has not been reconciled. Set spec.suspend to false to reconcile it.";
 
-/// Our part of the deletion is done.
+/// The operator's part of the deletion is done.
 pub const WAITING_FOR_OTHER_FINALIZERS: &str = "Cleanup complete; waiting for other finalizers.";

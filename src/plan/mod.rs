@@ -1,7 +1,7 @@
 //! Decisions: an observation becomes one step, and the outcome of the step becomes a report.
 //!
 //! Everything here is pure: no clock, no client, no randomness; the caller hands those in. That is why the model in
-//! `tests/model` can walk every state of the code that ships.
+//! `tests/model` can check every state of the code that ships.
 //!
 //! Each kind has the same files: `observation` (everything a decision can depend on), `state` (the same, reduced to a few
 //! enums), `next` (state to step), `status` (outcome to report), `messages` (every sentence that a user sees) and
@@ -30,7 +30,7 @@ pub use service_view::{ServiceView, Unavailable, UnavailableReason};
 
 use crate::crd::{Operation, OperationRecord, OperationResult, annotation};
 
-/// The value of an annotation.
+/// The value of an annotation; `None` where the object does not have it.
 #[must_use]
 pub fn annotation_value<'a>(meta: &'a ObjectMeta, key: &str) -> Option<&'a str> {
     meta.annotations.as_ref()?.get(key).map(String::as_str)

@@ -1,11 +1,11 @@
-//! What a reconcile has to say: status, events, counters, and when to come back.
+//! The result of a reconcile before it is published: status, events, counters, and when to reconcile again.
 
 use std::time::Duration;
 
 /// When to reconcile an object again.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Requeue {
-    /// At once, with the object as it was just written.
+    /// At once, with the object as returned by the write.
     Immediately,
     /// After this time, or on the next change.
     After(Duration),
@@ -16,9 +16,9 @@ pub enum Requeue {
 /// An event for `kubectl describe`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewEvent {
-    /// Its type is `Warning`, not `Normal`.
+    /// Whether its type is `Warning` instead of `Normal`.
     pub warning: bool,
-    /// Its `reason`.
+    /// A CamelCase word that scripts and alerts can match.
     pub reason: EventReason,
     /// What happened, why and, for a warning, what to do next.
     pub note: String,
@@ -26,7 +26,7 @@ pub struct NewEvent {
 
 macro_rules! event_reasons {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
-        /// The reasons of events, a closed list. The reference table is held to it by a test.
+        /// The reasons of events, a closed list. A test compares the reference table with it.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum EventReason { $($(#[doc = $doc])+ $name,)+ }
 
@@ -34,7 +34,7 @@ macro_rules! event_reasons {
             /// All reasons, in the order of the reference table.
             pub const ALL: &[Self] = &[$(Self::$name,)+];
 
-            /// The event's `reason`.
+            /// The `reason` of the event.
             #[must_use]
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$name => stringify!($name),)+ }
@@ -58,11 +58,11 @@ event_reasons! {
     Deployed,
     /// The environment runs an earlier version again.
     RolledBack,
-    /// The service refuses a rollback, or it has no effect; the operator deploys the version instead.
+    /// The service rejects a rollback, or it has no effect; the operator deploys the version instead.
     RollbackFallback,
     /// A version does not become live within spec.progressDeadline.
     RolloutFailed,
-    /// Somebody deployed another version outside the operator.
+    /// Another version was deployed outside the operator.
     DriftDetected,
     /// A version is no longer in the service.
     VersionLost,
@@ -96,7 +96,7 @@ pub struct Report<S> {
     pub status: S,
     /// Whether to add or remove the finalizer; the status is not written then.
     pub finalizer: Option<bool>,
-    /// When to come back.
+    /// When to reconcile again.
     pub requeue: Requeue,
     /// Emitted once the report is written.
     pub events: Vec<NewEvent>,

@@ -1,31 +1,32 @@
-//! What the service answers, or why it gives no answer; and what a failed call means for the object.
+//! What the service answers, or why it gives no usable answer; and what a failed call means for the object.
 
 use std::{sync::Arc, time::Duration};
 
 use super::{Requeue, messages, status::ReadyCondition};
 use crate::{
-    chatcaptain::{Deployments, Failure, FailureClass, Inventory},
+    chatcaptain::{DeploymentStatus, Failure, FailureClass, Inventory},
     crd::Reason,
 };
 
 /// How long to wait for a service that is throttling or unavailable, where it does not say.
 const TRANSIENT_RETRY: Duration = Duration::from_secs(5);
-/// The longest time between two looks at what a user has to repair in the service. (The change of a Secret is noticed.)
+/// The longest time between two reads while the user has to repair something in the service. (A changed Secret queues the
+/// object at once.)
 const USER_ACTION_RETRY: Duration = Duration::from_mins(1);
 
 /// What the service answers.
 #[derive(Clone)]
 pub enum ServiceView {
-    /// It was not queried: its answer could not matter.
+    /// The service was not queried, because the decision does not depend on its answer.
     NotQueried,
-    /// It gives no usable answer.
+    /// The service gives no usable answer.
     Unavailable(Unavailable),
-    /// It answers.
+    /// The service answers.
     Available {
-        /// The bot's versions.
+        /// The chatbot's versions.
         inventory: Arc<Inventory>,
         /// What is live; `None` where the key may not read it.
-        deployments: Option<Arc<Deployments>>,
+        deployment_status: Option<Arc<DeploymentStatus>>,
         /// A version that this key does not list is gone.
         authoritative: bool,
         /// This process has deployed the version in question, and it may become live in a moment.
@@ -36,13 +37,13 @@ pub enum ServiceView {
 }
 
 impl ServiceView {
-    /// When to come back to an object at rest: when this view is older than the interval.
+    /// When to reconcile an object for which nothing is left to do: when this view is older than the interval.
     #[must_use]
     pub fn requeue_when_stale(&self, interval: Duration, jitter: f64) -> Requeue {
         let age = if let Self::Available { age, .. } = self { *age } else { Duration::ZERO };
-        let rest = interval.saturating_sub(age).max(Duration::from_secs(1));
-        // spread by up to 2 %, so that objects that came at once do not come back at once for ever
-        Requeue::After(rest + rest.mul_f64(jitter / 50.0))
+        let remaining = interval.saturating_sub(age).max(Duration::from_secs(1));
+        // spread by up to 2 %, so that objects that were applied together are not read together for ever
+        Requeue::After(remaining + remaining.mul_f64(jitter / 50.0))
     }
 }
 
@@ -51,13 +52,13 @@ impl ServiceView {
 pub enum UnavailableReason {
     /// The Secret, or the key in it, is missing or unusable.
     CredentialsMissing,
-    /// The service refuses the API key.
+    /// The service rejects the API key.
     AuthenticationFailed,
     /// The API key lacks a permission.
     PermissionDenied,
     /// The service does not know the chatbot.
     ChatbotNotFound,
-    /// The service asks to slow down.
+    /// The service throttles the API key.
     Throttled,
     /// The service cannot be reached, or fails.
     ServiceUnavailable,
@@ -87,13 +88,13 @@ impl UnavailableReason {
         }
     }
 
-    /// Whether it passes without anybody's action.
+    /// Whether it ends without user action.
     #[must_use]
     pub fn is_transient(self) -> bool {
         matches!(self, Self::Throttled | Self::ServiceUnavailable)
     }
 
-    /// Whether no call can be authenticated: a deletion does not wait for this without end.
+    /// Whether the key cannot be used: a deletion waits for this only until `--deletion-timeout`.
     #[must_use]
     pub fn is_credentials_problem(self) -> bool {
         matches!(self, Self::CredentialsMissing | Self::AuthenticationFailed | Self::PermissionDenied)
@@ -112,10 +113,10 @@ impl UnavailableReason {
     }
 }
 
-/// Why the service gives no usable answer, for people, and when to ask again.
+/// Why the service gives no usable answer, with the message for the user, and when to read again.
 #[derive(Clone, Debug)]
 pub struct Unavailable {
-    /// Why.
+    /// Decides the condition and the time of the next read.
     pub reason: UnavailableReason,
     /// What is wrong and what to do next.
     pub message: String,
@@ -124,7 +125,7 @@ pub struct Unavailable {
 }
 
 impl Unavailable {
-    /// What a failed read with the key from Secret `secret` means.
+    /// What a failed read means that used the key from Secret `secret`.
     #[must_use]
     pub fn new(failure: &Failure, secret: &str, chatbot: &str) -> Self {
         let reason = UnavailableReason::from_failure(failure);
@@ -167,7 +168,7 @@ pub(super) fn write_failure_condition(failure: &Failure, secret: &str) -> (Ready
     (ReadyCondition::new(reason, message), retry_after(failure))
 }
 
-/// When to come back although the service gives no usable answer.
+/// When to reconcile again while the service gives no usable answer.
 pub(super) fn requeue_unavailable(unavailable: &Unavailable, interval: Duration, jitter: f64) -> Requeue {
     let base = match unavailable.reason {
         UnavailableReason::Throttled => unavailable.retry_after.unwrap_or(TRANSIENT_RETRY),

@@ -15,27 +15,27 @@ use crate::{
     },
 };
 
-/// After a failure that passes without anybody's action.
+/// After a failure that ends without user action.
 const TRANSIENT_BACKOFF: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_mins(5));
-/// After a refusal: somebody has to correct its cause, and it is still tried again so that it heals without a command.
-const REJECTED_BACKOFF: Backoff = Backoff::new(Duration::from_secs(30), Duration::from_hours(1));
+/// After a refusal: the user has to correct its cause, and the change is still retried so that no command is needed.
+const REFUSED_BACKOFF: Backoff = Backoff::new(Duration::from_secs(30), Duration::from_hours(1));
 
 /// Objects keep whole seconds; rounding up keeps the delay.
 const ROUNDING: Duration = Duration::from_secs(1);
 /// Characters of a `reconcile-requested-at` token that are echoed: the size of an object is bounded.
 const MAX_TOKEN: usize = 256;
 
-/// What `Ready` says; the other conditions follow from its reason.
+/// The `Ready` condition; the other conditions follow from its reason.
 #[derive(Clone, Debug)]
 pub struct ReadyCondition {
     /// The reason, which decides the status of all conditions.
     pub reason: Reason,
-    /// What is so, why, and the next step. Empty: the reason's meaning.
+    /// What happened, why, and what to do next. Empty: the reason's meaning.
     pub message: String,
 }
 
 impl ReadyCondition {
-    /// A reason with its message.
+    /// An empty `message` becomes the meaning of the reason.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self { reason, message: message.into() }
     }
@@ -83,8 +83,8 @@ pub fn unreadable_status(meta: &ObjectMeta, error: &str, now: Timestamp) -> Comm
     }
 }
 
-/// The last verdict, carried over to this generation: while an object is suspended, backing off, or at rest with the
-/// service unavailable, nothing new is known of it.
+/// The last conditions, carried over to this generation: while an object is suspended or backing off, or Ready while the
+/// service is unavailable, nothing new is known of it.
 #[must_use]
 pub fn carry_over(old: &CommonStatus, meta: &ObjectMeta, acknowledge: bool) -> CommonStatus {
     let mut common = old.clone();
@@ -98,13 +98,13 @@ pub fn carry_over(old: &CommonStatus, meta: &ObjectMeta, acknowledge: bool) -> C
     common
 }
 
-/// Whether the last verdict, on this generation, was Ready.
+/// Whether the object was Ready at the last reconcile of this generation.
 #[must_use]
 pub fn is_ready(old: &CommonStatus, meta: &ObjectMeta) -> bool {
     old.observed_generation == meta.generation && old.is_true(ConditionType::Ready)
 }
 
-/// Keeps an object Stalled while a slow retry is under way: only its success is news.
+/// Keeps an object Stalled during a retry: only the retry's success changes what the user has to do.
 pub(super) fn carry_over_stalled(new: &mut CommonStatus, old: &CommonStatus, meta: &ObjectMeta) {
     if old.is_true(ConditionType::Stalled)
         && old.retry.is_some()
@@ -114,7 +114,7 @@ pub(super) fn carry_over_stalled(new: &mut CommonStatus, old: &CommonStatus, met
     }
 }
 
-/// A suspended object keeps its last verdict, unless there is none yet, or the spec names something else now.
+/// A suspended object keeps its last conditions, unless it has none yet or the spec has changed its target since.
 pub(super) fn suspended_status(
     old: &CommonStatus,
     meta: &ObjectMeta,
@@ -127,21 +127,21 @@ pub(super) fn suspended_status(
         (false, false) => return carry_over(old, meta, false),
     };
     let mut common = with_conditions(old, meta, &ReadyCondition::new(Reason::Suspended, message), None, now);
-    // nothing was looked at, so no request was handled
+    // the service was not read, so no reconcile request was handled
     common.last_handled_reconcile_at.clone_from(&old.last_handled_reconcile_at);
     common
 }
 
-/// Whether a change has to wait for the backoff. A new generation or a reconcile request ends it. A rest that is longer
-/// than any delay after so many failures is from before the clock was put back, and counts for nothing.
+/// Whether a change has to wait for the backoff. A new generation or a reconcile request ends it. A remaining
+/// time that is longer than any delay after so many failures is from before the clock was put back, and is ignored.
 #[must_use]
 pub fn is_backing_off(old: &CommonStatus, meta: &ObjectMeta, now: Timestamp) -> bool {
-    let waits = |retry: &Retry| {
-        let rest = retry.next_attempt_time.0.duration_since(now);
-        let longest = REJECTED_BACKOFF.delay(retry.failures.unsigned_abs()) + ROUNDING;
-        rest.is_positive() && rest.unsigned_abs() <= longest
+    let is_pending = |retry: &Retry| {
+        let remaining = retry.next_attempt_time.0.duration_since(now);
+        let longest = REFUSED_BACKOFF.delay(retry.failures.unsigned_abs()) + ROUNDING;
+        remaining.is_positive() && remaining.unsigned_abs() <= longest
     };
-    old.retry.as_ref().is_some_and(waits)
+    old.retry.as_ref().is_some_and(is_pending)
         && old.observed_generation == meta.generation
         && !reconcile_requested(meta, old.last_handled_reconcile_at.as_deref())
 }
@@ -151,7 +151,7 @@ pub fn is_backing_off(old: &CommonStatus, meta: &ObjectMeta, now: Timestamp) -> 
 pub fn next_backoff(old: Option<&Retry>, failure: &Failure, now: Timestamp, jitter: f64) -> Retry {
     let failures = old.map_or(0, |retry| retry.failures).saturating_add(1);
     let backoff = match failure.class {
-        FailureClass::Refused(_) | FailureClass::Forbidden { .. } => REJECTED_BACKOFF,
+        FailureClass::Refused(_) | FailureClass::Forbidden { .. } => REFUSED_BACKOFF,
         FailureClass::Throttled { .. } | FailureClass::Unsent | FailureClass::Unknown => TRANSIENT_BACKOFF,
     };
     let shortened = 1.0 - jitter.clamp(0.0, 1.0) / 2.0;
@@ -163,8 +163,8 @@ pub fn next_backoff(old: Option<&Retry>, failure: &Failure, now: Timestamp, jitt
 /// When the backoff is over.
 #[must_use]
 pub fn requeue_after_backoff(common: &CommonStatus, now: Timestamp) -> Requeue {
-    let rest = common.retry.as_ref().map(|retry| retry.next_attempt_time.0.duration_since(now));
-    Requeue::After(rest.and_then(|rest| Duration::try_from(rest).ok()).unwrap_or_default())
+    let remaining = common.retry.as_ref().map(|retry| retry.next_attempt_time.0.duration_since(now));
+    Requeue::After(remaining.and_then(|remaining| Duration::try_from(remaining).ok()).unwrap_or_default())
 }
 
 /// The entry of `lastOperations` for a call.
@@ -184,7 +184,7 @@ pub fn operation_record<T>(
     }
 }
 
-/// How a call ended, as far as its answer tells.
+/// How a call ended, as far as its answer shows.
 #[must_use]
 pub fn operation_result<T>(result: &Result<T, Failure>) -> OperationResult {
     match result {

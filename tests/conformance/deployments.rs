@@ -9,7 +9,7 @@ use chatcaptain_operator::{
         ServiceView, UnavailableReason,
         deployment::{
             Drift, Observation, Outcome, PendingDeletionState, Promotion, Rollout, RolloutMethod, State,
-            Step, Target, Unresolved, VersionBeingDeleted, Wait, next_step, report,
+            Step, TargetState, Unresolved, VersionBeingDeleted, Wait, next_step, report,
         },
     },
 };
@@ -24,7 +24,7 @@ variants!(Step: AddFinalizer RemoveFinalizer RecordIntent StartRollout FailRollo
 variants!(Wait: Available Suspended BackingOff InvalidSpec Conflict Unavailable Unresolved WaitingForPromotion PromotionBlocked Progressing ProgressDeadlineExceeded RolledBack DriftTolerated
     DriftCorrectionPaused Deleting WaitingForOtherFinalizers);
 variants!(Unresolved: WaitingForVersion ReferenceMismatch VersionNotFound AmbiguousVersion RollbackTargetNotFound);
-variants!(Target: Resolved Failed Unresolved);
+variants!(TargetState: Resolved Failed Unresolved);
 variants!(Rollout: None IntentRecorded OutcomeUnknown InProgress RollbackIneffective DeadlineExceeded);
 variants!(Promotion: Allowed Waiting Blocked);
 variants!(Drift: None LateEffect Enforce LimitReached Warn);
@@ -47,7 +47,7 @@ pub fn states() -> Vec<ObjectState> {
     seen.assert_all::<Step>();
     seen.assert_all::<Wait>();
     seen.assert_all::<Unresolved>();
-    seen.assert_all::<Target>();
+    seen.assert_all::<TargetState>();
     seen.assert_all::<Rollout>();
     seen.assert_all::<Promotion>();
     seen.assert_all::<Drift>();

@@ -9,7 +9,7 @@ use std::{
 
 use chatcaptain_operator::{
     chatcaptain::{
-        ApiCall, Deployments, Failure, FailureClass, Inventory, LiveVersion, Refusal, Version, VersionId,
+        ApiCall, DeploymentStatus, Failure, FailureClass, Inventory, LiveVersion, Refusal, Version, VersionId,
     },
     crd::{CommonStatus, DeletionPolicy, Reason, Verdict},
     plan::{
@@ -210,8 +210,8 @@ pub fn shown(versions: Vec<Version>, live: Option<[Option<&str>; 2]>) -> Service
         |number: Option<&str>| number.map(|number| LiveVersion { id: None, number: Some(number.into()) });
     ServiceView::Available {
         inventory: Arc::new(Inventory::new(versions, Instant::now())),
-        deployments: live
-            .map(|[test, prod]| Arc::new(Deployments { test: deployed(test), prod: deployed(prod) })),
+        deployment_status: live
+            .map(|[test, prod]| Arc::new(DeploymentStatus { test: deployed(test), prod: deployed(prod) })),
         authoritative: true,
         rollout_pending: false,
         age: Duration::ZERO,

@@ -40,7 +40,7 @@ impl Snapshot {
             Freshness::AfterIntent => permit.is_some_and(|permit| self.read > permit),
             Freshness::Within(age) => now - self.at <= age.as_secs().cast_signed(),
         };
-        is_fresh(reads.list) && reads.deployments.is_none_or(is_fresh)
+        is_fresh(reads.list) && reads.deployment_status.is_none_or(is_fresh)
     }
 }
 

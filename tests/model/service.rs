@@ -9,7 +9,7 @@ use std::{
 };
 
 use chatcaptain_operator::{
-    chatcaptain::{Deployments, Inventory, LiveVersion, Version, VersionId},
+    chatcaptain::{DeploymentStatus, Inventory, LiveVersion, Version, VersionId},
     crd::LiveEnvironment,
     plan::ServiceView,
 };
@@ -262,9 +262,9 @@ impl View {
         };
         ServiceView::Available {
             inventory: Arc::new(self.inventory(age)),
-            deployments: self
-                .live
-                .map(|[test, prod]| Arc::new(Deployments { test: deployed(test), prod: deployed(prod) })),
+            deployment_status: self.live.map(|[test, prod]| {
+                Arc::new(DeploymentStatus { test: deployed(test), prod: deployed(prod) })
+            }),
             authoritative,
             rollout_pending: false,
             age: Duration::from_secs(age.unsigned_abs()),

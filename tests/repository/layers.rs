@@ -27,7 +27,7 @@ const NOUNS: [&str; 12] = [
     "ApiCall",
     "FailureClass",
     "LiveVersion",
-    "Deployments",
+    "DeploymentStatus",
     "Failure",
     "Inventory",
     "Marker",

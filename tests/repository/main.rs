@@ -6,6 +6,7 @@
 
 mod argocd;
 mod crds;
+mod docs;
 mod layers;
 mod rbac;
 mod reference_tables;

@@ -12,7 +12,7 @@ mod server;
 use std::{fmt::Debug, sync::LazyLock, time::Duration};
 
 use chatcaptain_operator::chatcaptain::{
-    ApiCall, ApiClient, ApiKey, ChatbotId, Deployments, Failure, FailureClass, Inventory, NewVersion,
+    ApiCall, ApiClient, ApiKey, ChatbotId, DeploymentStatus, Failure, FailureClass, Inventory, NewVersion,
     VersionId,
 };
 use tokio::runtime::Runtime;
@@ -25,7 +25,7 @@ const KEY: &str = "CCSB-robustness-Qm3xVt7LpZ";
 #[derive(Debug)]
 enum Came {
     List(Inventory),
-    Status(#[expect(dead_code, reason = "shown where a test fails")] Deployments),
+    Status(#[expect(dead_code, reason = "shown where a test fails")] DeploymentStatus),
     Written(Option<VersionId>),
     Failed(Failure),
 }

@@ -13,11 +13,11 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
-    Live, Observation, Outcome, PendingDeletionState, Promotion, Rollout, State, Step, Target, report,
+    Live, Observation, Outcome, PendingDeletionState, Promotion, Rollout, State, Step, TargetState, report,
 };
 use crate::{
     chatcaptain::{
-        ApiCall, Deployments, Failure, FailureClass, Inventory, LiveVersion, Refusal, Version, VersionId,
+        ApiCall, DeploymentStatus, Failure, FailureClass, Inventory, LiveVersion, Refusal, Version, VersionId,
     },
     crd::{Cause, ChatbotDeploymentStatus, ChatbotVersion, DeletionPolicy, FINALIZER},
     plan::{PlanConfig, Report, ServiceView, Unavailable, UnavailableReason},
@@ -84,7 +84,7 @@ pub(super) fn refused(call: ApiCall) -> Failure {
     Failure::new(call, FailureClass::Refused(Refusal::Unsupported), "no such call")
 }
 
-/// A call that was held back.
+/// A call that was not sent because of a throttle.
 pub(super) fn throttled(call: ApiCall) -> Failure {
     Failure::new(call, FailureClass::Throttled { retry_after: Some(Duration::from_secs(3)) }, "slow down")
 }
@@ -164,7 +164,7 @@ impl Observation {
     pub(super) fn listing<const N: usize>(mut self, versions: [Version; N]) -> Self {
         self.service = ServiceView::Available {
             inventory: Arc::new(Inventory::new(versions.into(), *READ_AT)),
-            deployments: None,
+            deployment_status: None,
             authoritative: true,
             rollout_pending: false,
             age: Duration::ZERO,
@@ -175,10 +175,10 @@ impl Observation {
     /// The deployment status says that prod runs the version with the number of `id`.
     pub(super) fn running(mut self, id: Option<&str>) -> Self {
         let live = id.map(|id| LiveVersion { id: None, number: Some(id.replace('v', "1.").into()) });
-        let ServiceView::Available { deployments, .. } = &mut self.service else {
+        let ServiceView::Available { deployment_status, .. } = &mut self.service else {
             panic!("nothing is listed")
         };
-        *deployments = Some(Arc::new(Deployments { test: None, prod: live }));
+        *deployment_status = Some(Arc::new(DeploymentStatus { test: None, prod: live }));
         self
     }
 
@@ -204,7 +204,7 @@ impl Observation {
         report(self, &state, super::next_step(&state), outcome)
     }
 
-    /// The next pass, after what this one reported.
+    /// The next reconcile, after the report of this one.
     pub(super) fn after(mut self, report: Report<ChatbotDeploymentStatus>) -> Self {
         Arc::make_mut(&mut self.object).status = Some(report.status);
         self
@@ -222,7 +222,7 @@ impl State {
             conflict: false,
             backing_off: false,
             unavailable: None,
-            target: Target::Resolved(Cause::Spec),
+            target: TargetState::Resolved(Cause::Spec),
             live: Live::Desired,
             rollout: Rollout::None,
             use_rollback: false,

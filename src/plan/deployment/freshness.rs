@@ -1,4 +1,4 @@
-//! Whether the service is asked about a `ChatbotDeployment`, and how new its answers have to be.
+//! Whether the service is queried for a `ChatbotDeployment`, and how new its answers have to be.
 
 use super::{Observation, Step, next_step};
 use crate::{
@@ -7,10 +7,10 @@ use crate::{
 };
 
 /// Everything as it is at this moment.
-const NEWEST: ServiceReads = ServiceReads { list: Freshness::Now, deployments: Some(Freshness::Now) };
+const NEWEST: ServiceReads = ServiceReads { list: Freshness::Now, deployment_status: Some(Freshness::Now) };
 
 impl Observation {
-    /// Whether the service's answer could matter.
+    /// Whether the decision depends on the service's answer.
     #[must_use]
     pub fn needs_service(&self) -> bool {
         self.object.spec.suspend != Some(true) && self.older_claim.is_none()
@@ -22,11 +22,11 @@ impl Observation {
         let usual = Freshness::Within(self.interval());
         let requested = self.is_reconcile_requested();
         let of = |urgent: bool| if urgent { Freshness::Now } else { usual };
-        ServiceReads { list: of(requested), deployments: Some(of(requested || self.is_rolling_out())) }
+        ServiceReads { list: of(requested), deployment_status: Some(of(requested || self.is_rolling_out())) }
     }
 
-    /// What has to be read again, now that the answers to `made` are there: only newer ones can tell what these leave
-    /// open, and what the next step deletes must not be live now, whatever was live a while ago.
+    /// What has to be read again after the answers to `made`: only newer ones show what these leave open, and a version that
+    /// the next step deletes must not be live at this moment.
     #[must_use]
     pub fn further_reads(&self, made: ServiceReads) -> Option<ServiceReads> {
         if made.list != Freshness::Now && self.leaves_open() {
@@ -37,15 +37,15 @@ impl Observation {
         (made != NEWEST && deletes()).then_some(NEWEST)
     }
 
-    /// Whether an older list leaves open what this decision hangs on.
+    /// Whether the decision depends on something that an older list cannot show.
     fn leaves_open(&self) -> bool {
-        let ServiceView::Available { deployments, .. } = &self.service else {
+        let ServiceView::Available { deployment_status, .. } = &self.service else {
             return false;
         };
         let desired = self.referenced_version.as_ref().and_then(|version| version.version_id());
         let unlisted = desired.and_then(|id| self.service.lists(id)) == Some(false);
-        // without a deployment status only the list tells whether the call took effect
-        unlisted || (self.is_rolling_out() && deployments.is_none())
+        // without a deployment status only the list shows whether the call took effect
+        unlisted || (self.is_rolling_out() && deployment_status.is_none())
     }
 
     fn is_rolling_out(&self) -> bool {

@@ -9,7 +9,7 @@ use crate::{
 /// Entries of `status.history`, as the CRD bounds it.
 const MAX_HISTORY: usize = 10;
 
-/// Another version runs than was last confirmed.
+/// Records that `id` runs and was not the last confirmed version.
 pub(super) fn record_live(observation: &Observation, status: &mut ChatbotDeploymentStatus, id: &str) {
     let operation = observation.status().current_operation.as_ref();
     let entry = HistoryEntry {
@@ -35,12 +35,12 @@ pub(super) fn record_live(observation: &Observation, status: &mut ChatbotDeploym
     status.history.truncate(MAX_HISTORY);
 }
 
-/// What was last confirmed does not run any more, or nobody can see whether it does.
+/// What was last confirmed no longer runs, or it cannot be observed whether it does.
 pub(super) fn clear_active(status: &mut ChatbotDeploymentStatus) {
     status.previous = status.active.take().or_else(|| status.previous.take());
 }
 
-/// Records what the service shows, whoever deployed it.
+/// Records what the service shows, also what was deployed outside the operator.
 pub(super) fn sync_history(observation: &Observation, status: &mut ChatbotDeploymentStatus) {
     let live = observation.live();
     if status.active.as_ref().map(|active| &active.version_id) == live.as_ref() {

@@ -19,10 +19,12 @@ impl Observation {
     /// found in the list.
     #[must_use]
     pub fn live_is_observable(&self) -> bool {
-        let ServiceView::Available { inventory, deployments: Some(deployments), .. } = &self.service else {
+        let ServiceView::Available { inventory, deployment_status: Some(deployment_status), .. } =
+            &self.service
+        else {
             return false;
         };
-        deployments.get(self.environment()).is_none_or(|deployed| {
+        deployment_status.get(self.environment()).is_none_or(|deployed| {
             let comparable = deployed.number.is_some() && inventory.has_version_numbers();
             comparable || deployed.resolve(inventory).is_some()
         })
@@ -30,23 +32,23 @@ impl Observation {
 
     /// The deployment status says that nothing runs.
     pub(super) fn nothing_is_live(&self) -> bool {
-        let ServiceView::Available { deployments: Some(deployments), .. } = &self.service else {
+        let ServiceView::Available { deployment_status: Some(deployment_status), .. } = &self.service else {
             return false;
         };
-        deployments.get(self.environment()).is_none()
+        deployment_status.get(self.environment()).is_none()
     }
 
     /// Id of the version that runs: from the deployment status, else from what the list shows of our own call, else
     /// as last confirmed. `None`: nothing runs, or nothing that has a name.
     #[must_use]
     pub fn live(&self) -> Option<String> {
-        let ServiceView::Available { inventory, deployments, .. } = &self.service else {
+        let ServiceView::Available { inventory, deployment_status, .. } = &self.service else {
             return self.status().active.as_ref().map(|active| active.version_id.clone());
         };
-        let Some(deployments) = deployments else {
+        let Some(deployment_status) = deployment_status else {
             return self.live_by_list(inventory);
         };
-        let deployed = deployments.get(self.environment())?;
+        let deployed = deployment_status.get(self.environment())?;
         if let Some(version) = deployed.resolve(inventory) {
             return Some(version.id.as_str().to_owned());
         }
@@ -108,7 +110,7 @@ impl Observation {
 }
 
 /// Versions that may become live though no operation is current: the outcome of a call for them was unknown within
-/// the last visibility grace, and they have not been seen running since.
+/// the last visibility grace, and they have not been live since.
 pub fn possibly_live<'a>(
     status: &'a ChatbotDeploymentStatus,
     now: Timestamp,
@@ -117,14 +119,14 @@ pub fn possibly_live<'a>(
     let grace = config.visibility_grace;
     status.common.last_operations.iter().filter_map(move |record| {
         let id = record.version_id.as_deref()?;
-        let seen = status
+        let became_live = status
             .history
             .iter()
             .any(|entry| entry.version_id == id && entry.start_time.0 >= record.completion_time.0);
         let pending = matches!(record.operation, Operation::Deploy | Operation::Rollback)
             && record.result == OperationResult::Unknown
             && elapsed(&record.completion_time, now) <= grace;
-        (pending && !seen).then_some(id)
+        (pending && !became_live).then_some(id)
     })
 }
 
@@ -218,12 +220,12 @@ mod tests {
             possibly_live(status, observation.now, config).map(str::to_owned).collect::<Vec<_>>()
         };
         assert_eq!(ids(&lost("Deploy", 10, "Unknown")), ["v2"]);
-        let seen = json!({"history": [{"versionId": "v2", "startTime": ago(5)}]});
+        let became_live = json!({"history": [{"versionId": "v2", "startTime": ago(5)}]});
         for observation in [
             lost("Deploy", 31, "Unknown"),
             lost("Deploy", 10, "Accepted"),
             lost("Delete", 10, "Unknown"),
-            lost("Deploy", 10, "Unknown").with_status(&seen),
+            lost("Deploy", 10, "Unknown").with_status(&became_live),
         ] {
             assert!(ids(&observation).is_empty(), "{:?}", observation.status());
         }

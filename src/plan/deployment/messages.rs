@@ -1,10 +1,12 @@
-//! Every sentence that a `ChatbotDeployment` shows: conditions, events, and what to do next.
+//! Every sentence about a `ChatbotDeployment` that a user reads: in conditions, in events, and in log lines.
 //!
-//! A sentence says what happened, why, and what to do next, in the present tense. It holds no time, so that a status
-//! is written only when its meaning changes.
+//! What happened, why, and what to do next; plain, active, present English. No timestamps, durations or request ids: a
+//! message that changes with each reconcile would be a write with each reconcile.
+
+use std::fmt;
 
 use super::{
-    Desired, Drift, Observation, PendingDeletionState, RolloutMethod, State, Unresolved,
+    Desired, Drift, Observation, PendingDeletionState, RolloutMethod, State, Step, Unresolved,
     promotion::is_heading_to,
 };
 use crate::{
@@ -31,11 +33,11 @@ pub(super) fn rollout(observation: &Observation, method: RolloutMethod) -> Ready
     }
 }
 
-/// The last call failed; it may also have been the delete of an old version.
+/// The last call failed; it may have been the delete of an old version.
 pub(super) fn backing_off(observation: &Observation) -> ReadyCondition {
     let (desired, environment) = (desired_label(observation), observation.environment());
     let message = format!(
-        "{environment} does not run {desired}: the last call to the service failed. Retrying automatically after a \
+        "{environment} does not run {desired}: the last request to the service failed. Retrying automatically after a \
          pause; no action needed."
     );
     ReadyCondition::new(Reason::Retrying, message)
@@ -90,7 +92,7 @@ pub(super) fn drift(observation: &Observation, desired: &Desired, drift: Drift) 
     }
 }
 
-/// Drift cannot be seen, with or without permission to read the deployment status.
+/// Drift cannot be detected; `permitted` says whether the key may read the deployment status.
 pub(super) fn not_observable(permitted: bool) -> &'static str {
     if permitted {
         "The deployment status and the version list have no version number in common, so drift cannot be detected. \
@@ -103,11 +105,11 @@ pub(super) fn not_observable(permitted: bool) -> &'static str {
 
 // ---- conditions: what the rollout waits for ----
 
-/// The version does not exist, or cannot be told from others.
+/// The desired version does not exist, or several versions match.
 pub(super) fn unresolved(observation: &Observation, why: Unresolved) -> ReadyCondition {
     let spec = &observation.object.spec;
     let reference = spec.version_ref.as_ref().map_or("", |reference| reference.name.as_str());
-    let bot = &spec.chatbot_id;
+    let chatbot = &spec.chatbot_id;
     let (reason, message) = match why {
         Unresolved::WaitingForVersion => {
             (Reason::WaitingForVersion, waiting_for_version(observation, reference))
@@ -115,14 +117,14 @@ pub(super) fn unresolved(observation: &Observation, why: Unresolved) -> ReadyCon
         Unresolved::ReferenceMismatch => (
             Reason::ReferenceMismatch,
             format!(
-                "ChatbotVersion {reference} belongs to another chatbot than {bot}. Correct spec.versionRef."
+                "ChatbotVersion {reference} belongs to another chatbot than {chatbot}. Correct spec.versionRef."
             ),
         ),
         Unresolved::VersionNotFound => (Reason::VersionNotFound, version_not_found(observation)),
         Unresolved::AmbiguousVersion => {
             let number = spec.version_number.as_deref().unwrap_or_default();
             let message = format!(
-                "More than one version of chatbot {bot} has the number {number}. Use spec.versionId or spec.versionRef \
+                "More than one version of chatbot {chatbot} has the number {number}. Use spec.versionId or spec.versionRef \
                  instead."
             );
             (Reason::AmbiguousVersion, message)
@@ -160,17 +162,17 @@ fn waiting_for_version(observation: &Observation, reference: &str) -> String {
 
 fn version_not_found(observation: &Observation) -> String {
     let spec = &observation.object.spec;
-    let bot = &spec.chatbot_id;
+    let chatbot = &spec.chatbot_id;
     if let Some(VersionSource::Number(number)) = spec.version_source() {
         return format!(
-            "The service lists no version of chatbot {bot} with the number {number}. Correct spec.versionNumber."
+            "The service lists no version of chatbot {chatbot} with the number {number}. Correct spec.versionNumber."
         );
     }
     let id = spec.version_id.as_deref().unwrap_or_default();
-    format!("The service lists no version of chatbot {bot} with the id {id}. Correct spec.versionId.")
+    format!("The service lists no version of chatbot {chatbot} with the id {id}. Correct spec.versionId.")
 }
 
-/// What is wrong with the annotation `rollback-to`.
+/// Why the annotation `rollback-to` leads to no version.
 fn rollback_target_not_found(observation: &Observation) -> String {
     let command = annotation::ROLLBACK_TO;
     let value = annotation_value(&observation.object.metadata, command).unwrap_or_default();
@@ -194,7 +196,8 @@ fn rollback_target_not_found(observation: &Observation) -> String {
     )
 }
 
-/// The deployment that `spec.promoteAfter` names comes first.
+/// The version is deployed only after the deployment that `spec.promoteAfter` names; for `WaitingForPromotion` and
+/// `PromotionBlocked`.
 pub(super) fn promotion(observation: &Observation, reason: Reason) -> ReadyCondition {
     let after = observation.object.spec.promote_after.as_ref();
     let name = after.map_or("", |after| after.deployment_ref.name.as_str());
@@ -299,7 +302,7 @@ pub(super) fn version_deleted_note(id: &str, name: &str) -> String {
     format!("Version {id} of the deleted ChatbotVersion {name} is no longer in the service.")
 }
 
-/// A deletion that was taken over is not carried out.
+/// A deletion that was taken over is given up.
 pub(super) fn orphaned_note(state: &State, id: &str, name: &str) -> String {
     let cause = if state.deleting.is_some_and(|deletion| deletion.force_orphan) {
         "of the force-orphan annotation"
@@ -318,6 +321,24 @@ pub(super) fn orphaned_note(state: &State, id: &str, name: &str) -> String {
     )
 }
 
+// ---- log lines ----
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AddFinalizer => "add finalizer",
+            Self::RemoveFinalizer => "remove finalizer",
+            Self::RecordIntent(RolloutMethod::Deploy) => "record deploy intent",
+            Self::RecordIntent(RolloutMethod::Rollback) => "record rollback intent",
+            Self::StartRollout(RolloutMethod::Deploy) => "deploy",
+            Self::StartRollout(RolloutMethod::Rollback) => "roll back",
+            Self::FailRollout => "record rollout failure",
+            Self::DeleteVersion => "delete version",
+            Self::Wait(_) => "update status",
+        })
+    }
+}
+
 // ---- parts of sentences ----
 
 /// The desired version did not become live, and what runs, without a full stop.
@@ -332,7 +353,7 @@ fn rollout_failure(observation: &Observation) -> String {
     }
 }
 
-/// What somebody else changed and what the operator does about it, without a full stop.
+/// What was deployed outside the operator and what the operator does about it, without a full stop.
 fn drift_summary(observation: &Observation, desired: &Desired, drift: Drift) -> String {
     let environment = observation.environment();
     let desired = version_label(observation, &desired.version_id);
@@ -382,7 +403,7 @@ fn desired_label(observation: &Observation) -> String {
     desired.map_or_else(|_| unknown_label(), |desired| version_label(observation, &desired.version_id))
 }
 
-/// What runs, where it can be seen.
+/// What runs, where it can be observed.
 fn live_label(observation: &Observation) -> Option<String> {
     if !observation.live_is_observable() {
         return None;
@@ -410,7 +431,7 @@ mod tests {
         super::{VersionBeingDeleted, fixtures::*},
         *,
     };
-    use crate::plan::deployment::Deletion;
+    use crate::plan::deployment::{Deletion, Wait};
 
     fn ready(observation: &Observation) -> String {
         let report = observation.report();
@@ -499,21 +520,22 @@ mod tests {
         let parts = ["ChatbotVersion a was deleted", "version 1.1 (v1)"];
         assert_ends(&ready(&gone), &parts, "apply the ChatbotVersion again to keep it.");
         let deleted = referenced(&json!({"metadata": {"name": "a", "deletionTimestamp": ago(1)}}));
-        let leaving =
+        let being_deleted =
             Observation { referenced_version: Some(deleted), versions_being_deleted: vec![version], ..gone };
-        let leaving = leaving.with_metadata(&json!({"finalizers": ["chatcaptain.dev/finalizer"]}));
-        assert_ends(&ready(&leaving), &["is being deleted"], "or apply it again once it is gone.");
+        let being_deleted =
+            being_deleted.with_metadata(&json!({"finalizers": ["chatcaptain.dev/finalizer"]}));
+        assert_ends(&ready(&being_deleted), &["is being deleted"], "or apply it again once it is gone.");
     }
 
     #[test]
     fn waiting_for_promotion_names_the_other_deployment() {
         let after = json!({"promoteAfter": {"deploymentRef": {"name": "support-test"}, "soak": "30m"}});
-        let gated = Observation::test().with_spec(&after);
-        assert_ends(&ready(&gated), &["support-test", "does not exist"], "correct the name.");
+        let waiting = Observation::test().with_spec(&after);
+        assert_ends(&ready(&waiting), &["support-test", "does not exist"], "correct the name.");
         let source = |status| Some(Observation::test().with_status(&status).object);
-        let heading = Observation { promotion_source: source(reached_target("v1")), ..gated.clone() };
+        let heading = Observation { promotion_source: source(reached_target("v1")), ..waiting.clone() };
         assert_ends(&ready(&heading), &["support-test", "version 1.1 (v1) for 30m"], "no action needed.");
-        let elsewhere = Observation { promotion_source: source(reached_target("v2")), ..gated };
+        let elsewhere = Observation { promotion_source: source(reached_target("v2")), ..waiting };
         assert_ends(&ready(&elsewhere), &["support-test", "version 1.1 (v1)"], "earlier sync wave.");
     }
 
@@ -526,6 +548,14 @@ mod tests {
         let new =
             State { deleting: Some(deletion), pending_deletion: PendingDeletionState::New, ..State::test() };
         assert_ends(&orphaned_note(&new, "v1", "a"), &["Version v1", "ChatbotVersion a"], "is deleted, too.");
+    }
+
+    #[test]
+    fn log_lines_use_the_words_of_the_documentation() {
+        let intent = Step::RecordIntent(RolloutMethod::Rollback);
+        assert_eq!(intent.to_string(), "record rollback intent");
+        assert_eq!(Step::StartRollout(RolloutMethod::Deploy).to_string(), "deploy");
+        assert_eq!(Step::Wait(Wait::Available).to_string(), "update status");
     }
 
     #[test]
@@ -543,7 +573,7 @@ mod tests {
         assert!(message.contains(id) && message.len() < 512, "{} characters: {message}", message.len());
         let after = json!({"promoteAfter": {"deploymentRef": {"name": name}, "soak": "1h30m"}});
         let source = Some(Observation::test().object);
-        let gated = Observation { promotion_source: source, ..Observation::test().with_spec(&after) };
-        assert!(ready(&gated).contains(name) && ready(&gated).len() < 512);
+        let waiting = Observation { promotion_source: source, ..Observation::test().with_spec(&after) };
+        assert!(ready(&waiting).contains(name) && ready(&waiting).len() < 512);
     }
 }

@@ -1,22 +1,21 @@
-//! The tables that lead from a state to one step.
-
-use std::fmt;
+//! The next step: three tables, first match wins.
 
 use super::{
-    Deletion, Drift, Live, PendingDeletionState, Promotion, Rollout, RolloutMethod, State, Target, Unresolved,
+    Deletion, Drift, Live, PendingDeletionState, Promotion, Rollout, RolloutMethod, State, TargetState,
+    Unresolved,
 };
 use crate::{crd::Cause, plan::UnavailableReason};
 
-/// The one thing that a pass does.
+/// What one reconcile does. Only `StartRollout` and `DeleteVersion` change the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
     /// Add the finalizer, before a deletion is taken over.
     AddFinalizer,
-    /// Remove the finalizer: nothing is left to delete, or what is left stays, on record.
+    /// Remove the finalizer: nothing is left to delete, or what is left stays, with an event for each version.
     RemoveFinalizer,
-    /// Write to status which call is about to be sent.
+    /// Record the intent: which call is about to be sent.
     RecordIntent(RolloutMethod),
-    /// Send the call that status announces.
+    /// Send the call whose intent is recorded.
     StartRollout(RolloutMethod),
     /// Record that the version did not become live in time.
     FailRollout,
@@ -26,7 +25,7 @@ pub enum Step {
     Wait(Wait),
 }
 
-/// Why a pass changes nothing; each leads to the condition reason of the same name, if there is one.
+/// What the object waits for; named as the reason of its condition where it has one of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Wait {
     /// The environment runs the version that the spec names.
@@ -45,7 +44,7 @@ pub enum Wait {
     Unresolved(Unresolved),
     /// `spec.promoteAfter` waits for another deployment.
     WaitingForPromotion,
-    /// `spec.promoteAfter` waits for a deployment that is not heading to the version.
+    /// `spec.promoteAfter` waits for a deployment whose target is another version, or that is Stalled.
     PromotionBlocked,
     /// A call was sent and may still take effect.
     Progressing(RolloutMethod),
@@ -53,30 +52,14 @@ pub enum Wait {
     ProgressDeadlineExceeded,
     /// The environment runs an earlier version by command or after a failure.
     RolledBack,
-    /// Somebody else deployed, and `spec.drift` is Warn.
+    /// Another version was deployed outside the operator, and `spec.drift` is Warn.
     DriftTolerated,
-    /// Somebody else keeps deploying.
+    /// Another version was deployed outside the operator, and corrections have reached the limit.
     DriftCorrectionPaused,
-    /// The object is being deleted, and so are versions that it took over.
+    /// The object is being deleted, and first the versions in `pendingDeletions`.
     Deleting,
     /// The object is being deleted, and the operator has nothing left to do.
     WaitingForOtherFinalizers,
-}
-
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::AddFinalizer => "add finalizer",
-            Self::RemoveFinalizer => "remove finalizer",
-            Self::RecordIntent(RolloutMethod::Deploy) => "record deploy intent",
-            Self::RecordIntent(RolloutMethod::Rollback) => "record rollback intent",
-            Self::StartRollout(RolloutMethod::Deploy) => "deploy",
-            Self::StartRollout(RolloutMethod::Rollback) => "roll back",
-            Self::FailRollout => "record rollout failure",
-            Self::DeleteVersion => "delete version",
-            Self::Wait(_) => "update status",
-        })
-    }
 }
 
 /// The next step.
@@ -114,17 +97,19 @@ fn next_step_active(state: &State) -> Step {
         return Step::Wait(Wait::Unavailable(reason));
     }
     match (state.target, state.live) {
-        (Target::Unresolved(why), _) => Step::Wait(Wait::Unresolved(why)),
+        (TargetState::Unresolved(why), _) => Step::Wait(Wait::Unresolved(why)),
         // a delete that backs off does not hide that the environment runs what it should
         (_, Live::Desired) if state.pending_deletion == PendingDeletionState::Ready && !state.backing_off => {
             Step::DeleteVersion
         }
-        (Target::Resolved(Cause::Spec) | Target::Failed, Live::Desired) => Step::Wait(Wait::Available),
-        (Target::Resolved(Cause::RollbackCommand | Cause::AutomaticRollback), Live::Desired) => {
+        (TargetState::Resolved(Cause::Spec) | TargetState::Failed, Live::Desired) => {
+            Step::Wait(Wait::Available)
+        }
+        (TargetState::Resolved(Cause::RollbackCommand | Cause::AutomaticRollback), Live::Desired) => {
             Step::Wait(Wait::RolledBack)
         }
-        (Target::Failed, Live::Other) => Step::Wait(Wait::ProgressDeadlineExceeded),
-        (Target::Resolved(_), Live::Other) => next_rollout_step(state),
+        (TargetState::Failed, Live::Other) => Step::Wait(Wait::ProgressDeadlineExceeded),
+        (TargetState::Resolved(_), Live::Other) => next_rollout_step(state),
     }
 }
 
@@ -150,7 +135,7 @@ fn next_rollout_step(state: &State) -> Step {
     }
 }
 
-/// The service has no undeploy, so what is live stays live; only deletions that were taken over are carried out.
+/// The service has no undeploy, so what is live stays live; only deletions that were handed over are carried out.
 fn next_step_deleting(state: &State, deletion: Deletion) -> Step {
     match (state.unavailable, state.pending_deletion) {
         _ if !state.finalizer => Step::Wait(Wait::WaitingForOtherFinalizers),
@@ -192,21 +177,21 @@ mod tests {
     }
 
     #[test]
-    fn promotion_holds_a_new_rollout_only() {
+    fn promotion_delays_a_new_rollout_only() {
         for (promotion, wait) in
             [(Promotion::Waiting, Wait::WaitingForPromotion), (Promotion::Blocked, Wait::PromotionBlocked)]
         {
-            let held = State { promotion, ..to_roll_out() };
-            assert_eq!(next_step(&held), Step::Wait(wait));
-            let corrected = State { drift: Drift::Enforce, ..held };
+            let waiting = State { promotion, ..to_roll_out() };
+            assert_eq!(next_step(&waiting), Step::Wait(wait));
+            let corrected = State { drift: Drift::Enforce, ..waiting };
             assert_eq!(next_step(&corrected), Step::RecordIntent(RolloutMethod::Deploy));
-            let sent = State { rollout: Rollout::OutcomeUnknown, ..held };
+            let sent = State { rollout: Rollout::OutcomeUnknown, ..waiting };
             assert_eq!(next_step(&sent), Step::RecordIntent(RolloutMethod::Deploy));
         }
     }
 
     #[test]
-    fn drift_leads_to_a_deploy_or_a_verdict() {
+    fn drift_leads_to_a_deploy_or_a_wait() {
         for (drift, step) in [
             (Drift::LateEffect, Step::RecordIntent(RolloutMethod::Deploy)),
             (Drift::Enforce, Step::RecordIntent(RolloutMethod::Deploy)),
@@ -219,16 +204,16 @@ mod tests {
     }
 
     #[test]
-    fn backoff_holds_every_call_and_no_verdict() {
+    fn backoff_delays_every_call_and_no_report() {
         let backing_off = State { backing_off: true, ..State::test() };
-        let intended = State { live: Live::Other, ..backing_off };
-        let recorded = State { rollout: Rollout::IntentRecorded(RolloutMethod::Rollback), ..intended };
-        for state in [intended, recorded] {
+        let not_started = State { live: Live::Other, ..backing_off };
+        let recorded = State { rollout: Rollout::IntentRecorded(RolloutMethod::Rollback), ..not_started };
+        for state in [not_started, recorded] {
             assert_eq!(next_step(&state), Step::Wait(Wait::BackingOff));
         }
         let delete = State { pending_deletion: PendingDeletionState::Ready, finalizer: true, ..backing_off };
         assert_eq!(next_step(&delete), Step::Wait(Wait::Available), "what runs is what should run");
-        let failed = State { rollout: Rollout::DeadlineExceeded, ..intended };
+        let failed = State { rollout: Rollout::DeadlineExceeded, ..not_started };
         assert_eq!(next_step(&failed), Step::FailRollout);
     }
 
@@ -272,13 +257,5 @@ mod tests {
         let forced = Some(Deletion { force_orphan: true, ..deletion });
         assert_eq!(next_step(&State { deleting: forced, ..ready }), Step::RemoveFinalizer);
         assert_eq!(next_step(&State { suspended: true, ..ready }), Step::RemoveFinalizer);
-    }
-
-    #[test]
-    fn steps_have_plain_words_in_the_log() {
-        let intent = Step::RecordIntent(RolloutMethod::Rollback);
-        assert_eq!(intent.to_string(), "record rollback intent");
-        assert_eq!(Step::StartRollout(RolloutMethod::Deploy).to_string(), "deploy");
-        assert_eq!(Step::Wait(Wait::Available).to_string(), "update status");
     }
 }

@@ -1,4 +1,4 @@
-//! What one pass looked at, and its plain readers.
+//! Everything that one reconcile has read, with accessors that decide nothing.
 
 use std::{
     collections::HashSet,
@@ -18,7 +18,7 @@ use crate::{
 /// `spec.progressDeadline` where it is not set.
 const PROGRESS_DEADLINE: Duration = Duration::from_mins(5);
 
-/// Everything that one pass looked at.
+/// Everything that one reconcile has read.
 #[derive(Clone)]
 pub struct Observation {
     /// The object.
@@ -45,14 +45,14 @@ pub struct Observation {
     pub elsewhere_stable_since: Option<Timestamp>,
     /// The operator's flags.
     pub config: Arc<PlanConfig>,
-    /// The time of the pass.
+    /// The time of this reconcile, in whole seconds as objects keep it.
     pub now: Timestamp,
-    /// Randomness for backoff, 0 to 1.
+    /// Randomness that spreads delays, 0 to 1.
     pub jitter: f64,
 }
 
 impl Observation {
-    /// The status as it stands; that of a new object is empty.
+    /// The status; that of a new object is empty.
     #[must_use]
     pub fn status(&self) -> &ChatbotDeploymentStatus {
         static EMPTY: LazyLock<ChatbotDeploymentStatus> = LazyLock::new(Default::default);
@@ -76,7 +76,8 @@ impl Observation {
         self.inventory().and_then(|inventory| inventory.version(id))
     }
 
-    /// Somebody set a new `reconcile-requested-at`: read the service, and retry what was given up.
+    /// The `reconcile-requested-at` annotation has a token that was not acted on yet: read the service, and retry what was
+    /// given up.
     #[must_use]
     pub fn is_reconcile_requested(&self) -> bool {
         reconcile_requested(&self.object.metadata, self.status().common.last_handled_reconcile_at.as_deref())

@@ -1,4 +1,4 @@
-//! Versions that outlived their objects because they ran here: which of them wait, and which can be deleted.
+//! Deletions that were handed over to this object because the versions ran here: which wait, and which can be carried out.
 
 use std::collections::HashSet;
 
@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{Observation, PendingDeletionState};
 use crate::{
-    chatcaptain::{Deployments, Inventory},
+    chatcaptain::{DeploymentStatus, Inventory},
     crd::{ChatbotDeploymentStatus, LiveEnvironment, PendingDeletion},
     plan::{ServiceView, claims, is_pending_delete, truncate_to_seconds},
 };
@@ -14,9 +14,9 @@ use crate::{
 /// A version whose object is being deleted while it runs here, or may.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VersionBeingDeleted {
-    /// Its id.
+    /// Id of the version in the service.
     pub version_id: String,
-    /// Name of its `ChatbotVersion`.
+    /// Name of the `ChatbotVersion` that is being deleted.
     pub name: String,
 }
 
@@ -33,13 +33,12 @@ impl Observation {
         match self.deletable() {
             Some(_) if self.delete_in_flight() => PendingDeletionState::InFlight,
             Some(_) => PendingDeletionState::Ready,
-            // also where every entry is done with: they are dropped with the next status, and the finalizer goes
-            // after that
+            // also where every deletion is finished: the next status drops the entries, and then the finalizer is removed
             None => PendingDeletionState::InUse,
         }
     }
 
-    /// The entries of `status.pendingDeletions` that are still to be deleted: neither gone nor held again.
+    /// The entries of `status.pendingDeletions` that are still to be deleted: the version exists, and no object holds it again.
     #[must_use]
     pub fn pending_deletions(&self) -> Vec<PendingDeletion> {
         let is_gone = |id: &str| match &self.service {
@@ -73,12 +72,12 @@ impl Observation {
     /// A version that can be deleted: it is listed, and runs in no environment nor is about to.
     #[must_use]
     pub fn deletable(&self) -> Option<PendingDeletion> {
-        let ServiceView::Available { inventory, deployments, .. } = &self.service else {
+        let ServiceView::Available { inventory, deployment_status, .. } = &self.service else {
             return None;
         };
         let mut in_use = self.versions_in_use();
-        let stable_since = if let Some(deployments) = deployments {
-            in_use.extend(live_versions(deployments, inventory)?);
+        let stable_since = if let Some(deployment_status) = deployment_status {
+            in_use.extend(live_versions(deployment_status, inventory)?);
             None
         } else {
             // then only a version that was not deployed since is known to run nowhere
@@ -93,7 +92,7 @@ impl Observation {
         })
     }
 
-    /// Versions that run, should run or may run in a moment, as far as the cluster knows.
+    /// Versions that run, should run or may run in a moment, as far as the objects in the cluster show.
     fn versions_in_use(&self) -> HashSet<String> {
         let mut ids = self.in_use_elsewhere.clone();
         ids.extend(claims::in_use(&self.object, self.now, &self.config).into_iter().map(str::to_owned));
@@ -103,7 +102,7 @@ impl Observation {
         ids
     }
 
-    /// Since when every environment of the chatbot runs what it runs, where that is known of all.
+    /// Since when every environment of the chatbot runs what it runs; `None` where that is not known of one.
     fn environments_stable_since(&self) -> Option<Timestamp> {
         let here = self.status().active.as_ref()?.start_time.0;
         Some(here.min(self.elsewhere_stable_since?))
@@ -116,9 +115,10 @@ impl Observation {
 }
 
 /// What the deployment status shows; `None` where something runs that cannot be named: it may be any version.
-fn live_versions(deployments: &Deployments, inventory: &Inventory) -> Option<Vec<String>> {
-    let live =
-        LiveEnvironment::ALL.into_iter().filter_map(|environment| deployments.get(environment.as_str()));
+fn live_versions(deployment_status: &DeploymentStatus, inventory: &Inventory) -> Option<Vec<String>> {
+    let live = LiveEnvironment::ALL
+        .into_iter()
+        .filter_map(|environment| deployment_status.get(environment.as_str()));
     live.map(|live| Some(live.resolve(inventory)?.id.as_str().to_owned())).collect()
 }
 
@@ -190,7 +190,7 @@ mod tests {
         assert_eq!(
             deletable(&listing(55)),
             None,
-            "it was deployed after the other environment was last seen"
+            "it was deployed after the other environment was last confirmed"
         );
         let unknown = Observation { elsewhere_stable_since: None, ..listing(500) };
         assert_eq!(deletable(&unknown), None);
@@ -214,8 +214,8 @@ mod tests {
 
     #[test]
     fn new_deletion_is_recorded_and_a_finished_one_dropped() {
-        let leaving = VersionBeingDeleted { version_id: "v1".to_owned(), name: "a".to_owned() };
-        let new = Observation { versions_being_deleted: vec![leaving], ..pending() };
+        let deleted = VersionBeingDeleted { version_id: "v1".to_owned(), name: "a".to_owned() };
+        let new = Observation { versions_being_deleted: vec![deleted], ..pending() };
         assert_eq!(new.state().pending_deletion, PendingDeletionState::New);
         let ids = |observation: &Observation| {
             let entries = observation.next_pending_deletions();

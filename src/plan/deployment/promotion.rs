@@ -18,16 +18,16 @@ impl Observation {
         }
         let target = self.status().target.as_ref().filter(|target| target.version_id == desired);
         let since = target.and_then(|target| target.start_time.as_ref());
-        // both may come with one commit: the other one is given time to notice
-        let overdue = since.is_some_and(|since| elapsed(since, self.now) > self.progress_deadline());
-        if overdue && !source.is_some_and(|source| is_heading_to(source, desired)) {
+        // one commit may change both: the other deployment gets time to reconcile it
+        let deadline_is_over = since.is_some_and(|since| elapsed(since, self.now) > self.progress_deadline());
+        if deadline_is_over && !source.is_some_and(|source| is_heading_to(source, desired)) {
             Promotion::Blocked
         } else {
             Promotion::Waiting
         }
     }
 
-    /// The other deployment has been Ready, and on this version, for the soak time.
+    /// Whether the other deployment has been Ready on this version for the soak time.
     fn has_soaked(&self, source: &ChatbotDeploymentStatus, after: &PromoteAfter, desired: &str) -> bool {
         let soak = after.soak.map(MetaDuration::get).unwrap_or_default();
         let ready = source.common.conditions.iter().find(|c| c.type_ == "Ready" && c.status == "True");
@@ -39,7 +39,7 @@ impl Observation {
     }
 }
 
-/// A deployment runs a version or is on its way there.
+/// Whether a deployment runs a version or is deploying it.
 pub(super) fn is_heading_to(status: &ChatbotDeploymentStatus, id: &str) -> bool {
     !status.common.is_true(ConditionType::Stalled)
         && status.target.as_ref().is_some_and(|target| target.version_id == id)
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn going_back_waits_for_no_promotion() {
+    fn rollback_waits_for_no_promotion() {
         let observation = after_test(&json!({})).annotated(crate::crd::annotation::ROLLBACK_TO, "v2");
         assert_eq!(observation.state().promotion, Promotion::Allowed);
     }

@@ -24,7 +24,7 @@ pub struct State {
     /// Why the service could not be read, if it could not.
     pub unavailable: Option<UnavailableReason>,
     /// The version that should run.
-    pub target: Target,
+    pub target: TargetState,
     /// What runs.
     pub live: Live,
     /// How far the current operation has come.
@@ -35,14 +35,14 @@ pub struct State {
     pub promotion: Promotion,
     /// Whether the environment left the version that it had reached.
     pub drift: Drift,
-    /// How far the deletions are that this object took over.
+    /// How far the deletions have come that this object took over.
     pub pending_deletion: PendingDeletionState,
 }
 
 /// The version that should run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Target {
-    /// A known version, and who asks for it.
+pub enum TargetState {
+    /// A known version, and what decided that it should run.
     Resolved(Cause),
     /// A known version that did not become live in time in this generation, and no version to go back to.
     Failed,
@@ -65,12 +65,12 @@ pub enum Unresolved {
     RollbackTargetNotFound,
 }
 
-/// What runs, compared with what should.
+/// What runs, compared with what should run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Live {
     /// The desired version, and no call for another one is in flight.
     Desired,
-    /// Another version, none, or one that nobody can name.
+    /// Another version, none, or one that the list does not identify.
     Other,
 }
 
@@ -82,7 +82,7 @@ pub enum Rollout {
     None,
     /// This process wrote the intent and has not sent the call.
     IntentRecorded(RolloutMethod),
-    /// Nobody knows whether the call was sent or took effect, and the visibility grace is over.
+    /// It is unknown whether the call was sent or took effect, and the visibility grace is over.
     OutcomeUnknown,
     /// The call may still take effect.
     InProgress(RolloutMethod),
@@ -108,22 +108,22 @@ pub enum Promotion {
     Allowed,
     /// The other deployment may still become Ready on the version.
     Waiting,
-    /// The other deployment is not heading to the version, and `progressDeadline` is over.
+    /// The target of the other deployment is another version, or it is Stalled, and `progressDeadline` is over.
     Blocked,
 }
 
 /// Whether the environment left the version that it had reached, and what is done about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Drift {
-    /// It did not, or nobody can see what runs.
+    /// It did not, or what runs cannot be observed.
     None,
     /// An earlier call of the operator, whose outcome was unknown, took effect after all.
     LateEffect,
-    /// Somebody else deployed: the desired version is deployed again.
+    /// Another version was deployed outside the operator: the desired one is deployed again.
     Enforce,
-    /// Somebody else deployed, and corrections have reached the limit.
+    /// Another version was deployed outside the operator, and corrections have reached the limit.
     LimitReached,
-    /// Somebody else deployed, and `spec.drift` is Warn.
+    /// Another version was deployed outside the operator, and `spec.drift` is Warn.
     Warn,
 }
 
@@ -136,7 +136,7 @@ pub struct Deletion {
     pub timed_out: bool,
 }
 
-/// How far the deletions are that this object took over.
+/// How far the deletions have come that this object took over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PendingDeletionState {
     /// There are none.
@@ -171,7 +171,7 @@ impl Observation {
             live,
             rollout: id.map_or(Rollout::None, |id| self.rollout(id)),
             use_rollback: id.is_some_and(|id| self.use_rollback(id)),
-            // going back waits for nobody
+            // a rollback waits for no promotion
             promotion: match &desired {
                 Ok(desired) if desired.cause == Cause::Spec => self.promotion(&desired.version_id),
                 _ => Promotion::Allowed,
@@ -200,11 +200,11 @@ impl Observation {
         }
     }
 
-    fn target_state(&self, desired: &Result<Desired, Unresolved>, live: Live) -> Target {
+    fn target_state(&self, desired: &Result<Desired, Unresolved>, live: Live) -> TargetState {
         match desired {
-            Err(why) => Target::Unresolved(*why),
-            Ok(desired) if live == Live::Other && self.has_failed(&desired.version_id) => Target::Failed,
-            Ok(desired) => Target::Resolved(desired.cause),
+            Err(why) => TargetState::Unresolved(*why),
+            Ok(desired) if live == Live::Other && self.has_failed(&desired.version_id) => TargetState::Failed,
+            Ok(desired) => TargetState::Resolved(desired.cause),
         }
     }
 }

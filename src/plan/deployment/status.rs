@@ -1,4 +1,4 @@
-//! What a step leads to: status, events, and when to look again.
+//! The report of a step: status, events, and when to reconcile again.
 
 mod calls;
 mod waits;
@@ -28,7 +28,7 @@ use crate::{
 /// Ids in `status.failedVersions`, as the CRD bounds it.
 const MAX_FAILED_VERSIONS: usize = 10;
 
-/// What came of a step.
+/// The result of a step.
 pub enum Outcome {
     /// The step calls nothing.
     NoCall,
@@ -59,13 +59,13 @@ pub fn report(
         (Step::RecordIntent(method), _) => calls::record_intent(observation, state, method),
         (Step::FailRollout, _) => fail_rollout(observation, state),
         (Step::Wait(wait), _) => waits::wait(observation, state, wait),
-        // a call without its outcome cannot be; looking again is safe
+        // no call ends without its outcome; if one did, the next reconcile decides
         (Step::StartRollout(_) | Step::DeleteVersion, _) => unchanged(observation),
     };
     with_pending_deletions(observation, report)
 }
 
-/// Takes over the new deletions, and drops those that are done with.
+/// Takes over the new deletions, and drops those that are finished.
 fn with_pending_deletions(
     observation: &Observation,
     mut report: Report<ChatbotDeploymentStatus>,
@@ -81,7 +81,7 @@ fn with_pending_deletions(
     report
 }
 
-/// Nothing to report; the next pass looks again at once.
+/// Nothing to report; the next reconcile, at once, decides.
 fn unchanged(observation: &Observation) -> Report<ChatbotDeploymentStatus> {
     Report::new(observation.status().clone(), Requeue::Immediately)
 }
@@ -122,7 +122,7 @@ fn fail_rollout(observation: &Observation, state: &State) -> Report<ChatbotDeplo
     Report::new(status, Requeue::Immediately).event(true, EventReason::RolloutFailed, note)
 }
 
-/// The status as it stands, with this `Ready` condition. While the object is being deleted the reason is Deleting.
+/// The status with this `Ready` condition. While the object is being deleted the reason is Deleting.
 fn status_with(
     observation: &Observation,
     state: &State,
@@ -140,7 +140,7 @@ fn status_with(
     status
 }
 
-/// What follows from the spec and the annotations alone.
+/// Updates the fields that depend on the spec and the annotations alone.
 fn sync_spec(observation: &Observation, status: &mut ChatbotDeploymentStatus) {
     if observation.failed_versions().is_empty() {
         status.failed_versions = None;
@@ -178,15 +178,15 @@ fn next_target(observation: &Observation, old: Option<Target>, desired: Desired)
     }
 }
 
-/// `Drifted`: its status, reason and message. Without a view of the service it stays as it was.
+/// Status, reason and message of `Drifted`. While the service is unavailable it stays as it was.
 fn drifted_condition(observation: &Observation, state: &State) -> Option<(&'static str, Reason, String)> {
-    let ServiceView::Available { deployments, .. } = &observation.service else {
+    let ServiceView::Available { deployment_status, .. } = &observation.service else {
         let conditions = &observation.status().common.conditions;
         let old = conditions.iter().find(|c| c.type_ == ConditionType::Drifted.as_str());
         return old.and_then(carry_over_drifted);
     };
     if !observation.live_is_observable() {
-        let message = messages::not_observable(deployments.is_some());
+        let message = messages::not_observable(deployment_status.is_some());
         return Some(("Unknown", Reason::NotObservable, message.to_owned()));
     }
     Some(match (state.drift, observation.desired()) {
@@ -212,7 +212,7 @@ fn requeue_at_interval(observation: &Observation) -> Requeue {
     observation.service.requeue_when_stale(observation.interval(), observation.jitter)
 }
 
-/// Often at first, less often the longer a rollout takes.
+/// The longer a rollout takes, the longer the time between two reads.
 fn requeue_while_progressing(observation: &Observation) -> Requeue {
     const SHORTEST: Duration = Duration::from_millis(250);
     let operation = observation.status().current_operation.as_ref();
@@ -232,7 +232,7 @@ mod tests {
     use crate::plan::UnavailableReason;
 
     #[test]
-    fn failed_rollout_is_recorded_and_told() {
+    fn failed_rollout_is_recorded_and_emits_an_event() {
         let called = operation("Deploy", "v1", Some(301), Some("Accepted"));
         let late = Observation::test().with_status(&called).running(Some("v2"));
         assert_eq!(late.next_step(), Step::FailRollout);
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn failure_nobody_can_observe_leaves_nothing_confirmed() {
+    fn unobservable_failure_leaves_nothing_confirmed() {
         let called = operation("Deploy", "v1", Some(301), Some("Accepted"));
         let active = json!({"active": {"versionId": "v2", "startTime": ago(500)}});
         let unmoved = Observation::test()
@@ -267,12 +267,12 @@ mod tests {
         let report = new.report();
         assert_eq!(report.finalizer, Some(true));
         assert!(report.status.pending_deletions.is_empty());
-        let held = new.with_metadata(&json!({"finalizers": ["chatcaptain.dev/finalizer"]}));
-        assert_eq!(held.report().status.pending_deletions[0].version_id, "v1");
+        let with_finalizer = new.with_metadata(&json!({"finalizers": ["chatcaptain.dev/finalizer"]}));
+        assert_eq!(with_finalizer.report().status.pending_deletions[0].version_id, "v1");
     }
 
     #[test]
-    fn finished_deletion_is_told_and_a_reclaimed_one_is_not() {
+    fn finished_deletion_emits_an_event_and_a_reclaimed_one_does_not() {
         let entry = json!({"versionId": "v2", "name": "b", "requestTime": ago(100)});
         let status = json!({"pendingDeletions": [entry]});
         let gone = Observation::test().with_status(&status).listing([version("v1")]).running(Some("v1"));
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn version_left_behind_is_on_record_with_its_cause() {
+    fn version_left_behind_emits_an_event_with_its_cause() {
         let entry = json!({"versionId": "v2", "name": "b", "requestTime": ago(100)});
         let status = json!({"pendingDeletions": [entry]});
         let pending = || Observation::test().with_status(&status).deleted(1000);

@@ -9,11 +9,11 @@ use crate::{
 /// The version that should run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Desired {
-    /// Its id.
+    /// Id of the version in the service.
     pub version_id: String,
-    /// Its number, where one is known.
+    /// Number of the version in the service, where one is known; for messages and the status.
     pub version_number: Option<String>,
-    /// Who asks for it.
+    /// What decided that this version should run.
     pub cause: Cause,
 }
 
@@ -57,9 +57,9 @@ impl Observation {
         let status = version.status.as_ref().filter(|status| status.pending_create.is_none());
         let id =
             status.and_then(|status| status.version_id.as_deref()).ok_or(Unresolved::WaitingForVersion)?;
-        // what is about to be deleted is not deployed; where it runs already, it is as desired
-        let leaving = version.metadata.deletion_timestamp.is_some();
-        if leaving && self.live().as_deref() != Some(id) || !self.may_exist(id) {
+        // a version that is being deleted is not deployed; where it runs already, it stays the desired one
+        let is_being_deleted = version.metadata.deletion_timestamp.is_some();
+        if is_being_deleted && self.live().as_deref() != Some(id) || !self.may_exist(id) {
             return Err(Unresolved::WaitingForVersion);
         }
         let mut desired = self.desired_version(id.to_owned(), Cause::Spec);
@@ -127,13 +127,13 @@ impl Observation {
             Some(VersionSource::Number(number)) => target.version_number.as_deref() != Some(number),
             _ => match self.desired_by_spec() {
                 Ok(desired) => desired.version_id != target.version_id,
-                // what it names may only be away for a moment
+                // the version may be missing for a moment only
                 Err(_) => self.status().common.observed_generation != self.object.metadata.generation,
             },
         }
     }
 
-    /// Versions that did not become live in this generation; empty once somebody asks to retry.
+    /// Versions that did not become live in this generation; empty once a reconcile is requested.
     pub(super) fn failed_versions(&self) -> &[String] {
         let failed = self.status().failed_versions.as_ref().filter(|failed| {
             Some(failed.generation) == self.object.metadata.generation && !self.is_reconcile_requested()
@@ -156,7 +156,7 @@ mod tests {
     use serde_json::json;
 
     use super::{
-        super::{Target, fixtures::*},
+        super::{TargetState, fixtures::*},
         *,
     };
     use crate::chatcaptain::Version;
@@ -245,10 +245,11 @@ mod tests {
             // the rollback itself moved this
             "previous": {"versionId": "v1", "startTime": ago(100)},
         });
-        let held = Observation::test().with_status(&status).annotated(annotation::ROLLBACK_TO, "previous");
-        assert_eq!(desired(&held), Ok(("v2".to_owned(), Cause::RollbackCommand)));
+        let commanded =
+            Observation::test().with_status(&status).annotated(annotation::ROLLBACK_TO, "previous");
+        assert_eq!(desired(&commanded), Ok(("v2".to_owned(), Cause::RollbackCommand)));
         let annotations = json!({annotation::ROLLBACK_TO: "previous"});
-        let changed = held.with_metadata(&json!({"generation": 2, "annotations": annotations}));
+        let changed = commanded.with_metadata(&json!({"generation": 2, "annotations": annotations}));
         assert_eq!(desired(&changed), Ok(("v1".to_owned(), Cause::Spec)));
     }
 
@@ -272,8 +273,8 @@ mod tests {
         let requested = observation.annotated(annotation::RECONCILE_REQUESTED_AT, "again");
         assert_eq!(desired(&requested), Ok(("v1".to_owned(), Cause::Spec)));
         let never = Observation::test().with_status(&failed(&["v1"]));
-        assert_eq!(never.state().target, Target::Failed);
+        assert_eq!(never.state().target, TargetState::Failed);
         let both = Observation::test().with_spec(&previous).with_status(&failed(&["v2", "v1"]));
-        assert_eq!(both.state().target, Target::Failed, "no older one is tried");
+        assert_eq!(both.state().target, TargetState::Failed, "no older one is tried");
     }
 }

@@ -1,4 +1,4 @@
-//! What a create or a delete leads to: the intent, the search, and the answers to the requests.
+//! The report of a create or a delete: of its intent, of the search, and of the answer to the request.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,7 +20,7 @@ use crate::{
 /// How many ids with the same name an intent remembers.
 const MAX_EXISTING_IDS: usize = 50;
 
-/// What came of a step.
+/// The result of a step.
 pub enum Outcome {
     /// The step sent no request that changes the service.
     NoCall,
@@ -30,7 +30,7 @@ pub enum Outcome {
     Deleted(Result<(), Failure>),
 }
 
-/// Copies what the list shows of the version.
+/// Copies number, name and times of the version, as the service lists it.
 pub(super) fn copy_version(
     status: &mut ChatbotVersionStatus,
     version: &Version,
@@ -107,7 +107,7 @@ fn create_accepted(
         None => observation.sole_match(list),
     });
     let id = listed.map(|version| &version.id).or(id);
-    // later than its intent, even if the clock was put back meanwhile
+    // never before its intent, even if the clock was put back meanwhile
     let start = observation.pending_create().map(|create| create.start_time.0);
     let time = start.map_or(observation.now, |start| observation.now.max(start));
     let record = operation_record(Operation::Create, id.map(VersionId::as_str), &Ok(()), time);
@@ -159,7 +159,7 @@ fn create_failed(observation: &Observation, failure: &Failure) -> Report<Chatbot
     let (condition, retry_after) = write_failure_condition(failure, &observation.secret());
     let mut status = observation.status_with(&condition);
     let requeue = back_off(&mut status.common, failure, retry_after, observation);
-    // what was not even sent leaves the intent standing, and the permit with it
+    // a call that was not sent keeps its intent and its permit
     if !failure.was_not_sent() {
         status.pending_create = None;
         let result = Err::<(), _>(failure.clone());
@@ -289,7 +289,7 @@ mod tests {
     #[test]
     fn an_intent_remembers_the_ids_that_have_its_name() {
         let other = Version { name: Some("other".into()), ..version("v3", "") };
-        let listed = vec![version("v1", "by hand"), version("v2", "by hand"), other];
+        let listed = vec![version("v1", "created manually"), version("v2", "created manually"), other];
         let report = Observation::test().listing(listed).report();
         let create = report.status.pending_create.as_ref().unwrap();
         assert_eq!((create.attempt_id.as_str(), &create.search_start_time), ("attempt", &None));
@@ -329,7 +329,7 @@ mod tests {
         let report = create(Err(FailureClass::Unknown), Some(vec![]));
         assert_eq!(report.ready().0, "CreateUnconfirmed");
         assert!(report.status.pending_create.as_ref().unwrap().search_start_time.is_some());
-        assert!(report.status.common.retry.is_some(), "should it be absent, the next attempt waits");
+        assert!(report.status.common.retry.is_some(), "the next attempt waits if the search finds nothing");
         assert_eq!(results(&report), [(Operation::Create, Unknown)]);
     }
 
@@ -340,7 +340,7 @@ mod tests {
         assert_eq!(report.status.pending_create, None);
         assert_eq!(report.event_reasons(), ["CreateRecovered"]);
         assert_eq!(report.counters, [CounterIncrement::CreateRecovered]);
-        // without a marker it may be somebody else's that appeared in the same moment: the search decides
+        // without a marker it may be another object's that appeared in the same moment: the search decides
         let report = create(Err(FailureClass::Unknown), Some(vec![version("v1", "")]));
         assert_eq!(report.status.version_id, None);
     }
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_delete_names_the_way_out() {
+    fn a_refused_delete_names_the_next_step() {
         let report = delete(Err(REFUSED));
         let (reason, message) = report.ready();
         assert_eq!(reason, "Deleting");
@@ -394,12 +394,12 @@ mod tests {
         }
         assert_eq!(results(&report), [(Operation::Delete, Refused)]);
         assert!(report.status.common.retry.is_some());
-        // an outage passes by itself
+        // an outage ends without user action
         assert!(!delete(Err(FailureClass::Unknown)).ready().1.contains(annotation::FORCE_ORPHAN));
     }
 
     #[test]
-    fn an_accepted_delete_is_on_record_until_the_list_confirms_it() {
+    fn an_accepted_delete_is_recorded_until_the_list_confirms_it() {
         let report = delete(Ok(()));
         assert_eq!(report.ready().0, "Deleting");
         assert_eq!((report.finalizer, report.requeue), (None, Requeue::Immediately));

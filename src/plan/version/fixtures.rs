@@ -14,7 +14,9 @@ use serde_json::{Value, json};
 
 use super::{Observation, Outcome, Step, next_step, report};
 use crate::{
-    chatcaptain::{ApiCall, Deployments, Failure, FailureClass, Inventory, LiveVersion, Version, VersionId},
+    chatcaptain::{
+        ApiCall, DeploymentStatus, Failure, FailureClass, Inventory, LiveVersion, Version, VersionId,
+    },
     crd::{
         ChatbotVersion, ChatbotVersionStatus, DeletionPolicy, FINALIZER, LiveEnvironment, Operation,
         OperationRecord, OperationResult, PendingCreate,
@@ -147,7 +149,7 @@ impl Observation {
         })
     }
 
-    /// With an accepted call on record.
+    /// With an accepted call in `lastOperations`.
     pub(super) fn after(self, operation: Operation, id: Option<&str>, seconds: i64) -> Self {
         let record = OperationRecord {
             operation,
@@ -163,7 +165,7 @@ impl Observation {
     pub(super) fn listing(mut self, versions: Vec<Version>) -> Self {
         self.service = ServiceView::Available {
             inventory: inventory(versions),
-            deployments: Some(Arc::new(Deployments::default())),
+            deployment_status: Some(Arc::new(DeploymentStatus::default())),
             authoritative: true,
             rollout_pending: false,
             age: Duration::ZERO,
@@ -181,17 +183,17 @@ impl Observation {
 
     /// With a key that may not read what is live.
     pub(super) fn without_deployment_status(mut self) -> Self {
-        if let ServiceView::Available { deployments, .. } = &mut self.service {
-            *deployments = None;
+        if let ServiceView::Available { deployment_status, .. } = &mut self.service {
+            *deployment_status = None;
         }
         self
     }
 
     /// With a service that runs the version with this number in test.
     pub(super) fn running(mut self, number: &str) -> Self {
-        if let ServiceView::Available { deployments, .. } = &mut self.service {
+        if let ServiceView::Available { deployment_status, .. } = &mut self.service {
             let test = Some(LiveVersion { id: None, number: Some(number.into()) });
-            *deployments = Some(Arc::new(Deployments { test, prod: None }));
+            *deployment_status = Some(Arc::new(DeploymentStatus { test, prod: None }));
         }
         self
     }

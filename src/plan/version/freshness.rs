@@ -1,4 +1,4 @@
-//! Whether the service is asked about a `ChatbotVersion`, and how new its answers have to be.
+//! Whether the service is queried for a `ChatbotVersion`, and how new its answers have to be.
 
 use super::Observation;
 use crate::{
@@ -8,8 +8,8 @@ use crate::{
 };
 
 impl Observation {
-    /// Whether the service's answer could matter. Where it cannot, nobody waits for it: an object that goes without a
-    /// deletion must go although the service is away.
+    /// Whether the decision depends on the service's answer. Where it does not, the service is not queried: an object whose
+    /// version stays must be deletable during an outage.
     #[must_use]
     pub fn needs_service(&self) -> bool {
         let meta = &self.object.metadata;
@@ -35,15 +35,15 @@ impl Observation {
             () if urgent || status.pending_create.is_some() => Freshness::Now,
             () => usual,
         };
-        let deployments = if urgent { Freshness::Now } else { usual };
+        let deployment_status = if urgent { Freshness::Now } else { usual };
         // what does not exist yet runs nowhere
-        ServiceReads { list, deployments: status.version_id.is_some().then_some(deployments) }
+        ServiceReads { list, deployment_status: status.version_id.is_some().then_some(deployment_status) }
     }
 
-    /// A version that is about to appear or to go shows only in a newer list.
+    /// Whether a version is about to appear or to disappear, which only a newer list shows.
     fn is_about_to_change(&self) -> bool {
-        let awaited = [Reason::WaitingForVisibility, Reason::WaitingForDeletion].map(Reason::as_str);
-        self.status().common.conditions.iter().any(|c| awaited.contains(&c.reason.as_str()))
+        let waiting = [Reason::WaitingForVisibility, Reason::WaitingForDeletion].map(Reason::as_str);
+        self.status().common.conditions.iter().any(|c| waiting.contains(&c.reason.as_str()))
     }
 
     /// The listed versions that other objects may hold or delete, and that therefore have to be checked: all candidates

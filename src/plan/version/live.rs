@@ -1,7 +1,7 @@
 //! Whether the recorded version is live, and who deletes it then.
 //!
-//! A live version is never deleted. Where the key may not read the deployment status, the deployments of this bot and the
-//! deploy times in the list have to tell.
+//! A live version is never deleted. Where the key may not read the deployment status, the deployments of this chatbot and the
+//! deploy times in the list decide.
 
 use super::{LiveState, Observation};
 use crate::{
@@ -18,7 +18,7 @@ impl Observation {
         let environments = self.environments_using(id, live_in.as_deref());
         match &self.service {
             _ if !environments.is_empty() => self.handover_state(id, &environments),
-            // whoever deployed it may be gone by now, and what is deployed runs in a moment
+            // the deployment object may be deleted by now, but its call makes the version live in a moment
             ServiceView::Available { rollout_pending: true, .. } => LiveState::HandoverPending,
             _ if live_in.is_some() || self.is_not_deployed() => LiveState::NotLive,
             _ => LiveState::Unknown,
@@ -27,19 +27,21 @@ impl Observation {
 
     /// The environments that run the recorded version, as the service shows it; `None` if that cannot be read.
     pub(super) fn live_in(&self) -> Option<Vec<LiveEnvironment>> {
-        let ServiceView::Available { inventory, deployments: Some(deployments), .. } = &self.service else {
+        let ServiceView::Available { inventory, deployment_status: Some(deployment_status), .. } =
+            &self.service
+        else {
             return None;
         };
         let id = self.object.version_id()?;
         let mut live_in = Vec::new();
         for environment in LiveEnvironment::ALL {
-            let Some(deployed) = deployments.get(environment.as_str()) else {
+            let Some(deployed) = deployment_status.get(environment.as_str()) else {
                 continue;
             };
             match deployed.resolve(inventory) {
                 Some(version) if version.id.as_str() == id => live_in.push(environment),
                 Some(_) => {}
-                // what runs cannot be told from this version
+                // what runs has no name in the list: it may be this version
                 None => return None,
             }
         }
@@ -88,7 +90,7 @@ impl Observation {
             || LiveEnvironment::ALL.iter().all(|environment| {
                 let status = self.environment_owners.get(environment).and_then(|owner| owner.status.as_ref());
                 let active = status.and_then(|status| status.active.as_ref());
-                // somebody may have deployed it by hand since
+                // it may have been deployed outside the operator since
                 active.is_some_and(|active| inventory.not_deployed_since(version, active.start_time.0))
             })
     }
@@ -142,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn without_the_deployment_status_the_deployments_tell_what_is_live() {
+    fn without_the_deployment_status_the_deployments_show_what_is_live() {
         let unreadable = || recorded().without_deployment_status();
         assert_eq!(unreadable().live_state(), LiveState::Unknown);
         let active = json!({"active": {"versionId": "v1", "startTime": "2026-01-01T00:00:00Z"}});

@@ -62,7 +62,7 @@ impl Observation {
         }
     }
 
-    /// The listed versions that can be this object's while it has not recorded which is, whoever holds them.
+    /// The listed versions that can be this object's while it has recorded none, also those that other objects hold.
     #[must_use]
     pub fn candidates<'a>(&self, inventory: &'a Inventory) -> Vec<&'a Version> {
         if let Some(id) = self.adopt_id() {
@@ -91,7 +91,7 @@ impl Observation {
         !self.held_by_others.contains(version.id.as_str())
     }
 
-    /// The candidate that is this object's, if there is exactly one that nobody else holds.
+    /// The candidate that is this object's, if there is exactly one that no other object holds.
     #[must_use]
     pub fn sole_match<'a>(&self, inventory: &'a Inventory) -> Option<&'a Version> {
         match self.free_candidates(inventory).as_slice() {
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn adopt_id_names_a_listed_version_that_is_nobody_elses() {
+    fn adopt_id_names_a_listed_version_of_no_other_object() {
         let adopt = |id: &str| {
             let listed = vec![version("v1", ""), version("v2", THEIRS)];
             matched(&Observation::test().listing(listed).annotated(annotation::ADOPT_ID, id))

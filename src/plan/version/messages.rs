@@ -1,7 +1,7 @@
 //! Every sentence about a `ChatbotVersion` that a user reads: in conditions, in events, and in log lines.
 //!
 //! What happened, why, and what to do next; plain, active, present English. No timestamps, durations or request ids: a
-//! message that changes at each look would be a write at each look.
+//! message that changes with each reconcile would be a write with each reconcile.
 
 use std::fmt;
 
@@ -115,7 +115,7 @@ pub(super) fn conflict(id: &str, older: &str) -> ReadyCondition {
     )
 }
 
-/// Versions with the right name existed before this object, and do not tell whose they are.
+/// Versions with the right name existed before this object, and nothing shows which object they belong to.
 pub(super) fn unmarked(name: &str, ids: &[&str]) -> ReadyCondition {
     ReadyCondition::new(
         Reason::AmbiguousVersion,
@@ -141,7 +141,7 @@ pub(super) fn ambiguous(ids: &[&str]) -> ReadyCondition {
     )
 }
 
-/// The service accepted the create, but no listed version can be its.
+/// The service accepted the create request, but lists no version that it can have created.
 pub(super) fn created_but_not_listed() -> ReadyCondition {
     ReadyCondition::new(
         Reason::AmbiguousVersion,
@@ -185,14 +185,15 @@ pub(super) fn searching_before_deletion(name: &str) -> ReadyCondition {
     ))
 }
 
-/// The version cannot be deleted for `problem`, and that ends with `--deletion-timeout`.
+/// `problem` keeps the version from being deleted, at most until `--deletion-timeout`.
 pub(super) fn deletion_blocked_until_timeout(problem: &str) -> ReadyCondition {
     deleting(format!(
-        "{problem} After --deletion-timeout this object goes, and the version stays in the service."
+        "{problem} After --deletion-timeout the operator removes its finalizer from this object, and the version stays in the \
+         service."
     ))
 }
 
-/// The service refuses to delete the version for `problem`.
+/// The service rejects the delete request; `problem` says why.
 pub(super) fn deletion_refused(problem: &str, id: &str) -> ReadyCondition {
     deleting(format!(
         "{problem} To delete this object and leave version {id} in the service, annotate it with {}=<any value>.",
@@ -200,7 +201,7 @@ pub(super) fn deletion_refused(problem: &str, id: &str) -> ReadyCondition {
     ))
 }
 
-/// Of several versions the user says which is deleted with the object.
+/// The user has to say which of several versions is deleted with the object.
 pub(super) fn ambiguous_before_deletion(ids: &[&str]) -> ReadyCondition {
     deleting(format!(
         "Several versions can be this object's: {}. Annotate this object with {}=<id> to delete that version with it, or \

@@ -1,12 +1,12 @@
 //! What to do about one `ChatbotVersion`: one object, one version in the service.
 //!
 //! An [`Observation`] is what one reconcile has read, [`State`] the few values of it that matter, [`next_step`] decides
-//! by them alone, and [`report`] turns the step and its outcome into a status.
+//! by them alone, and [`report`] converts the step and its outcome into a status.
 //!
 //! # Creating
 //!
 //! The service's create is not idempotent: the same request sent twice makes two versions, and a lost answer does not
-//! tell whether it made one. So a create takes several reconciles:
+//! show whether it made one. So a create takes several reconciles:
 //!
 //! 1. `AddFinalizer`: from now on the object cannot disappear while a version is being created for it.
 //! 2. `RecordIntent`: `status.pendingCreate` names an attempt, and the ids that already have the version's name. It is
@@ -19,8 +19,8 @@
 //! one would find an object without an id and create a second version; with it, it knows that a request may be out.
 //!
 //! **Who may send the request.** The process that wrote the intent, once. The right to do so is a permit in its memory
-//! (`plan::call_permits`), which one reconcile takes and which is meant to be lost with the process. Whoever finds an
-//! intent without holding its permit does not know whether a request was sent.
+//! (`plan::call_permits`), which one reconcile takes and which is meant to be lost with the process. A reconcile that finds
+//! an intent without its permit does not know whether a request was sent.
 //!
 //! **What the answer means.**
 //!
@@ -37,7 +37,7 @@
 //! sets `pendingCreate.searchStartTime`, and the list is read until a version shows up or the visibility grace is over.
 //! One match is adopted, none permits another attempt, several stop with `AmbiguousVersion` and their ids. The search
 //! runs by the monotonic clock of the process that searches, never by `searchStartTime`: clocks jump, those of two
-//! replicas differ, and a process that was just started has not looked at all. A restart begins the search anew.
+//! replicas differ, and a process that was just started has not read the list at all. A restart begins the search again.
 //!
 //! **What a crash leaves.**
 //!
@@ -55,7 +55,7 @@
 //! version name creates at a time.
 //!
 //! **Coming back.** An object that is applied again, or to a rebuilt cluster, adopts the version with its marker; one
-//! whose deletion is pending is waited for first, as nobody knows whether it survives. A recorded version that is no
+//! whose deletion is pending is waited for first, as it may still disappear. A recorded version that is no
 //! longer listed is `VersionLost`: a snapshot is never taken again without a new `recreate` token. `adopt-id` names the
 //! version where the marker cannot.
 //!
@@ -75,7 +75,7 @@
 //! | the outcome of a create is unknown | search to the end; found: adopt it; nothing: the finalizer goes |
 //! | several versions can be this object's | wait for `adopt-id` or `force-orphan` |
 //! | listed, and live or about to be | the `ChatbotDeployment` that runs it records the deletion; then the finalizer goes |
-//! | listed and live, with nobody to take over | the finalizer goes; the version stays |
+//! | listed and live, and no `ChatbotDeployment` can take over | the finalizer goes; the version stays |
 //! | listed and not live | delete it, and wait until the list does not show it |
 //! | not listed, created within the visibility grace | wait: it is not listed *yet* |
 //! | not listed, and that is proof | the finalizer goes; the version is deleted |

@@ -39,7 +39,7 @@ pub enum FinalizerRemoval {
     OwnedByOther,
     /// The `force-orphan` annotation asks for it: the version may stay.
     ForceOrphaned,
-    /// The version is or may be live, and nobody is there to delete it later: it stays.
+    /// The version is or may be live, and no `ChatbotDeployment` can delete it later: it stays.
     LiveUnmanaged,
     /// No key could delete the version within `--deletion-timeout`: it stays.
     CredentialsTimeout,
@@ -136,7 +136,7 @@ fn next_create_step(state: &State) -> Step {
     }
 }
 
-/// The truth table of the deletion; the module says it in words.
+/// The table in the documentation of the module, row by row.
 fn next_step_deleting(state: &State, deletion: Deletion) -> Step {
     use CreateState::{Created, IntentRecorded, NotStarted, OutcomeUnknown, SearchExpired, Searching};
     let wait = Step::Wait(Wait::Deleting);
@@ -320,7 +320,7 @@ mod tests {
         assert_eq!(deleting(refused, DELETION), Step::Wait(Wait::Deleting));
         assert_eq!(deleting(refused, late), removed);
         assert_eq!(deleting(Match::Missing, late), removed, "the key of another account");
-        assert_eq!(deleting(away, late), Step::Wait(Wait::Deleting), "an outage passes");
+        assert_eq!(deleting(away, late), Step::Wait(Wait::Deleting), "an outage ends by itself");
     }
 
     #[test]

@@ -38,9 +38,9 @@ pub struct Observation {
     pub deletion_pending: HashSet<String>,
     /// An older object that holds the recorded version, as `namespace/name`.
     pub older_claim: Option<String>,
-    /// An older object is creating a version with the same name, and names are all that tells versions apart.
+    /// An older object is creating a version with the same name, and versions differ only by name.
     pub older_create_pending: bool,
-    /// The deployments that decide what this bot's environments run.
+    /// The deployments that decide what this chatbot's environments run.
     pub environment_owners: BTreeMap<LiveEnvironment, Arc<ChatbotDeployment>>,
     /// The namespace's `deletion-policy` annotation; read only while the object is being deleted.
     pub namespace_policy: Option<String>,
@@ -136,8 +136,8 @@ impl Observation {
         DeletionPolicy::of(self.object.spec.deletion_policy, namespace, self.config.deletion_policy)
     }
 
-    /// The namespace's policy, if it cannot be parsed and is the only reason why a version of ours stays: nobody asked
-    /// for that, so somebody has to be told.
+    /// The namespace's policy, if it cannot be parsed and is the only reason why a version of ours stays: nothing asked for
+    /// that, so an event reports it.
     pub(super) fn invalid_namespace_policy(&self) -> Option<&str> {
         let spec = &self.object.spec;
         let stays_anyway = spec.deletion_policy.is_some() || spec.suspend == Some(true);
@@ -153,8 +153,8 @@ impl Observation {
         let pending =
             |record: &OperationRecord| is_pending_delete(record, self.now, self.config.visibility_grace);
         Deletion {
-            // nobody queries the service for a version that stays; an answer that it is unavailable then means that the
-            // namespace's policy could not be read, which does not mean Retain
+            // for a version that stays the service is not queried; that it is unavailable then means that the namespace's
+            // policy could not be read, which is not Retain
             delete_version: self.deletion_policy() == DeletionPolicy::Delete
                 || matches!(self.service, ServiceView::Unavailable(_)),
             force_orphan: annotation_value(meta, annotation::FORCE_ORPHAN).is_some(),
@@ -167,7 +167,7 @@ impl Observation {
     }
 
     /// The service accepted our delete: then a list without the version is proof, even to a process that was started
-    /// since and has never seen the version listed.
+    /// since and has never read a list with the version.
     fn is_deletion_accepted(&self) -> bool {
         let id = self.object.version_id();
         self.status().common.last_operations.iter().any(|record| {

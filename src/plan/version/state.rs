@@ -14,27 +14,27 @@ pub struct State {
     /// An older object holds the recorded version: nothing is done for this one.
     pub conflict: bool,
     /// An older object is creating a version with the same name, and the service does not return the descriptions by
-    /// which the two could be told apart.
+    /// which the two could be distinguished.
     pub older_create_pending: bool,
     /// The `recreate` annotation has a token that was not acted on yet.
     pub recreate_requested: bool,
     /// A change failed a short while ago: none is started before the backoff is over.
     pub backing_off: bool,
-    /// How far the create has come, as the status tells.
+    /// How far the create has come.
     pub create_state: CreateState,
     /// Which listed version is this object's.
     pub matched: Match,
 }
 
-/// How far the create has come. The status tells it, except for who wrote the intent and how long the search has taken:
-/// that is known to this process alone.
+/// How far the create has come. The status shows it, except for which process wrote the intent and how long the search has
+/// taken: only this process knows that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CreateState {
     /// No version and no intent is recorded.
     NotStarted,
     /// This process has recorded the intent and holds the permit: the request is not sent, and may be sent.
     IntentRecorded,
-    /// An intent without a permit: a request may have been sent, and nobody knows what came of it.
+    /// An intent without a permit: a request may have been sent, and its outcome is unknown.
     OutcomeUnknown,
     /// The list is searched for what that request may have created.
     Searching,
@@ -66,9 +66,9 @@ pub enum Match {
     Single,
     /// A candidate is listed, but its deletion was requested within the visibility grace: it may disappear.
     DeletionPending,
-    /// Nobody can tell which version it is: there are several, or the service accepted the create and lists none.
+    /// Several listed versions can be this object's, or the service accepted the create and lists none.
     Ambiguous,
-    /// Versions with the right name existed before any create of this object, and do not tell whose they are.
+    /// Versions with the right name existed before any create of this object, and nothing shows which object they belong to.
     Unmarked,
     /// The version named by `adopt-id` is not listed.
     AdoptMissing,
@@ -83,7 +83,7 @@ pub struct Deletion {
     pub delete_version: bool,
     /// The `force-orphan` annotation is set.
     pub force_orphan: bool,
-    /// `--deletion-timeout` has passed since the object was deleted.
+    /// More than `--deletion-timeout` ago, the deletion of the object was requested.
     pub timed_out: bool,
     /// A delete request, not refused, was sent within the visibility grace: the version may still be listed.
     pub delete_pending: bool,
@@ -104,6 +104,6 @@ pub enum LiveState {
     HandedOver,
     /// An environment runs it that no `ChatbotDeployment` manages, or one that can record no further deletion.
     Unmanaged,
-    /// The key may not read what is live, and nothing else tells.
+    /// The key may not read the deployment status, and nothing else shows what is live.
     Unknown,
 }

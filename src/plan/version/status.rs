@@ -1,4 +1,4 @@
-//! What a step leads to: the status, the events, and when to come back. The requests themselves are in `calls`.
+//! The report of a step: the status, the events, and when to reconcile again. `calls` has the steps of creates and deletes.
 
 use std::time::Duration;
 
@@ -40,13 +40,13 @@ pub fn report(
         (Step::StartSearch, _) => calls::search_started(observation),
         (Step::Adopt, _) => calls::adopted(observation),
         (Step::Wait(wait), _) => waiting(observation, state, wait),
-        // a call without its outcome cannot be; coming back is safe
+        // no call ends without its outcome; if one did, the next reconcile decides
         (Step::Create | Step::Delete, _) => observation.unchanged(),
     }
 }
 
 impl Observation {
-    /// Nothing to report; the next reconcile will tell.
+    /// Nothing to report; the next reconcile decides.
     pub(super) fn unchanged(&self) -> Report<ChatbotVersionStatus> {
         Report::new(self.status().clone(), Requeue::Immediately)
     }
@@ -54,7 +54,7 @@ impl Observation {
     /// The status with these conditions.
     pub(super) fn status_with(&self, condition: &ReadyCondition) -> ChatbotVersionStatus {
         let status = self.status();
-        // an object that is being deleted is never Ready, and what is going on is its deletion
+        // an object that is being deleted is never Ready
         let reason = match self.object.metadata.deletion_timestamp {
             Some(_) => Reason::Deleting,
             None => condition.reason,
@@ -192,7 +192,7 @@ fn unavailable(observation: &Observation, reason: UnavailableReason) -> Report<C
     let requeue = requeue_unavailable(unavailable, observation.interval(), observation.jitter);
     let meta = &observation.object.metadata;
     let mut status = observation.status().clone();
-    // what was Ready stays Ready while the service is away: nothing is known to have changed
+    // what was Ready stays Ready during an outage: nothing is known to have changed
     if reason.is_transient() && is_ready(&status.common, meta) {
         status.common = carry_over(&status.common, meta, true);
         return Report::new(status, requeue);
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_ready_stays_ready_while_the_service_is_away() {
+    fn what_was_ready_stays_ready_during_an_outage() {
         let ready = listed();
         let report = ready.report();
         let ready = ready.with_status(|status| *status = report.status);
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_finalizer_that_goes_by_force_orphan_is_on_record() {
+    fn a_finalizer_removed_by_force_orphan_emits_an_event() {
         let (note, orphans) = orphaned(&listed().deleted(0).annotated(annotation::FORCE_ORPHAN, "yes"));
         assert!(note.contains("force-orphan") && note.contains("version v1"), "{note}");
         assert_eq!(orphans, ["v1"]);
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_finalizer_that_goes_by_timeout_is_on_record() {
+    fn a_finalizer_removed_after_the_timeout_emits_an_event() {
         let refused =
             |seconds| listed().deleted(seconds).unavailable(UnavailableReason::AuthenticationFailed);
         let waiting = refused(900).report();
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn a_live_version_without_a_deployment_is_left_on_record() {
+    fn a_live_version_without_a_deployment_stays_and_emits_an_event() {
         let (note, orphans) = orphaned(&listed().running("1.1").deleted(0));
         assert!(note.contains("live") && note.contains("v1"), "{note}");
         assert_eq!(orphans, ["v1"]);
@@ -405,15 +405,15 @@ mod tests {
         };
         let twins = || Observation::test().listing(vec![version("v1", OURS), version("v2", OURS)]);
         assert!(message(twins()).contains("adopt-id=<id> to adopt one of: v1, v2."));
-        assert!(!message(twins()).contains(annotation::RECREATE), "it is not looked at here");
+        assert!(!message(twins()).contains(annotation::RECREATE), "it has no effect here");
         assert!(message(twins().deleted(0)).contains(annotation::FORCE_ORPHAN));
         let namesake = Observation::test().listing(vec![version("v1", "")]);
         assert!(message(namesake).contains(annotation::RECREATE));
-        let mut held = Observation::test().searching(31).after(Operation::Create, None, 30);
-        held = held.listing(vec![version("v1", "")]);
-        held.held_by_others.insert("v1".to_owned());
+        let mut expired = Observation::test().searching(31).after(Operation::Create, None, 30);
+        expired = expired.listing(vec![version("v1", "")]);
+        expired.held_by_others.insert("v1".to_owned());
         assert!(
-            message(held).contains("lists no matching version"),
+            message(expired).contains("lists no matching version"),
             "the version of another object is not offered"
         );
     }

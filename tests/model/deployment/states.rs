@@ -6,23 +6,23 @@ use chatcaptain_operator::{
         UnavailableReason,
         deployment::{
             Deletion, Drift, Live, PendingDeletionState, Promotion, Rollout, RolloutMethod, State, Step,
-            Target, Unresolved, Wait, next_step,
+            TargetState, Unresolved, Wait, next_step,
         },
     },
 };
 
 use crate::explore::{Violation, invariant};
 
-const TARGETS: [Target; 9] = [
-    Target::Resolved(Cause::Spec),
-    Target::Resolved(Cause::RollbackCommand),
-    Target::Resolved(Cause::AutomaticRollback),
-    Target::Failed,
-    Target::Unresolved(Unresolved::WaitingForVersion),
-    Target::Unresolved(Unresolved::ReferenceMismatch),
-    Target::Unresolved(Unresolved::VersionNotFound),
-    Target::Unresolved(Unresolved::AmbiguousVersion),
-    Target::Unresolved(Unresolved::RollbackTargetNotFound),
+const TARGETS: [TargetState; 9] = [
+    TargetState::Resolved(Cause::Spec),
+    TargetState::Resolved(Cause::RollbackCommand),
+    TargetState::Resolved(Cause::AutomaticRollback),
+    TargetState::Failed,
+    TargetState::Unresolved(Unresolved::WaitingForVersion),
+    TargetState::Unresolved(Unresolved::ReferenceMismatch),
+    TargetState::Unresolved(Unresolved::VersionNotFound),
+    TargetState::Unresolved(Unresolved::AmbiguousVersion),
+    TargetState::Unresolved(Unresolved::RollbackTargetNotFound),
 ];
 const OPERATIONS: [Rollout; 8] = [
     Rollout::None,
@@ -73,7 +73,7 @@ pub fn every_state_alone(short: bool) -> usize {
 fn every_flag(
     deleting: Option<Deletion>,
     blocked: Option<UnavailableReason>,
-    target: Target,
+    target: TargetState,
     operation: Rollout,
 ) -> usize {
     let mut count = 0;
@@ -154,7 +154,7 @@ fn holds(seen: &State, step: Step) -> Result<(), Violation> {
 }
 
 fn holds_in_life(seen: &State, step: Step) -> Result<(), Violation> {
-    let known = matches!(seen.target, Target::Resolved(_));
+    let known = matches!(seen.target, TargetState::Resolved(_));
     match step {
         Step::StartRollout(call) => {
             invariant!(
@@ -172,11 +172,11 @@ fn holds_in_life(seen: &State, step: Step) -> Result<(), Violation> {
         }
         Step::Wait(Wait::Available) => invariant!(
             seen.live == Live::Desired
-                && matches!(seen.target, Target::Resolved(Cause::Spec) | Target::Failed),
+                && matches!(seen.target, TargetState::Resolved(Cause::Spec) | TargetState::Failed),
             "Ready without the wanted version"
         ),
         Step::Wait(Wait::RolledBack) => invariant!(
-            seen.live == Live::Desired && known && seen.target != Target::Resolved(Cause::Spec),
+            seen.live == Live::Desired && known && seen.target != TargetState::Resolved(Cause::Spec),
             "rolled back, though it is not"
         ),
         Step::Wait(Wait::DriftTolerated) => {

@@ -1,4 +1,4 @@
-//! The report of what is about to be called, and of how a call ended.
+//! The report of a rollout or a delete: of its intent, and of how its call ended.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 
@@ -72,7 +72,9 @@ pub(super) fn rollout_started(
     result: &Result<(), Failure>,
 ) -> Report<ChatbotDeploymentStatus> {
     let mut report = match result {
-        Err(failure) if !failure.may_have_happened => rejected(observation, state, method, failure),
+        Err(failure) if !failure.may_have_happened => {
+            rollout_not_started(observation, state, method, failure)
+        }
         _ => {
             let mut status = status_with(observation, state, &messages::rollout(observation, method));
             // a call without a usable answer may be repeated, but less and less often
@@ -84,7 +86,7 @@ pub(super) fn rollout_started(
             Report::new(status, requeue_while_progressing(observation))
         }
     };
-    // a call that was held back is still to be sent
+    // a call that was not sent keeps its intent, and can still be sent
     let was_sent = !result.as_ref().is_err_and(Failure::was_not_sent);
     if let Some(operation) = observation.status().current_operation.clone().filter(|_| was_sent) {
         let id = Some(operation.version_id.as_str());
@@ -100,15 +102,15 @@ pub(super) fn rollout_started(
     report
 }
 
-/// The call did not take effect.
-fn rejected(
+/// The call was refused, or not sent.
+fn rollout_not_started(
     observation: &Observation,
     state: &State,
     method: RolloutMethod,
     failure: &Failure,
 ) -> Report<ChatbotDeploymentStatus> {
     if method == RolloutMethod::Rollback && !failure.was_not_sent() {
-        // the next pass deploys instead
+        // the next reconcile deploys instead
         let status = status_with(observation, state, &messages::rollout(observation, method));
         return Report::new(status, Requeue::Immediately);
     }
@@ -174,13 +176,13 @@ mod tests {
     };
 
     /// An intent that this process wrote.
-    fn intended(method: &str) -> Observation {
+    fn with_intent(method: &str) -> Observation {
         let status = operation(method, "v1", None, None);
         Observation { may_call: true, ..Observation::test().with_status(&status).running(Some("v2")) }
     }
 
     fn called(method: &str, result: Result<(), Failure>) -> Report<ChatbotDeploymentStatus> {
-        intended(method).report_of(&Outcome::RolloutStarted(result))
+        with_intent(method).report_of(&Outcome::RolloutStarted(result))
     }
 
     #[test]
@@ -201,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn accepted_call_is_recorded_and_watched() {
+    fn accepted_call_is_recorded_and_polled() {
         let report = called("Deploy", Ok(()));
         let operation = report.status.current_operation.as_ref().unwrap();
         assert_eq!(operation.result, Some(OperationResult::Accepted));
@@ -213,7 +215,7 @@ mod tests {
 
     #[test]
     fn call_is_recorded_though_the_spec_has_changed() {
-        let moved = intended("Deploy").with_spec(&json!({"versionRef": null, "versionId": "v3"}));
+        let moved = with_intent("Deploy").with_spec(&json!({"versionRef": null, "versionId": "v3"}));
         let step = Step::StartRollout(RolloutMethod::Deploy);
         let outcome = Outcome::RolloutStarted(Ok(()));
         let report = crate::plan::deployment::report(&moved, &moved.state(), step, &outcome);
@@ -223,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn held_back_call_is_still_to_be_sent() {
+    fn call_that_was_not_sent_keeps_its_intent() {
         let report = called("Deploy", Err(throttled(ApiCall::Deploy)));
         assert_eq!(report.status.current_operation.as_ref().unwrap().call_time, None);
         assert!(report.status.common.last_operations.is_empty());
@@ -232,19 +234,19 @@ mod tests {
     }
 
     #[test]
-    fn rejected_deploy_backs_off() {
+    fn refused_deploy_backs_off() {
         let report = called("Deploy", Err(refused(ApiCall::Deploy)));
         assert_eq!(condition(&report, "Stalled"), Some(("True", "RequestRejected")));
         assert_eq!(report.status.common.retry.as_ref().unwrap().failures, 1);
-        let next = intended("Deploy").after(report);
+        let next = with_intent("Deploy").after(report);
         assert!(next.state().backing_off);
     }
 
     #[test]
-    fn rejected_rollback_is_followed_by_deploy_at_once() {
+    fn refused_rollback_is_followed_by_deploy_at_once() {
         let report = called("Rollback", Err(refused(ApiCall::Rollback)));
         assert_eq!((report.requeue, &report.status.common.retry), (Requeue::Immediately, &None));
-        let next = intended("Rollback").after(report);
+        let next = with_intent("Rollback").after(report);
         assert_eq!(next.next_step(), Step::RecordIntent(RolloutMethod::Deploy));
         let report = next.report();
         let [("RollbackFallback", note)] = events(&report)[..] else { panic!("{:?}", report.events) };
@@ -256,14 +258,14 @@ mod tests {
         let report = called("Deploy", Err(unknown(ApiCall::Deploy)));
         assert_eq!(report.status.current_operation.as_ref().unwrap().result, Some(OperationResult::Unknown));
         assert_eq!(report.status.common.retry.as_ref().unwrap().failures, 1);
-        let later = Observation { now: at(31), may_call: false, ..intended("Deploy").after(report) };
+        let later = Observation { now: at(31), may_call: false, ..with_intent("Deploy").after(report) };
         assert_eq!(later.next_step(), Step::RecordIntent(RolloutMethod::Deploy));
         let operation = later.report().status.current_operation.unwrap();
         assert_eq!((operation.start_time.0, operation.first_call_time.unwrap().0), (at(31), at(0)));
     }
 
     #[test]
-    fn correction_of_drift_is_counted_and_told() {
+    fn correction_of_drift_is_counted_and_emits_an_event() {
         let drifted = Observation::test().with_status(&reached_target("v1")).running(Some("v2"));
         let report = drifted.report();
         assert_eq!(report.status.drift_corrections.as_ref().unwrap().count, 1);
@@ -273,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn delete_keeps_the_verdict_on_the_environment() {
+    fn delete_keeps_the_conditions_of_the_environment() {
         let entry = json!({"versionId": "v2", "name": "b", "requestTime": ago(100)});
         let running = Observation::test().with_status(&reached_target("v1")).running(Some("v1"));
         let ready = running.clone().after(running.report());

@@ -1,4 +1,4 @@
-//! The report of a pass that changes nothing.
+//! The report of a reconcile that changes nothing in the service.
 
 use std::time::Duration;
 
@@ -71,7 +71,7 @@ fn suspended(observation: &Observation) -> Report<ChatbotDeploymentStatus> {
 fn backing_off(observation: &Observation, state: &State) -> Report<ChatbotDeploymentStatus> {
     let common = &observation.status().common;
     let requeue = requeue_after_backoff(common, observation.now);
-    // what failed may be the delete of an old version, while the environment ran what it should
+    // the failed call may be the delete of an old version, while the environment ran the desired one
     if is_ready(common, &observation.object.metadata) {
         return Report::new(status_with(observation, state, &messages::backing_off(observation)), requeue);
     }
@@ -98,7 +98,7 @@ fn reached(observation: &Observation, state: &State, reason: Reason) -> Report<C
         target.reached_time.get_or_insert(truncate_to_seconds(observation.now));
     }
     if let Some(failed) = &mut status.failed_versions {
-        // late, but live
+        // a version that is live late has not failed
         failed.version_ids.retain(|failed| failed != id);
     }
     status.failed_versions.take_if(|failed| failed.version_ids.is_empty());
@@ -108,7 +108,7 @@ fn reached(observation: &Observation, state: &State, reason: Reason) -> Report<C
     record_live(observation, &mut status, id);
     let report = Report::new(status, requeue);
     if old.current_operation.as_ref().is_none_or(|operation| operation.version_id != *id) {
-        // whoever deployed it, the operator did not
+        // it was deployed outside the operator, so there is no event
         return report;
     }
     let went_back = old.history.iter().any(|entry| entry.version_id == *id);
@@ -116,7 +116,7 @@ fn reached(observation: &Observation, state: &State, reason: Reason) -> Report<C
     report.event(false, event, messages::rollout_note(observation, event, id))
 }
 
-/// Somebody else deployed, and the operator leaves it.
+/// Another version was deployed outside the operator, and the operator does not correct it.
 fn uncorrected_drift(
     observation: &Observation,
     state: &State,
@@ -164,7 +164,7 @@ mod tests {
     };
 
     #[test]
-    fn first_deploy_that_shows_is_told() {
+    fn first_deploy_that_shows_emits_an_event() {
         let called = operation("Deploy", "v1", Some(5), Some("Accepted"));
         let active = json!({"active": {"versionId": "v2", "startTime": ago(100)}});
         let live = Observation::test().with_status(&called).with_status(&active).running(Some("v1"));
@@ -175,11 +175,11 @@ mod tests {
         assert_eq!((&report.status.current_operation, &report.status.common.retry), (&None, &None));
         assert_eq!(report.status.target.as_ref().unwrap().reached_time.as_ref().unwrap().0, at(0));
         assert_eq!(report.status.active.as_ref().unwrap().version_id, "v1");
-        assert!(events(&live.after(report).report()).is_empty(), "it is told once");
+        assert!(events(&live.after(report).report()).is_empty(), "once");
     }
 
     #[test]
-    fn return_to_a_version_of_history_is_told_as_rollback() {
+    fn return_to_a_version_of_history_emits_rolled_back() {
         let called = operation("Deploy", "v1", Some(5), Some("Accepted"));
         let ran = json!({"history": [{"versionId": "v1", "startTime": ago(500)}]});
         let report = Observation::test().with_status(&called).with_status(&ran).running(Some("v1")).report();
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn version_that_somebody_else_deployed_is_adopted_without_event() {
+    fn version_deployed_outside_the_operator_is_recorded_without_event() {
         let report = Observation::test().running(Some("v1")).report();
         assert!(events(&report).is_empty());
         assert_eq!(report.status.active.unwrap().version_id, "v1");
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn tolerated_drift_is_told_once_per_version() {
+    fn tolerated_drift_emits_one_event_per_version() {
         let warn = json!({"drift": "Warn"});
         let drifted =
             Observation::test().with_spec(&warn).with_status(&reached_target("v1")).running(Some("v2"));
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn suspended_object_keeps_its_verdict() {
+    fn suspended_object_keeps_its_conditions() {
         let running = Observation::test().running(Some("v1"));
         let ready = running.clone().after(running.report());
         let suspended = ready.with_spec(&json!({"suspend": true})).with_metadata(&json!({"generation": 2}));
