@@ -20,7 +20,7 @@ const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_min
 /// After a fetch that was refused, which does not heal by itself within seconds.
 const REFUSED_DELAY: Duration = Duration::from_secs(30);
 
-/// A value, fetched when somebody needs a newer one.
+/// A value, fetched when a caller needs a newer one.
 pub struct CachedFetch<T> {
     latest: watch::Sender<Option<Fetched<T>>>,
     /// Locked during a fetch. Dropped with the future of a caller who gives up, so the next one fetches.

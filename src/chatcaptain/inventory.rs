@@ -23,7 +23,7 @@ pub struct Inventory {
 
 impl Inventory {
     /// Indexes a list. Of two entries with one id the first counts: counted twice, one version under a marker would
-    /// look like the two of a create that was sent twice.
+    /// be taken for the two of a create that was sent twice.
     #[must_use]
     pub fn new(list: Vec<Version>, requested_at: Instant) -> Self {
         let mut versions: Vec<Version> = Vec::with_capacity(list.len());

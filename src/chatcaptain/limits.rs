@@ -364,7 +364,7 @@ mod tests {
         assert_eq!((key.admit(ApiCall::Create), key.admit(ApiCall::List)), (Some(CALL_REFUSED), None));
         key.fail(ApiCall::List, KEY_REFUSED);
         assert_eq!(key.admit(ApiCall::Deploy), Some(KEY_REFUSED));
-        // whoever gets an answer has a good key, and a permission for this call alone
+        // an answer proves that the key is valid, and has the permission for this call alone
         key.succeed(ApiCall::List);
         assert_eq!((key.admit(ApiCall::Deploy), key.admit(ApiCall::Create)), (None, Some(CALL_REFUSED)));
         key.succeed(ApiCall::Create);

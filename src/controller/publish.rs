@@ -1,7 +1,7 @@
 //! Writes a report to the object, finalizer or status; only if it says something new.
 //!
-//! A write carries the resourceVersion that the decision was based on: whoever decided on an older copy, or has lost the
-//! lease meanwhile, loses the race and decides again.
+//! A write carries the resourceVersion that the decision was based on: a replica that decided on an older copy, or has lost
+//! the lease meanwhile, loses the race and decides again.
 
 use std::{sync::Arc, time::Duration};
 

@@ -14,7 +14,7 @@ fn git() -> Value {
     })
 }
 
-/// As it is in the cluster, applied by Argo CD and looked at by the operator.
+/// As it is in the cluster, applied by Argo CD and reconciled by the operator.
 fn live() -> Value {
     let mut object = git();
     let applied = serde_json::to_string(&object).unwrap();

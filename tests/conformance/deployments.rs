@@ -1,4 +1,4 @@
-//! Every state of a `ChatbotDeployment`: a scene for each step and rest of the plan, and what is told of it.
+//! Every state of a `ChatbotDeployment`: an observation for each step and wait of the plan, and the status that follows.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -16,7 +16,7 @@ use chatcaptain_operator::{
 use serde_json::{Value, json};
 
 use crate::states::{
-    Coverage, NOW, ObjectState, ago, and_since, at, befores, blocked, failures, rules, shown, variants,
+    Coverage, NOW, ObjectState, ago, and_since, at, befores, config, failures, shown, unavailable, variants,
     version,
 };
 
@@ -32,69 +32,69 @@ variants!(PendingDeletionState: None New InUse Ready InFlight);
 
 /// Every state, and proof that there is a scene for each value of the plan's enums.
 pub fn states() -> Vec<ObjectState> {
-    let mut told = Vec::new();
-    let mut seen = Coverage::default();
+    let mut states = Vec::new();
+    let mut coverage = Coverage::default();
     for before in befores(&newborn().metadata) {
         let mut object = newborn();
         object.status.as_mut().unwrap().common = before;
-        told.push(ObjectState::new("as it is".to_owned(), &object));
-        for facts in scenes(&object) {
-            let step = next_step(&facts.state());
-            note(&mut seen, &facts.state(), step);
-            told.extend(tellings(&facts, step));
+        states.push(ObjectState::new("as it is".to_owned(), &object));
+        for observation in scenes(&object) {
+            let step = next_step(&observation.state());
+            note(&mut coverage, &observation.state(), step);
+            states.extend(reported_states(&observation, step));
         }
     }
-    seen.assert_all::<Step>();
-    seen.assert_all::<Wait>();
-    seen.assert_all::<Unresolved>();
-    seen.assert_all::<TargetState>();
-    seen.assert_all::<Rollout>();
-    seen.assert_all::<Promotion>();
-    seen.assert_all::<Drift>();
-    seen.assert_all::<PendingDeletionState>();
-    seen.assert_all::<UnavailableReason>();
-    and_since(told)
+    coverage.assert_all::<Step>();
+    coverage.assert_all::<Wait>();
+    coverage.assert_all::<Unresolved>();
+    coverage.assert_all::<TargetState>();
+    coverage.assert_all::<Rollout>();
+    coverage.assert_all::<Promotion>();
+    coverage.assert_all::<Drift>();
+    coverage.assert_all::<PendingDeletionState>();
+    coverage.assert_all::<UnavailableReason>();
+    and_since(states)
 }
 
-fn note(seen: &mut Coverage, what: &State, step: Step) {
-    seen.note(&what.target);
-    seen.note(&what.rollout);
-    seen.note(&what.promotion);
-    seen.note(&what.drift);
-    seen.note(&what.pending_deletion);
-    seen.note(&step);
-    if let Step::Wait(rest) = step {
-        seen.note(&rest);
-        match rest {
-            Wait::Unavailable(why) => seen.note(&why),
-            Wait::Unresolved(why) => seen.note(&why),
+fn note(coverage: &mut Coverage, what: &State, step: Step) {
+    coverage.note(&what.target);
+    coverage.note(&what.rollout);
+    coverage.note(&what.promotion);
+    coverage.note(&what.drift);
+    coverage.note(&what.pending_deletion);
+    coverage.note(&step);
+    if let Step::Wait(wait) = step {
+        coverage.note(&wait);
+        match wait {
+            Wait::Unavailable(why) => coverage.note(&why),
+            Wait::Unresolved(why) => coverage.note(&why),
             _ => {}
         }
     }
 }
 
-/// What is told of a scene, however its call ends; and then, if the object is suspended or cannot be read any more.
-fn tellings(facts: &Observation, step: Step) -> Vec<ObjectState> {
-    let mut told = Vec::new();
+/// The states that a scene leads to, however its call ends; and then, if the object is suspended or does not fit its schema.
+fn reported_states(observation: &Observation, step: Step) -> Vec<ObjectState> {
+    let mut states = Vec::new();
     for outcome in outcomes(step) {
-        let mut object = (*facts.object).clone();
-        object.status = Some(report(facts, &facts.state(), step, &outcome).status);
-        told.push(ObjectState::new(format!("{step:?}"), &object));
-        told.extend(told.last().map(ObjectState::unreadable));
+        let mut object = (*observation.object).clone();
+        object.status = Some(report(observation, &observation.state(), step, &outcome).status);
+        states.push(ObjectState::new(format!("{step:?}"), &object));
+        states.extend(states.last().map(ObjectState::unreadable));
         if object.metadata.deletion_timestamp.is_none() {
             object.spec.suspend = Some(true);
             object.metadata.generation = object.metadata.generation.map(|generation| generation + 1);
             let suspended = Observation {
                 object: Arc::new(object.clone()),
                 service: ServiceView::NotQueried,
-                ..facts.clone()
+                ..observation.clone()
             };
             let step = next_step(&suspended.state());
             object.status = Some(report(&suspended, &suspended.state(), step, &Outcome::NoCall).status);
-            told.push(ObjectState::new(format!("{step:?}, then suspended"), &object));
+            states.push(ObjectState::new(format!("{step:?}, then suspended"), &object));
         }
     }
-    told
+    states
 }
 
 fn outcomes(step: Step) -> Vec<Outcome> {
@@ -144,11 +144,11 @@ fn named(more: &Value) -> Arc<ChatbotVersion> {
     Arc::new(serde_json::from_value(value).unwrap())
 }
 
-/// A pass over this object when the service shows this.
-fn scene(object: ChatbotDeployment, look: ServiceView) -> Observation {
+/// A reconcile of this object when the service shows this.
+fn scene(object: ChatbotDeployment, service: ServiceView) -> Observation {
     Observation {
         object: Arc::new(object),
-        service: look,
+        service,
         may_call: false,
         older_claim: None,
         referenced_version: Some(named(&json!({}))),
@@ -158,7 +158,7 @@ fn scene(object: ChatbotDeployment, look: ServiceView) -> Observation {
         reclaimed: HashSet::new(),
         in_use_elsewhere: HashSet::new(),
         elsewhere_stable_since: Some(jiff::Timestamp::MAX),
-        config: rules(),
+        config: config(),
         now: at(NOW),
         jitter: 0.0,
     }
@@ -177,13 +177,13 @@ fn operation_of(operation: &str, called: Option<i64>, result: Option<&str>) -> V
     }})
 }
 
-/// Every scene of life and of deletion.
+/// Every scene, also those in which the object is being deleted.
 fn scenes(object: &ChatbotDeployment) -> Vec<Observation> {
     let mut scenes = unable(object);
     scenes.extend(unresolved(object));
     scenes.extend(rollouts(object));
     scenes.extend(settled(object));
-    scenes.extend(retirements(object));
+    scenes.extend(pending_deletions(object));
     scenes
 }
 
@@ -197,11 +197,11 @@ fn unable(object: &ChatbotDeployment) -> Vec<Observation> {
             ..scene(object.clone(), ServiceView::NotQueried)
         },
     ];
-    scenes.extend(blocked().into_iter().map(|look| scene(object.clone(), look)));
+    scenes.extend(unavailable().into_iter().map(|service| scene(object.clone(), service)));
     scenes
 }
 
-/// The wanted version is not known.
+/// The desired version is not known.
 fn unresolved(object: &ChatbotDeployment) -> Vec<Observation> {
     let wants = |spec: Value| with(object, &spec, &json!({}));
     let mut commanded = object.clone();
@@ -227,23 +227,23 @@ fn unresolved(object: &ChatbotDeployment) -> Vec<Observation> {
 fn rollouts(object: &ChatbotDeployment) -> Vec<Observation> {
     let status = |status: Value| with(object, &json!({}), &status);
     let ran = json!({"history": [{"versionId": "v1", "startTime": ago(100)}]});
-    let gated = with(object, &json!({"promoteAfter": {"deploymentRef": {"name": "test"}}}), &json!({}));
+    let promoted = with(object, &json!({"promoteAfter": {"deploymentRef": {"name": "test"}}}), &json!({}));
     let for_long = json!({"versionId": "v1", "cause": "Spec", "startTime": ago(1000)});
     let later = json!({"retry": {"failures": 1, "nextAttemptTime": ago(-10)}});
     let called = |call, seconds, result| status(operation_of(call, Some(seconds), Some(result)));
-    let intended = |call| status(operation_of(call, None, None));
-    let mut unsure = intended("Deploy");
-    unsure.status.as_mut().unwrap().current_operation.as_mut().unwrap().start_time = ago(100);
+    let with_intent = |call| status(operation_of(call, None, None));
+    let mut abandoned = with_intent("Deploy");
+    abandoned.status.as_mut().unwrap().current_operation.as_mut().unwrap().start_time = ago(100);
     vec![
         scene(object.clone(), runs("1.2")),
         scene(status(ran), runs("1.2")),
         scene(status(later), runs("1.2")),
-        scene(gated.clone(), runs("1.2")),
-        Observation { promotion_source: Some(Arc::new(newborn())), ..scene(gated.clone(), runs("1.2")) },
-        scene(with(&gated, &json!({}), &json!({"target": for_long})), runs("1.2")),
-        Observation { may_call: true, ..scene(intended("Deploy"), runs("1.2")) },
-        Observation { may_call: true, ..scene(intended("Rollback"), runs("1.2")) },
-        scene(unsure, runs("1.2")),
+        scene(promoted.clone(), runs("1.2")),
+        Observation { promotion_source: Some(Arc::new(newborn())), ..scene(promoted.clone(), runs("1.2")) },
+        scene(with(&promoted, &json!({}), &json!({"target": for_long})), runs("1.2")),
+        Observation { may_call: true, ..scene(with_intent("Deploy"), runs("1.2")) },
+        Observation { may_call: true, ..scene(with_intent("Rollback"), runs("1.2")) },
+        scene(abandoned, runs("1.2")),
         scene(called("Deploy", 5, "Accepted"), runs("1.2")),
         scene(called("Deploy", 5, "Unknown"), runs("1.2")),
         scene(called("Rollback", 5, "Accepted"), runs("1.2")),
@@ -254,11 +254,11 @@ fn rollouts(object: &ChatbotDeployment) -> Vec<Observation> {
     ]
 }
 
-/// The environment runs something, and is to stay so.
+/// The environment runs something, and nothing is in flight.
 fn settled(object: &ChatbotDeployment) -> Vec<Observation> {
     let reached = json!({"target": {"versionId": "v1", "cause": "Spec", "reachedTime": ago(100)}});
-    let mut fought = reached.clone();
-    fought["driftCorrections"] = json!({"count": 5, "windowStartTime": ago(100)});
+    let mut limit_reached = reached.clone();
+    limit_reached["driftCorrections"] = json!({"count": 5, "windowStartTime": ago(100)});
     let mut late = reached.clone();
     late["lastOperations"] =
         json!([{"operation": "Deploy", "versionId": "v2", "completionTime": ago(5), "result": "Unknown"}]);
@@ -285,43 +285,45 @@ fn settled(object: &ChatbotDeployment) -> Vec<Observation> {
         scene(with(object, &json!({}), &failed), runs("1.2")),
         scene(with(object, &json!({}), &reached), runs("1.2")),
         scene(with(object, &json!({}), &late), runs("1.2")),
-        scene(with(object, &json!({}), &fought), runs("1.2")),
+        scene(with(object, &json!({}), &limit_reached), runs("1.2")),
         scene(with(object, &json!({"drift": "Warn"}), &reached), runs("1.2")),
     ]
 }
 
-/// Versions wait to be deleted, in life and while the object itself is being deleted.
-fn retirements(object: &ChatbotDeployment) -> Vec<Observation> {
-    let noted = json!({"pendingDeletions": [{"versionId": "v2", "name": "b", "requestTime": ago(100)}]});
-    let mut sent = noted.clone();
+/// Versions wait to be deleted, also while the object itself is being deleted.
+fn pending_deletions(object: &ChatbotDeployment) -> Vec<Observation> {
+    let pending = json!({"pendingDeletions": [{"versionId": "v2", "name": "b", "requestTime": ago(100)}]});
+    let mut sent = pending.clone();
     sent["lastOperations"] =
         json!([{"operation": "Delete", "versionId": "v2", "completionTime": ago(0), "result": "Accepted"}]);
-    let guarded = |status: &Value| {
+    let with_finalizer = |status: &Value| {
         let mut object = with(object, &json!({}), status);
         object.metadata.finalizers = Some(vec![FINALIZER.to_owned()]);
         object
     };
-    let leaving = |mut object: ChatbotDeployment| {
+    let being_deleted = |mut object: ChatbotDeployment| {
         object.metadata.deletion_timestamp = Some(ago(0));
         object.metadata.generation = Some(2);
         object
     };
-    let held = json!({"retry": {"failures": 1, "nextAttemptTime": ago(-10)}, "pendingDeletions": noted["pendingDeletions"]});
-    let arriving = vec![VersionBeingDeleted { version_id: "v1".to_owned(), name: "a".to_owned() }];
-    let mut foreign = leaving(object.clone());
+    let backing_off = json!({"retry": {"failures": 1, "nextAttemptTime": ago(-10)}, "pendingDeletions": pending["pendingDeletions"]});
+    let new = vec![VersionBeingDeleted { version_id: "v1".to_owned(), name: "a".to_owned() }];
+    let mut foreign = being_deleted(object.clone());
     foreign.metadata.finalizers = Some(vec!["example.com/other".to_owned()]);
     let mut scenes = vec![
-        Observation { versions_being_deleted: arriving, ..scene(object.clone(), runs("1.1")) },
-        scene(guarded(&json!({})), runs("1.1")),
-        scene(guarded(&noted), runs("1.1")),
-        scene(guarded(&noted), runs("1.2")),
-        scene(guarded(&held), runs("1.1")),
+        Observation { versions_being_deleted: new, ..scene(object.clone(), runs("1.1")) },
+        scene(with_finalizer(&json!({})), runs("1.1")),
+        scene(with_finalizer(&pending), runs("1.1")),
+        scene(with_finalizer(&pending), runs("1.2")),
+        scene(with_finalizer(&backing_off), runs("1.1")),
         scene(foreign, runs("1.1")),
-        scene(leaving(guarded(&json!({}))), runs("1.1")),
-        scene(leaving(guarded(&noted)), runs("1.1")),
-        scene(leaving(guarded(&held)), runs("1.1")),
-        scene(leaving(guarded(&sent)), runs("1.1")),
+        scene(being_deleted(with_finalizer(&json!({}))), runs("1.1")),
+        scene(being_deleted(with_finalizer(&pending)), runs("1.1")),
+        scene(being_deleted(with_finalizer(&backing_off)), runs("1.1")),
+        scene(being_deleted(with_finalizer(&sent)), runs("1.1")),
     ];
-    scenes.extend(blocked().into_iter().map(|look| scene(leaving(guarded(&noted)), look)));
+    scenes.extend(
+        unavailable().into_iter().map(|service| scene(being_deleted(with_finalizer(&pending)), service)),
+    );
     scenes
 }

@@ -48,9 +48,10 @@ fn alone(number: usize, state: &ObjectState) -> serde_json::Value {
 /// Each reason that `Ready` can give is among the states: those of `Drifted` alone are not.
 fn assert_every_reason(states: &[ObjectState]) {
     let of_drifted = [Reason::InSync, Reason::OutOfSync, Reason::NotObservable];
-    let told: BTreeSet<_> = states.iter().filter_map(|state| state.reason().map(Reason::as_str)).collect();
+    let reported: BTreeSet<_> =
+        states.iter().filter_map(|state| state.reason().map(Reason::as_str)).collect();
     let missing: Vec<_> =
-        Reason::ALL.iter().filter(|r| !of_drifted.contains(r) && !told.contains(r.as_str())).collect();
+        Reason::ALL.iter().filter(|r| !of_drifted.contains(r) && !reported.contains(r.as_str())).collect();
     assert!(missing.is_empty(), "no state gives {missing:?}");
 }
 
@@ -82,8 +83,8 @@ fn label(state: &ObjectState) -> (usize, String) {
     match (state.since(), state.reason()) {
         (Since::Nothing, Some(reason)) => (place(reason), format!("`{}`", reason.as_str())),
         (Since::Deleted, Some(reason)) => (0, format!("{}, then deleted", word(reason))),
-        (Since::Deleted, None) => (0, "not looked at yet, then deleted".to_owned()),
+        (Since::Deleted, None) => (0, "not reconciled yet, then deleted".to_owned()),
         (_, Some(reason)) => (0, format!("{}, then changed in git", word(reason))),
-        (_, None) => (0, "not looked at yet".to_owned()),
+        (_, None) => (0, "not reconciled yet".to_owned()),
     }
 }

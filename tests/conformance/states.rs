@@ -1,4 +1,4 @@
-//! One state of an object, and how it comes about from a status that the plan tells.
+//! One state of an object, and how it comes about from a status that the plan reports.
 
 use std::{
     any::type_name,
@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 /// The time of every scene.
 pub const NOW: i64 = 1_000_000;
 
-/// An enum of the plan, whose every variant must be seen in a scene.
+/// An enum of the plan, whose every variant must occur in a scene.
 pub trait Variants {
     /// Their names.
     const ALL: &[&str];
@@ -49,7 +49,7 @@ pub(crate) use variants;
 
 variants!(UnavailableReason: CredentialsMissing AuthenticationFailed PermissionDenied ChatbotNotFound Throttled ServiceUnavailable);
 
-/// The variants that were seen.
+/// The variants that occurred.
 #[derive(Default)]
 pub struct Coverage(BTreeSet<(&'static str, &'static str)>);
 
@@ -61,8 +61,8 @@ impl Coverage {
 
     /// Fails with the variants for which there is no scene.
     pub fn assert_all<T: Variants>(&self) {
-        let seen = |name: &&&str| self.0.contains(&(type_name::<T>(), **name));
-        let missing: Vec<_> = T::ALL.iter().filter(|name| !seen(name)).collect();
+        let occurred = |name: &&&str| self.0.contains(&(type_name::<T>(), **name));
+        let missing: Vec<_> = T::ALL.iter().filter(|name| !occurred(name)).collect();
         assert!(missing.is_empty(), "there is no scene for {} {missing:?}", type_name::<T>());
     }
 }
@@ -85,7 +85,7 @@ pub enum Since {
 }
 
 impl ObjectState {
-    /// A scene as it was told.
+    /// The object with the status that was reported.
     pub fn new(story: String, object: &impl Serialize) -> Self {
         Self { story, object: serde_json::to_value(object).unwrap() }
     }
@@ -105,8 +105,9 @@ impl ObjectState {
     pub fn unreadable(&self) -> Self {
         let mut object = self.object.clone();
         let meta: ObjectMeta = serde_json::from_value(object["metadata"].clone()).unwrap();
-        let said = serde_json::to_value(unreadable_status(&meta, "spec: no such field", at(NOW))).unwrap();
-        object["status"].as_object_mut().unwrap().extend(said.as_object().unwrap().clone());
+        let reported =
+            serde_json::to_value(unreadable_status(&meta, "spec: no such field", at(NOW))).unwrap();
+        object["status"].as_object_mut().unwrap().extend(reported.as_object().unwrap().clone());
         Self { story: format!("{}, then unreadable", self.story), object }
     }
 
@@ -129,7 +130,7 @@ impl ObjectState {
         }
     }
 
-    /// What every tool is to take it for: what its reason says, if that is said of the object as it is.
+    /// The verdict that every tool must come to: that of its reason, if the status is about this generation.
     pub fn verdict(&self) -> &'static str {
         match (self.since(), self.reason()) {
             (Since::Nothing, Some(reason)) => word(reason),
@@ -137,7 +138,7 @@ impl ObjectState {
         }
     }
 
-    /// Everything that a tool could look at.
+    /// Everything that a tool could read.
     pub fn shape(&self) -> String {
         let conditions = self.object["status"]["conditions"].as_array().cloned().unwrap_or_default();
         let condition = |c: &Value| format!("{}={} {}", c["type"], c["status"], c["reason"]);
@@ -161,12 +162,12 @@ pub fn word(reason: Reason) -> &'static str {
     }
 }
 
-/// Each of them as it was told, and after git or a deletion came over it; of those that look alike one.
-pub fn and_since(told: Vec<ObjectState>) -> Vec<ObjectState> {
+/// Each state as it was reported, and after a change of the spec or a deletion; of those with the same shape one.
+pub fn and_since(reported: Vec<ObjectState>) -> Vec<ObjectState> {
     let mut states = BTreeMap::new();
-    for state in told {
-        let leaving = state.object["metadata"]["deletionTimestamp"].is_string();
-        let later = [Since::Changed, Since::Deleted].into_iter().filter(|_| !leaving);
+    for state in reported {
+        let is_being_deleted = state.object["metadata"]["deletionTimestamp"].is_string();
+        let later = [Since::Changed, Since::Deleted].into_iter().filter(|_| !is_being_deleted);
         for later in later.map(|since| state.after(since)).chain([state.clone()]) {
             states.entry(later.shape()).or_insert(later);
         }
@@ -193,7 +194,7 @@ pub fn ago(seconds: i64) -> Time {
     Time(at(NOW - seconds))
 }
 
-pub fn rules() -> Arc<PlanConfig> {
+pub fn config() -> Arc<PlanConfig> {
     Arc::new(PlanConfig {
         owner_id: "default".to_owned(),
         interval: Duration::from_mins(5),
@@ -230,13 +231,13 @@ pub fn version(id: &str, name: &str, description: &str) -> Version {
     }
 }
 
-/// Every way in which the service tells nothing.
-pub fn blocked() -> Vec<ServiceView> {
-    let look = |blocked| {
-        let message = "The service tells nothing; see why.".to_owned();
-        ServiceView::Unavailable(Unavailable { reason: blocked, message, retry_after: None })
+/// Every reason for which the service gives no usable answer.
+pub fn unavailable() -> Vec<ServiceView> {
+    let view = |reason| {
+        let message = "The service gives no usable answer.".to_owned();
+        ServiceView::Unavailable(Unavailable { reason, message, retry_after: None })
     };
-    UnavailableReason::ALL.map(look).into()
+    UnavailableReason::ALL.map(view).into()
 }
 
 /// Every way in which a call can fail.

@@ -1,4 +1,5 @@
-//! Every state of a `ChatbotVersion`: a scene for each step, rest and release of the plan, and what is told of it.
+//! Every state of a `ChatbotVersion`: an observation for each step, wait and finalizer removal of the plan, and the
+//! status that follows.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -24,7 +25,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
 use crate::states::{
-    Coverage, NOW, ObjectState, ago, and_since, at, befores, blocked, failures, rules, shown, variants,
+    Coverage, NOW, ObjectState, ago, and_since, at, befores, config, failures, shown, unavailable, variants,
     version,
 };
 
@@ -40,73 +41,73 @@ const FOREIGN: &str = "[chatcaptain.dev default/ns/other]";
 
 /// Every state, and proof that there is a scene for each value of the plan's enums.
 pub fn states() -> Vec<ObjectState> {
-    let mut told = Vec::new();
-    let mut seen = Coverage::default();
+    let mut states = Vec::new();
+    let mut coverage = Coverage::default();
     for before in befores(&newborn().metadata) {
         let mut object = newborn();
         object.status.as_mut().unwrap().common = before;
-        told.push(ObjectState::new("as it is".to_owned(), &object));
-        for facts in scenes(&object) {
-            let state = facts.state();
+        states.push(ObjectState::new("as it is".to_owned(), &object));
+        for observation in scenes(&object) {
+            let state = observation.state();
             let step = next_step(&state);
-            note(&mut seen, &state, step);
-            told.extend(tellings(&facts, &state, step));
+            note(&mut coverage, &state, step);
+            states.extend(reported_states(&observation, &state, step));
         }
     }
-    seen.assert_all::<Step>();
-    seen.assert_all::<Wait>();
-    seen.assert_all::<FinalizerRemoval>();
-    seen.assert_all::<CreateState>();
-    seen.assert_all::<Match>();
-    seen.assert_all::<LiveState>();
-    seen.assert_all::<UnavailableReason>();
-    and_since(told)
+    coverage.assert_all::<Step>();
+    coverage.assert_all::<Wait>();
+    coverage.assert_all::<FinalizerRemoval>();
+    coverage.assert_all::<CreateState>();
+    coverage.assert_all::<Match>();
+    coverage.assert_all::<LiveState>();
+    coverage.assert_all::<UnavailableReason>();
+    and_since(states)
 }
 
-fn note(seen: &mut Coverage, what: &State, step: Step) {
-    seen.note(&what.create_state);
-    seen.note(&what.matched);
-    seen.note(&step);
+fn note(coverage: &mut Coverage, what: &State, step: Step) {
+    coverage.note(&what.create_state);
+    coverage.note(&what.matched);
+    coverage.note(&step);
     if let Some(deletion) = &what.deleting {
-        seen.note(&deletion.live_state);
+        coverage.note(&deletion.live_state);
     }
     match step {
-        Step::Wait(rest) => seen.note(&rest),
-        Step::RemoveFinalizer(why) => seen.note(&why),
+        Step::Wait(wait) => coverage.note(&wait),
+        Step::RemoveFinalizer(why) => coverage.note(&why),
         _ => {}
     }
     if let Step::Wait(Wait::Unavailable(why)) = step {
-        seen.note(&why);
+        coverage.note(&why);
     }
 }
 
-/// What is told of a scene, however its call ends; and then, if the object is suspended or cannot be read any more.
-fn tellings(facts: &Observation, state: &State, step: Step) -> Vec<ObjectState> {
-    let mut told = Vec::new();
-    for outcome in outcomes(step, facts) {
-        let mut object = (*facts.object).clone();
-        object.status = Some(report(facts, state, step, &outcome).status);
-        told.push(ObjectState::new(format!("{step:?}"), &object));
-        told.extend(told.last().map(ObjectState::unreadable));
+/// The states that a scene leads to, however its call ends; and then, if the object is suspended or does not fit its schema.
+fn reported_states(observation: &Observation, state: &State, step: Step) -> Vec<ObjectState> {
+    let mut states = Vec::new();
+    for outcome in outcomes(step, observation) {
+        let mut object = (*observation.object).clone();
+        object.status = Some(report(observation, state, step, &outcome).status);
+        states.push(ObjectState::new(format!("{step:?}"), &object));
+        states.extend(states.last().map(ObjectState::unreadable));
         if object.metadata.deletion_timestamp.is_none() {
             object.spec.suspend = Some(true);
             object.metadata.generation = object.metadata.generation.map(|generation| generation + 1);
             let suspended = Observation {
                 object: Arc::new(object.clone()),
                 service: ServiceView::NotQueried,
-                ..facts.clone()
+                ..observation.clone()
             };
             let state = suspended.state();
             let step = next_step(&state);
             object.status = Some(report(&suspended, &state, step, &Outcome::NoCall).status);
-            told.push(ObjectState::new(format!("{step:?}, then suspended"), &object));
+            states.push(ObjectState::new(format!("{step:?}, then suspended"), &object));
         }
     }
-    told
+    states
 }
 
-fn outcomes(step: Step, facts: &Observation) -> Vec<Outcome> {
-    let list = match &facts.service {
+fn outcomes(step: Step, observation: &Observation) -> Vec<Outcome> {
+    let list = match &observation.service {
         ServiceView::Available { inventory, .. } => Some(inventory.clone()),
         _ => None,
     };
@@ -148,20 +149,20 @@ fn newborn() -> ChatbotVersion {
     .unwrap()
 }
 
-/// A pass over an object that looks like this, when the service shows this.
+/// A reconcile of an object with this change, when the service shows this.
 fn scene(
     object: &ChatbotVersion,
-    look: ServiceView,
+    service: ServiceView,
     change: impl FnOnce(&mut ChatbotVersion),
 ) -> Observation {
     let mut object = object.clone();
     change(&mut object);
     let intent = object.status.as_ref().and_then(|status| status.pending_create.as_ref());
-    let watched = intent.and_then(|intent| intent.search_start_time.as_ref());
+    let search_start = intent.and_then(|intent| intent.search_start_time.as_ref());
     Observation {
-        search_elapsed: watched.map(|since| elapsed(since, at(NOW))).unwrap_or_default(),
+        search_elapsed: search_start.map(|since| elapsed(since, at(NOW))).unwrap_or_default(),
         object: Arc::new(object),
-        service: look,
+        service,
         may_call: false,
         held_by_others: HashSet::new(),
         deletion_pending: HashSet::new(),
@@ -169,22 +170,22 @@ fn scene(
         older_create_pending: false,
         environment_owners: BTreeMap::new(),
         namespace_policy: None,
-        config: rules(),
+        config: config(),
         now: at(NOW),
         attempt_id: "attempt".to_owned(),
         jitter: 0.0,
     }
 }
 
-/// Every scene of life and of deletion.
+/// Every scene, also those in which the object is being deleted.
 fn scenes(object: &ChatbotVersion) -> Vec<Observation> {
     let mut scenes = beginnings(object);
     scenes.extend(lives(object));
-    let mut leaving = object.clone();
-    leaving.metadata.deletion_timestamp = Some(ago(0));
-    leaving.metadata.generation = Some(2);
-    scenes.extend(endings(&leaving));
-    scenes.extend(handovers(&leaving));
+    let mut being_deleted = object.clone();
+    being_deleted.metadata.deletion_timestamp = Some(ago(0));
+    being_deleted.metadata.generation = Some(2);
+    scenes.extend(endings(&being_deleted));
+    scenes.extend(handovers(&being_deleted));
     scenes
 }
 
@@ -202,14 +203,14 @@ fn known(object: &mut ChatbotVersion) {
     object.status.as_mut().unwrap().version_id = Some("v1".to_owned());
 }
 
-/// A create is announced; the list is being watched for it since so long.
-fn intent(watched: Option<i64>) -> impl FnOnce(&mut ChatbotVersion) {
+/// The intent of a create is recorded, and its version has been searched for this long.
+fn intent(searched: Option<i64>) -> impl FnOnce(&mut ChatbotVersion) {
     move |object| {
         object.status.as_mut().unwrap().pending_create = Some(PendingCreate {
             attempt_id: "attempt".to_owned(),
             start_time: ago(100),
             existing_ids: vec![],
-            search_start_time: watched.map(ago),
+            search_start_time: searched.map(ago),
         });
     }
 }
@@ -258,17 +259,17 @@ fn beginnings(object: &ChatbotVersion) -> Vec<Observation> {
     ]
 }
 
-/// With a version, and with everything that keeps from looking.
+/// With a version, and with everything that keeps the service from being read.
 fn lives(object: &ChatbotVersion) -> Vec<Observation> {
-    let mut untrusted = none();
-    if let ServiceView::Available { authoritative: trusted, .. } = &mut untrusted {
-        *trusted = false;
+    let mut unknown_account = none();
+    if let ServiceView::Available { authoritative, .. } = &mut unknown_account {
+        *authoritative = false;
     }
     let mut scenes = vec![
         scene(object, ours(), known),
         scene(object, none(), |o| called(o, Operation::Create)),
         scene(object, none(), known),
-        scene(object, untrusted, known),
+        scene(object, unknown_account, known),
         scene(object, none(), |o| {
             known(o);
             annotated(annotation::RECREATE, "token")(o);
@@ -279,9 +280,9 @@ fn lives(object: &ChatbotVersion) -> Vec<Observation> {
         },
         scene(object, ServiceView::NotQueried, |o| o.spec.suspend = Some(true)),
     ];
-    for look in blocked() {
-        scenes.push(scene(object, look.clone(), same));
-        scenes.push(scene(object, look, known));
+    for service in unavailable() {
+        scenes.push(scene(object, service.clone(), same));
+        scenes.push(scene(object, service, known));
     }
     scenes
 }
@@ -290,9 +291,9 @@ fn lives(object: &ChatbotVersion) -> Vec<Observation> {
 fn endings(object: &ChatbotVersion) -> Vec<Observation> {
     let idle = || shown(vec![version("v1", "support", OURS)], Some([None, None]));
     let twins = shown(vec![version("v1", "support", OURS), version("v2", "support", OURS)], None);
-    let late = |mut facts: Observation| {
-        facts.now = at(NOW + 3600);
-        facts
+    let late = |mut observation: Observation| {
+        observation.now = at(NOW + 3600);
+        observation
     };
     let mut scenes = vec![
         scene(object, ServiceView::NotQueried, |o| {
@@ -316,10 +317,10 @@ fn endings(object: &ChatbotVersion) -> Vec<Observation> {
         scene(object, none(), |o| called(o, Operation::Create)),
         scene(object, none(), known),
     ];
-    for look in blocked() {
-        scenes.push(scene(object, look.clone(), same));
-        scenes.push(scene(object, look.clone(), known));
-        scenes.push(late(scene(object, look, known)));
+    for service in unavailable() {
+        scenes.push(scene(object, service.clone(), same));
+        scenes.push(scene(object, service.clone(), known));
+        scenes.push(late(scene(object, service, known)));
     }
     scenes
 }
@@ -327,24 +328,24 @@ fn endings(object: &ChatbotVersion) -> Vec<Observation> {
 /// It is being deleted while its version is, or may be, live.
 fn handovers(object: &ChatbotVersion) -> Vec<Observation> {
     let live = || shown(vec![version("v1", "support", OURS)], Some([Some("1.1"), None]));
-    let slot = |retiring: serde_json::Value| {
+    let managed = |pending_deletions: serde_json::Value| {
         let deployment: ChatbotDeployment = serde_json::from_value(json!({
             "apiVersion": "chatcaptain.dev/v1alpha1", "kind": "ChatbotDeployment",
             "metadata": {"name": "test", "namespace": "ns", "uid": "d"},
             "spec": {"chatbotId": "bot", "environment": "test", "versionId": "v1"},
-            "status": {"pendingDeletions": retiring},
+            "status": {"pendingDeletions": pending_deletions},
         }))
         .unwrap();
         BTreeMap::from([(LiveEnvironment::Test, Arc::new(deployment))])
     };
-    let noted = json!([{"versionId": "v1", "name": "support", "requestTime": "2026-01-01T00:00:00Z"}]);
+    let pending = json!([{"versionId": "v1", "name": "support", "requestTime": "2026-01-01T00:00:00Z"}]);
     let mut stale = live();
     if let ServiceView::Available { age, .. } = &mut stale {
         *age = Duration::from_mins(1);
     }
     vec![
-        Observation { environment_owners: slot(json!([])), ..scene(object, live(), known) },
-        Observation { environment_owners: slot(noted), ..scene(object, live(), known) },
+        Observation { environment_owners: managed(json!([])), ..scene(object, live(), known) },
+        Observation { environment_owners: managed(pending), ..scene(object, live(), known) },
         scene(object, live(), known),
         scene(object, stale, known),
         // the key may not read what is live

@@ -1,4 +1,4 @@
-//! How much fault there may be in one run, so that a walk ends.
+//! How many faults there may be in one run, so that an exploration ends.
 
 /// The kinds of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,9 +11,9 @@ pub enum Fault {
     SlowAnswer,
     /// A call is refused.
     Refusal,
-    /// A look shows nothing.
+    /// A read gives no answer.
     Unavailable,
-    /// Somebody interferes.
+    /// A user, or another object, interferes.
     Interference,
 }
 
@@ -25,18 +25,18 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// Two crashes, two lost answers, two that say little, one refusal, one look in vain and `orders`; at most
+    /// Two crashes, two lost answers, two that say little, one refusal, one read without an answer and `interferences`; at most
     /// `all` together.
-    pub fn new(orders: u8, all: u8) -> Self {
-        Self { each: [2, 2, 2, 1, 1, orders], all }
+    pub fn new(interferences: u8, all: u8) -> Self {
+        Self { each: [2, 2, 2, 1, 1, interferences], all }
     }
 
-    /// Whether there may be more of it.
+    /// Whether there may be another fault of this kind.
     pub fn allows(&self, fault: Fault) -> bool {
         self.all > 0 && self.each[fault as usize] > 0
     }
 
-    /// It happens once.
+    /// One fault of this kind happens.
     pub fn spend(&mut self, fault: Fault) {
         self.each[fault as usize] -= 1;
         self.all -= 1;

@@ -53,7 +53,7 @@ impl CallOutcome {
         }
     }
 
-    /// As the remote layer classes it.
+    /// As the client classes it.
     pub fn failure(self, call: ApiCall) -> Option<Failure> {
         let throttled = FailureClass::Throttled { retry_after: Some(Duration::from_secs(3)) };
         let class = match self {

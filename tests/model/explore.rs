@@ -1,4 +1,4 @@
-//! The walk itself: every choice at every point, breadth first, each state once.
+//! The exploration: every choice at every point, breadth first, each state once.
 //!
 //! A world is written as if it ran once; wherever something could go one way or another it asks `Choices`.
 //! It must not know what the worlds are about.
@@ -11,10 +11,10 @@ use std::{
     thread,
 };
 
-/// Why a law is violation.
+/// Which invariant does not hold, and why.
 pub type Violation = String;
 
-/// Ends with the law that is violation unless it holds.
+/// Returns a violation with this text unless the invariant holds.
 macro_rules! invariant {
     ($holds:expr, $($text:tt)+) => {
         if !$holds {
@@ -24,26 +24,26 @@ macro_rules! invariant {
 }
 pub(crate) use invariant;
 
-/// Passes within which everything must have come to rest once nothing fails any more.
-const MAX_PASSES: usize = 400;
-/// Passes in a row, and seconds, without a word, after which it counts as rest.
-const REST: (usize, i64) = (3, 100);
+/// Reconciles within which everything must have settled once nothing fails any more.
+const MAX_RECONCILES: usize = 400;
+/// Reconciles in a row, and seconds, without a write, after which it counts as settled.
+const SETTLED: (usize, i64) = (3, 100);
 
 /// A small model of one object, the service and the operator between them.
 pub trait World: Clone {
     /// Hashes everything that decides what can happen from here.
     fn hash(&self, hasher: &mut DefaultHasher);
-    /// Lets one thing happen. Says whether it was a pass that wrote and called nothing.
+    /// Lets one thing happen. Returns whether it was a reconcile that wrote and called nothing.
     fn step(&mut self, choices: &mut Choices) -> Result<bool, Violation>;
-    /// From now on nothing fails and nobody interferes.
+    /// From now on nothing fails and nothing interferes.
     fn stop_faults(&mut self);
-    /// Whether there can be fault at all; if not, all that can happen is that it comes to rest.
+    /// Whether there may be another fault; if not, all that can happen is that it settles.
     fn has_budget(&self) -> bool;
-    /// What must be so at rest.
-    fn at_rest(&self) -> Result<(), Violation>;
+    /// What must hold once it has settled.
+    fn check_settled(&self) -> Result<(), Violation>;
     /// The time, in seconds.
     fn now(&self) -> i64;
-    /// One line for the trail to a violation law.
+    /// One line for the trail to a violation.
     fn outline(&self) -> String;
 }
 
@@ -84,10 +84,10 @@ impl Choices {
     }
 }
 
-/// What was walked.
+/// How much was explored.
 #[derive(Default, Clone, Copy)]
 pub struct Explored {
-    /// Walks.
+    /// Worlds to start from.
     pub starts: usize,
     /// Different states.
     pub states: usize,
@@ -102,28 +102,28 @@ impl fmt::Display for Explored {
     }
 }
 
-/// Walks from every start, on every core.
+/// Explores from every start, on every core.
 pub fn explore_all<W: World + Sync>(starts: &[W]) -> Explored {
     let next = AtomicUsize::new(0);
-    let walk = || {
-        let mut explored = Explored::default();
+    let worker = || {
+        let mut total = Explored::default();
         while let Some(start) = starts.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let walked = explore(start);
-            explored.starts += 1;
+            let explored = explore(start);
+            total.starts += 1;
             if std::env::var("SIZES").is_ok() {
-                println!("{} {} {}", walked.states, walked.transitions, start.outline());
+                println!("{} {} {}", explored.states, explored.transitions, start.outline());
             }
-            explored.states += walked.states;
-            explored.transitions += walked.transitions;
+            total.states += explored.states;
+            total.transitions += explored.transitions;
         }
-        explored
+        total
     };
     let cores = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
-        let walks: Vec<_> = (0..cores).map(|_| scope.spawn(walk)).collect();
+        let workers: Vec<_> = (0..cores).map(|_| scope.spawn(worker)).collect();
         let mut total = Explored::default();
-        for walk in walks {
-            let explored = walk.join().unwrap_or_else(|violation| std::panic::resume_unwind(violation));
+        for worker in workers {
+            let explored = worker.join().unwrap_or_else(|violation| std::panic::resume_unwind(violation));
             total.starts += explored.starts;
             total.states += explored.states;
             total.transitions += explored.transitions;
@@ -135,10 +135,10 @@ pub fn explore_all<W: World + Sync>(starts: &[W]) -> Explored {
 /// The state before, and the choices that led on from it.
 type Origin = Option<(u64, Vec<(u8, u8)>)>;
 
-/// Walks every state that can be reached from `start`.
+/// Explores every state that can be reached from `start`.
 ///
 /// # Panics
-/// With the whole trail, when a law is violation.
+/// With the whole trail, when an invariant does not hold.
 fn explore<W: World>(start: &W) -> Explored {
     let mut origins: HashMap<u64, Origin> = HashMap::from([(key(start), None)]);
     let mut settled = HashSet::new();
@@ -169,39 +169,41 @@ fn explore<W: World>(start: &W) -> Explored {
     explored
 }
 
-/// Two states in a million would share one of 2^64 keys once in millions of walks.
+/// Two states in a million would share one of 2^64 keys once in millions of explorations.
 fn key<W: World>(world: &W) -> u64 {
     let mut hasher = DefaultHasher::new();
     world.hash(&mut hasher);
     hasher.finish()
 }
 
-/// Lets passes go on without a fault until nothing is written any more, and holds what must be so then.
+/// Reconciles without a fault until nothing is written any more, and checks what must hold then.
 fn settle<W: World>(world: &W, settled: &mut HashSet<u64>) -> Result<(), Violation> {
     let mut world = world.clone();
     world.stop_faults();
-    let (mut passed, mut quiet, mut since) = (Vec::new(), 0, world.now());
+    let (mut visited, mut quiet, mut since) = (Vec::new(), 0, world.now());
     loop {
         let here = key(&world);
         if settled.contains(&here) {
             break;
         }
-        passed.push(here);
+        visited.push(here);
         let was_quiet = world
             .step(&mut Choices::default())
-            .map_err(|violation| format!("{violation}, on the way to rest: {}", world.outline()))?;
+            .map_err(|violation| format!("{violation}, while it settles: {}", world.outline()))?;
         if !was_quiet {
             (quiet, since) = (0, world.now());
-            invariant!(passed.len() < MAX_PASSES, "it does not come to rest: {}", world.outline());
+            invariant!(visited.len() < MAX_RECONCILES, "it does not settle: {}", world.outline());
             continue;
         }
         quiet += 1;
-        if quiet >= REST.0 && world.now() - since >= REST.1 {
-            world.at_rest().map_err(|violation| format!("{violation}, at rest: {}", world.outline()))?;
+        if quiet >= SETTLED.0 && world.now() - since >= SETTLED.1 {
+            world
+                .check_settled()
+                .map_err(|violation| format!("{violation}, settled: {}", world.outline()))?;
             break;
         }
     }
-    settled.extend(passed);
+    settled.extend(visited);
     Ok(())
 }
 

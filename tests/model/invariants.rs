@@ -24,7 +24,7 @@ pub fn age(time: &Time, now: i64) -> i64 {
     (now - time.0.as_second()).clamp(-OLD, OLD)
 }
 
-/// Somebody else's finalizer.
+/// The finalizer of another controller.
 pub const OTHER: &str = "example.com/other";
 
 /// Whether our finalizer is there.
@@ -39,7 +39,7 @@ pub fn set_finalizer(meta: &mut ObjectMeta, set: bool) {
     list.extend(set.then(|| FINALIZER.to_owned()));
 }
 
-/// What is being deleted and held by no finalizer goes.
+/// Whether the API server removes the object: it is being deleted and has no finalizer.
 pub fn is_free_to_go(meta: &ObjectMeta) -> bool {
     meta.deletion_timestamp.is_some() && meta.finalizers.iter().flatten().next().is_none()
 }
@@ -55,7 +55,7 @@ pub fn reason(common: &CommonStatus) -> &str {
     ready.map_or("-", |c| c.reason.as_str())
 }
 
-/// One verdict for every tool: the laws of conditions.
+/// One verdict for every tool: the invariants of conditions.
 pub fn consistent(common: &CommonStatus, meta: &ObjectMeta) -> Result<(), Violation> {
     let conditions = &common.conditions;
     let (ready, reconciling, stalled) =
@@ -70,7 +70,7 @@ pub fn consistent(common: &CommonStatus, meta: &ObjectMeta) -> Result<(), Violat
         invariant!(!condition.reason.is_empty(), "{name} has no reason");
         invariant!(
             condition.observed_generation == common.observed_generation,
-            "{name} speaks of another generation than the status"
+            "{name} describes another generation than the status"
         );
         invariant!(
             condition.status == "True" || matches!(name.as_str(), "Ready" | "Drifted"),

@@ -1,4 +1,4 @@
-//! Every state: what the plan decides, held against a model of the service in which everything can fail, with a crash
+//! Every state: the decisions of the plan against a model of the service in which everything can fail, with a crash
 //! allowed after each step.
 //!
 //! Two layers for both kinds. First every value of `State` by itself. Then observations of real objects, each step
@@ -44,7 +44,7 @@ fn is_short() -> bool {
     std::env::var_os("MODEL_SHORT").is_some()
 }
 
-/// `MODEL_MORE=1` goes further: so many more faults in each run. It takes long.
+/// `MODEL_MORE=1` goes further: one fault more in each run. It takes long.
 fn extra_faults() -> i8 {
     if is_short() {
         return -1;

@@ -10,7 +10,7 @@ use crate::{
     service::Snapshot,
 };
 
-/// One of each kind: user action is required, no call can be authenticated, it passes by itself.
+/// One of each kind: user action is required, no call can be authenticated, it ends by itself.
 const REASONS: [UnavailableReason; 3] = [
     UnavailableReason::ChatbotNotFound,
     UnavailableReason::AuthenticationFailed,

@@ -17,10 +17,10 @@ use jiff::Timestamp;
 
 use crate::invariants::at;
 
-/// Seconds that a late list lags behind; the walks' visibility grace is as long.
+/// Seconds that a late list lags behind; the visibility grace of the model is as long.
 pub const LATE: i64 = 2;
 
-/// What becomes of descriptions in the list.
+/// What the list returns of descriptions.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Descriptions {
     /// As they were sent.
@@ -34,7 +34,7 @@ pub enum Descriptions {
 /// How the service behaves.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Behavior {
-    /// What becomes of descriptions.
+    /// What the list returns of descriptions.
     pub descriptions: Descriptions,
     /// The list shows changes late.
     pub late: bool,
@@ -42,7 +42,7 @@ pub struct Behavior {
     pub readable: bool,
     /// The list says when a version was deployed.
     pub dated: bool,
-    /// The list tells numbers.
+    /// The list returns numbers.
     pub numbered: bool,
     /// Seconds from a deploy until it is live.
     pub rollout: i64,
@@ -53,7 +53,7 @@ pub struct Behavior {
 }
 
 impl Behavior {
-    /// Everything is report, and at once.
+    /// Everything is shown, and at once.
     pub const IDEAL: Self = Self {
         descriptions: Descriptions::Returned,
         late: false,
@@ -66,23 +66,23 @@ impl Behavior {
     };
 }
 
-/// Who made a version.
+/// Who created a version.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Creator {
-    /// The operator, for the object of this walk.
+    /// The operator, for the object of this model.
     Operator,
     /// The operator of an earlier cluster, for the same manifest.
     Earlier,
-    /// Somebody else.
+    /// Somebody outside the operator.
     Somebody,
 }
 
 /// One version.
 #[derive(Clone, Debug)]
 pub struct StoredVersion {
-    /// Its id.
+    /// The number in its id: `v1` has 1.
     pub id: u8,
-    /// Who made it.
+    /// Who created it.
     pub creator: Creator,
     /// When it was last deployed.
     pub deployed: Option<Timestamp>,
@@ -92,10 +92,10 @@ pub struct StoredVersion {
     died: Option<i64>,
 }
 
-/// What the service keeps of one bot.
+/// What the service keeps of one chatbot.
 #[derive(Clone, Debug)]
 pub struct Service {
-    /// How it behaves.
+    /// What is shown, and when.
     pub behavior: Behavior,
     stored: Vec<StoredVersion>,
     live: [Option<u8>; 2],
@@ -255,8 +255,8 @@ impl Service {
 }
 
 impl View {
-    /// As the operator sees it, `age` seconds later.
-    pub fn as_seen(&self, age: i64, authoritative: bool) -> ServiceView {
+    /// As the operator reads it, `age` seconds later.
+    pub fn to_service_view(&self, age: i64, authoritative: bool) -> ServiceView {
         let deployed = |live: Option<u8>| {
             live.map(|id| LiveVersion { id: None, number: Some(format!("1.{id}").into()) })
         };
@@ -285,8 +285,8 @@ impl View {
         Inventory::new(self.list.iter().map(version).collect(), taken)
     }
 
-    /// Whether it shows what runs, by versions that the list shows, too.
-    pub fn tells_what_is_live(&self) -> bool {
+    /// Whether it shows what runs, by versions that the list shows as well.
+    pub fn shows_what_is_live(&self) -> bool {
         let shows = |id: &u8| self.list.iter().any(|line| line.id == *id);
         self.live.is_some_and(|live| live.iter().flatten().all(shows))
     }

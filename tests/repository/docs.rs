@@ -1,4 +1,4 @@
-//! What documents and settings point at exists: relative links, `make` targets, fields, Go modules.
+//! What documents and settings point at exists: relative links, files, `make` targets, fields, Go modules.
 
 use std::{
     collections::BTreeSet,
@@ -29,6 +29,20 @@ fn relative_links_resolve() {
         }
     }
     assert!(checked > 10, "only {checked} links found");
+}
+
+#[test]
+fn files_in_documents_exist() {
+    let mut checked = 0;
+    for document in documents() {
+        let folder = root().join(&document).parent().unwrap().to_owned();
+        for path in spans(&read(&document)).iter().filter(|span| is_file_path(span)) {
+            let found = [folder.as_path(), root()].iter().any(|folder| folder.join(path).exists());
+            assert!(found, "{document} names {path}, which does not exist");
+            checked += 1;
+        }
+    }
+    assert!(checked > 50, "only {checked} files found");
 }
 
 #[test]
@@ -118,6 +132,16 @@ fn spans(text: &str) -> Vec<String> {
     outside
         .flat_map(|text| text.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>())
         .collect()
+}
+
+/// Whether a code span is the path of one source file or document of this repository.
+fn is_file_path(span: &str) -> bool {
+    let in_path = |c: char| c.is_alphanumeric() || matches!(c, '/' | '.' | '_' | '-');
+    let starts_here = !span.starts_with(['/', '.', '-']) || span.starts_with(".github/");
+    let extension = Path::new(span).extension().and_then(|extension| extension.to_str());
+    let in_folder =
+        span.contains('/') && matches!(extension, Some("md" | "yaml" | "yml" | "sh" | "lua" | "json"));
+    starts_here && span.chars().all(in_path) && (in_folder || extension == Some("rs"))
 }
 
 /// The code spans and fenced blocks, one command a line.

@@ -8,8 +8,9 @@ use crate::{
     plan::{elapsed, truncate_to_seconds},
 };
 
-/// Corrections within the window, after which the operator leaves the environment to whoever keeps deploying.
+/// Corrections within the window, after which the operator corrects no more until the window ends.
 const MAX_CORRECTIONS: i32 = 5;
+/// Corrections are counted from the first one on for this long.
 const WINDOW: Duration = Duration::from_hours(1);
 
 impl Observation {

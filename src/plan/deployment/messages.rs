@@ -358,10 +358,10 @@ fn drift_summary(observation: &Observation, desired: &Desired, drift: Drift) -> 
     let environment = observation.environment();
     let desired = version_label(observation, &desired.version_id);
     let cause = if observation.nothing_is_live() {
-        format!("Nothing runs in {environment}, where {desired} should run")
+        format!("{environment} runs nothing instead of {desired}")
     } else {
         let other = observation.live().map_or_else(other_label, |id| version_label(observation, &id));
-        format!("Somebody deployed {other} to {environment} outside the operator, where {desired} should run")
+        format!("{environment} runs {other}, which was deployed outside the operator, instead of {desired}")
     };
     match drift {
         Drift::None | Drift::LateEffect => cause,
@@ -484,14 +484,14 @@ mod tests {
         let drifted = |status| {
             Observation::test().with_status(&reached_target("v1")).with_status(&status).running(Some("v2"))
         };
-        let both = ["Somebody deployed version 1.2 (v2) to prod", "where version 1.1 (v1) should run"];
+        let both = ["prod runs version 1.2 (v2), which was deployed outside", "instead of version 1.1 (v1)"];
         let warned = drifted(json!({})).with_spec(&json!({"drift": "Warn"}));
         assert_ends(&ready(&warned), &both, "Set spec.drift to Enforce to redeploy version 1.1 (v1).");
         let corrections = json!({"driftCorrections": {"count": 5, "windowStartTime": ago(100)}});
         let paused = drifted(corrections);
         assert_ends(&ready(&paused), &both, "reconcile-requested-at=<any new value>.");
         assert_ends(&ready(&paused), &["5 times within an hour", "paused"], ".");
-        assert!(ready(&paused.running(None)).starts_with("Nothing runs in prod"));
+        assert!(ready(&paused.running(None)).starts_with("prod runs nothing instead of version 1.1 (v1)"));
     }
 
     #[test]

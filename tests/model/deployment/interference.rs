@@ -17,15 +17,15 @@ use crate::{
 /// One thing that can happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Event {
-    /// The next pass.
-    Pass,
-    /// The next pass comes late: the machine is busy.
+    /// The next reconcile.
+    Reconcile,
+    /// The next reconcile comes late: the machine is busy.
     Late,
-    /// The process dies between two passes.
+    /// The process dies between two reconciles.
     Crash,
-    /// The object of a version, which is being deleted, has its turn.
+    /// The object of a version, which is being deleted, is reconciled.
     Version(usize),
-    /// Somebody interferes.
+    /// A user, or another object, interferes.
     Interference(Interference),
 }
 
@@ -55,11 +55,11 @@ pub enum Interference {
     DeployManually(usize),
     /// Somebody deploys this version to test.
     Elsewhere(usize),
-    /// Changes by hand were reversed too often.
+    /// Drift was corrected as often as the limit allows.
     ExhaustDriftCorrections,
-    /// An older object decides the environment.
+    /// An older object manages the environment.
     Older,
-    /// It does no more.
+    /// The older object is gone.
     Younger,
 }
 
@@ -67,7 +67,7 @@ impl DeploymentWorld {
     /// One thing happens.
     pub fn happen(&mut self, choices: &mut Choices) -> Result<bool, Violation> {
         match choices.pick(&self.events()) {
-            Event::Pass => return self.reconcile(choices),
+            Event::Reconcile => return self.reconcile(choices),
             Event::Late => {
                 self.budget.spend(Fault::SlowAnswer);
                 self.sleep += BUSY;
@@ -78,9 +78,9 @@ impl DeploymentWorld {
                 self.forget();
             }
             Event::Version(index) => self.reconcile_version(index)?,
-            Event::Interference(order) => {
+            Event::Interference(interference) => {
                 self.budget.spend(Fault::Interference);
-                self.interfere(order);
+                self.interfere(interference);
             }
         }
         self.sleep = 0;
@@ -95,10 +95,10 @@ impl DeploymentWorld {
     }
 
     fn events(&self) -> Vec<Event> {
-        let mut events = vec![Event::Pass];
+        let mut events = vec![Event::Reconcile];
         events.extend((0..2).filter(|index| self.can_go(*index)).map(Event::Version));
         if self.calm {
-            // whoever else is involved does its part before the next pass
+            // other objects do their part before the next reconcile
             events.reverse();
             return events;
         }
@@ -109,20 +109,20 @@ impl DeploymentWorld {
             events.push(Event::Crash);
         }
         if self.budget.allows(Fault::Interference) && self.object.is_some() {
-            events.extend(self.orders().into_iter().map(Event::Interference));
+            events.extend(self.interferences().into_iter().map(Event::Interference));
         }
         events
     }
 
     /// What makes a difference now.
-    fn orders(&self) -> Vec<Interference> {
+    fn interferences(&self) -> Vec<Interference> {
         let object = self.object.as_ref().unwrap();
         let suspended = object.spec.suspend == Some(true);
         let deleting = object.metadata.deletion_timestamp.is_some();
         let annotations = object.metadata.annotations.as_ref();
         let commanded = annotations.is_some_and(|all| all.contains_key(annotation::ROLLBACK_TO));
         let mut possible = vec![
-            (Interference::MoveSpec(1 - self.wanted()), !deleting),
+            (Interference::MoveSpec(1 - self.desired()), !deleting),
             (Interference::Delete, !deleting),
             (Interference::Suspend, !suspended),
             (Interference::Resume, suspended),
@@ -136,29 +136,29 @@ impl DeploymentWorld {
             let there = self.service.find(&id_at(index));
             let runs =
                 |environment| there.is_some_and(|stored| self.service.runs(environment) == Some(stored.id));
-            // what nobody can see is nobody's fault
-            let seen = there.is_some() && self.sees_what_runs();
+            // what cannot be observed is no fault of the operator
+            let is_shown = there.is_some() && self.shows_what_runs();
             possible.extend([
                 (Interference::Prune(index), self.version_objects[index] == VersionObject::Present),
                 (
                     Interference::Return(index),
                     self.version_objects[index] != VersionObject::Present && there.is_some(),
                 ),
-                (Interference::DeployManually(index), seen && !runs(HERE)),
-                (Interference::Elsewhere(index), seen && !runs(LiveEnvironment::Test)),
+                (Interference::DeployManually(index), is_shown && !runs(HERE)),
+                (Interference::Elsewhere(index), is_shown && !runs(LiveEnvironment::Test)),
             ]);
         }
-        possible.into_iter().filter_map(|(order, can)| can.then_some(order)).collect()
+        possible.into_iter().filter_map(|(interference, can)| can.then_some(interference)).collect()
     }
 
-    /// Somebody has their way.
-    pub fn interfere(&mut self, order: Interference) {
+    /// It takes effect.
+    pub fn interfere(&mut self, interference: Interference) {
         let now = self.now;
         let stored = |index: usize| u8::try_from(index + 1).unwrap();
         let token = format!("token-{}", self.budget.left());
-        match order {
+        match interference {
             Interference::MoveSpec(index) => {
-                self.want(index);
+                self.set_spec(index);
                 self.edit(bump);
             }
             Interference::Prune(index) => self.version_objects[index] = VersionObject::BeingDeleted,
@@ -168,7 +168,7 @@ impl DeploymentWorld {
                 bump(object);
             }),
             Interference::Suspend | Interference::Resume => self.edit(|object| {
-                object.spec.suspend = Some(order == Interference::Suspend);
+                object.spec.suspend = Some(interference == Interference::Suspend);
                 bump(object);
             }),
             Interference::Request => self.annotate(annotation::RECONCILE_REQUESTED_AT, &token),

@@ -1,4 +1,4 @@
-//! What must hold for each step, each status and each rest of a `ChatbotDeployment`.
+//! What must hold for each step and each status of a `ChatbotDeployment`, and once it has settled.
 
 use chatcaptain_operator::{
     chatcaptain::Failure,
@@ -26,7 +26,7 @@ impl DeploymentWorld {
                 let operation = status.current_operation.as_ref();
                 invariant!(
                     operation.is_some_and(|o| o.call_time.is_none()),
-                    "a call that status does not announce"
+                    "a call without a recorded intent"
                 );
                 invariant!(self.may_call(), "a call that may have been made already");
                 let id = operation.map(|o| o.version_id.clone()).unwrap_or_default();
@@ -42,16 +42,16 @@ impl DeploymentWorld {
             _ => {}
         }
         if matches!(step, Step::StartRollout(_) | Step::DeleteVersion | Step::RecordIntent(_)) {
-            invariant!(!self.is_held(observation), "a change within the backoff");
+            invariant!(!self.is_backing_off(observation), "a change within the backoff");
             invariant!(
                 !self.older && observation.object.spec.suspend != Some(true),
-                "a change by who has no say"
+                "a change though suspended or in conflict"
             );
         }
         Ok(())
     }
 
-    fn is_held(&self, observation: &Observation) -> bool {
+    fn is_backing_off(&self, observation: &Observation) -> bool {
         let (status, meta) = (&observation.status().common, &observation.object.metadata);
         let handled = status.last_handled_reconcile_at.as_deref();
         let later = status.retry.as_ref().is_some_and(|retry| retry.next_attempt_time.0 > at(self.now));
@@ -70,7 +70,7 @@ impl DeploymentWorld {
             return Ok(());
         }
         let status = &report.status;
-        // what is due says nothing of the environment
+        // the delete of an old version says nothing of the environment
         if step != Step::DeleteVersion {
             consistent(&status.common, &observation.object.metadata)?;
         }
@@ -79,9 +79,9 @@ impl DeploymentWorld {
             status.history.len() <= 10 && status.pending_deletions.len() <= 50,
             "status grows without end"
         );
-        let looked = matches!(observation.service, ServiceView::Available { .. });
-        if is_true(&status.common, "Ready") && looked && matches!(step, Step::Wait(_)) {
-            let id = id_at(self.wanted());
+        let is_read = matches!(observation.service, ServiceView::Available { .. });
+        if is_true(&status.common, "Ready") && is_read && matches!(step, Step::Wait(_)) {
+            let id = id_at(self.desired());
             let shown = self.snapshot.as_ref().and_then(|snapshot| snapshot.view.runs(HERE, &id));
             let tolerated =
                 reason(&status.common) == "DriftTolerated" && self.setup.drift == DriftPolicy::Warn;
@@ -93,9 +93,9 @@ impl DeploymentWorld {
     }
 
     /// Once nothing happens any more.
-    pub fn check_rest(&self) -> Result<(), Violation> {
+    pub fn check_settled_state(&self) -> Result<(), Violation> {
         let Some(object) = &self.object else {
-            return self.check_left();
+            return self.check_left_behind();
         };
         let status = self.status();
         consistent(&status.common, &object.metadata)?;
@@ -104,11 +104,11 @@ impl DeploymentWorld {
         }
         invariant!(
             status.common.observed_generation == object.metadata.generation,
-            "the status speaks of an earlier generation"
+            "the status describes an earlier generation"
         );
         if object.metadata.deletion_timestamp.is_some() {
             invariant!(!has_finalizer(&object.metadata), "it is being deleted for ever");
-            return self.check_left();
+            return self.check_left_behind();
         }
         self.check_verdict(status)?;
         let live = self.service.runs(HERE).map(|id| id_of(id).as_str().to_owned());
@@ -116,7 +116,7 @@ impl DeploymentWorld {
         let nameable = live.as_ref().is_none_or(|id| self.service.find(id).is_some());
         let active = status.active.as_ref().map(|active| active.version_id.clone());
         invariant!(
-            !nameable || !self.sees_what_runs() || active == live,
+            !nameable || !self.shows_what_runs() || active == live,
             "{active:?} is said to run, and {live:?} does"
         );
         let runs = matches!(reason(&status.common), "Available" | "RolledBack");
@@ -128,57 +128,57 @@ impl DeploymentWorld {
                 entry.version_id
             );
         }
-        self.check_left()
+        self.check_left_behind()
     }
 
-    /// The one thing to be said of it.
+    /// The reason of Ready is the right one.
     fn check_verdict(&self, status: &ChatbotDeploymentStatus) -> Result<(), Violation> {
         let command = status.rollback_command.as_ref();
         let command = command.filter(|c| Some(c.generation) == status.common.observed_generation);
-        let wanted = command.map_or_else(|| id_at(self.wanted()), |command| command.version_id.clone());
+        let desired = command.map_or_else(|| id_at(self.desired()), |command| command.version_id.clone());
         let live = self.service.runs(HERE).map(id_of);
         let live = live.as_ref().map_or("nothing", |id| id.as_str());
-        let held = self.version_objects[self.wanted()] == VersionObject::Present || self.setup.by_id;
+        let exists = self.version_objects[self.desired()] == VersionObject::Present || self.setup.by_id;
         let violation = self.setup.behavior.broken.map(|id| id_of(id).as_str().to_owned());
-        let is_broken = violation.as_deref() == Some(wanted.as_str());
+        let is_broken = violation.as_deref() == Some(desired.as_str());
         let right = match reason(&status.common) {
-            "Available" => live == wanted,
-            "WaitingForVersion" => !held,
-            "VersionNotFound" => self.service.find(&wanted).is_none() || self.is_commanded(),
+            "Available" => live == desired,
+            "WaitingForVersion" => !exists,
+            "VersionNotFound" => self.service.find(&desired).is_none() || self.is_commanded(),
             "RolledBack" => {
-                command.is_some() && live == wanted
+                command.is_some() && live == desired
                     || is_broken
                         && self.setup.on_failure == OnFailure::Previous
-                        && live != wanted
+                        && live != desired
                         && live != "nothing"
             }
-            // where nothing tells what runs, lost answers are all there is
+            // where nothing shows what runs, a lost answer is never resolved
             "ProgressDeadlineExceeded" => {
-                (violation.is_some() || self.deployed_manually) && live != wanted || !self.tells_anything()
+                (violation.is_some() || self.deployed_manually) && live != desired || !self.shows_anything()
             }
-            "DriftTolerated" => self.setup.drift == DriftPolicy::Warn && live != wanted,
-            "DriftCorrectionPaused" => live != wanted && status.drift_corrections.is_some(),
+            "DriftTolerated" => self.setup.drift == DriftPolicy::Warn && live != desired,
+            "DriftCorrectionPaused" => live != desired && status.drift_corrections.is_some(),
             _ => false,
         };
-        invariant!(right, "{} with {live} live where {wanted} should run", reason(&status.common));
+        invariant!(right, "{} with {live} live where {desired} should run", reason(&status.common));
         Ok(())
     }
 
-    /// A version whose object is gone is gone, or runs, or waits to be deleted, or is left on record.
-    fn check_left(&self) -> Result<(), Violation> {
+    /// A version whose object is gone is deleted, or its deletion is pending, or an event reports it.
+    fn check_left_behind(&self) -> Result<(), Violation> {
         let status = self.status();
         for index in 0..2 {
             let id = id_at(index);
             let there = self.service.find(&id).is_some();
-            let noted = status.pending_deletions.iter().any(|entry| entry.version_id == id);
+            let is_pending = status.pending_deletions.iter().any(|entry| entry.version_id == id);
             invariant!(
                 self.version_objects[index] != VersionObject::Gone
                     || !there
-                    || noted
+                    || is_pending
                     || self.orphans.contains(&id),
                 "{id} is left behind silently"
             );
-            // what somebody has deployed by hand is seen when it runs, and not before
+            // what is deployed outside the operator shows only once it runs
             invariant!(
                 there || self.deployed_manually || !self.service.is_live(&id),
                 "{id} was deleted while it was live"
@@ -192,23 +192,23 @@ impl DeploymentWorld {
         object.is_some_and(|object| annotation_value(&object.metadata, annotation::ROLLBACK_TO).is_some())
     }
 
-    /// Whether it can be seen what runs.
-    pub fn sees_what_runs(&self) -> bool {
+    /// Whether the service shows what runs.
+    pub fn shows_what_runs(&self) -> bool {
         self.setup.behavior.readable && self.setup.behavior.numbered
     }
 
-    /// Whether anything tells what runs.
-    fn tells_anything(&self) -> bool {
-        self.sees_what_runs() || self.setup.behavior.dated
+    /// Whether anything shows what runs.
+    fn shows_anything(&self) -> bool {
+        self.shows_what_runs() || self.setup.behavior.dated
     }
 
     /// Whether it is known of every environment what it runs.
     fn knows_what_runs(&self) -> bool {
-        self.sees_what_runs() || !self.setup.behavior.readable && self.setup.elsewhere_known
+        self.shows_what_runs() || !self.setup.behavior.readable && self.setup.elsewhere_known
     }
 }
 
-/// Each call that was made is on record.
+/// Each call that was made is recorded.
 fn check_record(step: Step, outcome: &Outcome, status: &ChatbotDeploymentStatus) -> Result<(), Violation> {
     let (made, operation) = match (step, outcome) {
         (Step::StartRollout(call), Outcome::RolloutStarted(result)) => (
@@ -221,6 +221,6 @@ fn check_record(step: Step, outcome: &Outcome, status: &ChatbotDeploymentStatus)
         _ => return Ok(()),
     };
     let last = status.common.last_operations.first().map(|last| last.operation);
-    invariant!(!made || last == Some(operation), "a call is not on record");
+    invariant!(!made || last == Some(operation), "a call is not recorded");
     Ok(())
 }

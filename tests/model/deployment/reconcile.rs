@@ -21,7 +21,7 @@ use crate::{
 };
 
 impl DeploymentWorld {
-    /// The object's turn comes: one step.
+    /// Reconciles the object: one step.
     pub fn reconcile(&mut self, choices: &mut Choices) -> Result<bool, Violation> {
         let Some(object) = self.object.clone() else {
             self.now += 3600;
@@ -61,7 +61,7 @@ impl DeploymentWorld {
             service: ServiceView::NotQueried,
             may_call: self.permits.granted_at(UID, object.status.as_ref()).is_some(),
             older_claim: claims::older_environment_claim(object, owner.as_deref()),
-            referenced_version: if self.setup.by_id { None } else { self.version(self.wanted()) },
+            referenced_version: if self.setup.by_id { None } else { self.version(self.desired()) },
             rollback_version: None,
             promotion_source: None,
             versions_being_deleted: self.versions_being_deleted(),
@@ -98,7 +98,7 @@ impl DeploymentWorld {
         let snapshot = cached.filter(|cached| cached.satisfies(reads, self.now, None)).unwrap_or(fresh);
         let active = observation.status().active.as_ref().map(|active| active.version_id.as_str());
         self.authoritative |= proves_account(&snapshot.view.inventory(0), active, &CONFIG.owner_id);
-        let view = snapshot.view.as_seen(self.now - snapshot.at, self.authoritative);
+        let view = snapshot.view.to_service_view(self.now - snapshot.at, self.authoritative);
         self.snapshot = Some(snapshot);
         view
     }

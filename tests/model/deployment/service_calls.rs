@@ -79,12 +79,12 @@ impl DeploymentWorld {
         observation: &Observation,
         choices: &mut Choices,
     ) -> Result<Option<Outcome>, Violation> {
-        let Some(due) = observation.deletable() else {
+        let Some(deletable) = observation.deletable() else {
             return Ok(Some(Outcome::NoCall));
         };
-        let id = due.version_id;
+        let id = deletable.version_id;
         invariant!(!self.service.is_live(&id), "a live version is deleted");
-        // what somebody else has deployed a moment ago nobody can see
+        // what was deployed outside the operator a moment ago does not show yet
         invariant!(
             self.deployed_manually || !self.service.is_coming(&id),
             "a version is deleted that is about to be live"
@@ -92,7 +92,7 @@ impl DeploymentWorld {
         let index = (0..2).find(|index| id_at(*index) == id).unwrap();
         invariant!(
             self.version_objects[index] != VersionObject::Present,
-            "a version is deleted that somebody holds"
+            "a version is deleted that an object holds"
         );
         let end = self.end(choices);
         if end.is_slow() {
@@ -134,7 +134,7 @@ impl DeploymentWorld {
             options.push(Between::Crash);
         }
         if self.budget.allows(Fault::Interference) && !deleting {
-            options.push(Between::Interference(Interference::MoveSpec(1 - self.wanted())));
+            options.push(Between::Interference(Interference::MoveSpec(1 - self.desired())));
             options.push(Between::Interference(Interference::Delete));
         }
         let between = choices.pick(&options);
@@ -143,9 +143,9 @@ impl DeploymentWorld {
                 self.budget.spend(Fault::Crash);
                 self.forget();
             }
-            Between::Interference(order) => {
+            Between::Interference(interference) => {
                 self.budget.spend(Fault::Interference);
-                self.interfere(order);
+                self.interfere(interference);
             }
             Between::Nothing => {}
         }
@@ -155,11 +155,11 @@ impl DeploymentWorld {
     /// Whether the object of a version, which is being deleted, can go now.
     pub fn can_go(&self, index: usize) -> bool {
         let (id, status) = (id_at(index), self.status());
-        let noted = status.pending_deletions.iter().any(|entry| entry.version_id == id);
+        let is_recorded = status.pending_deletions.iter().any(|entry| entry.version_id == id);
         // a process that has called for a version remembers that for a while; only a crash in between forgets it
         let coming = self.service.is_coming(&id);
         self.version_objects[index] == VersionObject::BeingDeleted
-            && (noted || !self.is_offered(index) && !coming)
+            && (is_recorded || !self.is_offered(index) && !coming)
     }
 
     /// It runs here or is about to, and the deployment is there to take its deletion over.
@@ -172,13 +172,13 @@ impl DeploymentWorld {
         !deleting && (coming || runs)
     }
 
-    /// The object of a version goes, as its own table says: noted, it is handed over; live without anybody in
-    /// charge, it is left; else its version goes with it.
+    /// The object of a version goes, as its own table says: recorded, it is handed over; live without a deployment
+    /// that manages the environment, it is left; else its version goes with it.
     pub fn reconcile_version(&mut self, index: usize) -> Result<(), Violation> {
         let id = id_at(index);
-        let noted = self.status().pending_deletions.iter().any(|entry| entry.version_id == id);
+        let is_recorded = self.status().pending_deletions.iter().any(|entry| entry.version_id == id);
         self.version_objects[index] = VersionObject::Gone;
-        if noted {
+        if is_recorded {
             return Ok(());
         }
         if self.service.is_live(&id) {

@@ -24,7 +24,7 @@ const TARGETS: [TargetState; 9] = [
     TargetState::Unresolved(Unresolved::AmbiguousVersion),
     TargetState::Unresolved(Unresolved::RollbackTargetNotFound),
 ];
-const OPERATIONS: [Rollout; 8] = [
+const ROLLOUTS: [Rollout; 8] = [
     Rollout::None,
     Rollout::IntentRecorded(RolloutMethod::Deploy),
     Rollout::IntentRecorded(RolloutMethod::Rollback),
@@ -35,7 +35,7 @@ const OPERATIONS: [Rollout; 8] = [
     Rollout::DeadlineExceeded,
 ];
 const DRIFTS: [Drift; 5] = [Drift::None, Drift::LateEffect, Drift::Enforce, Drift::LimitReached, Drift::Warn];
-const RETIRINGS: [PendingDeletionState; 5] = [
+const PENDING_DELETIONS: [PendingDeletionState; 5] = [
     PendingDeletionState::None,
     PendingDeletionState::New,
     PendingDeletionState::InUse,
@@ -50,18 +50,18 @@ pub fn every_state_alone(short: bool) -> usize {
     for bits in 0..4u8 {
         deletions.push(Some(Deletion { force_orphan: bits & 1 != 0, timed_out: bits & 2 != 0 }));
     }
-    let mut blocks = vec![None];
-    blocks.extend(UnavailableReason::ALL.map(Some));
+    let mut reasons = vec![None];
+    reasons.extend(UnavailableReason::ALL.map(Some));
     if short {
         deletions.truncate(1);
-        blocks.truncate(1);
+        reasons.truncate(1);
     }
     let mut count = 0;
     for &deleting in &deletions {
-        for &blocked in &blocks {
+        for &unavailable in &reasons {
             for target in TARGETS {
-                for operation in OPERATIONS {
-                    count += every_flag(deleting, blocked, target, operation);
+                for rollout in ROLLOUTS {
+                    count += every_flag(deleting, unavailable, target, rollout);
                 }
             }
         }
@@ -69,19 +69,19 @@ pub fn every_state_alone(short: bool) -> usize {
     count
 }
 
-/// The values that differ in the rest.
+/// The values that differ in everything else.
 fn every_flag(
     deleting: Option<Deletion>,
-    blocked: Option<UnavailableReason>,
+    unavailable: Option<UnavailableReason>,
     target: TargetState,
-    operation: Rollout,
+    rollout: Rollout,
 ) -> usize {
     let mut count = 0;
     for drift in DRIFTS {
-        for retiring in RETIRINGS {
+        for pending_deletion in PENDING_DELETIONS {
             for flags in 0..3 << 7 {
                 let flag = |bit: u8| flags & (1 << bit) != 0;
-                let seen = State {
+                let state = State {
                     spec_valid: flag(0),
                     suspended: flag(1),
                     finalizer: flag(2),
@@ -91,16 +91,16 @@ fn every_flag(
                     live: if flag(6) { Live::Desired } else { Live::Other },
                     promotion: [Promotion::Allowed, Promotion::Waiting, Promotion::Blocked][flags >> 7],
                     deleting,
-                    unavailable: blocked,
+                    unavailable,
                     target,
-                    rollout: operation,
+                    rollout,
                     drift,
-                    pending_deletion: retiring,
+                    pending_deletion,
                 };
                 count += 1;
-                let step = next_step(&seen);
-                if let Err(violation) = holds(&seen, step) {
-                    panic!("{violation}: {seen:?} leads to {step:?}");
+                let step = next_step(&state);
+                if let Err(violation) = holds(&state, step) {
+                    panic!("{violation}: {state:?} leads to {step:?}");
                 }
             }
         }
@@ -108,36 +108,44 @@ fn every_flag(
     count
 }
 
-/// What can be deleted is only known from a look, and without one nobody is report to be idle.
-fn is_possible(seen: &State) -> bool {
-    let looked = seen.unavailable.is_none() && !seen.suspended && !seen.conflict;
-    looked || !matches!(seen.pending_deletion, PendingDeletionState::Ready | PendingDeletionState::InFlight)
+/// Whether a state can occur: what can be deleted is known only where the service was read.
+fn is_possible(state: &State) -> bool {
+    let is_read = state.unavailable.is_none() && !state.suspended && !state.conflict;
+    is_read || !matches!(state.pending_deletion, PendingDeletionState::Ready | PendingDeletionState::InFlight)
 }
 
-fn holds(seen: &State, step: Step) -> Result<(), Violation> {
+fn holds(state: &State, step: Step) -> Result<(), Violation> {
     if matches!(step, Step::RecordIntent(_) | Step::StartRollout(_) | Step::DeleteVersion)
-        && is_possible(seen)
+        && is_possible(state)
     {
-        let prevented = seen.suspended || seen.conflict || seen.unavailable.is_some() || seen.backing_off;
-        invariant!(!prevented, "a change while suspended, in conflict, held or without a look");
+        let prevented = state.suspended || state.conflict || state.unavailable.is_some() || state.backing_off;
+        invariant!(
+            !prevented,
+            "a change while suspended, in conflict, within the backoff or without an answer of the service"
+        );
     }
     match step {
         Step::AddFinalizer => invariant!(
-            !seen.finalizer && seen.pending_deletion == PendingDeletionState::New && seen.deleting.is_none(),
-            "guarded for nothing"
+            !state.finalizer
+                && state.pending_deletion == PendingDeletionState::New
+                && state.deleting.is_none(),
+            "a finalizer without a deletion to take over"
         ),
         Step::RemoveFinalizer => invariant!(
-            seen.finalizer
-                && (seen.pending_deletion == PendingDeletionState::None || seen.deleting.is_some()),
-            "the guard goes though deletions wait for it"
+            state.finalizer
+                && (state.pending_deletion == PendingDeletionState::None || state.deleting.is_some()),
+            "the finalizer is removed though deletions are pending"
         ),
         Step::DeleteVersion => {
-            invariant!(seen.pending_deletion == PendingDeletionState::Ready, "deleted though it is not due")
+            invariant!(
+                state.pending_deletion == PendingDeletionState::Ready,
+                "deleted though no version is deletable"
+            )
         }
         _ => {}
     }
-    match seen.deleting {
-        None => holds_in_life(seen, step),
+    match state.deleting {
+        None => holds_while_active(state, step),
         Some(_) => {
             invariant!(
                 matches!(
@@ -146,44 +154,44 @@ fn holds(seen: &State, step: Step) -> Result<(), Violation> {
                         | Step::DeleteVersion
                         | Step::Wait(Wait::WaitingForOtherFinalizers | Wait::Deleting | Wait::BackingOff)
                 ),
-                "something else than letting go"
+                "a deleted object does something else than delete versions and go"
             );
             Ok(())
         }
     }
 }
 
-fn holds_in_life(seen: &State, step: Step) -> Result<(), Violation> {
-    let known = matches!(seen.target, TargetState::Resolved(_));
+fn holds_while_active(state: &State, step: Step) -> Result<(), Violation> {
+    let known = matches!(state.target, TargetState::Resolved(_));
     match step {
         Step::StartRollout(call) => {
             invariant!(
-                seen.rollout == Rollout::IntentRecorded(call),
-                "a call that this process did not announce"
+                state.rollout == Rollout::IntentRecorded(call),
+                "a call without an intent of this process"
             );
-            invariant!(known && seen.live == Live::Other && seen.spec_valid, "a call for nothing");
+            invariant!(known && state.live == Live::Other && state.spec_valid, "a call for nothing");
         }
         Step::RecordIntent(call) => {
-            invariant!(known && seen.live == Live::Other && seen.spec_valid, "a change for nothing");
-            holds_of_intent(seen, call)?;
+            invariant!(known && state.live == Live::Other && state.spec_valid, "a change for nothing");
+            holds_of_intent(state, call)?;
         }
         Step::FailRollout => {
-            invariant!(seen.rollout == Rollout::DeadlineExceeded, "failed before the deadline")
+            invariant!(state.rollout == Rollout::DeadlineExceeded, "failed before the deadline")
         }
         Step::Wait(Wait::Available) => invariant!(
-            seen.live == Live::Desired
-                && matches!(seen.target, TargetState::Resolved(Cause::Spec) | TargetState::Failed),
-            "Ready without the wanted version"
+            state.live == Live::Desired
+                && matches!(state.target, TargetState::Resolved(Cause::Spec) | TargetState::Failed),
+            "Ready without the desired version"
         ),
         Step::Wait(Wait::RolledBack) => invariant!(
-            seen.live == Live::Desired && known && seen.target != TargetState::Resolved(Cause::Spec),
+            state.live == Live::Desired && known && state.target != TargetState::Resolved(Cause::Spec),
             "rolled back, though it is not"
         ),
         Step::Wait(Wait::DriftTolerated) => {
-            invariant!(seen.drift == Drift::Warn, "tolerated though nobody said so")
+            invariant!(state.drift == Drift::Warn, "tolerated though drift is not Warn")
         }
         Step::Wait(Wait::Progressing(call)) => {
-            invariant!(seen.rollout == Rollout::InProgress(call), "waits for a call that was not made");
+            invariant!(state.rollout == Rollout::InProgress(call), "waits for a call that was not made");
         }
         _ => {}
     }
@@ -191,25 +199,25 @@ fn holds_in_life(seen: &State, step: Step) -> Result<(), Violation> {
 }
 
 /// When a change may begin, and by which call.
-fn holds_of_intent(seen: &State, call: RolloutMethod) -> Result<(), Violation> {
-    match (seen.rollout, seen.drift) {
-        // nothing is under way: this is a decision
+fn holds_of_intent(state: &State, call: RolloutMethod) -> Result<(), Violation> {
+    match (state.rollout, state.drift) {
+        // nothing is in flight: this is a new decision
         (Rollout::None, Drift::None) => {
-            invariant!(seen.promotion == Promotion::Allowed, "the gate is closed");
+            invariant!(state.promotion == Promotion::Allowed, "the promotion is not allowed");
             invariant!(
-                (call == RolloutMethod::Rollback) == seen.use_rollback,
-                "not by the way that leads there"
+                (call == RolloutMethod::Rollback) == state.use_rollback,
+                "not by the call that leads there"
             );
         }
         (Rollout::None, Drift::LateEffect | Drift::Enforce) => {
-            invariant!(call == RolloutMethod::Deploy, "drift is reversed by a deploy")
+            invariant!(call == RolloutMethod::Deploy, "drift is corrected by a deploy")
         }
-        (Rollout::None, _) => invariant!(false, "drift is reversed though it is to be left alone"),
+        (Rollout::None, _) => invariant!(false, "drift is corrected though it must not be"),
         // what was tried is tried again by the call that always leads there
         (Rollout::OutcomeUnknown | Rollout::RollbackIneffective, _) => {
-            invariant!(call == RolloutMethod::Deploy, "tried in vain twice")
+            invariant!(call == RolloutMethod::Deploy, "a rollback is tried twice")
         }
-        _ => invariant!(false, "announced again though it is under way"),
+        _ => invariant!(false, "an intent though a call is in flight"),
     }
     Ok(())
 }

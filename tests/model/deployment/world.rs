@@ -1,4 +1,4 @@
-//! The state of a walk over one `ChatbotDeployment` for prod, which runs one of two versions.
+//! The state of the model of one `ChatbotDeployment` for prod, which runs one of two versions.
 
 use std::{
     hash::{DefaultHasher, Hash},
@@ -40,7 +40,7 @@ static VERSIONS: LazyLock<[ChatbotVersion; 2]> = LazyLock::new(|| {
         .unwrap()
     })
 });
-/// The environment that the deployment decides.
+/// The environment that the deployment manages.
 pub const HERE: LiveEnvironment = LiveEnvironment::Prod;
 /// Seconds of `spec.progressDeadline`.
 pub const DEADLINE: i64 = 8;
@@ -65,7 +65,7 @@ pub enum VersionObject {
     Gone,
 }
 
-/// What one walk starts from.
+/// What one exploration starts from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Setup {
     pub behavior: Behavior,
@@ -77,7 +77,7 @@ pub struct Setup {
     pub by_id: bool,
     /// What the test environment runs is known from its own deployment.
     pub elsewhere_known: bool,
-    /// Another finalizer holds the object, too.
+    /// The object has the finalizer of another controller, too.
     pub shared: bool,
 }
 
@@ -90,17 +90,17 @@ pub struct DeploymentWorld {
     pub version_objects: [VersionObject; 2],
     pub service: Service,
     pub now: i64,
-    /// Until the next pass, unless something wakes the object.
+    /// Seconds until the next reconcile, unless something queues the object.
     pub sleep: i64,
     pub permits: CallPermits<u32>,
     pub reads: u32,
     pub snapshot: Option<Snapshot>,
     pub authoritative: bool,
-    /// An older object decides the environment.
+    /// An older object manages the environment.
     pub older: bool,
-    /// Somebody has deployed by hand.
+    /// A version was deployed outside the operator.
     pub deployed_manually: bool,
-    /// Versions that were let go on record.
+    /// Versions that were left behind with an event.
     pub orphans: Vec<String>,
     pub calm: bool,
 }
@@ -108,11 +108,11 @@ pub struct DeploymentWorld {
 /// Every start, with `extra` faults in each run.
 pub fn starts(extra: i8) -> Vec<DeploymentWorld> {
     let mut starts = Vec::new();
-    let mut start = |setup: Setup, orders: &[Interference], fault: u8| {
+    let mut start = |setup: Setup, interferences: &[Interference], fault: u8| {
         let mut world = DeploymentWorld::new(setup);
-        for &order in orders {
-            world.run_to_rest();
-            world.interfere(order);
+        for &interference in interferences {
+            world.run_until_settled();
+            world.interfere(interference);
         }
         world.budget = Budget::new(2, fault.saturating_add_signed(extra));
         world.calm = false;
@@ -129,7 +129,7 @@ pub fn starts(extra: i8) -> Vec<DeploymentWorld> {
         shared: false,
     };
     let slow = Behavior { rollout: 3, ..Behavior::IDEAL };
-    // a, then b, then back to a: by every kind of rollback, and with everything that is report of what runs
+    // a, then b, then back to a: by every kind of rollback, and with every way to show what runs
     let there_and_back = [Interference::MoveSpec(1), Interference::MoveSpec(0)];
     for rollback in [Rollback::Effective, Rollback::WorkingCopy, Rollback::Refused] {
         for (readable, dated, numbered) in
@@ -144,7 +144,7 @@ pub fn starts(extra: i8) -> Vec<DeploymentWorld> {
     // from nothing
     start(Setup { shared: true, ..usual }, &[], 2);
     start(Setup { behavior: slow, by_id: true, ..usual }, &[], 2);
-    // somebody deploys by hand
+    // a version is deployed outside the operator
     for drift in [DriftPolicy::Enforce, DriftPolicy::Warn] {
         start(Setup { drift, ..usual }, &[Interference::MoveSpec(1), Interference::DeployManually(0)], 2);
     }
@@ -166,7 +166,7 @@ pub fn starts(extra: i8) -> Vec<DeploymentWorld> {
             2,
         );
     }
-    // the wanted version does not become live
+    // the desired version does not become live
     for empties in [false, true] {
         let broken = Behavior { broken: Some(2), empties, ..Behavior::IDEAL };
         for on_failure in [OnFailure::Never, OnFailure::Previous] {
@@ -185,7 +185,7 @@ pub fn starts(extra: i8) -> Vec<DeploymentWorld> {
 }
 
 impl DeploymentWorld {
-    /// The object is new, both versions are there, and the first one is wanted.
+    /// The object is new, both versions are there, and the first one is desired.
     pub fn new(setup: Setup) -> Self {
         let mut service = Service::new(setup.behavior);
         for name in NAMES {
@@ -208,11 +208,11 @@ impl DeploymentWorld {
             orphans: Vec::new(),
             calm: true,
         };
-        world.want(0);
+        world.set_spec(0);
         world
     }
 
-    fn run_to_rest(&mut self) {
+    fn run_until_settled(&mut self) {
         let mut quiet = 0;
         while quiet < 3 {
             let was_quiet = self.step(&mut Choices::default()).unwrap();
@@ -228,7 +228,7 @@ impl DeploymentWorld {
     }
 
     /// Git names another version.
-    pub fn want(&mut self, index: usize) {
+    pub fn set_spec(&mut self, index: usize) {
         let by_id = self.setup.by_id;
         self.edit(|object| {
             object.spec.version_id = by_id.then(|| id_at(index));
@@ -238,7 +238,7 @@ impl DeploymentWorld {
     }
 
     /// The version that git names.
-    pub fn wanted(&self) -> usize {
+    pub fn desired(&self) -> usize {
         let spec = &self.object.as_ref().unwrap().spec;
         let named = |index: &usize| {
             spec.version_id.as_ref() == Some(&id_at(*index))
@@ -256,12 +256,12 @@ impl DeploymentWorld {
         if !self.setup.behavior.numbered {
             version.status.as_mut().unwrap().version_number = None;
         }
-        let leaving = self.version_objects[index] == VersionObject::BeingDeleted;
-        version.metadata.deletion_timestamp = leaving.then(|| Time(at(0)));
+        let is_being_deleted = self.version_objects[index] == VersionObject::BeingDeleted;
+        version.metadata.deletion_timestamp = is_being_deleted.then(|| Time(at(0)));
         Some(Arc::new(version))
     }
 
-    /// Whether this process may make the announced call.
+    /// Whether this process may make the pending call.
     pub fn may_call(&self) -> bool {
         let status = self.object.as_ref().and_then(|object| object.status.as_ref());
         self.permits.granted_at(UID, status).is_some()
@@ -279,19 +279,19 @@ impl DeploymentWorld {
         [Some(object.clone()), self.older.then(|| Arc::new(older))].into_iter().flatten().collect()
     }
 
-    /// The status as it stands.
+    /// The status; that of a new object is empty.
     pub fn status(&self) -> &ChatbotDeploymentStatus {
         static NONE: LazyLock<ChatbotDeploymentStatus> = LazyLock::new(Default::default);
         self.object.as_ref().and_then(|object| object.status.as_ref()).unwrap_or(&NONE)
     }
 
-    /// The finalizer is set or removed; what is being deleted and held by none goes.
+    /// The finalizer is set or removed; an object that is being deleted goes with its last finalizer.
     pub fn set_finalizer(&mut self, set: bool) {
         self.edit(|object| set_finalizer(&mut object.metadata, set));
         self.collect();
     }
 
-    /// What is being deleted and held by no finalizer goes.
+    /// An object that is being deleted goes with its last finalizer.
     pub fn collect(&mut self) {
         self.object.take_if(|object| is_free_to_go(&object.metadata));
     }
@@ -347,11 +347,13 @@ impl DeploymentWorld {
         command
             .map(|command| (Some(command.generation) == meta.generation, &command.version_id))
             .hash(hasher);
-        let reversals = status.drift_corrections.as_ref();
-        reversals.map(|reversals| (reversals.count, age(&reversals.window_start_time, now))).hash(hasher);
+        let corrections = status.drift_corrections.as_ref();
+        corrections
+            .map(|corrections| (corrections.count, age(&corrections.window_start_time, now)))
+            .hash(hasher);
     }
 
-    /// Many changes by hand were reversed lately.
+    /// Drift was corrected as often as the limit allows.
     pub fn exhaust_drift_corrections(&mut self) {
         let since = Time(at(self.now));
         self.edit(|object| {
@@ -383,7 +385,7 @@ impl World for DeploymentWorld {
             }
         }
         let Some(object) = &self.object else { return };
-        (object.spec.suspend, self.wanted()).hash(hasher);
+        (object.spec.suspend, self.desired()).hash(hasher);
         if let Some(status) = &object.status {
             self.hash_status(status, &object.metadata, hasher);
         }
@@ -406,8 +408,8 @@ impl World for DeploymentWorld {
         self.now
     }
 
-    fn at_rest(&self) -> Result<(), Violation> {
-        self.check_rest()
+    fn check_settled(&self) -> Result<(), Violation> {
+        self.check_settled_state()
     }
 
     fn outline(&self) -> String {
@@ -418,11 +420,11 @@ impl World for DeploymentWorld {
         let status = self.status();
         let ran = status.active.as_ref().map(|active| active.version_id.as_str());
         format!(
-            "{} Ready={} {} wanted={} live={live:?} active={ran:?} operation={:?} retiring={:?} version_objects={:?} sleep={} permit={} deleting={} generation={:?}/{:?}",
+            "{} Ready={} {} desired={} live={live:?} active={ran:?} operation={:?} pending_deletions={:?} version_objects={:?} sleep={} permit={} deleting={} generation={:?}/{:?}",
             self.now,
             is_true(&status.common, "Ready"),
             reason(&status.common),
-            id_at(self.wanted()),
+            id_at(self.desired()),
             status.current_operation.as_ref().map(|o| (
                 o.operation,
                 &o.version_id,

@@ -17,17 +17,17 @@ use crate::{
 /// One thing that can happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Event {
-    /// The next pass.
-    Pass,
-    /// The next pass comes late: the machine is busy.
+    /// The next reconcile.
+    Reconcile,
+    /// The next reconcile comes late: the machine is busy.
     Late,
-    /// The process dies between two passes.
+    /// The process dies between two reconciles.
     Crash,
-    /// The deployment that decides the environment reads.
+    /// The deployment that manages the environment is reconciled.
     Deployment,
     /// The older object of the same name has its version.
-    RivalDone,
-    /// Somebody interferes.
+    OlderCreateDone,
+    /// A user, or another object, interferes.
     Interference(Interference),
 }
 
@@ -58,7 +58,7 @@ pub enum Interference {
     Deploy,
     /// Somebody deploys another version to test.
     DeployOther,
-    /// An older object turns out to hold the same version.
+    /// An older object holds the same version.
     Older,
 }
 
@@ -67,7 +67,7 @@ impl VersionWorld {
     pub fn happen(&mut self, choices: &mut Choices) -> Result<bool, Violation> {
         let events = self.events();
         match choices.pick(&events) {
-            Event::Pass => return self.reconcile(choices),
+            Event::Reconcile => return self.reconcile(choices),
             Event::Late => {
                 self.budget.spend(Fault::SlowAnswer);
                 self.sleep += BUSY;
@@ -77,11 +77,11 @@ impl VersionWorld {
                 self.budget.spend(Fault::Crash);
                 self.forget();
             }
-            Event::Deployment => self.slot = self.slot_now(),
-            Event::RivalDone => self.rival = false,
-            Event::Interference(order) => {
+            Event::Deployment => self.deployment_view = self.current_deployment_view(),
+            Event::OlderCreateDone => self.older_create = false,
+            Event::Interference(interference) => {
                 self.budget.spend(Fault::Interference);
-                self.interfere(order);
+                self.interfere(interference);
                 self.collect();
             }
         }
@@ -98,7 +98,7 @@ impl VersionWorld {
     }
 
     fn events(&self) -> Vec<Event> {
-        let mut events = vec![Event::Pass];
+        let mut events = vec![Event::Reconcile];
         if self.budget.allows(Fault::SlowAnswer) && self.object.is_some() {
             events.push(Event::Late);
         }
@@ -107,23 +107,23 @@ impl VersionWorld {
         {
             events.push(Event::Crash);
         }
-        if self.slot != self.slot_now() && self.deployment().is_some() {
+        if self.deployment_view != self.current_deployment_view() && self.deployment().is_some() {
             events.push(Event::Deployment);
         }
-        if self.rival {
-            events.push(Event::RivalDone);
+        if self.older_create {
+            events.push(Event::OlderCreateDone);
         }
         if self.calm {
-            // whoever else is involved does its part before the next pass
+            // other objects do their part before the next reconcile
             events.reverse();
         } else if self.budget.allows(Fault::Interference) {
-            events.extend(self.orders().into_iter().map(Event::Interference));
+            events.extend(self.interferences().into_iter().map(Event::Interference));
         }
         events
     }
 
     /// What makes a difference now.
-    fn orders(&self) -> Vec<Interference> {
+    fn interferences(&self) -> Vec<Interference> {
         let Some(object) = &self.object else {
             return Vec::new();
         };
@@ -147,21 +147,21 @@ impl VersionWorld {
             (Interference::DeployOther, runs),
             (Interference::Older, self.known_id().is_some() && !self.older),
         ];
-        possible.into_iter().filter_map(|(order, can)| can.then_some(order)).collect()
+        possible.into_iter().filter_map(|(interference, can)| can.then_some(interference)).collect()
     }
 
-    /// Somebody has their way.
-    pub fn interfere(&mut self, order: Interference) {
+    /// It takes effect.
+    pub fn interfere(&mut self, interference: Interference) {
         let now = self.now;
         let first = self.service.there().next().map(|stored| id_of(stored.id));
         let token = format!("token-{}", self.budget.left());
-        match order {
+        match interference {
             Interference::Delete => self.edit(|object| {
                 object.metadata.deletion_timestamp = Some(Time(at(now)));
                 bump(object);
             }),
             Interference::Suspend | Interference::Resume => self.edit(|object| {
-                object.spec.suspend = Some(order == Interference::Suspend);
+                object.spec.suspend = Some(interference == Interference::Suspend);
                 bump(object);
             }),
             Interference::Retain => self.edit(|object| {
@@ -172,7 +172,7 @@ impl VersionWorld {
             Interference::Request => self.annotate(annotation::RECONCILE_REQUESTED_AT, &token),
             Interference::ForceOrphan => self.annotate(annotation::FORCE_ORPHAN, "yes"),
             Interference::Adopt => {
-                self.told_to_adopt = true;
+                self.adopt_id_set = true;
                 self.annotate(annotation::ADOPT_ID, first.unwrap().as_str());
             }
             Interference::Remove => {
@@ -181,7 +181,7 @@ impl VersionWorld {
             }
             Interference::Namesake => {
                 let described = self.setup.behavior.descriptions == Descriptions::Returned;
-                let description = if described { "by hand" } else { "" };
+                let description = if described { "created manually" } else { "" };
                 self.service.create(Creator::Somebody, super::world::NAME, description, now);
             }
             Interference::Deploy => {
@@ -189,7 +189,7 @@ impl VersionWorld {
                 self.service.deploy(LiveEnvironment::Test, id, now);
             }
             Interference::DeployOther => {
-                let other = self.service.create(Creator::Somebody, "other", "by hand", now);
+                let other = self.service.create(Creator::Somebody, "other", "created manually", now);
                 self.service.deploy(LiveEnvironment::Test, other, now);
             }
             Interference::Older => self.older = true,

@@ -1,4 +1,4 @@
-//! What must hold for each step, each status and each rest of a `ChatbotVersion`.
+//! What must hold for each step and each status of a `ChatbotVersion`, and once it has settled.
 
 use chatcaptain_operator::{
     crd::ChatbotVersionStatus,
@@ -22,26 +22,26 @@ impl VersionWorld {
         match step {
             Step::RecordIntent => {
                 // each token of `recreate` allows one more
-                let seen = observation.state();
-                self.allowed += usize::from(seen.recreate_requested && self.allowed == self.made());
+                let state = observation.state();
+                self.allowed += usize::from(state.recreate_requested && self.allowed == self.made());
             }
             Step::Create => {
                 let intent = status.pending_create.as_ref();
-                let intended = intent.is_some_and(|intent| intent.search_start_time.is_none());
+                let is_recorded = intent.is_some_and(|intent| intent.search_start_time.is_none());
                 let newest = self.snapshot.as_ref().map(|snapshot| snapshot.read);
-                invariant!(intended, "a create without an intent");
+                invariant!(is_recorded, "a create without an intent");
                 invariant!(
                     newest > self.permit() && self.permit().is_some(),
                     "a create without a list requested after its intent"
                 );
-                invariant!(!self.is_held(observation), "a create within the backoff");
+                invariant!(!self.is_backing_off(observation), "a create within the backoff");
                 invariant!(
-                    self.setup.place != Place::Claimed || observation.new_version().environment == "dev",
-                    "a create deploys to an environment that a deployment decides"
+                    self.setup.place != Place::Managed || observation.new_version().environment == "dev",
+                    "a create deploys to an environment that a deployment manages"
                 );
             }
-            Step::Delete => invariant!(!self.is_held(observation), "a delete within the backoff"),
-            Step::RemoveFinalizer(why) => self.check_release(why)?,
+            Step::Delete => invariant!(!self.is_backing_off(observation), "a delete within the backoff"),
+            Step::RemoveFinalizer(why) => self.check_finalizer_removal(why)?,
             Step::Wait(Wait::VersionLost) => {
                 let id = self.known_id().unwrap_or_default();
                 invariant!(self.service.find(id).is_none(), "lost, though it is there");
@@ -51,33 +51,38 @@ impl VersionWorld {
         Ok(())
     }
 
-    fn is_held(&self, observation: &Observation) -> bool {
+    fn is_backing_off(&self, observation: &Observation) -> bool {
         let (status, meta) = (&observation.status().common, &observation.object.metadata);
         let handled = status.last_handled_reconcile_at.as_deref();
         let later = status.retry.as_ref().is_some_and(|retry| retry.next_attempt_time.0 > at(self.now));
         later && status.observed_generation == meta.generation && !reconcile_requested(meta, handled)
     }
 
-    /// Nothing of ours is left behind unless somebody wanted it, takes it over, or it is on record.
-    fn check_release(&self, why: FinalizerRemoval) -> Result<(), Violation> {
+    /// No version of ours is left behind, unless the user wants it, a deployment takes it over, or an event reports it.
+    fn check_finalizer_removal(&self, why: FinalizerRemoval) -> Result<(), Violation> {
         let ours = self.service.there().find(|stored| stored.creator == Creator::Operator);
         let known = self.known_id();
         match why {
             FinalizerRemoval::Deleted => {
                 let left = known.and_then(|id| self.service.find(id));
-                invariant!(left.is_none(), "let go as deleted, though it is there");
+                invariant!(left.is_none(), "removed as deleted, though the version is there");
             }
             FinalizerRemoval::NeverCreated => {
-                // whoever says which version it is takes the others on themselves
-                invariant!(ours.is_none() || self.told_to_adopt, "let go as never created, though it was");
+                // a user who sets adopt-id is responsible for the other versions
+                invariant!(
+                    ours.is_none() || self.adopt_id_set,
+                    "removed as never created, though a version was"
+                );
             }
             FinalizerRemoval::LiveUnmanaged => {
                 let live = known.is_some_and(|id| self.service.is_live(id));
                 let report =
-                    self.snapshot.as_ref().is_some_and(|snapshot| snapshot.view.tells_what_is_live());
+                    self.snapshot.as_ref().is_some_and(|snapshot| snapshot.view.shows_what_is_live());
                 invariant!(live || !report, "left as live, though it is known not to be");
             }
-            FinalizerRemoval::HandedOver => invariant!(self.slot.1, "handed over to nobody"),
+            FinalizerRemoval::HandedOver => {
+                invariant!(self.deployment_view.1, "handed over to no deployment")
+            }
             FinalizerRemoval::Retained
             | FinalizerRemoval::OwnedByOther
             | FinalizerRemoval::ForceOrphaned
@@ -126,13 +131,13 @@ impl VersionWorld {
         let stored = self.service.ever().iter().find(|stored| id_of(stored.id).as_str() == id);
         invariant!(
             stored.is_some_and(|stored| stored.creator != Creator::Somebody) || self.can_be_mistaken(),
-            "version {id} is somebody else's"
+            "version {id} belongs to another object"
         );
         Ok(())
     }
 
     /// Once nothing happens any more.
-    pub fn check_rest(&self) -> Result<(), Violation> {
+    pub fn check_settled_state(&self) -> Result<(), Violation> {
         invariant!(self.made() <= self.allowed, "more than one create took effect");
         let Some(object) = &self.object else {
             return self.check_gone();
@@ -154,11 +159,12 @@ impl VersionWorld {
             "the status speaks of an earlier generation"
         );
         // being deleted for ever is no end, but where two versions could be meant a human must say which
-        let held = self.setup.shared && self.released.is_some() || !has_finalizer(&object.metadata);
+        let is_waiting =
+            self.setup.shared && self.removed_because.is_some() || !has_finalizer(&object.metadata);
         let asked = status.common.conditions.iter().any(|c| c.message.contains("adopt-id"));
         invariant!(
-            !is_true(&status.common, "Reconciling") || held || asked,
-            "it is under way for ever: {}",
+            !is_true(&status.common, "Reconciling") || is_waiting || asked,
+            "it is Reconciling for ever: {}",
             reason(&status.common)
         );
         Ok(())
@@ -166,18 +172,20 @@ impl VersionWorld {
 
     fn check_gone(&self) -> Result<(), Violation> {
         let left = self.service.there().any(|stored| stored.creator == Creator::Operator);
-        let meant =
-            !matches!(self.released, Some(FinalizerRemoval::Deleted | FinalizerRemoval::NeverCreated) | None);
+        let meant = !matches!(
+            self.removed_because,
+            Some(FinalizerRemoval::Deleted | FinalizerRemoval::NeverCreated) | None
+        );
         let again = self.allowed > 1;
         invariant!(!left || meant || again || self.can_be_mistaken(), "a version is left behind silently");
         Ok(())
     }
 
     /// Where descriptions cannot be read, a version of the same name that somebody made after the intent is taken
-    /// for the object's own; and whoever says which version it is takes the rest on themselves. Both are documented.
+    /// for the object's own; and a user who sets adopt-id is responsible for the other versions. Both are documented.
     pub fn can_be_mistaken(&self) -> bool {
         let readable = self.setup.behavior.descriptions == Descriptions::Returned;
-        let rivals = self.service.ever().iter().any(|stored| stored.creator == Creator::Somebody);
-        self.told_to_adopt || (rivals && !readable)
+        let others = self.service.ever().iter().any(|stored| stored.creator == Creator::Somebody);
+        self.adopt_id_set || (others && !readable)
     }
 }

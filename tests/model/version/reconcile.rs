@@ -19,7 +19,7 @@ use crate::{
 };
 
 impl VersionWorld {
-    /// The object's turn comes: one step.
+    /// Reconciles the object: one step.
     pub fn reconcile(&mut self, choices: &mut Choices) -> Result<bool, Violation> {
         let Some(object) = self.object.clone() else {
             self.now += 3600;
@@ -81,11 +81,11 @@ impl VersionWorld {
         if let ServiceView::Available { inventory, .. } = &observation.service {
             let candidates = observation.candidates_to_check(inventory);
             let ids = candidates.into_iter().map(|version| version.id.as_str());
-            let held = ids.filter(|id| claims::is_held_by_other(object, id, &holders));
-            let held = held.map(str::to_owned).collect();
-            observation.older_create_pending =
-                !inventory.has_descriptions() && claims::is_older_create_pending(object, &self.rivals());
-            observation.held_by_others = held;
+            let held_by_others = ids.filter(|id| claims::is_held_by_other(object, id, &holders));
+            let held_by_others = held_by_others.map(str::to_owned).collect();
+            observation.older_create_pending = !inventory.has_descriptions()
+                && claims::is_older_create_pending(object, &self.older_creates());
+            observation.held_by_others = held_by_others;
         }
         observation
     }
@@ -106,7 +106,7 @@ impl VersionWorld {
         let snapshot = cached.filter(|cached| cached.satisfies(reads, self.now, permit)).unwrap_or(fresh);
         let known = observation.status().version_id.as_deref();
         self.authoritative |= proves_account(&snapshot.view.inventory(0), known, &CONFIG.owner_id);
-        let view = snapshot.view.as_seen(self.now - snapshot.at, self.authoritative);
+        let view = snapshot.view.to_service_view(self.now - snapshot.at, self.authoritative);
         self.snapshot = Some(snapshot);
         view
     }
@@ -119,7 +119,7 @@ impl VersionWorld {
         if let Some(set) = report.finalizer {
             self.set_finalizer(set);
             if let Step::RemoveFinalizer(why) = step {
-                self.released = Some(why);
+                self.removed_because = Some(why);
             }
             return true;
         }

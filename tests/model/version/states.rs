@@ -11,14 +11,14 @@ const YES_NO: [bool; 2] = [false, true];
 
 /// Holds the invariants for every value and counts them.
 pub fn every_state_alone() -> usize {
-    let (deletions, sights) = (deletions(), sights());
+    let (deletions, matches) = (deletions(), matches());
     let mut count = 0;
     for &deleting in &deletions {
-        for &sight in &sights {
-            for record in RECORDS {
+        for &matched in &matches {
+            for create_state in CREATE_STATES {
                 for flags in 0..64u8 {
                     let flag = |bit: u8| flags & (1 << bit) != 0;
-                    let seen = State {
+                    let state = State {
                         suspended: flag(0),
                         finalizer: flag(1),
                         conflict: flag(2),
@@ -26,12 +26,12 @@ pub fn every_state_alone() -> usize {
                         recreate_requested: flag(4),
                         backing_off: flag(5),
                         deleting,
-                        create_state: record,
-                        matched: sight,
+                        create_state,
+                        matched,
                     };
                     count += 1;
-                    if let Err(violation) = holds(&seen) {
-                        panic!("{violation}: {seen:?} leads to {:?}", next_step(&seen));
+                    if let Err(violation) = holds(&state) {
+                        panic!("{violation}: {state:?} leads to {:?}", next_step(&state));
                     }
                 }
             }
@@ -40,7 +40,7 @@ pub fn every_state_alone() -> usize {
     count
 }
 
-const RECORDS: [CreateState; 6] = [
+const CREATE_STATES: [CreateState; 6] = [
     CreateState::NotStarted,
     CreateState::IntentRecorded,
     CreateState::OutcomeUnknown,
@@ -49,8 +49,8 @@ const RECORDS: [CreateState; 6] = [
     CreateState::Created,
 ];
 
-fn sights() -> Vec<Match> {
-    let mut sights = vec![
+fn matches() -> Vec<Match> {
+    let mut matches = vec![
         Match::NotQueried,
         Match::Present,
         Match::NotYetListed,
@@ -63,29 +63,29 @@ fn sights() -> Vec<Match> {
         Match::AdoptMissing,
         Match::AdoptConflict,
     ];
-    sights.extend(UnavailableReason::ALL.map(Match::Unavailable));
-    sights
+    matches.extend(UnavailableReason::ALL.map(Match::Unavailable));
+    matches
 }
 
 fn deletions() -> Vec<Option<Deletion>> {
     let mut deletions = vec![None];
-    for live in [
+    for live_state in [
         LiveState::NotLive,
         LiveState::HandoverPending,
         LiveState::HandedOver,
         LiveState::Unmanaged,
         LiveState::Unknown,
     ] {
-        for delete in YES_NO {
-            for forced in YES_NO {
-                for (overdue, sent, authoritative) in triples() {
+        for delete_version in YES_NO {
+            for force_orphan in YES_NO {
+                for (timed_out, delete_pending, absence_proven) in triples() {
                     deletions.push(Some(Deletion {
-                        delete_version: delete,
-                        force_orphan: forced,
-                        timed_out: overdue,
-                        delete_pending: sent,
-                        absence_proven: authoritative,
-                        live_state: live,
+                        delete_version,
+                        force_orphan,
+                        timed_out,
+                        delete_pending,
+                        absence_proven,
+                        live_state,
                     }));
                 }
             }
@@ -98,65 +98,68 @@ fn triples() -> impl Iterator<Item = (bool, bool, bool)> {
     (0..8u8).map(|bits| (bits & 1 != 0, bits & 2 != 0, bits & 4 != 0))
 }
 
-/// Whether record and sight can be seen together: only a known version is present, young or absent, and
-/// only an unknown one is looked for.
-fn is_possible(seen: &State) -> bool {
-    match seen.matched {
+/// Whether the parts of a state can occur together: only a recorded version is present or missing, and only while none is
+/// recorded are there candidates.
+fn is_possible(state: &State) -> bool {
+    match state.matched {
         Match::NotQueried | Match::Unavailable(_) => true,
-        Match::Present | Match::NotYetListed | Match::Missing => seen.create_state == CreateState::Created,
-        _ => seen.create_state != CreateState::Created,
+        Match::Present | Match::NotYetListed | Match::Missing => state.create_state == CreateState::Created,
+        _ => state.create_state != CreateState::Created,
     }
 }
 
-fn holds(seen: &State) -> Result<(), Violation> {
-    let step = next_step(seen);
+fn holds(state: &State) -> Result<(), Violation> {
+    let step = next_step(state);
     let changes = matches!(step, Step::Create | Step::Delete);
     let decides = changes || matches!(step, Step::RecordIntent | Step::StartSearch | Step::Adopt);
-    let blind = matches!(seen.matched, Match::NotQueried | Match::Unavailable(_));
-    invariant!(!decides || seen.finalizer, "something is decided without the finalizer");
+    let unread = matches!(state.matched, Match::NotQueried | Match::Unavailable(_));
+    invariant!(!decides || state.finalizer, "something is decided without the finalizer");
     invariant!(
-        !decides || !(seen.suspended || seen.conflict || blind),
-        "something is decided while suspended, in conflict or without a look"
+        !decides || !(state.suspended || state.conflict || unread),
+        "something is decided while suspended, in conflict or without an answer of the service"
     );
-    invariant!(!seen.backing_off || !(changes || step == Step::RecordIntent), "a change begins while held");
-    invariant!(next_step(seen) == step, "the step is not a function of what is seen");
-    match seen.deleting {
-        None => holds_in_life(seen, step),
-        Some(deletion) => holds_in_deletion(seen, deletion, step),
+    invariant!(
+        !state.backing_off || !(changes || step == Step::RecordIntent),
+        "a change begins within the backoff"
+    );
+    invariant!(next_step(state) == step, "the step is not a function of the state");
+    match state.deleting {
+        None => holds_while_active(state, step),
+        Some(deletion) => holds_while_deleting(state, deletion, step),
     }
 }
 
-fn holds_in_life(seen: &State, step: Step) -> Result<(), Violation> {
+fn holds_while_active(state: &State, step: Step) -> Result<(), Violation> {
     invariant!(
         !matches!(step, Step::Delete | Step::RemoveFinalizer(_)),
-        "deleted or let go though nobody asked"
+        "a version is deleted or the finalizer removed though the object is not being deleted"
     );
     match step {
         Step::Create => invariant!(
-            seen.create_state == CreateState::IntentRecorded
-                && matches!(seen.matched, Match::None | Match::Unmarked),
-            "a create without a fresh intent or without having found nobody"
+            state.create_state == CreateState::IntentRecorded
+                && matches!(state.matched, Match::None | Match::Unmarked),
+            "a create without an intent of this process, or though a version matches"
         ),
-        Step::RecordIntent if is_possible(seen) => invariant!(
-            matches!(seen.create_state, CreateState::NotStarted | CreateState::SearchExpired)
-                && matches!(seen.matched, Match::None | Match::Unmarked)
-                || seen.matched == Match::Missing && seen.recreate_requested,
+        Step::RecordIntent if is_possible(state) => invariant!(
+            matches!(state.create_state, CreateState::NotStarted | CreateState::SearchExpired)
+                && matches!(state.matched, Match::None | Match::Unmarked)
+                || state.matched == Match::Missing && state.recreate_requested,
             "an intent though a version is known or a create may be out"
         ),
         Step::StartSearch => {
-            invariant!(seen.create_state == CreateState::OutcomeUnknown, "a search without an open intent")
+            invariant!(state.create_state == CreateState::OutcomeUnknown, "a search without an open intent")
         }
-        Step::Adopt => invariant!(seen.matched == Match::Single, "not one version is adopted"),
-        Step::AddFinalizer => invariant!(!seen.finalizer, "the finalizer is there already"),
+        Step::Adopt => invariant!(state.matched == Match::Single, "not one version is adopted"),
+        Step::AddFinalizer => invariant!(!state.finalizer, "the finalizer is there already"),
         Step::Wait(Wait::Available) => {
-            invariant!(seen.matched == Match::Present, "Ready without the version");
+            invariant!(state.matched == Match::Present, "Ready without the version");
         }
         _ => {}
     }
     Ok(())
 }
 
-fn holds_in_deletion(seen: &State, deletion: Deletion, step: Step) -> Result<(), Violation> {
+fn holds_while_deleting(state: &State, deletion: Deletion, step: Step) -> Result<(), Violation> {
     invariant!(
         !matches!(step, Step::Create | Step::RecordIntent | Step::AddFinalizer),
         "something begins though the object is being deleted"
@@ -164,8 +167,8 @@ fn holds_in_deletion(seen: &State, deletion: Deletion, step: Step) -> Result<(),
     invariant!(!matches!(step, Step::Wait(Wait::Available)), "Ready while being deleted");
     match step {
         Step::Delete => invariant!(
-            seen.create_state == CreateState::Created
-                && seen.matched == Match::Present
+            state.create_state == CreateState::Created
+                && state.matched == Match::Present
                 && deletion.live_state == LiveState::NotLive
                 && deletion.delete_version
                 && !deletion.force_orphan
@@ -173,19 +176,19 @@ fn holds_in_deletion(seen: &State, deletion: Deletion, step: Step) -> Result<(),
             "deleted though it is not there, live, retained, forced or deleted already"
         ),
         Step::RemoveFinalizer(why) => {
-            invariant!(seen.finalizer, "let go twice");
+            invariant!(state.finalizer, "the finalizer is removed twice");
             let allowed = match why {
                 FinalizerRemoval::ForceOrphaned => deletion.force_orphan,
-                FinalizerRemoval::Retained => seen.suspended || !deletion.delete_version,
-                FinalizerRemoval::OwnedByOther => seen.conflict,
+                FinalizerRemoval::Retained => state.suspended || !deletion.delete_version,
+                FinalizerRemoval::OwnedByOther => state.conflict,
                 FinalizerRemoval::Deleted => {
                     deletion.absence_proven
-                        && !matches!(seen.matched, Match::Present | Match::Unavailable(_))
-                        && (seen.matched != Match::NotYetListed || deletion.delete_pending)
+                        && !matches!(state.matched, Match::Present | Match::Unavailable(_))
+                        && (state.matched != Match::NotYetListed || deletion.delete_pending)
                 }
                 FinalizerRemoval::NeverCreated => {
                     matches!(
-                        seen.create_state,
+                        state.create_state,
                         CreateState::NotStarted | CreateState::IntentRecorded | CreateState::SearchExpired
                     )
                 }
@@ -193,9 +196,9 @@ fn holds_in_deletion(seen: &State, deletion: Deletion, step: Step) -> Result<(),
                 FinalizerRemoval::LiveUnmanaged => {
                     matches!(deletion.live_state, LiveState::Unmanaged | LiveState::Unknown)
                 }
-                FinalizerRemoval::CredentialsTimeout => deletion.timed_out && seen.matched != Match::Present,
+                FinalizerRemoval::CredentialsTimeout => deletion.timed_out && state.matched != Match::Present,
             };
-            invariant!(allowed, "let go without cause");
+            invariant!(allowed, "the finalizer is removed without cause");
         }
         _ => {}
     }

@@ -1,4 +1,4 @@
-//! The state of a walk over one `ChatbotVersion`.
+//! The state of the model of one `ChatbotVersion`.
 
 use std::{
     hash::{DefaultHasher, Hash},
@@ -36,7 +36,7 @@ const FOREIGN: &str = "[chatcaptain.dev default/ns/other]";
 /// The object's uid; those of older objects come before it.
 pub const UID: &str = "u";
 
-/// The flags. The grace is as long as a late list is late.
+/// The flags. The visibility grace is as long as the delay of a late list.
 pub static CONFIG: LazyLock<Arc<PlanConfig>> = LazyLock::new(|| {
     Arc::new(PlanConfig {
         owner_id: "default".to_owned(),
@@ -59,35 +59,35 @@ pub enum Preexisting {
     /// A version of that name without any description.
     Namesake,
     /// A version of that name that another object holds.
-    Held,
+    HeldByOther,
     /// A version of that name that another object's marker is on.
     Foreign,
     /// Nothing, and an older object is creating a version of that name.
-    Rival,
+    OlderCreate,
 }
 
 impl Preexisting {
     const SOMETHING: [Self; 6] =
-        [Self::Earlier, Self::Twins, Self::Namesake, Self::Held, Self::Foreign, Self::Rival];
+        [Self::Earlier, Self::Twins, Self::Namesake, Self::HeldByOther, Self::Foreign, Self::OlderCreate];
 }
 
 /// What the version is for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Place {
     Dev,
-    /// The test environment, which no deployment decides.
+    /// The test environment, which no deployment manages.
     Test,
-    /// The test environment, which a deployment decides.
-    Claimed,
+    /// The test environment, which a deployment manages.
+    Managed,
 }
 
-/// What one walk starts from.
+/// What one exploration starts from.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Setup {
     pub behavior: Behavior,
     pub before: Preexisting,
     pub place: Place,
-    /// Another finalizer holds the object, too.
+    /// The object has the finalizer of another controller, too.
     pub shared: bool,
 }
 
@@ -99,7 +99,7 @@ pub struct VersionWorld {
     pub object: Option<Arc<ChatbotVersion>>,
     pub service: Service,
     pub now: i64,
-    /// Until the next pass, unless something wakes the object.
+    /// Seconds until the next reconcile, unless something queues the object.
     pub sleep: i64,
     /// By the count of reads.
     pub permits: CallPermits<u32>,
@@ -109,16 +109,17 @@ pub struct VersionWorld {
     pub snapshot: Option<Snapshot>,
     /// What is not listed is gone.
     pub authoritative: bool,
-    pub rival: bool,
+    /// An older object is creating a version of the same name.
+    pub older_create: bool,
     /// An older object holds the same id.
     pub older: bool,
-    /// What the deployment that decides the environment says: the version runs; its deletion is noted.
-    pub slot: (bool, bool),
+    /// What the deployment that manages the environment has recorded: that the version runs, and its deletion.
+    pub deployment_view: (bool, bool),
     /// Creates that may take effect.
     pub allowed: usize,
-    pub released: Option<FinalizerRemoval>,
-    /// Somebody has said which version it is.
-    pub told_to_adopt: bool,
+    pub removed_because: Option<FinalizerRemoval>,
+    /// The user has set `adopt-id`.
+    pub adopt_id_set: bool,
     /// Nothing fails any more.
     pub calm: bool,
 }
@@ -143,7 +144,7 @@ pub fn starts(extra: i8) -> Vec<VersionWorld> {
     for (readable, dated) in [(true, true), (false, true), (false, false)] {
         let behavior = Behavior { readable, dated, ..Behavior::IDEAL };
         start(behavior, Preexisting::Nothing, Place::Test, 2);
-        start(behavior, Preexisting::Nothing, Place::Claimed, 2);
+        start(behavior, Preexisting::Nothing, Place::Managed, 2);
     }
     starts
 }
@@ -158,7 +159,7 @@ impl VersionWorld {
             _ => (Creator::Somebody, ""),
         };
         let count = match setup.before {
-            Preexisting::Nothing | Preexisting::Rival => 0,
+            Preexisting::Nothing | Preexisting::OlderCreate => 0,
             Preexisting::Twins => 2,
             _ => 1,
         };
@@ -177,12 +178,12 @@ impl VersionWorld {
             reads: 0,
             snapshot: None,
             authoritative: false,
-            rival: setup.before == Preexisting::Rival,
+            older_create: setup.before == Preexisting::OlderCreate,
             older: false,
-            slot: (false, false),
+            deployment_view: (false, false),
             allowed: 1,
-            released: None,
-            told_to_adopt: false,
+            removed_because: None,
+            adopt_id_set: false,
             calm: false,
         }
     }
@@ -194,18 +195,18 @@ impl VersionWorld {
         }
     }
 
-    /// The finalizer is set or removed; what is being deleted and held by none goes.
+    /// The finalizer is set or removed; an object that is being deleted goes with its last finalizer.
     pub fn set_finalizer(&mut self, set: bool) {
         self.edit(|object| set_finalizer(&mut object.metadata, set));
         self.collect();
     }
 
-    /// What is being deleted and held by no finalizer goes.
+    /// An object that is being deleted goes with its last finalizer.
     pub fn collect(&mut self) {
         self.object.take_if(|object| is_free_to_go(&object.metadata));
     }
 
-    /// The read after which the announced create was written, while this process may send it.
+    /// The read after which the create intent was written, while this process may send the request.
     pub fn permit(&self) -> Option<u32> {
         self.permits.granted_at(UID, self.object.as_ref()?.status.as_ref())
     }
@@ -218,24 +219,25 @@ impl VersionWorld {
     /// Other objects that hold versions.
     pub fn holders(&self) -> Vec<Arc<ChatbotVersion>> {
         let older = self.older.then(|| holder("older", self.known_id().unwrap_or_default()));
-        let younger = (self.setup.before == Preexisting::Held).then(|| holder("younger", id_of(1).as_str()));
+        let younger =
+            (self.setup.before == Preexisting::HeldByOther).then(|| holder("younger", id_of(1).as_str()));
         older.into_iter().chain(younger).map(Arc::new).collect()
     }
 
     /// Older objects that create a version of the same name.
-    pub fn rivals(&self) -> Vec<Arc<ChatbotVersion>> {
-        let mut rival = holder("older", "");
-        let status = rival.status.get_or_insert_default();
+    pub fn older_creates(&self) -> Vec<Arc<ChatbotVersion>> {
+        let mut older = holder("older", "");
+        let status = older.status.get_or_insert_default();
         (status.version_id, status.pending_create) = (
             None,
             Some(PendingCreate {
-                attempt_id: "rival".to_owned(),
+                attempt_id: "older".to_owned(),
                 start_time: Time(at(0)),
                 existing_ids: Vec::new(),
                 search_start_time: None,
             }),
         );
-        Vec::from_iter(self.rival.then(|| Arc::new(rival)))
+        Vec::from_iter(self.older_create.then(|| Arc::new(older)))
     }
 
     /// Versions that the operator made for this object and that took effect.
@@ -249,9 +251,9 @@ impl VersionWorld {
         self.object.as_ref()?.version_id()
     }
 
-    /// The deployment that decides the environment, as it stands.
+    /// The deployment that manages the environment.
     pub fn deployment(&self) -> Option<Arc<ChatbotDeployment>> {
-        (self.setup.place == Place::Claimed).then(|| {
+        (self.setup.place == Place::Managed).then(|| {
             let id = self.known_id().unwrap_or_default();
             let mut deployment: ChatbotDeployment = serde_json::from_value(json!({
                 "apiVersion": "chatcaptain.dev/v1alpha1", "kind": "ChatbotDeployment",
@@ -259,7 +261,7 @@ impl VersionWorld {
                 "spec": {"chatbotId": "bot", "environment": "test", "versionId": "other"},
             }))
             .unwrap();
-            let (runs, noted) = self.slot;
+            let (runs, recorded) = self.deployment_view;
             let status = deployment.status.get_or_insert_default();
             status.active = Some(DeployedVersion {
                 version_id: if runs { id } else { "other" }.to_owned(),
@@ -267,7 +269,7 @@ impl VersionWorld {
                 version_name: None,
                 start_time: Time(at(0)),
             });
-            status.pending_deletions.extend(noted.then(|| PendingDeletion {
+            status.pending_deletions.extend(recorded.then(|| PendingDeletion {
                 version_id: id.to_owned(),
                 name: NAME.to_owned(),
                 request_time: Time(at(0)),
@@ -276,8 +278,8 @@ impl VersionWorld {
         })
     }
 
-    /// What the deployment would say if it looked now.
-    pub fn slot_now(&self) -> (bool, bool) {
+    /// What the deployment would record if it were reconciled now.
+    pub fn current_deployment_view(&self) -> (bool, bool) {
         let (Some(object), Some(id)) = (&self.object, self.known_id()) else {
             return (false, false);
         };
@@ -325,13 +327,13 @@ impl World for VersionWorld {
     fn hash(&self, hasher: &mut DefaultHasher) {
         self.budget.hash(hasher);
         self.service.hash(self.now, hasher);
-        (self.sleep, self.permit().is_some(), self.authoritative, self.rival, self.older).hash(hasher);
+        (self.sleep, self.permit().is_some(), self.authoritative, self.older_create, self.older).hash(hasher);
         self.search_started().map(|since| (self.now - since).min(LATE + 1)).hash(hasher);
         (
-            self.told_to_adopt,
-            self.slot,
+            self.adopt_id_set,
+            self.deployment_view,
             self.allowed - self.made().min(self.allowed),
-            self.released,
+            self.removed_because,
             self.calm,
         )
             .hash(hasher);
@@ -356,7 +358,7 @@ impl World for VersionWorld {
 
     fn stop_faults(&mut self) {
         self.budget = Budget::default();
-        self.rival = false;
+        self.older_create = false;
         self.calm = true;
     }
 
@@ -368,13 +370,13 @@ impl World for VersionWorld {
         self.now
     }
 
-    fn at_rest(&self) -> Result<(), Violation> {
-        self.check_rest()
+    fn check_settled(&self) -> Result<(), Violation> {
+        self.check_settled_state()
     }
 
     fn outline(&self) -> String {
         let Some(object) = &self.object else {
-            return format!("{} gone, {:?}", self.now, self.released);
+            return format!("{} gone, {:?}", self.now, self.removed_because);
         };
         let status = object.status.clone().unwrap_or_default();
         format!(
