@@ -242,4 +242,46 @@ mod tests {
         assert_eq!(timers.start("u", Some(&with_intent("b")), 7), None);
         assert_eq!(timers.started("u", Some(&searching("b"))), None, "forgotten");
     }
+
+    fn announcing_rollout(call_time: Option<&str>) -> ChatbotDeploymentStatus {
+        let operation = json!({
+            "operation": "Deploy", "versionId": "v1", "startTime": "2026-01-01T00:00:00Z", "callTime": call_time,
+        });
+        serde_json::from_value(json!({"currentOperation": operation})).unwrap()
+    }
+
+    #[test]
+    fn rollout_is_announced_until_its_call_is_on_record() {
+        let mut permits = CallPermits::default();
+        let status = announcing_rollout(None);
+        permits.after_write("u", None::<&ChatbotDeploymentStatus>, &status, false, 7);
+        assert_eq!(permits.granted_at("u", Some(&status)), Some(7));
+        let mut other = announcing_rollout(None);
+        other.current_operation.as_mut().unwrap().version_id = "v2".to_owned();
+        assert_eq!(permits.granted_at("u", Some(&other)), None, "it is for another version");
+        let sent = announcing_rollout(Some("2026-01-01T00:00:01Z"));
+        assert_eq!(permits.granted_at("u", Some(&sent)), None);
+    }
+
+    #[test]
+    fn object_that_is_gone_is_forgotten() {
+        let mut permits = granted();
+        permits.forget("u");
+        assert_eq!(permits.granted_at("u", Some(&announcing("a"))), None);
+        let mut timers = SearchTimers::default();
+        timers.start("u", Some(&searching("a")), 1);
+        timers.forget("u");
+        assert_eq!(timers.started("u", Some(&searching("a"))), None);
+    }
+
+    #[test]
+    fn only_calls_that_change_the_service_are_recorded_whatever_happens() {
+        use deployment::RolloutMethod::{Deploy, Rollback};
+        assert!(version::Step::Create.writes_to_service());
+        assert!(version::Step::Delete.writes_to_service());
+        assert!(!version::Step::Adopt.writes_to_service());
+        assert!(deployment::Step::StartRollout(Rollback).writes_to_service());
+        assert!(deployment::Step::DeleteVersion.writes_to_service());
+        assert!(!deployment::Step::RecordIntent(Deploy).writes_to_service());
+    }
 }

@@ -151,3 +151,188 @@ fn is_other(object: &ChatbotVersion, other: &ChatbotVersion) -> bool {
 fn full_name(meta: &ObjectMeta) -> String {
     format!("{}/{}", meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::time::Duration;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::crd::FINALIZER;
+
+    /// Metadata of `ns/NAME`, created in this second.
+    fn meta(name: &str, second: u8) -> Value {
+        let created = format!("2026-01-01T00:00:0{second}Z");
+        json!({"namespace": "ns", "name": name, "uid": name, "creationTimestamp": created})
+    }
+
+    fn deployment(name: &str, second: u8) -> Arc<ChatbotDeployment> {
+        let spec = json!({"chatbotId": "bot", "environment": "prod", "versionId": "v1"});
+        let object = json!({
+            "apiVersion": "chatcaptain.dev/v1alpha1", "kind": "ChatbotDeployment",
+            "metadata": meta(name, second), "spec": spec,
+        });
+        Arc::new(serde_json::from_value(object).unwrap())
+    }
+
+    /// A version named `q4` of `bot` with this status.
+    fn version(name: &str, second: u8, status: &Value) -> ChatbotVersion {
+        let object = json!({
+            "apiVersion": "chatcaptain.dev/v1alpha1", "kind": "ChatbotVersion",
+            "metadata": meta(name, second), "spec": {"chatbotId": "bot", "name": "q4"}, "status": status,
+        });
+        serde_json::from_value(object).unwrap()
+    }
+
+    fn changed<T: Clone>(object: &T, change: impl FnOnce(&mut T)) -> Arc<T> {
+        let mut object = object.clone();
+        change(&mut object);
+        Arc::new(object)
+    }
+
+    fn config() -> PlanConfig {
+        PlanConfig {
+            owner_id: "default".to_owned(),
+            interval: Duration::from_mins(5),
+            min_interval: Duration::from_secs(10),
+            visibility_grace: Duration::from_secs(30),
+            deletion_policy: DeletionPolicy::Delete,
+            deletion_timeout: Duration::from_mins(15),
+        }
+    }
+
+    #[test]
+    fn older_object_wins_and_of_two_in_one_second_the_smaller_uid() {
+        let older = |a: (&str, u8), b: (&str, u8)| {
+            is_older(&deployment(a.0, a.1).metadata, &deployment(b.0, b.1).metadata)
+        };
+        assert!(older(("b", 1), ("a", 2)));
+        assert!(!older(("a", 2), ("b", 1)));
+        assert!(older(("a", 1), ("b", 1)));
+        assert!(!older(("a", 1), ("a", 1)), "nothing is older than itself");
+    }
+
+    #[test]
+    fn environment_belongs_to_the_oldest_deployment_that_is_not_being_deleted() {
+        let owner = |deployments: Vec<_>| {
+            let owner = environment_owner(deployments, "bot", LiveEnvironment::Prod);
+            owner.and_then(|owner| owner.metadata.name.clone())
+        };
+        let [first, second] = [deployment("x", 1), deployment("a", 2)];
+        let decided = Some("x".to_owned());
+        assert_eq!(owner(vec![second.clone(), first.clone()]), decided);
+        assert_eq!(owner(vec![first.clone(), second.clone()]), decided, "in whatever order they come");
+        for other in [
+            changed(&*first, |d| d.spec.chatbot_id = "other".to_owned()),
+            changed(&*first, |d| d.spec.environment = LiveEnvironment::Test),
+            changed(&*first, |d| d.metadata.deletion_timestamp = d.metadata.creation_timestamp.clone()),
+        ] {
+            assert_eq!(owner(vec![other, second.clone()]), Some("a".to_owned()));
+        }
+        assert_eq!(owner(vec![]), None);
+    }
+
+    #[test]
+    fn environment_claim_of_an_older_object_stands_in_the_way() {
+        let [first, second] = [deployment("x", 1), deployment("a", 2)];
+        assert_eq!(older_environment_claim(&second, Some(&first)).as_deref(), Some("ns/x"));
+        assert_eq!(older_environment_claim(&first, Some(&first)), None, "its own");
+        // it is being deleted, so a younger one decides; it still finishes what it has begun
+        assert_eq!(older_environment_claim(&first, Some(&second)), None);
+        assert_eq!(older_environment_claim(&first, None), None);
+    }
+
+    #[test]
+    fn version_belongs_to_the_oldest_object_that_holds_it() {
+        let [first, second] = [("x", 1), ("a", 2)]
+            .map(|(name, second)| Arc::new(version(name, second, &json!({"versionId": "v1"}))));
+        let claim = |object: &ChatbotVersion, holder: &Arc<ChatbotVersion>| {
+            older_version_claim(object, std::slice::from_ref(holder))
+        };
+        assert_eq!(claim(&second, &first).as_deref(), Some("ns/x"));
+        assert_eq!(claim(&first, &second), None);
+        assert_eq!(claim(&first, &first), None);
+        let other_bot = changed(&*first, |v| v.spec.chatbot_id = "other".to_owned());
+        assert_eq!(claim(&second, &other_bot), None);
+        let other_version = Arc::new(version("x", 1, &json!({"versionId": "v2"})));
+        assert_eq!(claim(&second, &other_version), None);
+        let new = version("a", 2, &json!({}));
+        assert_eq!(claim(&new, &first), None, "it holds nothing yet");
+    }
+
+    #[test]
+    fn version_is_held_by_another_object_of_any_age() {
+        let [first, second] = [("x", 1), ("a", 2)]
+            .map(|(name, second)| Arc::new(version(name, second, &json!({"versionId": "v1"}))));
+        let held = |object: &ChatbotVersion, id: &str, holder: &Arc<ChatbotVersion>| {
+            is_held_by_other(object, id, std::slice::from_ref(holder))
+        };
+        assert!(held(&second, "v1", &first));
+        assert!(held(&first, "v1", &second));
+        assert!(!held(&first, "v1", &first));
+        assert!(!held(&second, "v2", &first));
+        let other_bot = changed(&*first, |v| v.spec.chatbot_id = "other".to_owned());
+        assert!(!held(&second, "v1", &other_bot));
+    }
+
+    #[test]
+    fn only_an_older_create_for_the_same_name_is_waited_for() {
+        let intent = json!({"pendingCreate": {"attemptId": "a", "startTime": "2026-01-01T00:00:00Z"}});
+        let (first, second) = (version("x", 1, &intent), version("a", 2, &intent));
+        let pending = |object: &ChatbotVersion, other: ChatbotVersion| {
+            is_older_create_pending(object, &[Arc::new(other)])
+        };
+        assert!(pending(&second, first.clone()));
+        assert!(!pending(&first, second.clone()));
+        assert!(!pending(&second, second.clone()));
+        assert!(!pending(&second, version("x", 1, &json!({"versionId": "v1"}))), "it has its version");
+        let renamed = changed(&first, |v| v.spec.name = Some("q5".to_owned()));
+        assert!(!pending(&second, (*renamed).clone()));
+        let other_bot = changed(&first, |v| v.spec.chatbot_id = "other".to_owned());
+        assert!(!pending(&second, (*other_bot).clone()));
+    }
+
+    #[test]
+    fn version_goes_with_its_object_unless_something_keeps_it() {
+        let mut deleted = version("a", 1, &json!({"versionId": "v1"}));
+        deleted.metadata.finalizers = Some(vec![FINALIZER.to_owned()]);
+        assert!(!is_deleted_with_object(&deleted, None, &config()), "it is not being deleted");
+        deleted.metadata.deletion_timestamp = deleted.metadata.creation_timestamp.clone();
+        assert!(is_deleted_with_object(&deleted, None, &config()));
+        assert!(!is_deleted_with_object(&deleted, Some("Retain"), &config()));
+        let suspended = changed(&deleted, |v| v.spec.suspend = Some(true));
+        assert!(!is_deleted_with_object(&suspended, None, &config()));
+        let orphaned = changed(&deleted, |v| {
+            let forced = (annotation::FORCE_ORPHAN.to_owned(), String::new());
+            v.metadata.annotations = Some([forced].into());
+        });
+        assert!(!is_deleted_with_object(&orphaned, None, &config()));
+    }
+
+    #[test]
+    fn deployment_speaks_for_what_it_runs_or_may_run() {
+        let status = json!({
+            "active": {"versionId": "active", "startTime": "2026-01-01T00:00:00Z"},
+            "target": {"versionId": "target", "cause": "Spec"},
+            "currentOperation": {
+                "operation": "Deploy", "versionId": "operation", "startTime": "2026-01-01T00:00:00Z",
+            },
+            "lastOperations": [{
+                "operation": "Deploy", "versionId": "late", "result": "Unknown",
+                "completionTime": "2026-01-01T00:00:00Z",
+            }],
+            "pendingDeletions": [
+                {"versionId": "pending", "name": "a", "requestTime": "2026-01-01T00:00:00Z"},
+            ],
+        });
+        let status: ChatbotDeploymentStatus = serde_json::from_value(status).unwrap();
+        let now = "2026-01-01T00:00:10Z".parse().unwrap();
+        let in_charge = versions_in_charge(&status, now, &config());
+        assert_eq!(in_charge, HashSet::from(["active", "operation", "late", "pending"]));
+        // a pending deletion must not keep its version in use
+        let in_use = in_use_in(&status, now, &config());
+        assert_eq!(in_use, HashSet::from(["active", "target", "operation", "late"].map(str::to_owned)));
+    }
+}

@@ -47,3 +47,34 @@ impl ServiceView {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::time::Instant;
+
+    use super::*;
+    use crate::chatcaptain::{Inventory, Version, VersionId};
+
+    #[test]
+    fn key_of_our_account_lists_our_version_or_our_marker() {
+        let inventory = |description: &str| {
+            let version = Version {
+                id: VersionId::parse("v1").unwrap(),
+                name: None,
+                description: Some(description.into()),
+                number: None,
+                created: None,
+                deployed: None,
+            };
+            Inventory::new(vec![version], Instant::now())
+        };
+        let foreign = inventory("by hand");
+        assert!(proves_account(&foreign, Some("v1"), "default"));
+        assert!(!proves_account(&foreign, Some("v2"), "default"));
+        assert!(!proves_account(&foreign, None, "default"));
+        let marked = inventory("[chatcaptain.dev default/ns/a]");
+        assert!(proves_account(&marked, Some("v2"), "default"));
+        assert!(!proves_account(&marked, Some("v2"), "other"));
+    }
+}

@@ -52,3 +52,78 @@ impl Observation {
         self.status().current_operation.as_ref().is_some_and(CurrentOperation::is_sent)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::{super::fixtures::*, *};
+    use crate::{crd::annotation, plan::UnavailableReason};
+
+    const USUAL: Freshness = Freshness::Within(Duration::from_mins(5));
+    /// What is read of an object at rest.
+    const AT_REST: ServiceReads = ServiceReads { list: USUAL, deployments: Some(USUAL) };
+
+    #[test]
+    fn service_is_asked_unless_suspended_or_in_conflict() {
+        assert!(Observation::test().needs_service());
+        assert!(!Observation::test().with_spec(&json!({"suspend": true})).needs_service());
+        let younger = Observation { older_claim: Some("ns/older".to_owned()), ..Observation::test() };
+        assert!(!younger.needs_service());
+    }
+
+    #[test]
+    fn answers_are_as_new_as_the_decision_needs() {
+        let reads = |observation: Observation| observation.service_reads();
+        assert_eq!(reads(Observation::test()), AT_REST);
+        let requested = Observation::test().annotated(annotation::RECONCILE_REQUESTED_AT, "now");
+        assert_eq!(reads(requested), NEWEST);
+        let sent = Observation::test().with_status(&operation("Deploy", "v1", Some(5), Some("Accepted")));
+        assert_eq!(reads(sent).list, USUAL, "only the deployment status tells whether the call took effect");
+        assert_eq!(
+            reads(Observation::test().with_status(&operation("Deploy", "v1", Some(5), None))).deployments,
+            Some(Freshness::Now)
+        );
+        let recorded = Observation::test().with_status(&operation("Deploy", "v1", None, None));
+        assert_eq!(reads(recorded), AT_REST, "nothing can have become live yet");
+    }
+
+    #[test]
+    fn version_that_an_older_list_does_not_show_is_looked_for_in_a_new_one() {
+        let again = Some(ServiceReads { list: Freshness::Now, ..AT_REST });
+        assert_eq!(Observation::test().further_reads(AT_REST), None);
+        let unlisted = Observation::test().listing([version("v2")]).running(None);
+        assert_eq!(unlisted.further_reads(AT_REST), again);
+        assert_eq!(unlisted.further_reads(NEWEST), None, "it is not there");
+        let away = unlisted.unavailable(UnavailableReason::ServiceUnavailable);
+        assert_eq!(away.further_reads(AT_REST), None);
+    }
+
+    #[test]
+    fn list_tells_of_a_rollout_where_the_deployment_status_cannot_be_read() {
+        let sent = Observation::test().with_status(&operation("Deploy", "v1", Some(5), Some("Accepted")));
+        assert_eq!(sent.further_reads(AT_REST), None);
+        let unreadable = || Observation::test().listing([version("v1")]);
+        assert_eq!(unreadable().further_reads(AT_REST), None, "nothing is on its way");
+        let sent = unreadable().with_status(&operation("Deploy", "v1", Some(5), Some("Accepted")));
+        let again = ServiceReads { list: Freshness::Now, ..AT_REST };
+        assert_eq!(sent.further_reads(AT_REST), Some(again));
+    }
+
+    #[test]
+    fn version_is_deleted_only_by_the_newest_answers() {
+        let entry = json!({"versionId": "v2", "name": "b", "requestTime": ago(100)});
+        let status = json!({
+            "pendingDeletions": [entry], "active": {"versionId": "v1", "startTime": ago(50)},
+        });
+        let due = Observation::test().with_status(&status).running(Some("v1"));
+        assert_eq!(due.next_step(), Step::DeleteVersion);
+        assert_eq!(due.further_reads(AT_REST), Some(NEWEST));
+        assert_eq!(due.further_reads(ServiceReads { list: Freshness::Now, ..AT_REST }), Some(NEWEST));
+        assert_eq!(due.further_reads(NEWEST), None);
+        let in_use = due.running(Some("v2"));
+        assert_eq!(in_use.further_reads(AT_REST), None, "nothing is deleted");
+    }
+}

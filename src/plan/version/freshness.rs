@@ -54,3 +54,82 @@ impl Observation {
         if is_known { Vec::new() } else { self.candidates(inventory) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::fixtures::{OURS, version};
+    use super::*;
+    use crate::{crd::Operation, plan::ServiceView};
+
+    const USUAL: Freshness = Freshness::Within(Duration::from_mins(5));
+
+    #[test]
+    fn service_is_asked_only_where_its_answer_could_matter() {
+        let retained = || Observation::test().with(|o| o.spec.deletion_policy = Some(DeletionPolicy::Retain));
+        let forced = || Observation::test().annotated(annotation::FORCE_ORPHAN, "yes");
+        for (asks, cause, observation) in [
+            (true, "it may create", Observation::test()),
+            (true, "it may delete", Observation::test().deleted(1)),
+            (true, "its version stays, and it is not being deleted", retained()),
+            (true, "force-orphan is for a deletion", forced()),
+            (false, "its version stays", retained().deleted(1)),
+            (false, "its version stays", forced().deleted(1)),
+            (false, "it is not begun yet", Observation::test().with(|o| o.metadata.finalizers = None)),
+            (false, "it is suspended", Observation::test().with(|o| o.spec.suspend = Some(true))),
+            (
+                false,
+                "an older object holds its version",
+                Observation { older_claim: Some("chatbots/older".to_owned()), ..Observation::test() },
+            ),
+        ] {
+            assert_eq!(observation.needs_service(), asks, "{cause}");
+        }
+    }
+
+    #[test]
+    fn list_is_as_new_as_the_decision_needs() {
+        let list = |observation: Observation| observation.service_reads().list;
+        assert_eq!(list(Observation::test()), USUAL);
+        assert_eq!(list(Observation::test().may_create()), Freshness::AfterIntent);
+        assert_eq!(list(Observation::test().with_intent(&[])), Freshness::Now, "a create is searched for");
+        assert_eq!(list(Observation::test().deleted(1)), Freshness::Now);
+        let requested = Observation::test().annotated(annotation::RECONCILE_REQUESTED_AT, "now");
+        assert_eq!(list(requested), Freshness::Now);
+    }
+
+    #[test]
+    fn version_that_is_about_to_appear_or_to_go_needs_a_newer_list() {
+        let created = Observation::test().recorded("v1").after(Operation::Create, Some("v1"), 1);
+        let report = created.report();
+        assert_eq!(report.ready().0, "WaitingForVisibility");
+        let waiting = created.with_status(|status| *status = report.status);
+        assert_eq!(waiting.service_reads().list, Freshness::Now);
+        // the list from before its intent shows the version that is to go
+        let waiting = Observation { may_call: true, ..waiting };
+        assert_eq!(waiting.service_reads().list, Freshness::Now);
+    }
+
+    #[test]
+    fn deployment_status_is_read_only_for_a_recorded_version() {
+        let deployments = |observation: Observation| observation.service_reads().deployments;
+        assert_eq!(deployments(Observation::test()), None);
+        assert_eq!(deployments(Observation::test().recorded("v1")), Some(USUAL));
+        let deleted = Observation::test().recorded("v1").deleted(1);
+        assert_eq!(deployments(deleted), Some(Freshness::Now), "what is live now must not be deleted");
+    }
+
+    #[test]
+    fn candidates_are_checked_until_the_version_is_known() {
+        let listing = |observation: Observation| observation.listing(vec![version("v1", OURS)]);
+        let checked = |observation: Observation| {
+            let ServiceView::Available { inventory, .. } = &observation.service else { return 0 };
+            observation.candidates_to_check(inventory).len()
+        };
+        assert_eq!(checked(listing(Observation::test())), 1);
+        assert_eq!(checked(listing(Observation::test().recorded("v1"))), 0);
+        let recreated = Observation::test().recorded("v1").with_intent(&[]);
+        assert_eq!(checked(listing(recreated)), 1, "which version its new create made is not known");
+    }
+}
