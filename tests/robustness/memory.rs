@@ -36,7 +36,7 @@ fn answers() -> Vec<(&'static str, Answer, &'static str, &'static str)> {
         ),
         ("without end", long(200, r#"{"versions":["#, "{},", endless, ""), "unknown", "unknown"),
         ("an error without end", long(500, r#"{"message":["#, "0,", endless, ""), "unknown", "unknown"),
-        ("a refusal without end", long(400, r#"{"message":["#, "0,", endless, ""), "refused", "unknown"),
+        ("a refusal without end", long(400, r#"{"message":["#, "0,", endless, ""), "unknown", "unknown"),
     ]
 }
 

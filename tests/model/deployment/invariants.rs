@@ -121,7 +121,7 @@ impl DeploymentWorld {
         );
         let runs = matches!(reason(&status.common), "Available" | "RolledBack");
         for entry in status.pending_deletions.iter().filter(|_| runs && self.knows_what_runs()) {
-            let named = self.setup.by_id && id_at(self.wanted()) == entry.version_id;
+            let named = self.setup.by_id && id_at(self.desired()) == entry.version_id;
             invariant!(
                 named || self.service.is_live(&entry.version_id),
                 "{} is never deleted",
