@@ -243,7 +243,7 @@ mod tests {
         assert_eq!(timers.started("u", Some(&searching("b"))), None, "forgotten");
     }
 
-    fn announcing_rollout(call_time: Option<&str>) -> ChatbotDeploymentStatus {
+    fn with_rollout_intent(call_time: Option<&str>) -> ChatbotDeploymentStatus {
         let operation = json!({
             "operation": "Deploy", "versionId": "v1", "startTime": "2026-01-01T00:00:00Z", "callTime": call_time,
         });
@@ -253,13 +253,13 @@ mod tests {
     #[test]
     fn rollout_is_announced_until_its_call_is_on_record() {
         let mut permits = CallPermits::default();
-        let status = announcing_rollout(None);
+        let status = with_rollout_intent(None);
         permits.after_write("u", None::<&ChatbotDeploymentStatus>, &status, false, 7);
         assert_eq!(permits.granted_at("u", Some(&status)), Some(7));
-        let mut other = announcing_rollout(None);
+        let mut other = with_rollout_intent(None);
         other.current_operation.as_mut().unwrap().version_id = "v2".to_owned();
         assert_eq!(permits.granted_at("u", Some(&other)), None, "it is for another version");
-        let sent = announcing_rollout(Some("2026-01-01T00:00:01Z"));
+        let sent = with_rollout_intent(Some("2026-01-01T00:00:01Z"));
         assert_eq!(permits.granted_at("u", Some(&sent)), None);
     }
 
@@ -267,7 +267,7 @@ mod tests {
     fn object_that_is_gone_is_forgotten() {
         let mut permits = granted();
         permits.forget("u");
-        assert_eq!(permits.granted_at("u", Some(&announcing("a"))), None);
+        assert_eq!(permits.granted_at("u", Some(&with_intent("a"))), None);
         let mut timers = SearchTimers::default();
         timers.start("u", Some(&searching("a")), 1);
         timers.forget("u");

@@ -323,16 +323,21 @@ mod tests {
                 "operation": "Deploy", "versionId": "late", "result": "Unknown",
                 "completionTime": "2026-01-01T00:00:00Z",
             }],
+            "history": [{"versionId": "ran", "startTime": "2026-01-01T00:00:00Z"}],
             "pendingDeletions": [
                 {"versionId": "pending", "name": "a", "requestTime": "2026-01-01T00:00:00Z"},
             ],
         });
-        let status: ChatbotDeploymentStatus = serde_json::from_value(status).unwrap();
+        let deployment: ChatbotDeployment = serde_json::from_value(json!({
+            "apiVersion": "chatcaptain.dev/v1alpha1", "kind": "ChatbotDeployment", "metadata": {"name": "test"},
+            "spec": {"chatbotId": "bot", "environment": "test", "versionId": "named"}, "status": status,
+        }))
+        .unwrap();
         let now = "2026-01-01T00:00:10Z".parse().unwrap();
-        let in_charge = versions_in_charge(&status, now, &config());
-        assert_eq!(in_charge, HashSet::from(["active", "operation", "late", "pending"]));
-        // a pending deletion must not keep its version in use
-        let in_use = in_use_in(&status, now, &config());
-        assert_eq!(in_use, HashSet::from(["active", "target", "operation", "late"].map(str::to_owned)));
+        let used = ["active", "target", "operation", "late", "named", "ran"];
+        // a pending deletion does not keep its version in use
+        assert_eq!(in_use(&deployment, now, &config()), HashSet::from(used));
+        let in_charge = versions_in_charge(&deployment, now, &config());
+        assert_eq!(in_charge, used.into_iter().chain(["pending"]).collect());
     }
 }
