@@ -64,7 +64,7 @@ mod tests {
 
     const USUAL: Freshness = Freshness::Within(Duration::from_mins(5));
     /// What is read of an object at rest.
-    const AT_REST: ServiceReads = ServiceReads { list: USUAL, deployments: Some(USUAL) };
+    const AT_REST: ServiceReads = ServiceReads { list: USUAL, deployment_status: Some(USUAL) };
 
     #[test]
     fn service_is_asked_unless_suspended_or_in_conflict() {
@@ -83,7 +83,8 @@ mod tests {
         let sent = Observation::test().with_status(&operation("Deploy", "v1", Some(5), Some("Accepted")));
         assert_eq!(reads(sent).list, USUAL, "only the deployment status tells whether the call took effect");
         assert_eq!(
-            reads(Observation::test().with_status(&operation("Deploy", "v1", Some(5), None))).deployments,
+            reads(Observation::test().with_status(&operation("Deploy", "v1", Some(5), None)))
+                .deployment_status,
             Some(Freshness::Now)
         );
         let recorded = Observation::test().with_status(&operation("Deploy", "v1", None, None));

@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn deployment_status_is_read_only_for_a_recorded_version() {
-        let deployments = |observation: Observation| observation.service_reads().deployments;
+        let deployments = |observation: Observation| observation.service_reads().deployment_status;
         assert_eq!(deployments(Observation::test()), None);
         assert_eq!(deployments(Observation::test().recorded("v1")), Some(USUAL));
         let deleted = Observation::test().recorded("v1").deleted(1);
