@@ -175,7 +175,7 @@ pub struct ReconcileLabels {
     outcome: &'static str,
 }
 
-/// The label of a create whose answer was unusable: how it turned out.
+/// The label of a create whose answer was unusable: whether its version exists.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct ResolutionLabel {
     resolution: &'static str,

@@ -43,7 +43,7 @@ missing() {
 
 # ------------------------------------------------------------------------------------------------------- the servers
 
-# Runs in the background, in a process group of its own, and starts the servers that it is told to, one a line. When the
+# Runs in the background, in a process group of its own, and starts the servers that it reads from its input, one a line. When the
 # script ends, even by SIGKILL, the pipe between them closes, and the keeper ends what it has started.
 keeper() {
     set +e
@@ -54,7 +54,7 @@ keeper() {
     exec 2>"$dir/keeper.log"
     trap 'exit 0' INT TERM
     trap tear_down EXIT
-    # the control plane ends when nobody has the other end of its input
+    # the control plane ends when the other end of its input is closed
     mkfifo "$dir/life"
     exec {life}<>"$dir/life"
     while read -r line; do
@@ -211,7 +211,7 @@ watch_until() {
 
 stop_watch() {
     kill "$watcher"
-    # nobody needs to be told that it was terminated
+    # without the message that it was terminated
     wait "$watcher" 2>/dev/null || true
     watcher=
 }
@@ -297,9 +297,9 @@ $exports
 kubectl -n $namespace get chatcaptain -o wide
 kubectl -n $namespace describe cbd support-prod
 
-# somebody deploys by hand: reversed within 10 s
-curl -d '{"name": "by-hand"}' $service/_simulator/hand/$bot/versions
-curl -d '{"name": "by-hand", "environment": "prod"}' $service/_simulator/hand/$bot/deploy
+# a deploy outside the operator: corrected within 10 s
+curl -d '{"name": "manual"}' $service/_simulator/hand/$bot/versions
+curl -d '{"name": "manual", "environment": "prod"}' $service/_simulator/hand/$bot/deploy
 kubectl -n $namespace get events --field-selector involvedObject.name=support-prod
 
 curl $service/_simulator/log      # what took effect in the service

@@ -86,7 +86,7 @@ pub trait Reconciler: Indexed {
         observation: &Self::Observation,
         context: &Context,
     ) -> impl Future<Output = Self::Outcome> + Send;
-    /// Turns the outcome into status, events and the time of the next reconcile. Pure.
+    /// Converts the outcome to status, events and the time of the next reconcile. Pure.
     fn report(
         observation: &Self::Observation,
         state: &Self::State,

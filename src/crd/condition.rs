@@ -48,7 +48,7 @@ impl ConditionType {
     }
 }
 
-/// Makes the enum with names, verdicts and meanings, so that a reason is defined in one place.
+/// Makes the enum with the name, verdict and meaning of each, so that a reason is defined in one place.
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])+ $name:ident = $verdict:ident,)+) => {
         /// The reason of a condition, a closed list. A test compares the reference table with it.

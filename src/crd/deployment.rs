@@ -57,7 +57,7 @@ use super::{CommonStatus, CredentialsRef, LiveEnvironment, MetaDuration, Operati
     validation = Rule::new("self.chatbotId == oldSelf.chatbotId").message("spec.chatbotId is immutable: create a new ChatbotDeployment").field_path(".chatbotId"),
     validation = Rule::new("self.environment == oldSelf.environment").message("spec.environment is immutable: create a new ChatbotDeployment").field_path(".environment"),
     validation = Rule::new("[has(self.versionRef), has(self.versionId), has(self.versionNumber)].filter(x, x).size() == 1").message("set exactly one of spec.versionRef, spec.versionId, spec.versionNumber"),
-    validation = Rule::new("!has(self.rollback) || !has(self.rollback.parameters) || !('environment' in self.rollback.parameters)").message("spec.rollback.parameters must not contain environment: spec.environment says it")
+    validation = Rule::new("!has(self.rollback) || !has(self.rollback.parameters) || !('environment' in self.rollback.parameters)").message("spec.rollback.parameters must not contain environment: spec.environment decides it")
 )]
 pub struct ChatbotDeploymentSpec {
     /// Id of the chatbot in the service. Immutable.
@@ -84,8 +84,8 @@ pub struct ChatbotDeploymentSpec {
     /// What happens when another version is deployed to the environment outside the operator. Defaults to Enforce.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift: Option<DriftPolicy>,
-    /// ChatbotDeployment that has to be Ready on the version that the spec names before this object deploys it. When unset,
-    /// the version is deployed at once.
+    /// ChatbotDeployment that has to be Ready on the version that the spec names before this object deploys it. A
+    /// version that this environment ran before does not wait. When unset, no version waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub promote_after: Option<PromoteAfter>,
     /// How long a version may take to become live, in hours, minutes and seconds, for example 10m; after that the rollout

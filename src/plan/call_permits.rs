@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn rollout_is_announced_until_its_call_is_on_record() {
+    fn rollout_is_pending_until_its_call_is_recorded() {
         let mut permits = CallPermits::default();
         let status = with_rollout_intent(None);
         permits.after_write("u", None::<&ChatbotDeploymentStatus>, &status, false, 7);
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn object_that_is_gone_is_forgotten() {
+    fn object_that_no_longer_exists_is_forgotten() {
         let mut permits = granted();
         permits.forget("u");
         assert_eq!(permits.granted_at("u", Some(&with_intent("a"))), None);

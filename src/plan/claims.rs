@@ -100,7 +100,7 @@ pub fn is_deleted_with_object(
 /// The versions that a deployment uses: the one rule for both kinds of what must not be deleted.
 ///
 /// What it runs, should run, is rolling out, or may run in a moment; what its spec names by id; and, until the target is
-/// live, what ran before: a rollout may empty the environment, and whoever goes back then needs it.
+/// live, what ran before: a rollout may empty the environment, and a rollback then needs it.
 #[must_use]
 pub fn in_use<'a>(
     deployment: &'a ChatbotDeployment,
@@ -118,12 +118,12 @@ pub fn in_use<'a>(
     ids.extend(status.target.iter().map(|target| target.version_id.as_str()));
     ids.extend(status.current_operation.iter().map(|operation| operation.version_id.as_str()));
     ids.extend(possibly_live(status, now, config));
-    ids.extend(way_back(status));
+    ids.extend(rollback_candidate(status));
     ids
 }
 
 /// The newest version that ran before the target, while that is not live.
-fn way_back(status: &ChatbotDeploymentStatus) -> Option<&str> {
+fn rollback_candidate(status: &ChatbotDeploymentStatus) -> Option<&str> {
     let target = status.target.as_ref().map(|target| target.version_id.as_str())?;
     let is_live = status.active.as_ref().is_some_and(|active| active.version_id == target);
     let before = status.history.iter().map(|entry| entry.version_id.as_str()).find(|id| *id != target);
@@ -177,7 +177,7 @@ mod tests {
         Arc::new(serde_json::from_value(object).unwrap())
     }
 
-    /// A version named `q4` of `bot` with this status.
+    /// A version named `q4` of chatbot `bot` with this status.
     fn version(name: &str, second: u8, status: &Value) -> ChatbotVersion {
         let object = json!({
             "apiVersion": "chatcaptain.dev/v1alpha1", "kind": "ChatbotVersion",
@@ -254,8 +254,8 @@ mod tests {
         assert_eq!(claim(&second, &first).as_deref(), Some("ns/x"));
         assert_eq!(claim(&first, &second), None);
         assert_eq!(claim(&first, &first), None);
-        let other_bot = changed(&*first, |v| v.spec.chatbot_id = "other".to_owned());
-        assert_eq!(claim(&second, &other_bot), None);
+        let other_chatbot = changed(&*first, |v| v.spec.chatbot_id = "other".to_owned());
+        assert_eq!(claim(&second, &other_chatbot), None);
         let other_version = Arc::new(version("x", 1, &json!({"versionId": "v2"})));
         assert_eq!(claim(&second, &other_version), None);
         let new = version("a", 2, &json!({}));
@@ -273,8 +273,8 @@ mod tests {
         assert!(held(&first, "v1", &second));
         assert!(!held(&first, "v1", &first));
         assert!(!held(&second, "v2", &first));
-        let other_bot = changed(&*first, |v| v.spec.chatbot_id = "other".to_owned());
-        assert!(!held(&second, "v1", &other_bot));
+        let other_chatbot = changed(&*first, |v| v.spec.chatbot_id = "other".to_owned());
+        assert!(!held(&second, "v1", &other_chatbot));
     }
 
     #[test]
@@ -290,8 +290,8 @@ mod tests {
         assert!(!pending(&second, version("x", 1, &json!({"versionId": "v1"}))), "it has its version");
         let renamed = changed(&first, |v| v.spec.name = Some("q5".to_owned()));
         assert!(!pending(&second, (*renamed).clone()));
-        let other_bot = changed(&first, |v| v.spec.chatbot_id = "other".to_owned());
-        assert!(!pending(&second, (*other_bot).clone()));
+        let other_chatbot = changed(&first, |v| v.spec.chatbot_id = "other".to_owned());
+        assert!(!pending(&second, (*other_chatbot).clone()));
     }
 
     #[test]

@@ -69,7 +69,7 @@ mod tests {
             };
             Inventory::new(vec![version], Instant::now())
         };
-        let foreign = inventory("by hand");
+        let foreign = inventory("created manually");
         assert!(proves_account(&foreign, Some("v1"), "default"));
         assert!(!proves_account(&foreign, Some("v2"), "default"));
         assert!(!proves_account(&foreign, None, "default"));

@@ -27,7 +27,7 @@ fn main() {
     Cluster::shared();
     rows::binary(&mut table);
     rows::memory_idle(&mut table);
-    rows::at_rest(&mut table);
+    rows::steady_state(&mut table);
     rows::creates_under_faults_and_kills_happen_once(&mut table);
     rows::against_a_bare_loop(&mut table, 1_000);
     rows::many_objects(&mut table, objects);

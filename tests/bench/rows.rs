@@ -14,7 +14,7 @@ use support::{World, operator_binary};
 use crate::{
     bare,
     report::Table,
-    stage::{PASSES, create_versions, made_ready, memory, passed, start, world, writes},
+    stage::{RECONCILES, create_versions, made_ready, memory, start, wait_for_reconciles, world, writes},
 };
 
 const MIB: f64 = 1024.0 * 1024.0;
@@ -38,8 +38,8 @@ pub fn memory_idle(table: &mut Table) {
     table.row("memory, no objects", "16 MiB", format!("{mib:.1} MiB"), mib <= 16.0);
 }
 
-/// Calls and writes at rest, and writes of a new version.
-pub fn at_rest(table: &mut Table) {
+/// Calls and writes in the steady state, and writes of a new version.
+pub fn steady_state(table: &mut Table) {
     let world = world(settings(), &[("interval", "4s"), ("min-interval", "1s")]);
     start(&world);
     create_versions(&world, 100, 1);
@@ -52,7 +52,7 @@ pub fn at_rest(table: &mut Table) {
     let most = per_object.values().max().copied().unwrap_or_default();
     table.row("writes to the cluster, per new version until Ready", 3, most, most <= 3);
 
-    // the interval in which it came to rest is not one of rest yet
+    // the interval in which it settled is not part of the steady state yet
     sleep(Duration::from_secs(5));
     let (lists, statuses) = reads(&world);
     let before = writes(&world).len();
@@ -63,7 +63,7 @@ pub fn at_rest(table: &mut Table) {
     let met = more_lists - lists <= 5 && more_statuses - statuses <= 5;
     table.row("calls per interval, 100 objects of one bot", "1 list + 1 status", calls, met);
     let more = writes(&world).len() - before;
-    table.row("writes to the cluster at rest, 5 intervals", 0, more, more == 0);
+    table.row("writes to the cluster in the steady state, 5 intervals", 0, more, more == 0);
 
     world.kill();
     let before = writes(&world).len();
@@ -166,7 +166,7 @@ pub fn many_objects(table: &mut Table, count: usize) {
 
     let before = writes(world).len();
     start(world);
-    let took = passed(world, count as u64).as_secs_f64();
+    let took = wait_for_reconciles(world, count as u64).as_secs_f64();
     table.row(
         &format!("restart to Ready again, {count} objects, after the caches are full"),
         "2 s",
@@ -181,12 +181,12 @@ pub fn many_objects(table: &mut Table, count: usize) {
     after_an_outage(table, world, count);
 }
 
-/// The watches begin anew, so that for a moment the objects are held twice, and everything is looked at.
+/// The watches begin anew, so that for a moment the objects are held twice, and everything is reconciled.
 fn after_an_outage(table: &mut Table, world: &World, count: usize) {
-    let (before, passes) = (writes(world).len(), world.metric(PASSES, &[]));
+    let (before, reconciles) = (writes(world).len(), world.metric(RECONCILES, &[]));
     world.cluster.control_plane().stop_apiserver();
     world.cluster.control_plane().start_apiserver().expect("an API server");
-    passed(world, passes + count as u64);
+    wait_for_reconciles(world, reconciles + count as u64);
     sleep(Duration::from_secs(3));
     let more = writes(world).len() - before;
     table.row("writes to the cluster after the API server was away", 0, more, more == 0);

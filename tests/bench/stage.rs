@@ -7,8 +7,8 @@ use control_plane::AuditWrite;
 use simulator::Settings;
 use support::{Flags, Usage, World, poll_every};
 
-/// Counts the looks at objects.
-pub const PASSES: &str = "chatcaptain_reconcile_total";
+/// Counts reconciles.
+pub const RECONCILES: &str = "chatcaptain_reconcile_total";
 /// As many at a time as the operator works on.
 pub const CONCURRENCY: usize = 16;
 
@@ -53,11 +53,11 @@ pub fn made_ready(world: &World, count: usize, within: Duration) {
     });
 }
 
-/// Waits until there were so many passes since its start; how long that took.
-pub fn passed(world: &World, count: u64) -> Duration {
+/// Waits until there were so many reconciles since its start; how long that took.
+pub fn wait_for_reconciles(world: &World, count: u64) -> Duration {
     let started = Instant::now();
-    wait(world, Duration::from_millis(20), Duration::from_mins(2), "every object was looked at", |world| {
-        world.metric(PASSES, &[]) >= count
+    wait(world, Duration::from_millis(20), Duration::from_mins(2), "every object was reconciled", |world| {
+        world.metric(RECONCILES, &[]) >= count
     });
     started.elapsed()
 }

@@ -70,7 +70,7 @@ impl Coverage {
 /// One way for an object to be.
 #[derive(Clone)]
 pub struct ObjectState {
-    /// How it came about, for whoever reads a failure.
+    /// How it came about, for the message of a failure.
     pub story: String,
     /// The object.
     pub object: Value,

@@ -91,7 +91,7 @@ fn key_of_another_account_deletes_nothing() {
     world.delete("chatbotversion", "b");
     let lists = || world.service.counters().of(Operation::List).calls;
     let before = lists();
-    world.eventually("some more looks", || (lists() > before + 3).then_some(()));
+    world.eventually("some more polls", || (lists() > before + 3).then_some(()));
     assert!(world.get::<ChatbotVersion>("b").is_some());
     assert_eq!((world.creates(), world.service.counters().of(Operation::Delete).calls), (2, 0));
 

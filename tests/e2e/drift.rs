@@ -1,4 +1,4 @@
-//! Manual changes in the service: somebody deploys or deletes a version by hand.
+//! Changes in the service outside the operator: a user deploys or deletes a version there.
 
 use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion};
 use simulator::{Environment, FailedRollout, Operation, Settings};
@@ -16,7 +16,7 @@ fn in_sync(more: &[&str]) -> World {
     world
 }
 
-fn deploy_by_hand(world: &World, name: &str) {
+fn deploy_manually(world: &World, name: &str) {
     let deployed = world.service.hand_deploy(&world.bot, name, Environment::Test);
     deployed.unwrap();
 }
@@ -44,7 +44,7 @@ fn wait_for_drift_count(world: &World, action: &str, times: u64) {
 #[test]
 fn enforced_drift_is_corrected_by_one_deploy() {
     let world = in_sync(&[]);
-    deploy_by_hand(&world, "b");
+    deploy_manually(&world, "b");
     world.eventually("a runs again", || {
         (world.live_version(Environment::Test).as_deref() == Some("a")).then_some(())
     });
@@ -62,7 +62,7 @@ fn emptied_environment_is_redeployed() {
         settings.failing_rollouts = vec!["b".to_owned()];
         settings.failed_rollout = FailedRollout::Emptying;
     });
-    deploy_by_hand(&world, "b");
+    deploy_manually(&world, "b");
     assert_eq!(world.live_version(Environment::Test), None);
     world.eventually("a runs again", || {
         (world.live_version(Environment::Test).as_deref() == Some("a")).then_some(())
@@ -76,7 +76,7 @@ fn emptied_environment_is_redeployed() {
 #[test]
 fn tolerated_drift_is_reported_and_not_corrected() {
     let world = in_sync(&["drift: Warn"]);
-    deploy_by_hand(&world, "b");
+    deploy_manually(&world, "b");
     let message = world.wait_for_reason::<ChatbotDeployment>("test", "DriftTolerated");
     assert!(message.contains("outside the operator"), "{message}");
     let deployment = world.wait_until_deployment_ready("test");
@@ -92,7 +92,7 @@ fn tolerated_drift_is_reported_and_not_corrected() {
     let ready = since(&world);
     for name in ["c", "a", "b", "c", "a", "b", "c", "a", "b"] {
         let theirs = world.service.hand_create(&world.bot, "theirs", None).unwrap();
-        deploy_by_hand(&world, name);
+        deploy_manually(&world, name);
         let (reason, drifted) = if name == "a" { ("Available", "False") } else { ("DriftTolerated", "True") };
         wait_for_reason_and_version(&world, reason, name);
         assert_eq!(status_of(&world, "Drifted"), drifted);
@@ -114,7 +114,7 @@ fn drift_correction_pauses_after_limit() {
     }
     for name in ["b", "c", "b", "c", "b"] {
         let theirs = world.service.hand_create(&world.bot, "theirs", None).unwrap();
-        deploy_by_hand(&world, name);
+        deploy_manually(&world, name);
         let message = wait_for_reason_and_version(&world, "DriftCorrectionPaused", name);
         for said in ["outside the operator", "5 times", "paused", "spec.drift", "reconcile-requested-at"] {
             assert!(message.contains(said), "{said} in {message}");
@@ -136,7 +136,7 @@ fn drift_correction_pauses_after_limit() {
     // somebody asks for one more
     world.kubectl(&["annotate", "cbd", "test", "chatcaptain.dev/reconcile-requested-at=once"], "");
     wait_for_reason_and_version(&world, "Available", "a");
-    deploy_by_hand(&world, "b");
+    deploy_manually(&world, "b");
     wait_for_reason_and_version(&world, "DriftCorrectionPaused", "b");
     world.wait_for_two_polls();
     assert_eq!(world.rollout_calls(), 7);
@@ -149,21 +149,21 @@ fn drift_correction_pauses_after_limit() {
     assert_versions_untouched(&world);
 }
 
-/// Deploys `b` by hand and waits for the correction of this number.
+/// Deploys `b` outside the operator and waits for the correction of this number.
 fn assert_corrected(world: &World, round: u64) {
-    deploy_by_hand(world, "b");
+    deploy_manually(world, "b");
     world.eventually("the drift is corrected", || (world.rollout_calls() == 1 + round).then_some(()));
     world.wait_until_deployment_ready("test");
 }
 
-/// A version that was deployed by hand while the desired one fails is live here, too: its object can be deleted.
+/// A version that was deployed outside the operator while the desired one fails is live as well: its object can be deleted.
 #[test]
-fn version_deployed_by_hand_can_be_deleted() {
+fn version_deployed_manually_can_be_deleted() {
     let world = in_sync(&[]);
     world.service.settings(|settings| settings.failing_rollouts = vec!["b".to_owned()]);
     world.apply_deployment("test", "b", &["progressDeadline: 3s"]);
     world.wait_for_reason::<ChatbotDeployment>("test", "ProgressDeadlineExceeded");
-    deploy_by_hand(&world, "c");
+    deploy_manually(&world, "c");
     wait_for_reason_and_version(&world, "ProgressDeadlineExceeded", "c");
     world.delete("chatbotversion", "c");
     world.wait_until_deleted::<ChatbotVersion>("c");
@@ -176,9 +176,9 @@ fn version_deployed_by_hand_can_be_deleted() {
     });
 }
 
-/// Row 17. Somebody deletes a version in the service: it is not created again automatically.
+/// Row 17. A user deletes a version in the service: it is not created again automatically.
 #[test]
-fn version_deleted_by_hand_is_reported_lost_and_not_recreated() {
+fn version_deleted_manually_is_reported_lost_and_not_recreated() {
     let world = World::new(Settings::default());
     for name in ["a", "b"] {
         world.apply_version(name, &[]);

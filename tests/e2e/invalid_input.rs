@@ -60,7 +60,7 @@ fn invalid_flag_or_variable_prints_one_line_and_exits_with_2() {
     assert_one_line_error(&apart, &["--api-rate", "'-1'", "whole number from 1"]);
     let unknown = operator_command().args(["run", "--intervall=5m"]).output().unwrap();
     assert_one_line_error(&unknown, &["--intervall", "--help"]);
-    assert_one_line_error(&operator_command().arg("walk").output().unwrap(), &["walk", "--help"]);
+    assert_one_line_error(&operator_command().arg("start").output().unwrap(), &["start", "--help"]);
 }
 
 #[test]

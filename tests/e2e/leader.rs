@@ -116,7 +116,7 @@ fn sigterm_hands_over_within_three_seconds() {
     assert!(status.success(), "{}", first.log());
     world.wait_until_version_ready("a");
     let recovered = world.events("a").iter().any(|(reason, _)| reason == "CreateRecovered");
-    assert!(!recovered, "the first had put it on record");
+    assert!(!recovered, "the first had recorded it");
     let made = &world.state().unwrap().versions;
     assert_eq!(world.version("a").version_id(), Some(made[0].id.as_str()));
     assert_eq!(world.service.counters().of(Operation::Create).calls, 1);
@@ -139,7 +139,7 @@ fn clock_jumps_do_not_lose_the_lease() {
     let second = world.replica(SHORT, &[]);
     for ahead in [3600, -3600, 0] {
         clock.set_ahead(ahead);
-        // it lasts as long as ten renewals: whoever takes it for expired has had the time to say so
+        // it lasts as long as ten renewals: a replica that takes it for expired has had the time to say so
         let mut renewals = HashSet::new();
         world.eventually("the lease is renewed", || {
             renewals.insert(renewed(&world));

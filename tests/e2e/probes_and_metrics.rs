@@ -17,6 +17,6 @@ fn probes_and_metrics_are_served() {
     assert_eq!(operator.http_get("/livez"), (200, "ok".to_owned()));
     assert_eq!(operator.http_get("/readyz"), (200, "ok".to_owned()));
     assert_eq!(operator.http_get("/else").0, 404);
-    // its own replica leads where nobody is elected
+    // its own replica leads without election
     assert_eq!(operator.metric("chatcaptain_leader", &[]), 1);
 }

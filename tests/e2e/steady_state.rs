@@ -1,4 +1,4 @@
-//! At rest nothing is written and one poll per interval is made; fields of the spec belong to git.
+//! In the steady state nothing is written and one poll per interval is made; fields of the spec belong to git.
 
 use std::{
     thread::sleep,
@@ -13,18 +13,18 @@ const VERSIONS: usize = 100;
 const INTERVAL: Duration = Duration::from_secs(3);
 
 /// How often the service was polled: lists and deployment status.
-fn looks(world: &World) -> [u64; 2] {
+fn polls(world: &World) -> [u64; 2] {
     let counters = world.service.counters();
     [Operation::List, Operation::Status].map(|operation| counters.of(operation).calls)
 }
 
-fn looked_since(world: &World, before: [u64; 2]) -> [u64; 2] {
-    let now = looks(world);
+fn polls_since(world: &World, before: [u64; 2]) -> [u64; 2] {
+    let now = polls(world);
     [now[0] - before[0], now[1] - before[1]]
 }
 
 /// One for each interval that has begun.
-fn looks_in(time: Duration) -> u64 {
+fn max_polls_in(time: Duration) -> u64 {
     time.as_secs() / INTERVAL.as_secs() + 1
 }
 
@@ -48,26 +48,26 @@ fn hundred_idle_objects_cost_one_poll_per_interval() {
     });
 
     let (writes, before, started) =
-        (world.cluster.writes(&world.namespace).len(), looks(&world), Instant::now());
+        (world.cluster.writes(&world.namespace).len(), polls(&world), Instant::now());
     sleep(INTERVAL * 3);
-    for asked in looked_since(&world, before) {
-        assert!(asked <= looks_in(started.elapsed()), "{asked} looks in {:?}", started.elapsed());
-        assert!(asked >= 2, "nobody looks any more");
+    for asked in polls_since(&world, before) {
+        assert!(asked <= max_polls_in(started.elapsed()), "{asked} polls in {:?}", started.elapsed());
+        assert!(asked >= 2, "the service is no longer polled");
     }
     let since = |count: usize| world.cluster.writes(&world.namespace).split_off(count);
-    assert_eq!(since(writes), [], "at rest");
+    assert_eq!(since(writes), [], "steady state");
 
     world.stop();
-    let (before, started) = (looks(&world), Instant::now());
+    let (before, started) = (polls(&world), Instant::now());
     world.start();
-    world.eventually("every object is looked at again", || {
+    world.eventually("every object is reconciled again", || {
         let passes = |kind| world.metric("chatcaptain_reconcile_total", &[kind]);
         let versions = passes(r#"kind="ChatbotVersion""#);
         let deployments = passes(r#"kind="ChatbotDeployment""#);
         (versions >= VERSIONS as u64 && deployments >= 1).then_some(())
     });
-    for asked in looked_since(&world, before) {
-        assert!(asked <= looks_in(started.elapsed()), "{asked} looks after a restart");
+    for asked in polls_since(&world, before) {
+        assert!(asked <= max_polls_in(started.elapsed()), "{asked} polls after a restart");
     }
     assert_eq!(since(writes), [], "after a restart");
 }
@@ -88,21 +88,21 @@ fn idle_hour_writes_nothing() {
         (status.live_in == [LiveEnvironment::Test]).then_some(())
     });
 
-    let (writes, before) = (world.cluster.writes(&world.namespace), looks(&world));
+    let (writes, before) = (world.cluster.writes(&world.namespace), polls(&world));
     let started = Instant::now();
     sleep(Duration::from_mins(1));
     let intervals = started.elapsed().as_secs() / 5;
-    for asked in looked_since(&world, before) {
-        assert!((10..=intervals + 1).contains(&asked), "{asked} looks in {intervals} intervals");
+    for asked in polls_since(&world, before) {
+        assert!((10..=intervals + 1).contains(&asked), "{asked} polls in {intervals} intervals");
     }
     assert_eq!(world.cluster.writes(&world.namespace), writes, "after an hour");
 
     world.kill();
     world.start_with(&clock.env());
-    world.eventually("every object is looked at again", || {
+    world.eventually("every object is reconciled again", || {
         let passes = |kind| world.metric("chatcaptain_reconcile_total", &[kind]);
-        let looked = [r#"kind="ChatbotVersion""#, r#"kind="ChatbotDeployment""#].map(passes);
-        looked.iter().all(|passes| *passes > 0).then_some(())
+        let reconciled = [r#"kind="ChatbotVersion""#, r#"kind="ChatbotDeployment""#].map(passes);
+        reconciled.iter().all(|passes| *passes > 0).then_some(())
     });
     assert_eq!(world.cluster.writes(&world.namespace), writes, "after a restart");
     // kubectl exits with 1 where there is a difference
@@ -182,10 +182,10 @@ fn unchanged(world: &World, apply: &[&str], git: &str) {
         world.kubectl(&get, "")
     };
     let (before, writes) = (resource_versions(), world.cluster.writes(&world.namespace));
-    let looks_before = looks(world);
+    let polls_before = polls(world);
     world.kubectl(apply, git);
-    // the operator has looked at everything since
-    world.eventually("two more looks", || (looks(world)[0] >= looks_before[0] + 2).then_some(()));
+    // the operator has reconciled everything since
+    world.eventually("two more polls", || (polls(world)[0] >= polls_before[0] + 2).then_some(()));
     assert_eq!(resource_versions(), before, "{apply:?}");
     assert_eq!(world.cluster.writes(&world.namespace), writes, "{apply:?}");
 }

@@ -43,7 +43,7 @@ fn reconcile_request_is_handled_at_once_and_suspended_objects_make_no_calls() {
     let world = world(Settings::default());
     world.apply_version("a", &[]);
     world.wait_until_version_ready("a");
-    let looks = || world.service.counters().of(Operation::List).calls;
+    let polls = || world.service.counters().of(Operation::List).calls;
     let handled = |token: &str| {
         let status = world.version("a").status?;
         (status.common.last_handled_reconcile_at.as_deref() == Some(token)).then_some(())
@@ -52,26 +52,26 @@ fn reconcile_request_is_handled_at_once_and_suspended_objects_make_no_calls() {
         let annotation = format!("chatcaptain.dev/reconcile-requested-at={token}");
         world.kubectl(&["annotate", "--overwrite", "cbv", "a", &annotation], "");
     };
-    let before = looks();
+    let before = polls();
     request("one");
     let asked = Instant::now();
     world.eventually("the request is acknowledged", || handled("one"));
     println!("acknowledged {:?} after kubectl returned", asked.elapsed());
-    assert!(looks() > before, "it was looked at anew");
+    assert!(polls() > before, "it was read again");
 
     world.apply_version("a", &["suspend: true"]);
     world.eventually("it has seen that it is suspended", || {
         let version = world.version("a");
         (version.status?.common.observed_generation == version.metadata.generation).then_some(())
     });
-    let before = looks();
+    let before = polls();
     request("two");
     world.apply_version("a", &["suspend: true", "interval: 1s"]);
     world.eventually("it has seen that as well", || {
         let version = world.version("a");
         (version.status?.common.observed_generation == version.metadata.generation).then_some(())
     });
-    assert_eq!(looks(), before, "nothing is asked for a suspended object");
+    assert_eq!(polls(), before, "nothing is asked for a suspended object");
     assert!(is_ready(&world.version("a")), "its verdict stays");
     let shown = |kind: &str| {
         let table = world.kubectl(&["get", kind, "-o", "wide"], "");

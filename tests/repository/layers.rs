@@ -22,8 +22,8 @@ const LAYERS: [(&str, &[&str], &[&str]); 7] = [
 /// Leaves that every layer may know.
 const SHARED: [&str; 2] = ["backoff", "sync"];
 
-/// What `plan` may take from `chatcaptain`: nouns, never calls.
-const NOUNS: [&str; 12] = [
+/// What `plan` may take from `chatcaptain`: types, never calls.
+const PLAN_TYPES: [&str; 12] = [
     "ApiCall",
     "FailureClass",
     "LiveVersion",
@@ -68,8 +68,8 @@ fn plan_imports_only_types_of_the_client() {
             } else {
                 &list[..list.find([';', ',', ':', ' ', ')', '>', '}']).unwrap_or(list.len())]
             };
-            for noun in list.split(',').map(str::trim).filter(|noun| !noun.is_empty()) {
-                assert!(NOUNS.contains(&noun), "{file} must not import chatcaptain::{noun}");
+            for item in list.split(',').map(str::trim).filter(|item| !item.is_empty()) {
+                assert!(PLAN_TYPES.contains(&item), "{file} must not import chatcaptain::{item}");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Holds the repository to its own rules: generated files, reference tables, links in the docs, layers and RBAC.
+//! Holds the repository to its own rules: generated files, reference tables, links in the docs, layers, RBAC and words.
 //!
 //! `BLESS=1 cargo test --test repository` rewrites the generated files and tables.
 
@@ -10,6 +10,7 @@ mod docs;
 mod layers;
 mod rbac;
 mod reference_tables;
+mod words;
 
 use std::path::PathBuf;
 

@@ -72,7 +72,7 @@ fn echoed_key_is_redacted() {
     broken.push(0xff);
     for body in [echo.into_bytes(), broken] {
         for status in [200, 400, 403, 500] {
-            // `ask` looks for the key, this for a part of it
+            // `ask` searches for the key, this for a part of it
             let came = client.ask(ApiCall::Create, Answer::Body(status, body.clone()));
             assert!(!format!("{came:?}").contains(&crate::KEY[..12]), "{came:?}");
         }
@@ -95,7 +95,7 @@ fn marker_counts_only_in_the_last_line_of_a_description() {
     let versions = [
         entry("in-the-name", text, "x"),
         entry("name-with-lines", &format!("x\n{text}\n"), "x"),
-        entry("not-the-last-line", "a", &format!("{text}\nedited by hand")),
+        entry("not-the-last-line", "a", &format!("{text}\nedited later")),
         entry("another-owner-after-it", "a", &format!("{text}\n[chatcaptain.dev other/chatbots/a]")),
         entry("part-of-a-line", "a", &format!("see {text}")),
         entry("nearly", "a", "[chatcaptain.dev default/chatbots/a/b]"),
@@ -108,7 +108,7 @@ fn marker_counts_only_in_the_last_line_of_a_description() {
     assert_eq!(marked, ["this-one"]);
 }
 
-/// Of two entries with one id the first counts, and nobody is found twice.
+/// Of two entries with one id the first counts, and no version is found twice.
 #[test]
 fn repeated_id_is_one_version() {
     let ours = Marker::new("default", "chatbots", "a");

@@ -127,13 +127,13 @@ fn is_sound(call: ApiCall, status: u16, body: &[u8], came: &Came) -> bool {
     let success = (200..300).contains(&status);
     let Came::Failed(failure) = came else {
         // only what can be read and says no `no` is a yes; a create that names an id is one in any case
-        let looks_like_an_object = text.trim_start().starts_with('{') && text.trim_end().ends_with('}');
-        let readable = looks_like_an_object || is_write(call) && body.trim_ascii().is_empty();
+        let starts_as_object = text.trim_start().starts_with('{') && text.trim_end().ends_with('}');
+        let readable = starts_as_object || is_write(call) && body.trim_ascii().is_empty();
         let made = matches!(came, Came::Written(Some(_)));
         return success && readable && (says_no != Some(true) || made);
     };
     match failure.class {
-        // whoever says that it did not happen must have said so in words that can be read
+        // an answer that denies the effect must be readable
         FailureClass::Refused(_) if success => says_no != Some(false) && !failure.may_have_happened,
         FailureClass::Refused(_) => {
             (400..500).contains(&status)

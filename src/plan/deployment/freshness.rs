@@ -63,11 +63,11 @@ mod tests {
     use crate::{crd::annotation, plan::UnavailableReason};
 
     const USUAL: Freshness = Freshness::Within(Duration::from_mins(5));
-    /// What is read of an object at rest.
-    const AT_REST: ServiceReads = ServiceReads { list: USUAL, deployment_status: Some(USUAL) };
+    /// What is read for an object for which nothing is left to do.
+    const IDLE: ServiceReads = ServiceReads { list: USUAL, deployment_status: Some(USUAL) };
 
     #[test]
-    fn service_is_asked_unless_suspended_or_in_conflict() {
+    fn service_is_queried_unless_suspended_or_in_conflict() {
         assert!(Observation::test().needs_service());
         assert!(!Observation::test().with_spec(&json!({"suspend": true})).needs_service());
         let younger = Observation { older_claim: Some("ns/older".to_owned()), ..Observation::test() };
@@ -77,40 +77,40 @@ mod tests {
     #[test]
     fn answers_are_as_new_as_the_decision_needs() {
         let reads = |observation: Observation| observation.service_reads();
-        assert_eq!(reads(Observation::test()), AT_REST);
+        assert_eq!(reads(Observation::test()), IDLE);
         let requested = Observation::test().annotated(annotation::RECONCILE_REQUESTED_AT, "now");
         assert_eq!(reads(requested), NEWEST);
         let sent = Observation::test().with_status(&operation("Deploy", "v1", Some(5), Some("Accepted")));
-        assert_eq!(reads(sent).list, USUAL, "only the deployment status tells whether the call took effect");
+        assert_eq!(reads(sent).list, USUAL, "only the deployment status shows whether the call took effect");
         assert_eq!(
             reads(Observation::test().with_status(&operation("Deploy", "v1", Some(5), None)))
                 .deployment_status,
             Some(Freshness::Now)
         );
         let recorded = Observation::test().with_status(&operation("Deploy", "v1", None, None));
-        assert_eq!(reads(recorded), AT_REST, "nothing can have become live yet");
+        assert_eq!(reads(recorded), IDLE, "nothing can have become live yet");
     }
 
     #[test]
-    fn version_that_an_older_list_does_not_show_is_looked_for_in_a_new_one() {
-        let again = Some(ServiceReads { list: Freshness::Now, ..AT_REST });
-        assert_eq!(Observation::test().further_reads(AT_REST), None);
+    fn version_that_an_older_list_does_not_show_needs_a_new_list() {
+        let again = Some(ServiceReads { list: Freshness::Now, ..IDLE });
+        assert_eq!(Observation::test().further_reads(IDLE), None);
         let unlisted = Observation::test().listing([version("v2")]).running(None);
-        assert_eq!(unlisted.further_reads(AT_REST), again);
+        assert_eq!(unlisted.further_reads(IDLE), again);
         assert_eq!(unlisted.further_reads(NEWEST), None, "it is not there");
         let away = unlisted.unavailable(UnavailableReason::ServiceUnavailable);
-        assert_eq!(away.further_reads(AT_REST), None);
+        assert_eq!(away.further_reads(IDLE), None);
     }
 
     #[test]
-    fn list_tells_of_a_rollout_where_the_deployment_status_cannot_be_read() {
+    fn list_is_read_for_a_rollout_where_the_deployment_status_cannot_be_read() {
         let sent = Observation::test().with_status(&operation("Deploy", "v1", Some(5), Some("Accepted")));
-        assert_eq!(sent.further_reads(AT_REST), None);
+        assert_eq!(sent.further_reads(IDLE), None);
         let unreadable = || Observation::test().listing([version("v1")]);
-        assert_eq!(unreadable().further_reads(AT_REST), None, "nothing is on its way");
+        assert_eq!(unreadable().further_reads(IDLE), None, "nothing is on its way");
         let sent = unreadable().with_status(&operation("Deploy", "v1", Some(5), Some("Accepted")));
-        let again = ServiceReads { list: Freshness::Now, ..AT_REST };
-        assert_eq!(sent.further_reads(AT_REST), Some(again));
+        let again = ServiceReads { list: Freshness::Now, ..IDLE };
+        assert_eq!(sent.further_reads(IDLE), Some(again));
     }
 
     #[test]
@@ -121,10 +121,10 @@ mod tests {
         });
         let due = Observation::test().with_status(&status).running(Some("v1"));
         assert_eq!(due.next_step(), Step::DeleteVersion);
-        assert_eq!(due.further_reads(AT_REST), Some(NEWEST));
-        assert_eq!(due.further_reads(ServiceReads { list: Freshness::Now, ..AT_REST }), Some(NEWEST));
+        assert_eq!(due.further_reads(IDLE), Some(NEWEST));
+        assert_eq!(due.further_reads(ServiceReads { list: Freshness::Now, ..IDLE }), Some(NEWEST));
         assert_eq!(due.further_reads(NEWEST), None);
         let in_use = due.running(Some("v2"));
-        assert_eq!(in_use.further_reads(AT_REST), None, "nothing is deleted");
+        assert_eq!(in_use.further_reads(IDLE), None, "nothing is deleted");
     }
 }

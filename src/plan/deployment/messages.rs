@@ -370,8 +370,8 @@ fn drift_summary(observation: &Observation, desired: &Desired, drift: Drift) -> 
         Drift::LimitReached => {
             let corrections = observation.status().drift_corrections.as_ref();
             format!(
-                "{cause}; drift was corrected {} times within an hour, so automatic correction is paused for the rest \
-                 of that hour",
+                "{cause}; drift was corrected {} times within an hour, so automatic correction is paused for the \
+                 rest of that hour",
                 corrections.map_or(0, |corrections| corrections.count)
             )
         }

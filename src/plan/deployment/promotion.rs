@@ -1,5 +1,5 @@
-//! `spec.promoteAfter`: whether another deployment has run the version for long enough. Holds only forward moves: going
-//! back to a version that ran here before waits for nobody.
+//! `spec.promoteAfter`: whether another deployment has run the version for long enough. Delays only
+//! versions that are new here: a rollback waits for no other deployment.
 
 use super::{Observation, Promotion};
 use crate::{
@@ -9,7 +9,8 @@ use crate::{
 
 impl Observation {
     pub(super) fn promotion(&self, desired: &str) -> Promotion {
-        let Some(after) = self.object.spec.promote_after.as_ref().filter(|_| !self.goes_back(desired)) else {
+        let Some(after) = self.object.spec.promote_after.as_ref().filter(|_| !self.is_rollback(desired))
+        else {
             return Promotion::Allowed;
         };
         let source = self.promotion_source.as_ref().and_then(|source| source.status.as_ref());

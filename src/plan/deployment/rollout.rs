@@ -64,13 +64,13 @@ impl Observation {
         }
     }
 
-    /// Whether a rollout of this version goes back: this environment ran it before. No gate holds it up then.
-    pub(super) fn goes_back(&self, desired: &str) -> bool {
+    /// Whether a rollout of this version is a rollback: this environment ran it before. No promotion delays it then.
+    pub(super) fn is_rollback(&self, desired: &str) -> bool {
         self.status().history.iter().any(|entry| entry.version_id == desired)
     }
 
-    /// The body of the rollback request: what the user knows the service to want beside the environment. A parameter
-    /// cannot replace the environment, or whoever may write a test object could move prod.
+    /// The body of the rollback request: the environment, and what `spec.rollback.parameters` adds. A parameter cannot
+    /// replace the environment: a user who may only write the object of test must not change prod.
     #[must_use]
     pub fn rollback_body(&self) -> serde_json::Value {
         let rollback = self.object.spec.rollback.as_ref();
@@ -81,9 +81,9 @@ impl Observation {
         body.into()
     }
 
-    /// The version ran here before, and the spec wants the rollback call for going back.
+    /// Whether a rollback to the version uses the rollback call of the service.
     pub(super) fn use_rollback(&self, desired: &str) -> bool {
-        self.object.spec.rollback_method() == RollbackMethod::Rollback && self.goes_back(desired)
+        self.object.spec.rollback_method() == RollbackMethod::Rollback && self.is_rollback(desired)
     }
 }
 

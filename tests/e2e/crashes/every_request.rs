@@ -140,7 +140,7 @@ fn deletion_survives_a_crash_at_every_request() {
     }));
 }
 
-/// An empty list proves nothing to whoever has never seen the version in it; a deletion on record does.
+/// An empty list proves nothing to a process that has never read the version in it; a recorded deletion does.
 #[test]
 fn deletion_of_the_only_version_survives_a_crash_at_every_request() {
     let prepare = |world: &World| {

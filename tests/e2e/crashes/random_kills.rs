@@ -25,7 +25,7 @@ fn kill_at_random_instants(world: &World, mut random: StdRng) {
 
 #[test]
 fn two_hundred_creates_survive_random_kills() {
-    // what is created is not listed yet when the next operator looks
+    // what is created is not listed yet when the next operator reads the list
     let settings = Settings { latency_ms: 20, list_delay_ms: 2500, ..Settings::default() };
     let flags = [("interval", "1h"), ("visibility-grace", "3s")];
     let world = World::without_operator(settings, &flags);

@@ -189,7 +189,7 @@ fn crash_loop_keeps_the_backoff() {
         world.kill();
         let lists = world.service.counters().of(Operation::List).calls;
         world.start();
-        world.eventually("it looks again", || {
+        world.eventually("it polls again", || {
             (world.service.counters().of(Operation::List).calls > lists).then_some(())
         });
         let passes = || world.metric("chatcaptain_reconcile_total", &[r#"kind="ChatbotVersion""#]);

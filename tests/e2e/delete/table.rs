@@ -50,7 +50,12 @@ const ROWS: [Row; 20] = [
         run: |world| disturbed(world, FaultKind::Html502),
         ..ROW
     },
-    Row { name: "gone by hand: goes at once", flags: &[("interval", "1h")], run: gone_by_hand, ..ROW },
+    Row {
+        name: "deleted in the service: goes at once",
+        flags: &[("interval", "1h")],
+        run: deleted_in_service,
+        ..ROW
+    },
     Row { name: "object says Retain: stays", run: retained_by_object, stays: true, ..ROW },
     Row { name: "namespace says Retain: stays", run: retained_by_namespace, stays: true, ..ROW },
     Row {
@@ -79,21 +84,21 @@ const ROWS: [Row; 20] = [
         ..ROW
     },
     Row {
-        name: "live, handed over, then the deployment is deleted: stays, on record",
+        name: "live, handed over, then the deployment is deleted: stays as an orphan",
         run: deployment_deleted_meanwhile,
         event: None,
         ..LEFT
     },
-    Row { name: "live, nobody in charge: stays, on record", run: live_alone, ..LEFT },
-    Row { name: "force-orphan: at once, on record", run: forced, ..LEFT },
+    Row { name: "live, no deployment: stays as an orphan", run: live_alone, ..LEFT },
+    Row { name: "force-orphan: at once, as an orphan", run: forced, ..LEFT },
     Row {
-        name: "key refused: waits for the timeout, stays, on record",
+        name: "key refused: waits for the timeout, stays as an orphan",
         flags: SHORT,
         run: key_refused,
         ..LEFT
     },
     Row {
-        name: "Secret gone, and a restart: waits for the timeout, stays, on record",
+        name: "Secret gone, and a restart: waits for the timeout, stays as an orphan",
         flags: SHORT,
         run: secret_gone,
         ..LEFT
@@ -130,7 +135,7 @@ fn every_row_of_the_deletion_table_holds() {
         let recorded = world.log().contains("may be left in the service");
         assert_eq!(recorded, row.orphans > 0, "{}: a line for what is left behind", row.name);
         println!(
-            "{:<75} version {}, {} on record",
+            "{:<75} version {}, {} orphans",
             row.name,
             if row.stays { "stays" } else { "gone " },
             row.orphans
@@ -185,7 +190,7 @@ fn disturbed(world: &World, kind: FaultKind) {
     delete(world);
 }
 
-fn gone_by_hand(world: &World) {
+fn deleted_in_service(world: &World) {
     create_ready(world, &[]);
     let id = world.version("a").version_id().unwrap().to_owned();
     world.service.hand_delete(&world.bot, &id).unwrap();

@@ -61,8 +61,8 @@ fn live_version_is_deleted_after_its_environment_moves_on() {
     world.wait_until_deleted::<ChatbotVersion>("a");
     world.wait_for_event("a", "DeletionDelegated");
     assert_eq!(world.live_version(Environment::Test).as_deref(), Some("a"));
-    let retiring = world.deployment("test").status.unwrap().pending_deletions;
-    let ids: Vec<&str> = retiring.iter().map(|r| r.version_id.as_str()).collect();
+    let pending = world.deployment("test").status.unwrap().pending_deletions;
+    let ids: Vec<&str> = pending.iter().map(|r| r.version_id.as_str()).collect();
     assert_eq!(ids, [a.as_str()]);
     assert_eq!(versions_in_service(&world), ["a", "b"]);
 
@@ -72,8 +72,8 @@ fn live_version_is_deleted_after_its_environment_moves_on() {
     world.wait_for_event("test", "VersionDeleted");
     world.eventually("the deployment has nothing to do any more", || {
         let test = world.deployment("test");
-        let retiring = test.status.unwrap().pending_deletions;
-        (retiring.is_empty() && test.metadata.finalizers.is_none()).then_some(())
+        let pending = test.status.unwrap().pending_deletions;
+        (pending.is_empty() && test.metadata.finalizers.is_none()).then_some(())
     });
     let moves = ["deploy a test", "deploy b test", "delete a"];
     assert_eq!(world.effects_besides_creates(), moves);

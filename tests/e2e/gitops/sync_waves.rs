@@ -101,7 +101,7 @@ impl<'a> Git<'a> {
     }
 }
 
-/// A gate: after the deployment of test.
+/// A promotion after the deployment of test.
 const AFTER_TEST: &str = "promoteAfter: {deploymentRef: {name: test}}";
 
 #[test]

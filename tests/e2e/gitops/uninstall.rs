@@ -101,15 +101,15 @@ fn stuck_objects_can_be_released() {
     let (mut world, git) = installed();
     let before = ids(&world);
     world.kill();
-    // all at once, as somebody does who has not read the documentation
+    // all at once, as a user does who has not read the documentation
     shell(&world.cluster, "kubectl delete -k deploy --wait=false");
     world.eventually("objects hang", || {
         let all = world.cluster.list::<ChatbotVersion>(&world.namespace);
         all.iter().any(|object| object.metadata.deletion_timestamp.is_some()).then_some(())
     });
-    let let_go = r#"each '{"metadata":{"finalizers":null}}'"#;
-    assert!(read(DOCUMENT).contains(let_go));
-    shell(&world.cluster, &(commands().0 + let_go));
+    let remove_finalizers = r#"each '{"metadata":{"finalizers":null}}'"#;
+    assert!(read(DOCUMENT).contains(remove_finalizers));
+    shell(&world.cluster, &(commands().0 + remove_finalizers));
     // kubectl waits for what is left: CRDs and namespace
     shell(&world.cluster, "kubectl delete -k deploy --ignore-not-found");
     is_untouched(&world, &before);

@@ -132,7 +132,7 @@ fn rollback_annotation_holds_until_git_changes() {
 
         world.kill();
         world.start();
-        world.eventually("the next operator has looked", || {
+        world.eventually("the next operator has reconciled", || {
             (world.metric("chatcaptain_reconcile_total", &[r#"kind="ChatbotDeployment""#]) > 0).then_some(())
         });
         world.wait_for_reason::<ChatbotDeployment>("test", "RolledBack");
@@ -154,23 +154,23 @@ fn rollback_to_a_version_number_suggests_the_id() {
     }
     let status = world.version("a").status.unwrap();
     let (id, number) = (status.version_id.unwrap(), status.version_number.unwrap());
-    let go_back_to = |what: &str| {
+    let roll_back_to = |what: &str| {
         let command = format!("chatcaptain.dev/rollback-to={what}");
         world.kubectl(&["annotate", "--overwrite", "cbd", "test", &command], "");
     };
-    go_back_to(&number);
+    roll_back_to(&number);
     let message = world.wait_for_reason::<ChatbotDeployment>("test", "VersionNotFound");
     let (forms, hint) =
         ("previous, the name of a ChatbotVersion", format!("{number} is a version number; its id is {id}."));
     assert!(message.contains(forms) && message.ends_with(&hint), "{message}");
-    go_back_to("9.9");
+    roll_back_to("9.9");
     world.eventually("nothing is made of what is no number either", || {
         world
             .wait_for_reason::<ChatbotDeployment>("test", "VersionNotFound")
             .ends_with("or a version id.")
             .then_some(())
     });
-    go_back_to(&id);
+    roll_back_to(&id);
     world.wait_for_reason::<ChatbotDeployment>("test", "RolledBack");
     assert_eq!(world.live_version(Environment::Test).as_deref(), Some("a"));
 }
@@ -222,7 +222,7 @@ fn failures() -> Vec<Service> {
         service.rollback.push("onFailure: Previous");
         service
     };
-    // `a` is seen to run all the time: there is nothing to go back from
+    // `a` runs all the time: there is nothing to roll back from
     let unharmed = service(Settings::default(), &[]);
     let mut failures = vec![failing(unharmed, FailedRollout::Harmless, DeploymentsStatus::Allowed)];
     for (one, other) in rollbacks().into_iter().zip(rollbacks()) {

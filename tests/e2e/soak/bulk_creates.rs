@@ -36,7 +36,7 @@ fn bot(world: &World, number: usize, all: usize) -> String {
 fn soak(world: &World, random: &mut StdRng, all: usize) -> (usize, usize) {
     let (mut disturbances, mut kills) = (0, 0);
     let limit = Instant::now() + Duration::from_secs(10 + all as u64 / 5);
-    // after each start it looks at everything first, which takes longer the more there is
+    // after each start it reconciles everything first, which takes longer the more there is
     let deadly = if all > 1_000 { 0.03 } else { 0.1 };
     while world.creates() < all as u64 * 9 / 10 && Instant::now() < limit {
         disturbances += faults::change(&world.service, random);

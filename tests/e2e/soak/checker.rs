@@ -89,14 +89,14 @@ impl Evidence {
         shared.map(|(marker, ids)| format!("twice: {marker} is on {ids:?}")).collect()
     }
 
-    /// Each version of git has its object at rest, and that its version in the service.
+    /// Each version of git has its settled object, and that its version in the service.
     fn objects(&self) -> Vec<String> {
         let mut violations = Vec::new();
         for (name, wanted) in &self.git.versions {
             let object = self.versions.iter().find(|object| object.name_any() == *name);
             match (wanted.present, object) {
                 (true, None) => violations.push(format!("lost: object {name}")),
-                (false, Some(_)) => violations.push(format!("rest: object {name} should be gone")),
+                (false, Some(_)) => violations.push(format!("settled: object {name} should be gone")),
                 (false, None) => {}
                 (true, Some(object)) => {
                     violations.extend(verdict(object));
@@ -118,7 +118,7 @@ impl Evidence {
         versions.into_iter().find(|version| version.id == id).map(|version| version.name.as_str())
     }
 
-    /// Each environment runs what git wants, and its object says so.
+    /// Each environment runs what git names, and its object says so.
     fn environments(&self) -> Vec<String> {
         let mut violations = Vec::new();
         for (name, wanted) in &self.git.deployments {
@@ -133,20 +133,21 @@ impl Evidence {
             let live = state.and_then(|state| state.live(environment));
             let runs = live.and_then(|id| self.named(&wanted.bot, id));
             if runs != Some(wanted.version.as_str()) {
-                violations.push(format!("rest: {name} runs {runs:?}, git wants {}", wanted.version));
+                violations.push(format!("settled: {name} runs {runs:?}, git names {}", wanted.version));
             }
             let status = object.status.clone().unwrap_or_default();
             if status.active.as_ref().map(|active| active.version_id.as_str()) != live {
-                violations.push(format!("rest: {name} says {:?} runs, it is {live:?}", status.active));
+                violations.push(format!("settled: {name} says {:?} runs, it is {live:?}", status.active));
             }
             if !status.pending_deletions.is_empty() {
-                violations.push(format!("rest: {name} still has to delete {:?}", status.pending_deletions));
+                violations
+                    .push(format!("settled: {name} still has to delete {:?}", status.pending_deletions));
             }
         }
         violations
     }
 
-    /// Whatever no object holds is on record.
+    /// A version that no object holds is reported as an orphan.
     fn leftovers(&self) -> Vec<String> {
         let held: BTreeSet<&str> = self.versions.iter().filter_map(ChatbotVersion::version_id).collect();
         let recorded = |id: &str| {
@@ -158,14 +159,14 @@ impl Evidence {
     }
 }
 
-/// At rest means Ready, about the object as it is, and nothing beside it.
+/// Settled means Ready for the current generation, with no condition beside it.
 fn verdict<K: Object>(object: &K) -> Option<String> {
     let other = ["Reconciling", "Stalled"].into_iter().find_map(|kind| condition(object, kind));
-    let leaving = object.meta().deletion_timestamp.is_some();
-    if is_ready(object) && other.is_none() && !leaving {
+    let is_being_deleted = object.meta().deletion_timestamp.is_some();
+    if is_ready(object) && other.is_none() && !is_being_deleted {
         return None;
     }
     let ready = condition(object, "Ready");
     let says = ready.map(|c| format!("{} {}: {}", c.status, c.reason, c.message));
-    Some(format!("rest: {} is not Ready (leaving: {leaving}): {says:?}", object.name_any()))
+    Some(format!("settled: {} is not Ready (being deleted: {is_being_deleted}): {says:?}", object.name_any()))
 }

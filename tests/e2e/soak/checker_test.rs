@@ -51,24 +51,24 @@ fn checker_detects_every_violation() {
     // a live version is deleted
     let live = world.service.chatbot(&bot).unwrap().live(Environment::Test).unwrap().to_owned();
     world.service.hand_delete(&bot, &live).unwrap();
-    assert_violations(&git, &world, &["live: v0-0", "lost: v0-0 says", "rest: test-0 runs None"]);
+    assert_violations(&git, &world, &["live: v0-0", "lost: v0-0 says", "settled: test-0 runs None"]);
 
-    // another version runs than git wants
+    // another version runs than git names
     world.service.hand_deploy(&bot, &second.version, Environment::Prod).unwrap();
-    assert_violations(&git, &world, &["rest: prod-0 runs Some(\"v0-1\")"]);
+    assert_violations(&git, &world, &["settled: prod-0 runs Some(\"v0-1\")"]);
 
     // git has changed and the cluster has not followed
     let mut later = git.clone();
     later.versions.get_mut("v1-1").unwrap().present = false;
-    assert_violations(&later, &world, &["rest: object v1-1 should be gone"]);
+    assert_violations(&later, &world, &["settled: object v1-1 should be gone"]);
     let extra = git.versions["v1-1"].clone();
     later.versions.insert("v1-9".to_owned(), extra);
     assert_violations(&later, &world, &["lost: object v1-9"]);
 
-    // an object that is not at rest
+    // an object that has not settled
     world.set_key("unused");
     world.kubectl(&["annotate", "cbv", "v1-2", "example.com/any=thing"], "");
     let patch = r#"{"spec":{"interval":"9s"}}"#;
     world.kubectl(&["patch", "cbv", "v1-2", "--type=merge", "-p", patch], "");
-    assert_violations(&git, &world, &["rest: v1-2 is not Ready"]);
+    assert_violations(&git, &world, &["settled: v1-2 is not Ready"]);
 }

@@ -143,7 +143,7 @@ impl Soak {
             40..60 => self.prune_or_restore(),
             60..80 => self.move_environment(),
             80..88 => self.edit(),
-            88..92 => self.deploy_by_hand(),
+            88..92 => self.deploy_manually(),
             92..97 => self.change_keys(),
             97..98 if !is_calm => self.outage(),
             _ => {}
@@ -190,9 +190,9 @@ impl Soak {
         self.git.versions.get_mut(name).unwrap().interval = self.random.random_range(2..9);
     }
 
-    /// Only where nothing is in flight: a rollout that somebody else has replaced looks like a slow one, and is waited
+    /// Only where nothing is in flight: a rollout that somebody else has replaced cannot be distinguished from a slow one, and is waited
     /// for until its deadline.
-    fn deploy_by_hand(&mut self) {
+    fn deploy_manually(&mut self) {
         // whose version 0 is never pruned
         let number = self.random.random_range(0..BOTS);
         if self.counts.manual_deploys == MAX_MANUAL_DEPLOYS || !self.is_settled(&format!("test-{number}")) {
@@ -259,7 +259,7 @@ impl Soak {
             violations.is_empty().then_some(())
         });
         assert!(rested.is_some(), "{violations:#?}\n{}", tail(&self.world.log()));
-        println!("at rest {:?} after the last fault", started.elapsed());
+        println!("settled {:?} after the last fault", started.elapsed());
     }
 }
 

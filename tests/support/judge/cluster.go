@@ -116,6 +116,6 @@ func resources() metav1.APIResourceList {
 
 func reply(w http.ResponseWriter, body any) {
 	w.Header().Set("Content-Type", "application/json")
-	// whoever asked has gone away if this fails
+	// the client has gone away if this fails
 	_ = json.NewEncoder(w).Encode(body)
 }

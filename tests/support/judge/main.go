@@ -48,7 +48,7 @@ var questions = map[string]func(*request) (any, error){
 	"actions": actions,
 	// what an action of Argo CD makes of the objects
 	"act": act,
-	// whether Argo CD takes an object for other than git wants it
+	// whether Argo CD takes an object for different from git
 	"diff": diff,
 }
 

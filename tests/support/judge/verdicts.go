@@ -41,7 +41,7 @@ var meanings = map[string]string{
 	status.FailedStatus.String():      failed,
 }
 
-// tool looks at one object in a cluster, and waits for so long.
+// tool reads one object in a cluster, and waits for so long.
 type tool func(*cluster, *unstructured.Unstructured, time.Duration) (verdict, error)
 
 var tools = map[string]tool{
@@ -97,7 +97,7 @@ func kstatus(_ *cluster, object *unstructured.Unstructured, _ time.Duration) (ve
 	return verdict{result.Status.String(), meanings[result.Status.String()]}, nil
 }
 
-// kubectlWait is done when Ready is met. It knows no failure; whoever scripts with it waits for Stalled as well.
+// kubectlWait is done when Ready is met. It knows no failure; scripts wait for Stalled as well.
 func kubectlWait(c *cluster, object *unstructured.Unstructured, _ time.Duration) (verdict, error) {
 	for _, condition := range []struct{ name, means string }{{"Ready", done}, {"Stalled", failed}} {
 		met, err := isMet(c, object, condition.name)
@@ -150,7 +150,7 @@ func fluxWait(c *cluster, object *unstructured.Unstructured, patience time.Durat
 	}), "status: '")
 }
 
-// named finds the status in what a tool says when it has waited in vain.
+// named finds the status in what a tool says when it has timed out.
 func named(err error, before string) (verdict, error) {
 	if err == nil {
 		return verdict{status.CurrentStatus.String(), done}, nil

@@ -60,7 +60,7 @@ impl Cluster {
     }
 
     fn of(plane: Plane) -> Self {
-        // whoever was first has installed the same
+        // another test was first, and has installed the same
         let _ = rustls::crypto::ring::default_provider().install_default();
         let runtime = Runtime::new().unwrap();
         let client = runtime.block_on(async {

@@ -53,9 +53,9 @@ pub fn assert_consistent_conditions<K: Object>(object: &K) {
     let verdicts = ["Ready", "Reconciling", "Stalled"];
     let held: Vec<_> = verdicts.into_iter().filter(|kind| holds(kind)).collect();
     assert!(held.len() <= 1, "{} claims {held:?}", object.name_any());
-    let leaving = object.meta().deletion_timestamp.is_some();
+    let is_being_deleted = object.meta().deletion_timestamp.is_some();
     assert!(
-        !leaving || !holds("Ready") || !is_ready(object) || just_deleted(object),
+        !is_being_deleted || !holds("Ready") || !is_ready(object) || just_deleted(object),
         "{} is Ready while it is being deleted",
         object.name_any()
     );

@@ -170,7 +170,7 @@ impl Proxy {
     async fn trigger(self: Arc<Self>) -> Response {
         let killed = tokio::task::spawn_blocking(move || (self.failpoint.kill)()).await;
         killed.unwrap();
-        // the operator is dead: nobody reads it
+        // the operator is dead and reads nothing
         StatusCode::BAD_GATEWAY.into_response()
     }
 }

@@ -77,7 +77,7 @@ impl Relay {
     pub fn disconnect(&self) {
         let Some(listening) = self.listening.lock().unwrap().take() else { return };
         listening.ended.store(true, Ordering::SeqCst);
-        // wakes the thread that accepts
+        // unblocks the thread that accepts
         drop(TcpStream::connect(self.address));
         listening.accepting.join().unwrap();
         for stream in listening.open.lock().unwrap().drain(..) {
@@ -104,13 +104,13 @@ fn join(client: &TcpStream, server: &TcpStream, frozen: &Frozen) {
     }
 }
 
-/// A stream whose data is held back while it is frozen.
+/// A stream that carries no data while it is frozen.
 struct Freezing(TcpStream, Frozen);
 
 impl Read for Freezing {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.0.read(buffer)?;
-        // an end is no news either, but nobody is left to wait for it
+        // an end is no news either, but no thread is left to wait for it
         while read > 0 && self.1.load(Ordering::SeqCst) {
             thread::sleep(Duration::from_millis(100));
         }

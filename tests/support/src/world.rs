@@ -51,7 +51,7 @@ pub struct World {
     pub namespace: String,
     /// The chatbot of its objects.
     pub bot: String,
-    /// The chatbot service, to be disturbed and looked into.
+    /// The chatbot service, for tests to disturb and inspect.
     pub service: Simulator,
     /// The kubeconfig of the operators that are started from now on.
     pub kubeconfig: PathBuf,
@@ -232,7 +232,7 @@ impl World {
         self.cluster.kubectl_ok(&args, stdin)
     }
 
-    /// Puts an API key where objects look for it.
+    /// Puts an API key into the Secret that objects refer to by default.
     pub fn set_key(&self, key: &str) {
         self.cluster.set_secret(&self.namespace, "chatcaptain", "apiKey", key);
     }
@@ -393,7 +393,7 @@ impl World {
         Some(version.name.clone())
     }
 
-    /// What took effect through the API, not by hand, such as `create a dev` and `deploy a test`.
+    /// What took effect through the API, not through the vendor's user interface, such as `create a dev` and `deploy a test`.
     pub fn effects(&self) -> Vec<String> {
         let log = self.service.log().into_iter();
         let ours = log.filter(|entry| entry.by == Actor::Api && entry.chatbot == self.bot);
@@ -426,12 +426,12 @@ impl World {
 
     /// Waits until the operator has polled the service twice from now on.
     pub fn wait_for_two_polls(&self) {
-        let looks = || self.service.counters().of(Operation::List).calls;
-        let before = looks();
-        self.eventually("two more looks", || (looks() >= before + 2).then_some(()));
+        let polls = || self.service.counters().of(Operation::List).calls;
+        let before = polls();
+        self.eventually("two more polls", || (polls() >= before + 2).then_some(()));
     }
 
-    /// What a person would look at next.
+    /// What a user would inspect next.
     fn diagnostics(&self) -> String {
         let mut report = String::new();
         let _ = writeln!(report, "--- the service: {:#?}", self.effects());

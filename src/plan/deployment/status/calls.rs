@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn deploy_without_an_answer_is_repeated_with_the_first_call_on_record() {
+    fn deploy_without_an_answer_is_repeated_and_keeps_the_time_of_the_first() {
         let report = called("Deploy", Err(unknown(ApiCall::Deploy)));
         assert_eq!(report.status.current_operation.as_ref().unwrap().result, Some(OperationResult::Unknown));
         assert_eq!(report.status.common.retry.as_ref().unwrap().failures, 1);
