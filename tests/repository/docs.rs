@@ -79,8 +79,8 @@ fn fields_in_documents_exist() {
 fn dependabot_watches_every_go_module() {
     let settings: Value = serde_saphyr::from_str(&read(".github/dependabot.yml")).unwrap();
     let updates = settings["updates"].as_array().unwrap();
-    let go_updates = updates.iter().find(|update| update["package-ecosystem"] == "gomod").unwrap();
-    let watched: BTreeSet<_> = go_updates["directories"]
+    let gomod = updates.iter().find(|update| update["package-ecosystem"] == "gomod").unwrap();
+    let watched: BTreeSet<_> = gomod["directories"]
         .as_array()
         .unwrap()
         .iter()
