@@ -19,12 +19,12 @@ use crate::{
 #[derive(Parser, Debug)]
 #[command(version, about, arg_required_else_help = false)]
 pub struct Cli {
-    /// The subcommand.
+    /// What the process does.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// The subcommands.
+/// What the process does, by subcommand.
 #[derive(Subcommand, Debug)]
 pub enum Command {
     /// Run the operator.

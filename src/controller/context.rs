@@ -27,7 +27,7 @@ use crate::{
 
 /// Everything that [`Context::new`] needs.
 pub struct ContextConfig {
-    /// The cluster.
+    /// Client of the cluster.
     pub client: Client,
     /// The service, by API key.
     pub accounts: Arc<Accounts>,

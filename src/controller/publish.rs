@@ -65,8 +65,7 @@ pub async fn report_and_publish<K: Reconciler>(
     let is_call = K::writes_to_service(step);
     if is_call {
         // the call may have taken long, and graces count from its end
-        K::refresh_object(&mut observation, object.clone());
-        state = K::state(&observation);
+        state = refresh(&mut observation, &object);
     }
     for attempt in 1.. {
         let report = K::report(&observation, &state, step, &outcome);
@@ -90,11 +89,15 @@ pub async fn report_and_publish<K: Reconciler>(
         }
         if let Some(newer) = newer_copy(&object, context).await? {
             object = newer;
-            K::refresh_object(&mut observation, object.clone());
-            state = K::state(&observation);
+            state = refresh(&mut observation, &object);
         }
     }
     Err(Error::Stale)
+}
+
+fn refresh<K: Reconciler>(observation: &mut K::Observation, object: &Arc<K>) -> K::State {
+    K::refresh_object(observation, object.clone());
+    K::state(observation)
 }
 
 /// Before the finalizer is removed: if the process dies right after that, this line is all that names the version.

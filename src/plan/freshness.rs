@@ -19,9 +19,9 @@ pub enum Freshness {
 /// What to read from the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServiceReads {
-    /// The list of versions.
+    /// How new the list of versions has to be.
     pub list: Freshness,
-    /// The deployment status; `None` where nothing of the object can be live.
+    /// How new the deployment status has to be; `None` where nothing of the object can be live.
     pub deployment_status: Option<Freshness>,
 }
 

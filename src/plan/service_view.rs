@@ -23,7 +23,7 @@ pub enum ServiceView {
     Unavailable(Unavailable),
     /// The service answers.
     Available {
-        /// The chatbot's versions.
+        /// The versions of the chatbot, as listed.
         inventory: Arc<Inventory>,
         /// What is live; `None` where the key may not read it.
         deployment_status: Option<Arc<DeploymentStatus>>,
@@ -65,7 +65,7 @@ pub enum UnavailableReason {
 }
 
 impl UnavailableReason {
-    /// All reasons.
+    /// Every reason, for tests that try each.
     pub const ALL: [Self; 6] = [
         Self::CredentialsMissing,
         Self::AuthenticationFailed,

@@ -62,7 +62,7 @@ pub enum Wait {
     WaitingForOtherFinalizers,
 }
 
-/// The next step.
+/// Decides the next step by the state alone. During a backoff nothing is started that changes the service.
 #[must_use]
 pub fn next_step(state: &State) -> Step {
     let step = match state.deleting {

@@ -21,7 +21,7 @@ const PROGRESS_DEADLINE: Duration = Duration::from_mins(5);
 /// Everything that one reconcile has read.
 #[derive(Clone)]
 pub struct Observation {
-    /// The object.
+    /// The object, as the cache or this reconcile's last write shows it.
     pub object: Arc<ChatbotDeployment>,
     /// What the service shows of the chatbot.
     pub service: ServiceView,

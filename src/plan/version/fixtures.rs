@@ -55,7 +55,7 @@ pub(super) fn failure(call: ApiCall, class: FailureClass) -> Failure {
     Failure::new(call, class, "Quota reached")
 }
 
-/// A list.
+/// These versions as one answer of the service.
 pub(super) fn inventory(versions: Vec<Version>) -> Arc<Inventory> {
     Arc::new(Inventory::new(versions, *LIST_TIME))
 }

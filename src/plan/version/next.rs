@@ -78,7 +78,7 @@ pub enum Wait {
     WaitingForOtherFinalizers,
 }
 
-/// The next step.
+/// Decides the next step by the state alone. During a backoff nothing is started that changes the service.
 #[must_use]
 pub fn next_step(state: &State) -> Step {
     let step = match state.deleting {
@@ -164,20 +164,23 @@ fn next_step_deleting(state: &State, deletion: Deletion) -> Step {
         (Searching, _) => wait,
         (SearchExpired, _) => Step::RemoveFinalizer(FinalizerRemoval::NeverCreated),
 
-        (Created, Match::Present) => match deletion.live_state {
-            LiveState::HandedOver => Step::RemoveFinalizer(FinalizerRemoval::HandedOver),
-            LiveState::HandoverPending => wait,
-            LiveState::Unmanaged | LiveState::Unknown => {
-                Step::RemoveFinalizer(FinalizerRemoval::LiveUnmanaged)
-            }
-            LiveState::NotLive if deletion.delete_pending => wait,
-            LiveState::NotLive => Step::Delete,
-        },
+        (Created, Match::Present) => next_step_deleting_listed(deletion),
         // created a moment ago: that the list does not show it proves nothing yet
         (Created, Match::NotYetListed) if !deletion.delete_pending => wait,
         (Created, _) if deletion.absence_proven => Step::RemoveFinalizer(FinalizerRemoval::Deleted),
         (Created, _) if deletion.timed_out => Step::RemoveFinalizer(FinalizerRemoval::CredentialsTimeout),
         (Created, _) => wait,
+    }
+}
+
+/// The recorded version is listed: it is deleted, unless it is live.
+fn next_step_deleting_listed(deletion: Deletion) -> Step {
+    match deletion.live_state {
+        LiveState::HandedOver => Step::RemoveFinalizer(FinalizerRemoval::HandedOver),
+        LiveState::HandoverPending => Step::Wait(Wait::Deleting),
+        LiveState::Unmanaged | LiveState::Unknown => Step::RemoveFinalizer(FinalizerRemoval::LiveUnmanaged),
+        LiveState::NotLive if deletion.delete_pending => Step::Wait(Wait::Deleting),
+        LiveState::NotLive => Step::Delete,
     }
 }
 

@@ -24,7 +24,7 @@ use crate::{
 /// Everything that one reconcile has read.
 #[derive(Clone)]
 pub struct Observation {
-    /// The object.
+    /// The object, as the cache or this reconcile's last write shows it.
     pub object: Arc<ChatbotVersion>,
     /// What the service answers.
     pub service: ServiceView,

@@ -24,8 +24,8 @@ use crate::state::ChatbotState;
 const HELP: &str = "\
 The chatbot service, simulated. The API is under /v1/, this is everything else:
 
-GET    /_simulator/settings                       the switches as they are
-PATCH  /_simulator/settings                       JSON; the keys given replace those in force
+GET    /_simulator/settings                       the current settings
+PATCH  /_simulator/settings                       JSON; the given keys replace the current ones
 GET    /_simulator/log                            every change that took effect, in order
 GET    /_simulator/counters                       calls, effects and answers per operation
 GET    /_simulator/calls                          the last 10000 calls
@@ -33,9 +33,9 @@ GET    /_simulator/state                          versions, and what is live or 
 POST   /_simulator/reset                          forget everything, settings as at the start
 POST   /_simulator/reset?keepSettings=true        forget everything but the settings
 POST   /_simulator/throttle                       {\"ms\": 5000} throttles every call for a while
-POST   /_simulator/hand/{chatbot}/versions        {\"name\": …, \"description\": …} somebody creates
+POST   /_simulator/hand/{chatbot}/versions        {\"name\": …, \"description\": …}; as in the user interface
 POST   /_simulator/hand/{chatbot}/deploy          {\"versionId\" or \"name\": …, \"environment\": …}
-DELETE /_simulator/hand/{chatbot}/versions/{id}   somebody deletes
+DELETE /_simulator/hand/{chatbot}/versions/{id}   as in the user interface
 
 Settings and what they accept:
 
