@@ -49,6 +49,7 @@ struct Shared {
 /// # Errors
 /// When the address cannot be listened on.
 pub async fn serve(listen: SocketAddr, readiness: Readiness, registry: Registry) -> std::io::Result<()> {
+    // here and not in the task: a port that is taken must end the process
     let listener = TcpListener::bind(listen).await?;
     tracing::info!(address = %listener.local_addr()?, "serving /livez, /readyz and /metrics");
     tokio::spawn(async move { axum::serve(listener, routes(readiness, registry)).await });

@@ -55,6 +55,7 @@ use tokio_util::sync::CancellationToken;
 use crate::sync::lock;
 
 /// How long giving the Lease back may delay the end of the process.
+// short, because a Lease that is not given back expires by itself
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Whether this replica may write. Clones share one state.
@@ -334,6 +335,7 @@ impl LeaderElector {
 
     /// Whether the holder has renewed within the duration that it promised, as far as we could observe.
     fn is_lease_valid(&self, spec: &LeaseSpec) -> bool {
+        // a Lease without a duration is held for a second: neither for ever nor not at all
         let seconds = spec.lease_duration_seconds.unwrap_or(1).max(1).unsigned_abs();
         let duration = Duration::from_secs(seconds.into());
         self.observed_record.as_ref().is_some_and(|record| record.observed_time.elapsed() < duration)
@@ -361,6 +363,7 @@ impl LeaderElector {
     /// Clears the holder, so that the next leader need not wait for the Lease to expire.
     async fn release(mut self) {
         let was_leader = self.last_renewal.is_some();
+        // the fence first: from here on another replica may lead
         self.stop_leading();
         if !was_leader {
             return;
@@ -378,10 +381,12 @@ impl LeaderElector {
     }
 
     async fn clear_holder(&self) -> kube::Result<()> {
+        // read again: another replica may hold it by now
         let mut lease = self.api.get(&self.config.name).await?;
         if let Some(spec) = &mut lease.spec
             && spec.holder_identity.as_deref() == Some(&self.config.identity)
         {
+            // empty instead of absent, as client-go releases
             spec.holder_identity = Some(String::new());
             self.api.replace(&self.config.name, &PostParams::default(), &lease).await?;
         }

@@ -29,6 +29,7 @@ use crate::{
 pub type Error = Box<dyn std::error::Error>;
 
 /// Between two attempts to list the objects.
+// short, so that the operator starts soon after the CRDs are there
 const LIST_BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(15));
 /// Added to the longest call to the service: the time to record its outcome.
 const RECORD_TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,6 +39,7 @@ const RECORD_TIMEOUT: Duration = Duration::from_secs(5);
 /// # Errors
 /// When it cannot start, and when it lost the Lease: the process must end then.
 pub fn start(args: RunArgs) -> Result<(), Error> {
+    // before any client: the HTTP client is built without a provider and panics where none is installed
     rustls::crypto::ring::default_provider()
         .install_default()
         .map_err(|_| "cannot install the TLS provider: another one is installed")?;
@@ -55,6 +57,7 @@ async fn run(args: RunArgs) -> Result<(), Error> {
             operator.shut_down().await;
             Ok(())
         }
+        // no orderly end: another replica may lead, and waiting for calls in flight would delay the new process
         LeaderExit::LostLease => Err("lost lease, shutting down so that only the new leader writes".into()),
     }
 }
@@ -154,6 +157,7 @@ async fn cluster_client() -> Result<(Client, String), Error> {
     })?;
     // a write whose answer was lost must not be repeated unseen: the next reconcile reads first and decides anew
     config.default_retry = false;
+    // half of the renew deadline of the default Lease: one try that hangs leaves time for another
     config.connect_timeout = Some(Duration::from_secs(5));
     let default_namespace = config.default_namespace.clone();
     Ok((Client::try_from(config)?, default_namespace))
@@ -254,6 +258,7 @@ fn not_listed_reason(error: kube::Error) -> String {
 }
 
 async fn list_both_kinds(client: &Client, namespaces: &[String]) -> kube::Result<()> {
+    // one object and its metadata: only whether the kind is served, and may be listed, matters
     let one = ListParams::default().limit(1);
     let scopes: Vec<Option<&String>> =
         if namespaces.is_empty() { vec![None] } else { namespaces.iter().map(Some).collect() };

@@ -176,6 +176,7 @@ impl Account {
     /// As [`ApiClient::delete`].
     pub async fn delete(&self, chatbot: &ChatbotId, version: &VersionId) -> Result<(), Failure> {
         let state = self.state(chatbot);
+        // here, because only deletes make the map grow
         lock(&state.deletions).retain(|_, ended| ended.is_none_or(|at| at.elapsed() < IDLE_TIMEOUT));
         let request = self.client.delete(&self.key, chatbot, version);
         let call = self.call_and_invalidate(ApiCall::Delete, chatbot, request);
@@ -266,6 +267,7 @@ impl Account {
     ) -> Result<T, Failure> {
         let state = self.state(chatbot);
         let result = self.call(call, &state, request).await;
+        // after the call: a fetch that began during it may show either state
         state.list.invalidate();
         state.deployment_status.invalidate();
         result
@@ -280,6 +282,7 @@ impl Account {
     ) -> Result<T, Failure> {
         self.limiter.acquire(call, &state.queue).await?;
         let started = Instant::now();
+        // after the wait for the limiter, in which the Lease may have been lost
         let result = if call.is_read() || (self.may_write)() {
             request.await
         } else {

@@ -93,6 +93,7 @@ impl<T> CachedFetch<T> {
         failed: &mut Option<FailedFetch>,
         fetch: impl Future<Output = Result<T, Failure>>,
     ) -> Result<Arc<T>, Failure> {
+        // before the request: what happens during it may be missing in the answer
         let started_at = Instant::now();
         match fetch.await {
             Ok(value) => {

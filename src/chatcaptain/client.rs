@@ -54,6 +54,7 @@ impl ApiClient {
             // a repeated create makes a second version
             .retry(reqwest::retry::never())
             .no_proxy()
+            // a request is small, and would wait for the acknowledgement of the one before
             .tcp_nodelay(true)
             .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
             .build()?;
@@ -169,11 +170,13 @@ impl ApiClient {
         let mut url = self.base_url.clone();
         url.path_segments_mut()
             .map_err(|()| unsent("the URL of the service is no HTTP URL"))?
+            // the base URL may end with a slash
             .pop_if_empty()
             .extend(["v1", "chatbots"])
             .extend(path);
         let mut header = HeaderValue::from_str(key.expose())
             .map_err(|_| unsent("the API key cannot be sent as an HTTP header"))?;
+        // keeps the key out of debug output
         header.set_sensitive(true);
         let mut request = self.http.request(method, url).header("x-chatcaptain-key", header);
         if let Some(body) = body {

@@ -145,8 +145,8 @@ impl Failure {
 
 /// Classes an answer that is no success; `retry_after` and `date` are the headers of that name.
 ///
-/// A write counts as refused only with a JSON body: anything else comes from a gateway, which does not know what the
-/// service did. A read changes nothing, so any 4xx refuses it.
+/// A request counts as refused only with a JSON body: anything else comes from a gateway, which knows neither what the
+/// service did with a write nor what it would answer to a read.
 #[must_use]
 pub fn classify(
     call: ApiCall,
@@ -226,6 +226,7 @@ fn is_volatile(word: &str) -> bool {
     let digits = word.chars().filter(char::is_ascii_digit).count();
     let number = word.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let bare = !number.is_empty() && number.chars().all(|c| c.is_ascii_digit());
+    // so that versions of protocols, names and short numbers within a word stay readable
     bare || digits >= 5 || digits >= 2 && word.len() >= 16
 }
 

@@ -18,8 +18,10 @@ use super::error::{ApiCall, Failure, FailureClass};
 use crate::{backoff::Backoff, sync::lock};
 
 /// After a throttle without `Retry-After`.
+// minutes at most: a throttle ends by itself, and everything with this key waits for it
 const THROTTLE_BACKOFF: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_mins(5));
 /// After a refusal of the key. Slower: the user has to change the key or its permissions.
+// another key has limits of its own, so a changed Secret does not wait for this
 const REFUSAL_BACKOFF: Backoff = Backoff::new(Duration::from_mins(1), Duration::from_hours(1));
 /// How long others wait for a probe. Its result ends the wait sooner; this is for a probe whose task ends without one,
 /// after which no call of the key would be sent again.
@@ -190,8 +192,10 @@ impl State {
         // no time at all, or a date in the past, is no advice: taken literally it would end every pause
         let advised = retry_after.filter(|pause| !pause.is_zero());
         let pause = advised.unwrap_or_else(|| THROTTLE_BACKOFF.delay(consecutive_throttles));
+        // never earlier: of answers to calls in flight the longest advice holds
         let open_until = (now + with_jitter(pause)).max(former);
         self.breaker = Some(Breaker { open_until, consecutive_throttles, probing_until: None });
+        // only what is added, so that overlapping pauses are counted once
         open_until - former
     }
 

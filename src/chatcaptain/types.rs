@@ -25,6 +25,7 @@ impl ApiKey {
         let text = text.trim();
         match text {
             "" => Err("is empty"),
+            // servers refuse a header of more than about 8 KiB
             _ if text.len() > 4096 => Err("is longer than 4096 bytes"),
             _ if !text.bytes().all(|b| b.is_ascii_graphic()) => {
                 Err("contains spaces, control characters or characters outside ASCII")
@@ -65,6 +66,7 @@ impl fmt::Debug for ApiKey {
 
 impl PartialEq for ApiKey {
     fn eq(&self, other: &Self) -> bool {
+        // not in constant time: both keys are from Secrets, none from a stranger
         self.expose() == other.expose()
     }
 }

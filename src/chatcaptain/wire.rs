@@ -137,6 +137,7 @@ impl Scalar {
             Timestamp::from_second(seconds).ok()
         };
         let time: Timestamp = text.parse().ok().or_else(number)?;
+        // the end is the first second of the year 10000
         (0..253_402_300_800).contains(&time.as_second()).then_some(time)
     }
 

@@ -21,6 +21,7 @@ use crate::{
     sync::lock,
 };
 
+// an event that hangs must not keep its task for ever
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Call it after a write that succeeded.
@@ -110,9 +111,11 @@ fn increment(counter: CounterIncrement, context: &Context) {
 /// Publishes an event, best effort and beside the reconcile: the status says the same.
 fn emit<K: Reconciler>(object: &Arc<K>, event: &NewEvent, context: &Context) {
     let mut note = String::new();
+    // the API server refuses a note of more than 1024 bytes
     let _ = write!(note, "{:.900}", event.note);
     // the recorder takes events that differ only in their note for one event, so the note becomes part of the action
     let start: String = event.note.chars().filter(char::is_ascii).take(100).collect();
+    // an action has at most 128 characters: 100, a blank and 16 digits fit
     let action = format!("{start} {:x}", BuildHasherDefault::<DefaultHasher>::default().hash_one(&note));
     let event = Event {
         type_: if event.warning { EventType::Warning } else { EventType::Normal },
@@ -122,6 +125,7 @@ fn emit<K: Reconciler>(object: &Arc<K>, event: &NewEvent, context: &Context) {
         secondary: None,
     };
     let (recorder, reference) = (context.events.clone(), object.object_ref(&()));
+    // among the tasks that the shutdown waits for: the last event may be all that the cluster shows of an orphan
     context.tasks.spawn(async move {
         match timeout(PUBLISH_TIMEOUT, recorder.publish(&event, &reference)).await {
             Ok(Ok(())) => {}

@@ -55,6 +55,7 @@ impl Credentials {
         let mut cache = lock(&self.cache);
         cache.changes += 1;
         for ((ns, secret, _), known) in &mut cache.known {
+            // kept, not removed: a deletion may need it when the Secret has gone before the object
             if ns == namespace && secret == name {
                 known.current = false;
             }
@@ -104,6 +105,7 @@ impl Credentials {
             let key = self.read(reference).await?;
             attempts += 1;
             let mut cache = lock(&self.cache);
+            // under one lock with the insert: a change between the two would be lost
             let current = cache.changes == changes;
             if current || attempts == MAX_READ_ATTEMPTS {
                 cache.known.insert(reference.clone(), CachedKey { key: key.clone(), current });
@@ -123,6 +125,8 @@ impl Credentials {
         let secret = match timeout(READ_TIMEOUT, secrets.get_opt(name)).await {
             Ok(Ok(Some(secret))) => secret,
             Ok(Ok(None)) => return Err(missing(messages::secret_missing(namespace, name, key))),
+            // a right that the operator lacks, not a Secret that the user has to mend: no deletion gives up its
+            // version for that
             Ok(Err(kube::Error::Api(status))) if status.is_forbidden() => {
                 return Err(unreadable(messages::SECRET_FORBIDDEN));
             }

@@ -225,6 +225,7 @@ fn other_environments(object: &ChatbotDeployment, context: &Context) -> (HashSet
 /// Reads until the answers are as new as the next step needs them.
 async fn query_service(observation: &mut Observation, context: &Context) {
     let mut next = Some(observation.service_reads());
+    // ends: each further read is newer than the one before, up to the newest
     while let Some(reads) = next {
         observation.service = query(observation, reads, context).await;
         next = observation.further_reads(reads);
@@ -255,6 +256,7 @@ async fn roll_out(
 ) -> Result<(), Failure> {
     let (object, uid) = (&observation.object, observation.object.uid().unwrap_or_default());
     let call = if method == RolloutMethod::Rollback { ApiCall::Rollback } else { ApiCall::Deploy };
+    // what the intent names, not what is desired now: permit and record speak of the intent
     let operation = observation.status().current_operation.as_ref();
     let id = version_id(call, operation.map(|operation| operation.version_id.as_str()))?;
     let namespace = object.namespace().unwrap_or_default();

@@ -25,6 +25,7 @@ impl<K: Indexed> Default for Queues<K> {
 impl<K: Indexed> Queues<K> {
     /// The queue of one more controller.
     pub fn add(&self) -> UnboundedReceiver<Ref<K>> {
+        // a bound would block the watch that fills it; an object that is queued twice is reconciled once
         let (sender, receiver) = unbounded();
         lock(&self.0).push(sender);
         receiver
@@ -68,6 +69,7 @@ impl Context {
 
     /// A watch broke and has listed again. Changes in between brought no events, so everything is queued.
     pub(super) fn handle_relist(&self) {
+        // before the objects are queued: after a restore of etcd a copy that we replaced may be the newest
         self.stale_reads.clear();
         self.versions.prune();
         self.deployments.prune();

@@ -41,6 +41,7 @@ pub struct ChatbotPermit<'a> {
 
 impl FairSemaphore {
     pub fn new(concurrency: usize) -> Self {
+        // a quarter, at least one, is left to the other chatbots; with a single permit there is nothing to leave
         let max_per_chatbot = concurrency.saturating_sub((concurrency / 4).max(1)).max(1);
         Self { semaphore: Semaphore::new(concurrency), max_per_chatbot, chatbots: Mutex::default() }
     }

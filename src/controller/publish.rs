@@ -26,6 +26,7 @@ pub const FIELD_MANAGER: &str = "chatcaptain-operator";
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Attempts to record the outcome of a call, over about a minute. After that a version is found by its marker.
 const MAX_RECORD_ATTEMPTS: u32 = 12;
+// short at first, for a hiccup; the longest fits a restart of the API server into the attempts
 const RECORD_BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_millis(6400));
 
 /// Why nothing was written.
@@ -85,6 +86,7 @@ pub async fn report_and_publish<K: Reconciler>(
         }
         tracing::warn!(%error, %step, attempt, "cannot record the outcome of a call; retrying");
         if !matches!(error, Error::Stale) {
+            // after a conflict the newer copy is all that is needed
             sleep(RECORD_BACKOFF.delay(attempt)).await;
         }
         if let Some(newer) = newer_copy(&object, context).await? {
@@ -111,6 +113,8 @@ fn log_orphans<S>(report: &Report<S>) {
 /// The object as it is now, if it can be read. The outcome does not belong to an object with another pending call.
 async fn newer_copy<K: Reconciler>(object: &Arc<K>, context: &Context) -> Result<Option<Arc<K>>, Error> {
     let Ok(newer) = read(object.as_ref(), context).await else {
+        // while it cannot be read the write is tried again on the copy at hand: its resourceVersion protects a newer
+        // one
         return Ok(None);
     };
     let pending_call = |object: &K| object.status().and_then(HasPendingCall::pending_call);
@@ -153,6 +157,7 @@ async fn write<K: Reconciler>(
     };
     match written {
         Ok(mut written) => {
+            // as in the caches: the copy goes on to the next step
             written.managed_fields_mut().clear();
             let uid = object.uid().unwrap_or_default();
             context.stale_reads.mark_stale(
@@ -169,12 +174,14 @@ async fn write<K: Reconciler>(
             }
             _ => Err(Error::Stale),
         },
+        // without its last finalizer it disappears, by this write or by one whose answer was lost
         Err(Error::Gone) if report.finalizer == Some(false) => Ok(object.clone()),
         Err(error) => Err(error),
     }
 }
 
 async fn write_finalizer<K: Reconciler>(object: &K, set: bool, context: &Context) -> Result<K, Error> {
+    // the whole list is replaced: only the resourceVersion keeps another controller's finalizer from being undone
     let patch = json!({"metadata": {
         "resourceVersion": object.resource_version(),
         "finalizers": finalizers(object, set),
@@ -193,6 +200,7 @@ async fn write_status<K: Reconciler>(object: &K, status: &K::Status, context: &C
         "metadata": {"name": name, "resourceVersion": object.resource_version()},
         "status": status,
     });
+    // without it a field that another manager claims would refuse the whole status
     let params = PatchParams::apply(FIELD_MANAGER).force();
     let api = api(object, context);
     let written = with_timeout(api.patch_status(&name, &params, &Patch::Apply(&patch))).await?;

@@ -14,6 +14,7 @@ use super::{
 use crate::plan::Requeue;
 
 /// Steps of one object in a row before the next object is reconciled.
+// a new version takes about five: sixteen only end what never comes to rest
 const MAX_STEPS: usize = 16;
 /// The longest delay: a lost event must not leave an object unreconciled for ever.
 const MAX_REQUEUE: Duration = Duration::from_hours(1);
@@ -38,6 +39,7 @@ async fn reconcile_once<K: Reconciler>(
 
 /// Reconciles one object, step by step, until it has to wait.
 async fn reconcile<K: Reconciler>(object: Arc<K>, context: Arc<Context>) -> Action {
+    // before that an older object may be missing from its cache, and its claim with it
     context.cache_sync.wait_for_sync().await;
     let uid = object.uid().unwrap_or_default();
     if context.stale_reads.is_stale(&uid, object.resource_version().as_deref()) {
@@ -52,6 +54,7 @@ async fn reconcile<K: Reconciler>(object: Arc<K>, context: Arc<Context>) -> Acti
     };
     let mut object = object;
     for _ in 0..MAX_STEPS {
+        // between two steps: one that has begun runs to its record
         if context.is_stopping() {
             return requeue_shortly();
         }
@@ -115,9 +118,11 @@ fn requeue_after_others() -> Action {
 /// After a report that could not be written.
 fn requeue_after_error(error: &publish::Error) -> Action {
     let delay = match error {
+        // the watch brings the newer copy in about this time
         publish::Error::Stale => Duration::from_millis(200),
         publish::Error::Gone => MAX_REQUEUE,
         publish::Error::Cluster(_) => Duration::from_secs(3),
     };
+    // up to half longer, so that an API server that is back is not asked by all at once
     Action::requeue(delay + delay.mul_f64(rand::rng().random::<f64>() / 2.0))
 }

@@ -35,6 +35,7 @@ impl ServiceQuery<'_> {
         match freshness {
             Freshness::Now => now,
             Freshness::AfterIntent => self.intent_written.unwrap_or(now),
+            // a clock that began less than this ago has no such instant: then a new answer is read
             Freshness::Within(age) => now.checked_sub(age).unwrap_or(now),
         }
     }
@@ -79,6 +80,7 @@ impl Context {
     }
 
     async fn try_query_service(&self, query: &ServiceQuery<'_>) -> Result<ServiceView, Unavailable> {
+        // before the first await: what is requested while the Secret is read is new enough
         let list_since = query.since(query.reads.list);
         let status_since = query.reads.deployment_status.map(|freshness| query.since(freshness));
         let account = self.account(query.namespace, query.credentials, query.allow_stale_key).await?;
@@ -93,6 +95,7 @@ impl Context {
         if !account.is_authoritative(&chatbot)
             && proves_account(&inventory, query.version_id, &self.config.owner_id)
         {
+            // for good: a list may lose all of our versions later, and then that is proof
             account.mark_authoritative(&chatbot);
         }
         let deployment_status = match status_since {

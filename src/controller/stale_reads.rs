@@ -36,6 +36,7 @@ impl StaleReads {
         let is_stale = stale
             .get(uid)
             .is_some_and(|versions| resource_version.is_some_and(|version| versions.contains(version)));
+        // the watch brings copies in their order, so none of the replaced ones follows
         if !is_stale {
             stale.remove(uid);
         }

@@ -25,6 +25,7 @@ use crate::{
 };
 
 /// How long the record of a create waits for the list that confirms it.
+// short, because a crash before the record costs a search; a slower list confirms at the next reconcile
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Indexed for ChatbotVersion {
@@ -195,6 +196,7 @@ async fn check_candidates(observation: &mut Observation, context: &Context) {
         claims::is_held_by_other(object, id, &context.version_holders(&object.spec.chatbot_id, id))
     });
     let held_by_others = held.map(str::to_owned).collect();
+    // with descriptions the marker shows which create made a version, and none has to wait
     let older_create_pending = !inventory.has_descriptions() && is_older_create_pending(object, context);
     let deletion_pending = deletion_pending(observation, candidates, context).await;
     observation.held_by_others = held_by_others;
@@ -231,6 +233,7 @@ fn is_older_create_pending(object: &ChatbotVersion, context: &Context) -> bool {
 /// Sends the create, if this reconcile gets the permit for it.
 async fn create(observation: &Observation, context: &Context) -> Outcome {
     let (object, uid) = (&observation.object, observation.object.uid().unwrap_or_default());
+    // before the permit is taken: a failure here leaves it
     let (account, chatbot) = match account_for_write(observation, context, ApiCall::Create, false).await {
         Ok(account) => account,
         Err(failure) => return Outcome::Created(Err(failure), None),

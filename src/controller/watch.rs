@@ -57,6 +57,8 @@ impl Scope {
 /// Runs until `stop`; returns when every reconcile has ended.
 pub async fn run(context: Arc<Context>, scope: Scope, stop: CancellationToken) {
     let namespaces = scope.namespaces();
+    // before a watch begins, or its first list is not counted; the Secrets are not waited for, because a key is read
+    // when it is needed
     context.cache_sync.expect(2 * namespaces.len());
     let versions = namespaces.iter().map(|namespace| {
         let queue = context.version_queues.add();
@@ -82,6 +84,8 @@ where
 }
 
 fn watcher_config(scope: &Scope) -> watcher::Config {
+    // from the API server's memory: a list that is a little old costs etcd nothing, and a decision on it loses its
+    // write
     let config = watcher::Config::default().any_semantic();
     match &scope.selector {
         Some(selector) => config.labels(selector),
@@ -102,6 +106,7 @@ fn controller<K: Reconciler>(
     cache(context).add(store.clone());
     let events = restarting_watch(scoped::<Guarded<K>>(&context.client, namespace), watcher_config(scope))
         .default_backoff()
+        // before the store, which keeps what it is given
         .modify(strip_unused_fields)
         .reflect(writer);
     let objects = objects_to_reconcile(events, context.clone(), store.clone(), cache);
@@ -111,6 +116,7 @@ fn controller<K: Reconciler>(
         .graceful_shutdown_on(stop.clone().cancelled_owned())
         .run(reconcile_guarded, |_, never: &std::convert::Infallible, _| match *never {}, context.clone())
         .for_each(|result| {
+            // about the queue, such as an object that is gone by the time it is due; a reconcile logs its own errors
             if let Err(error) = result {
                 tracing::debug!(%error, "controller error");
             }
@@ -129,6 +135,7 @@ fn objects_to_reconcile<K: Reconciler>(
     let mut is_first_list = true;
     events
         .map_ok(move |event| {
+            // the index first: dependents find this object by it
             cache(&context).apply(&event, &store);
             enqueue_dependents(&event, &context);
             let mut all = Vec::new();
@@ -216,6 +223,7 @@ async fn watch_secrets(context: &Arc<Context>, namespace: Option<&str>, stop: Ca
                     | watcher::Event::Delete(secret),
                 ) => {
                     let (namespace, name) = (secret.namespace().unwrap_or_default(), secret.name_any());
+                    // first: an object that is queued before it finds the old key
                     context.credentials.invalidate(&namespace, &name);
                     enqueue(&namespace, &name);
                 }

@@ -49,6 +49,7 @@ impl HasPendingCall for ChatbotVersionStatus {
 impl HasPendingCall for ChatbotDeploymentStatus {
     fn pending_call(&self) -> Option<String> {
         let operation = self.current_operation.as_ref().filter(|operation| !operation.is_sent())?;
+        // with the time: the same call may be intended again, and needs a permit of its own
         Some(format!("{:?} {} {}", operation.operation, operation.version_id, operation.start_time.0))
     }
 }
@@ -80,6 +81,7 @@ impl<T: Copy> CallPermits<T> {
             return;
         }
         if let Some(call) = after.pending_call()
+            // an intent that stood there before this write may be another process's, and its call may be on its way
             && before.and_then(HasPendingCall::pending_call).as_ref() != Some(&call)
         {
             self.granted.insert(uid.to_owned(), (call, at));
@@ -95,6 +97,7 @@ impl<T: Copy> CallPermits<T> {
 
     /// Takes the permit for the pending call, once: of two reconciles at the same time one gets it.
     pub fn take(&mut self, uid: &str, status: Option<&impl HasPendingCall>) -> Option<CallPermit<T>> {
+        // a permit for another call than the one that status shows stays where it is
         self.granted_at(uid, status)?;
         let (call, at) = self.granted.remove(uid)?;
         Some(CallPermit { uid: uid.to_owned(), call, at })
@@ -145,6 +148,7 @@ impl<T: Copy> SearchTimers<T> {
             self.started.remove(uid);
             return None;
         };
+        // the start of this attempt stays, or every reconcile would begin the search again
         let started = self.started(uid, status).unwrap_or(now);
         self.started.insert(uid.to_owned(), (attempt.to_owned(), started));
         Some(started)

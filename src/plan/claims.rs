@@ -31,6 +31,7 @@ pub fn environment_owner(
     deployments
         .into_iter()
         .filter(|d| d.spec.chatbot_id == chatbot && d.spec.environment == environment)
+        // it gives the environment up at once, though other finalizers may keep it for long
         .filter(|d| d.metadata.deletion_timestamp.is_none())
         .reduce(|a, b| if is_older(&b.metadata, &a.metadata) { b } else { a })
 }
@@ -41,7 +42,9 @@ pub fn older_environment_claim(
     object: &ChatbotDeployment,
     owner: Option<&ChatbotDeployment>,
 ) -> Option<String> {
+    // by uid: an object that is applied again has the name of the one before, but not its claim
     let owner = owner.filter(|owner| owner.metadata.uid != object.metadata.uid)?;
+    // an object that is being deleted owns nothing, so the owner may be younger
     is_older(&owner.metadata, &object.metadata).then(|| full_name(&owner.metadata))
 }
 

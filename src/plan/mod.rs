@@ -56,6 +56,7 @@ pub fn elapsed(since: &Time, now: Timestamp) -> Duration {
 
 /// Whether a recorded delete was not refused and may still take effect.
 fn is_pending_delete(record: &OperationRecord, now: Timestamp, grace: Duration) -> bool {
+    // an unknown outcome counts: the service may still carry it out
     record.operation == Operation::Delete
         && record.result != OperationResult::Refused
         && elapsed(&record.completion_time, now) <= grace

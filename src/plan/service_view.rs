@@ -9,6 +9,7 @@ use crate::{
 };
 
 /// How long to wait for a service that is throttling or unavailable, where it does not say.
+// cheap: while the service is away the shared read backs off by itself and answers from memory
 const TRANSIENT_RETRY: Duration = Duration::from_secs(5);
 /// The longest time between two reads while the user has to repair something in the service. (A changed Secret queues the
 /// object at once.)
@@ -41,6 +42,7 @@ impl ServiceView {
     #[must_use]
     pub fn requeue_when_stale(&self, interval: Duration, jitter: f64) -> Requeue {
         let age = if let Self::Available { age, .. } = self { *age } else { Duration::ZERO };
+        // at least a second: an answer that is just too old would make this a busy loop
         let remaining = interval.saturating_sub(age).max(Duration::from_secs(1));
         // spread by up to 2 %, so that objects that were applied together are not read together for ever
         Requeue::After(remaining + remaining.mul_f64(jitter / 50.0))
@@ -175,5 +177,6 @@ pub(super) fn requeue_unavailable(unavailable: &Unavailable, interval: Duration,
         UnavailableReason::ServiceUnavailable => TRANSIENT_RETRY,
         _ => interval.min(USER_ACTION_RETRY),
     };
+    // up to a quarter later, so that not all objects come back in the moment in which the service does
     Requeue::After(base + base.mul_f64(jitter / 4.0))
 }

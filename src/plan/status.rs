@@ -16,8 +16,10 @@ use crate::{
 };
 
 /// After a failure that ends without user action.
+// up to the default interval: after that an object is read anyway
 const TRANSIENT_BACKOFF: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_mins(5));
 /// After a refusal: the user has to correct its cause, and the change is still retried so that no command is needed.
+// half a minute, because nobody corrects the cause faster; an hour, so that it heals the same day
 const REFUSED_BACKOFF: Backoff = Backoff::new(Duration::from_secs(30), Duration::from_hours(1));
 
 /// Objects keep whole seconds; rounding up keeps the delay.
@@ -78,6 +80,7 @@ pub fn unreadable_status(meta: &ObjectMeta, error: &str, now: Timestamp) -> Comm
     let message = messages::unreadable_object(error);
     CommonStatus {
         observed_generation: meta.generation,
+        // none of the old ones: a Reconciling beside Stalled is failed for some tools and in progress for others
         conditions: build_conditions(&[], reason, &message, None, meta.generation, &Time(now)),
         ..CommonStatus::default()
     }
@@ -156,6 +159,7 @@ pub fn next_backoff(old: Option<&Retry>, failure: &Failure, now: Timestamp, jitt
     };
     let shortened = 1.0 - jitter.clamp(0.0, 1.0) / 2.0;
     let delay = backoff.delay(failures.unsigned_abs()).mul_f64(shortened) + ROUNDING;
+    // half of the range, so that the sum cannot overflow
     let until = now.as_second() + i64::try_from(delay.as_secs()).unwrap_or(i64::MAX / 2);
     Retry { failures, next_attempt_time: Time(Timestamp::from_second(until).unwrap_or(now)) }
 }

@@ -9,8 +9,10 @@ use crate::{
 };
 
 /// Corrections within the window, after which the operator corrects no more until the window ends.
+// enough to undo a few deploys by hand, few enough to end a fight with another automation
 const MAX_CORRECTIONS: i32 = 5;
 /// Corrections are counted from the first one on for this long.
+// a fight that nobody ends costs at most 120 deploys a day
 const WINDOW: Duration = Duration::from_hours(1);
 
 impl Observation {
@@ -18,9 +20,12 @@ impl Observation {
     pub(super) fn drift(&self, desired: &str) -> Drift {
         let status = self.status();
         let target = status.target.as_ref().filter(|target| target.version_id == desired);
+        // a target that was never reached is a rollout; and what is only concluded from our own calls shows nobody
+        // else's
         if target.is_none_or(|target| target.reached_time.is_none()) || !self.live_is_observable() {
             return Drift::None;
         }
+        // before the policy: our own call is nobody's drift, and is corrected by `Warn`, too
         if self.live().is_some_and(|live| possibly_live(status, self.now, &self.config).any(|id| id == live))
         {
             return Drift::LateEffect;
@@ -37,6 +42,7 @@ impl Observation {
     fn limit_reached(&self) -> bool {
         let corrections = self.status().drift_corrections.as_ref();
         corrections.is_some_and(|corrections| {
+            // `>=`: a requested correction counts, too, and may lift the count above the limit
             corrections.count >= MAX_CORRECTIONS
                 && elapsed(&corrections.window_start_time, self.now) <= WINDOW
         })
@@ -45,6 +51,8 @@ impl Observation {
     /// The count with one more correction.
     pub(super) fn next_drift_corrections(&self) -> DriftCorrections {
         match &self.status().drift_corrections {
+            // the window does not move: moved by each correction, a few spread over a day would count as within one
+            // hour
             Some(old) if elapsed(&old.window_start_time, self.now) <= WINDOW => DriftCorrections {
                 count: old.count.saturating_add(1),
                 window_start_time: old.window_start_time.clone(),

@@ -32,6 +32,7 @@ impl Observation {
         if made.list != Freshness::Now && self.leaves_open() {
             return Some(ServiceReads { list: Freshness::Now, ..made });
         }
+        // last and only on demand, because it computes the whole state
         let deletes =
             || !self.status().pending_deletions.is_empty() && next_step(&self.state()) == Step::DeleteVersion;
         (made != NEWEST && deletes()).then_some(NEWEST)
@@ -43,6 +44,7 @@ impl Observation {
             return false;
         };
         let desired = self.referenced_version.as_ref().and_then(|version| version.version_id());
+        // a version that was created a moment ago is in no older list, and would be taken for missing
         let unlisted = desired.and_then(|id| self.service.lists(id)) == Some(false);
         // without a deployment status only the list shows whether the call took effect
         unlisted || (self.is_rolling_out() && deployment_status.is_none())

@@ -21,9 +21,11 @@ pub(super) fn record_live(observation: &Observation, status: &mut ChatbotDeploym
         version_name: observation.version_name(id),
         start_time: truncate_to_seconds(observation.now),
         operation: operation
+            // what somebody else deployed was not reached by an operation of ours
             .filter(|operation| operation.version_id == id)
             .map(|operation| operation.operation),
     };
+    // first: what ran until now becomes `previous`
     clear_active(status);
     let previous = status.previous.take().filter(|previous| previous.version_id != id);
     // the same version is back after nothing ran: what ran before it is older
@@ -37,6 +39,7 @@ pub(super) fn record_live(observation: &Observation, status: &mut ChatbotDeploym
 
 /// What was last confirmed no longer runs, or it cannot be observed whether it does.
 pub(super) fn clear_active(status: &mut ChatbotDeploymentStatus) {
+    // an empty environment keeps what ran last: `rollback-to: previous` leads there
     status.previous = status.active.take().or_else(|| status.previous.take());
 }
 

@@ -52,6 +52,7 @@ impl Observation {
         if let Some(version) = deployed.resolve(inventory) {
             return Some(version.id.as_str().to_owned());
         }
+        // numbers on both sides that match none: another version runs, whatever deploy times suggest
         let comparable = deployed.number.is_some() && inventory.has_version_numbers();
         self.live_by_recorded_number(deployed)
             .or_else(|| if comparable { None } else { self.live_by_list(inventory) })
@@ -88,6 +89,7 @@ impl Observation {
                 || !self.in_use_elsewhere.contains(&operation.version_id);
             let before = operation.previous_deploy_time.as_ref().map_or(0, |time| time.0.as_microsecond());
             let deployed = inventory.version(&operation.version_id).and_then(|version| version.deployed);
+            // `!=`, not later: the service's clock may be put back, so only a change of its own value counts
             return ours && deployed.is_some_and(|at| at.as_microsecond() != before);
         }
         // the service shows nothing of deployments: an accepted deploy is the last that can be known
@@ -103,6 +105,8 @@ impl Observation {
                 // without a record of the call, only the process that may still send it knows that it did not
                 && (operation.call_time.is_some() || !self.may_call)
                 && operation.result != Some(OperationResult::Refused)
+                // from the intent, because the call may be on its way before it is on record; and only until the
+                // deadline, so that an answer that never comes holds up nobody
                 && elapsed(&operation.start_time, self.now) <= self.progress_deadline()
         });
         in_flight && self.live_is_observable() && self.live().as_deref() == Some(desired)
@@ -119,6 +123,7 @@ pub fn possibly_live<'a>(
     let grace = config.visibility_grace;
     status.common.last_operations.iter().filter_map(move |record| {
         let id = record.version_id.as_deref()?;
+        // a call has one effect: what runs again after that was deployed by somebody else
         let became_live = status
             .history
             .iter()

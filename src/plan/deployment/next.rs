@@ -80,7 +80,9 @@ pub fn next_step(state: &State) -> Step {
 fn next_step_active(state: &State) -> Step {
     // taking over a deletion changes nothing in the service, so it comes before every reason to do nothing
     match state.pending_deletion {
+        // with the finalizer every status that is written from here on records the deletion, whatever its step
         PendingDeletionState::New if !state.finalizer => return Step::AddFinalizer,
+        // it is there for these deletions alone: without one the object must go also where no operator runs
         PendingDeletionState::None if state.finalizer => return Step::RemoveFinalizer,
         _ => {}
     }
@@ -125,6 +127,7 @@ fn next_rollout_step(state: &State) -> Step {
         }
         (Rollout::None, Drift::Warn) => Step::Wait(Wait::DriftTolerated),
         (Rollout::None, Drift::LimitReached) => Step::Wait(Wait::DriftCorrectionPaused),
+        // before promotion: what ran here before was promoted then
         (Rollout::None, Drift::LateEffect | Drift::Enforce) => Step::RecordIntent(RolloutMethod::Deploy),
         (Rollout::None, Drift::None) => match state.promotion {
             Promotion::Waiting => Step::Wait(Wait::WaitingForPromotion),
@@ -140,10 +143,12 @@ fn next_step_deleting(state: &State, deletion: Deletion) -> Step {
     match (state.unavailable, state.pending_deletion) {
         _ if !state.finalizer => Step::Wait(Wait::WaitingForOtherFinalizers),
         _ if deletion.force_orphan || state.suspended => Step::RemoveFinalizer,
+        // a deletion that is not on record here stays with the other object
         (_, PendingDeletionState::None | PendingDeletionState::New) => Step::RemoveFinalizer,
         (Some(reason), _) if reason.is_credentials_problem() && deletion.timed_out => Step::RemoveFinalizer,
         (Some(_), _) | (None, PendingDeletionState::InFlight) => Step::Wait(Wait::Deleting),
         (None, PendingDeletionState::Ready) => Step::DeleteVersion,
+        // the service has no undeploy, so waiting for such a version would have no end
         (None, PendingDeletionState::InUse) => Step::RemoveFinalizer,
     }
 }

@@ -16,6 +16,7 @@ use crate::{
 };
 
 /// `spec.progressDeadline` where it is not set.
+// a deploy takes seconds: minutes are patience with a slow service, more would hide a failure
 const PROGRESS_DEADLINE: Duration = Duration::from_mins(5);
 
 /// Everything that one reconcile has read.
@@ -90,6 +91,8 @@ impl Observation {
             return version.metadata.name.clone();
         }
         let namespace = self.object.metadata.namespace.as_deref().unwrap_or_default();
+        // the whole start is compared: the marker of another owner or namespace names an object that is not beside
+        // this one
         let nameless = Marker::new(&self.config.owner_id, namespace, "");
         let marker = self.listed(id)?.marker()?;
         let name = marker.strip_prefix(nameless.as_str().strip_suffix(']')?)?.strip_suffix(']')?;

@@ -24,6 +24,7 @@ impl Observation {
     pub(super) fn pending_deletion_state(&self) -> PendingDeletionState {
         let recorded = &self.status().pending_deletions;
         let is_recorded = |id: &str| recorded.iter().any(|entry| entry.version_id == id);
+        // first: the finalizer of the other object waits until its deletion is on record here
         if self.versions_being_deleted.iter().any(|version| !is_recorded(&version.version_id)) {
             return PendingDeletionState::New;
         }
@@ -43,6 +44,7 @@ impl Observation {
     pub fn pending_deletions(&self) -> Vec<PendingDeletion> {
         let is_gone = |id: &str| match &self.service {
             ServiceView::Available { inventory, authoritative, .. } => {
+                // the key of another account lists none of them, and each would pass for deleted
                 *authoritative && inventory.version(id).is_none()
             }
             _ => false,
@@ -56,6 +58,7 @@ impl Observation {
     pub(super) fn next_pending_deletions(&self) -> Vec<PendingDeletion> {
         let mut entries = self.pending_deletions();
         for version in &self.versions_being_deleted {
+            // what does not fit stays: the other object sees the full list and leaves its version in the service
             if entries.len() < ChatbotDeploymentStatus::MAX_PENDING_DELETIONS
                 && !entries.iter().any(|entry| entry.version_id == version.version_id)
             {
@@ -77,6 +80,7 @@ impl Observation {
         };
         let mut in_use = self.versions_in_use();
         let stable_since = if let Some(deployment_status) = deployment_status {
+            // `?`: where something runs that has no name, it may be any of them
             in_use.extend(live_versions(deployment_status, inventory)?);
             None
         } else {
@@ -105,10 +109,12 @@ impl Observation {
     /// Since when every environment of the chatbot runs what it runs; `None` where that is not known of one.
     fn environments_stable_since(&self) -> Option<Timestamp> {
         let here = self.status().active.as_ref()?.start_time.0;
+        // the earliest: a version counts as unused only if it was deployed before every environment moved on
         Some(here.min(self.elsewhere_stable_since?))
     }
 
     fn delete_in_flight(&self) -> bool {
+        // the newest call alone: after another one a delete may be sent once more, which does no harm
         let last = self.status().common.last_operations.first();
         last.is_some_and(|last| is_pending_delete(last, self.now, self.config.visibility_grace))
     }

@@ -18,6 +18,7 @@ impl Observation {
             return Promotion::Allowed;
         }
         let target = self.status().target.as_ref().filter(|target| target.version_id == desired);
+        // from the start of this target: each version that is to be promoted has its own deadline
         let since = target.and_then(|target| target.start_time.as_ref());
         // one commit may change both: the other deployment gets time to reconcile it
         let deadline_is_over = since.is_some_and(|since| elapsed(since, self.now) > self.progress_deadline());
@@ -34,6 +35,7 @@ impl Observation {
         let ready = source.common.conditions.iter().find(|c| c.type_ == "Ready" && c.status == "True");
         let active = source.active.as_ref().filter(|active| active.version_id == desired);
         ready.zip(active).is_some_and(|(ready, active)| {
+            // both: Ready may be older than this version there, and the version may have run before it was Ready
             elapsed(&ready.last_transition_time, self.now) >= soak
                 && elapsed(&active.start_time, self.now) >= soak
         })
@@ -42,6 +44,7 @@ impl Observation {
 
 /// Whether a deployment runs a version or is deploying it.
 pub(super) fn is_heading_to(status: &ChatbotDeploymentStatus, id: &str) -> bool {
+    // a Stalled deployment gets there only if the user acts
     !status.common.is_true(ConditionType::Stalled)
         && status.target.as_ref().is_some_and(|target| target.version_id == id)
 }

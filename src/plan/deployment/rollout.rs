@@ -39,6 +39,8 @@ impl Observation {
         let grace_is_over = |since: &Time| elapsed(since, self.now) > self.config.visibility_grace;
         let deadline_is_over = |since: &Time| elapsed(since, self.now) > self.progress_deadline();
         let Some(called_at) = &operation.call_time else {
+            // without the permit its holder may be sending right now; only after the grace its silence means an
+            // unknown outcome
             return if self.may_call {
                 Rollout::IntentRecorded(method)
             } else if grace_is_over(&operation.start_time) {
@@ -51,12 +53,15 @@ impl Observation {
         // place of one without a usable answer
         match (method, operation.result) {
             (RolloutMethod::Rollback, Some(OperationResult::Refused)) => Rollout::RollbackIneffective,
+            // it did not happen: a new intent follows when the backoff is over
             (RolloutMethod::Deploy, Some(OperationResult::Refused)) => Rollout::None,
             (RolloutMethod::Rollback, _) if grace_is_over(called_at) => Rollout::RollbackIneffective,
             (RolloutMethod::Deploy, Some(OperationResult::Unknown)) if grace_is_over(called_at) => {
+                // from the first call: each repetition has its own call time, and would move the deadline on for ever
                 let repeated_too_long = operation.first_call_time.as_ref().is_some_and(deadline_is_over);
                 if repeated_too_long { Rollout::DeadlineExceeded } else { Rollout::OutcomeUnknown }
             }
+            // `callTime` is the end of the call, so a slow answer costs the version none of its time
             (RolloutMethod::Deploy, Some(OperationResult::Accepted)) if deadline_is_over(called_at) => {
                 Rollout::DeadlineExceeded
             }
@@ -77,6 +82,7 @@ impl Observation {
         let parameters = rollback.and_then(|rollback| rollback.parameters.clone()).unwrap_or_default();
         let mut body: serde_json::Map<_, _> =
             parameters.into_iter().map(|(name, value)| (name, value.into())).collect();
+        // last, so that it replaces a parameter of this name
         body.insert("environment".to_owned(), self.environment().into());
         body.into()
     }

@@ -203,6 +203,7 @@ impl Observation {
     fn target_state(&self, desired: &Result<Desired, Unresolved>, live: Live) -> TargetState {
         match desired {
             Err(why) => TargetState::Unresolved(*why),
+            // only while another version runs: one that becomes live late is as good as one in time
             Ok(desired) if live == Live::Other && self.has_failed(&desired.version_id) => TargetState::Failed,
             Ok(desired) => TargetState::Resolved(desired.cause),
         }

@@ -72,6 +72,7 @@ fn with_pending_deletions(
 ) -> Report<ChatbotDeploymentStatus> {
     let remaining = observation.pending_deletions();
     for entry in &observation.status().pending_deletions {
+        // one that an object holds again is off the list, but not deleted
         if !remaining.contains(entry) && !observation.reclaimed.contains(&entry.version_id) {
             let note = messages::version_deleted_note(&entry.version_id, &entry.name);
             report = report.event(false, EventReason::VersionDeleted, note);
@@ -87,6 +88,7 @@ fn unchanged(observation: &Observation) -> Report<ChatbotDeploymentStatus> {
 }
 
 fn remove_finalizer(observation: &Observation, state: &State) -> Report<ChatbotDeploymentStatus> {
+    // an object that lives on has other steps, which waited for this one
     let requeue = if state.deleting.is_some() { Requeue::OnChange } else { Requeue::Immediately };
     let mut report = Report { finalizer: Some(false), ..Report::new(observation.status().clone(), requeue) };
     for entry in observation.pending_deletions() {
@@ -111,6 +113,7 @@ fn fail_rollout(observation: &Observation, state: &State) -> Report<ChatbotDeplo
     }
     let earlier = observation.failed_versions().iter().filter(|id| **id != desired.version_id).cloned();
     status.failed_versions = Some(FailedVersions {
+        // a change of the spec is a reason to try again
         generation: observation.object.metadata.generation.unwrap_or_default(),
         version_ids: [desired.version_id.clone()]
             .into_iter()
@@ -146,6 +149,7 @@ fn sync_spec(observation: &Observation, status: &mut ChatbotDeploymentStatus) {
         status.failed_versions = None;
     }
     let value = annotation_value(&observation.object.metadata, annotation::ROLLBACK_TO);
+    // before the new one is recorded below, which happens only where none is left
     status.rollback_command.take_if(|command| Some(command.value.as_str()) != value);
     let Ok(desired) = observation.desired() else { return };
     if desired.cause == Cause::RollbackCommand && status.rollback_command.is_none() {
@@ -165,10 +169,12 @@ fn sync_spec(observation: &Observation, status: &mut ChatbotDeploymentStatus) {
 }
 
 fn next_target(observation: &Observation, old: Option<Target>, desired: Desired) -> Target {
+    // the same version keeps its times: promotion and drift are judged by them
     let old = old.filter(|old| old.version_id == desired.version_id);
     let start_time = old.as_ref().and_then(|old| old.start_time.clone());
     let (reached_time, old_name) = old.map(|old| (old.reached_time, old.version_name)).unwrap_or_default();
     Target {
+        // the name outlives its object, which may be deleted while its version runs
         version_name: observation.version_name(&desired.version_id).or(old_name),
         start_time: start_time.or_else(|| Some(truncate_to_seconds(observation.now))),
         reached_time,
@@ -217,7 +223,9 @@ fn requeue_while_progressing(observation: &Observation) -> Requeue {
     const SHORTEST: Duration = Duration::from_millis(250);
     let operation = observation.status().current_operation.as_ref();
     let since = operation.map_or(Duration::ZERO, |operation| elapsed(&operation.start_time, observation.now));
+    // several reads within the grace, so that a rollback without effect is noticed soon after it
     let longest = (observation.config.visibility_grace / 4).clamp(SHORTEST, Duration::from_secs(10));
+    // a fifth of the time that has passed: a delay of the report that nobody feels, and few reads of a slow rollout
     Requeue::After((since / 5).clamp(SHORTEST, longest))
 }
 

@@ -23,6 +23,7 @@ impl Observation {
     /// # Errors
     /// Why it is not known.
     pub fn desired(&self) -> Result<Desired, Unresolved> {
+        // first: with the spec before it, a rollback by hand would last until the next reconcile
         if let Some(commanded) = self.rollback_command() {
             return Ok(self.desired_version(commanded?, Cause::RollbackCommand));
         }
@@ -41,6 +42,7 @@ impl Observation {
                 let mut numbered =
                     self.inventory().into_iter().flat_map(|inventory| inventory.by_number(number));
                 let one = numbered.next().ok_or(Unresolved::VersionNotFound)?;
+                // the service may give a number again after a deletion
                 if numbered.next().is_some() {
                     return Err(Unresolved::AmbiguousVersion);
                 }
@@ -63,6 +65,7 @@ impl Observation {
             return Err(Unresolved::WaitingForVersion);
         }
         let mut desired = self.desired_version(id.to_owned(), Cause::Spec);
+        // the list may return no numbers
         if let Some(number) = status.and_then(|status| status.version_number.clone()) {
             desired.version_number = Some(number);
         }
@@ -81,6 +84,7 @@ impl Observation {
             return None;
         }
         let mut history = self.status().history.iter();
+        // newest first; one that was deleted meanwhile would only fail again
         let good = history
             .find(|entry| entry.version_id != by_spec.version_id && self.may_exist(&entry.version_id))?;
         Some(Desired {
@@ -96,6 +100,7 @@ impl Observation {
         let value = annotation_value(&self.object.metadata, annotation::ROLLBACK_TO)?;
         let recorded = self.status().rollback_command.as_ref().filter(|command| command.value == value);
         let id = match recorded {
+            // the annotation outlives its command: once the spec has changed it must not move the environment again
             Some(command) if Some(command.generation) != self.object.metadata.generation => return None,
             Some(command) => Some(command.version_id.clone()).filter(|id| self.may_exist(id)),
             None => self.resolve_rollback(value),
@@ -124,6 +129,7 @@ impl Observation {
             return false;
         };
         match self.object.spec.version_source() {
+            // as text: a suspended object does not query the service, so there is no list to find the number in
             Some(VersionSource::Number(number)) => target.version_number.as_deref() != Some(number),
             _ => match self.desired_by_spec() {
                 Ok(desired) => desired.version_id != target.version_id,
@@ -147,6 +153,7 @@ impl Observation {
 
     /// The version is listed, or the list could not be read.
     fn may_exist(&self, id: &str) -> bool {
+        // an outage must not look like a lost version
         self.inventory().is_none_or(|inventory| inventory.version(id).is_some())
     }
 }

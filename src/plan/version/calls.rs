@@ -18,6 +18,7 @@ use crate::{
 };
 
 /// How many ids with the same name an intent remembers.
+// the bound of the field in the CRD: one more, and the API server refuses the status and with it the intent
 const MAX_EXISTING_IDS: usize = 50;
 
 /// The result of a step.
@@ -38,9 +39,11 @@ pub(super) fn copy_version(
 ) {
     status.version_id = Some(version.id.as_str().to_owned());
     status.version_number = version.number.as_deref().map(str::to_owned);
+    // bounded here: the service promises no bound, and the size of an object has one
     status.name = version.name.as_deref().map(|name| name.chars().take(256).collect());
     status.creation_time = version.created.map(truncate_to_seconds);
     status.last_deploy_time = version.deployed.map(truncate_to_seconds);
+    // kept where it cannot be read: that does not mean that nothing runs
     if let Some(live_in) = live_in {
         status.live_in = live_in;
     }
@@ -66,10 +69,13 @@ pub(super) fn intent_recorded(observation: &Observation, state: &State) -> Repor
             .collect(),
         search_start_time: None,
     });
+    // after `recreate` the lost id must not remain this object's claim
     status.version_id = None;
+    // in the same write as the intent: one token leads to one intent, wherever the process dies
     status.last_handled_recreate = annotation_value(meta, annotation::RECREATE).map(str::to_owned);
     let report = Report::new(status, Requeue::Immediately);
     match state.create_state {
+        // here, because the next intent is written once, while many reconciles may see that the search is over
         CreateState::SearchExpired => report.count(CounterIncrement::CreateAbsent),
         _ => report,
     }
@@ -79,6 +85,7 @@ pub(super) fn intent_recorded(observation: &Observation, state: &State) -> Repor
 pub(super) fn search_started(observation: &Observation) -> Report<ChatbotVersionStatus> {
     let mut status = observation.status_with(&observation.unconfirmed());
     if let Some(create) = &mut status.pending_create {
+        // only marks that the request may be out; the search is timed by the clock of the process that searches
         create.search_start_time = Some(truncate_to_seconds(observation.now));
     }
     Report::new(status, observation.requeue_at_poll_interval())
@@ -126,6 +133,7 @@ fn create_accepted(
         }
         (None, None) => search_started(observation),
     };
+    // without an id the intent stays: a version exists that only the search can find, and no request may follow
     if id.is_some() {
         report.status.pending_create = None;
         report.status.common.retry = None;
@@ -142,6 +150,7 @@ fn create_outcome_unknown(
     let result = Err::<(), _>(failure.clone());
     let record = operation_record(Operation::Create, None, &result, observation.now);
     let mut report = match list.and_then(|list| observation.sole_match(list)) {
+        // without a marker it may be what another object created in the same moment: then the search decides
         Some(version) if version.marker().is_some() => recovered(observation, version),
         _ => {
             let mut report = search_started(observation);
@@ -175,6 +184,7 @@ fn back_off(
     retry_after: Option<Duration>,
     observation: &Observation,
 ) -> Requeue {
+    // a throttle says nothing about this request, so it does not count as one more failure of it
     if let Some(delay) = retry_after {
         return Requeue::After(delay);
     }
@@ -199,6 +209,7 @@ pub(super) fn adopted(observation: &Observation) -> Report<ChatbotVersionStatus>
     let Some(version) = observation.sole_match(inventory) else {
         return observation.unchanged();
     };
+    // a version that our own request made has its own event and counter
     if observation.pending_create().is_some() {
         return recovered(observation, version);
     }
@@ -212,6 +223,7 @@ pub(super) fn adopted(observation: &Observation) -> Report<ChatbotVersionStatus>
         result: OperationResult::Accepted,
         message: None,
     });
+    // at once, so that the next reconcile reads where the adopted version is live
     Report::new(status, Requeue::Immediately).event(
         false,
         EventReason::Adopted,
@@ -229,6 +241,7 @@ pub(super) fn deleted(
         Ok(()) => observation.report_with(&messages::deletion_accepted(id), Requeue::Immediately),
         Err(failure) => delete_failed(observation, failure),
     };
+    // on record, a request that was never sent would hold back the next one for the whole grace
     if !result.as_ref().is_err_and(Failure::was_not_sent) {
         report.status.common.push_operation(record);
     }

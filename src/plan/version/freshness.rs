@@ -17,6 +17,7 @@ impl Observation {
             || annotation_value(meta, annotation::FORCE_ORPHAN).is_some();
         let only_finalizer_goes = meta.deletion_timestamp.is_some() && version_stays;
         let has_finalizer = meta.finalizers.iter().flatten().any(|f| f == FINALIZER);
+        // without the finalizer the next step is to add it, whatever the service says
         has_finalizer
             && self.object.spec.suspend != Some(true)
             && self.older_claim.is_none()
@@ -31,10 +32,13 @@ impl Observation {
         let urgent = self.object.metadata.deletion_timestamp.is_some() || self.is_reconcile_requested();
         let list = match () {
             () if self.is_about_to_change() => Freshness::Now,
+            // not `Now`: creates that wait together share one list after their intents, instead of one list each
             () if self.may_call => Freshness::AfterIntent,
             () if urgent || status.pending_create.is_some() => Freshness::Now,
             () => usual,
         };
+        // a deletion depends on what is live at this moment: somebody may have deployed the version by hand since the
+        // last answer
         let deployment_status = if urgent { Freshness::Now } else { usual };
         // what does not exist yet runs nowhere
         ServiceReads { list, deployment_status: status.version_id.is_some().then_some(deployment_status) }

@@ -17,6 +17,7 @@ impl Observation {
         let live_in = self.live_in();
         let environments = self.environments_using(id, live_in.as_deref());
         match &self.service {
+            // first, whatever else is pending: a deployment that uses the version can take its deletion over
             _ if !environments.is_empty() => self.handover_state(id, &environments),
             // the deployment object may be deleted by now, but its call makes the version live in a moment
             ServiceView::Available { rollout_pending: true, .. } => LiveState::HandoverPending,
@@ -65,9 +66,11 @@ impl Observation {
             let status = self.environment_owners.get(environment)?.status.as_ref();
             Some(status.map(|status| status.pending_deletions.as_slice()).unwrap_or_default())
         });
+        // one environment without a deployment is enough: nobody would learn when the version leaves that one
         let Some(pending) = pending.collect::<Option<Vec<_>>>() else {
             return LiveState::Unmanaged;
         };
+        // a full list takes no more, and a finalizer must not wait for room that may never come
         let is_full = |entries: &&[_]| entries.len() >= ChatbotDeploymentStatus::MAX_PENDING_DELETIONS;
         // the last one that runs it deletes it, so one that has recorded the deletion is enough
         if pending.iter().copied().flatten().any(|entry| entry.version_id == id) {
@@ -85,6 +88,7 @@ impl Observation {
         let (ServiceView::Available { inventory, .. }, Some(version)) = (&self.service, self.listed()) else {
             return false;
         };
+        // a list without any deploy time does not say that nothing was deployed
         let never = version.deployed.is_none() && inventory.has_deploy_times();
         never
             || LiveEnvironment::ALL.iter().all(|environment| {

@@ -36,9 +36,11 @@ impl Observation {
     fn match_adopt_id(&self, inventory: &Inventory, id: &str) -> Match {
         match inventory.version(id) {
             None => Match::AdoptMissing,
+            // without this two objects could share a version, and the first deletion would take it from the other
             Some(_) if self.held_by_others.contains(id) => Match::AdoptConflict,
             Some(version) => match version.marker() {
                 Some(marker) if marker != self.marker().as_str() => Match::AdoptConflict,
+                // without a marker it was made by hand, or the list has no descriptions: the user has named it
                 _ => Match::Single,
             },
         }
@@ -46,6 +48,7 @@ impl Observation {
 
     fn match_candidates(&self, inventory: &Inventory, create_state: CreateState) -> Match {
         let all = self.candidates(inventory);
+        // first: the object was deleted and applied again, and an adopted version would be lost a moment later
         if all.iter().any(|version| self.is_deletion_pending(version.id.as_str())) {
             return Match::DeletionPending;
         }
@@ -65,16 +68,19 @@ impl Observation {
     /// The listed versions that can be this object's while it has recorded none, also those that other objects hold.
     #[must_use]
     pub fn candidates<'a>(&self, inventory: &'a Inventory) -> Vec<&'a Version> {
+        // before the marker: the annotation is the user's answer where markers lead nowhere
         if let Some(id) = self.adopt_id() {
             return inventory.version(id).into_iter().collect();
         }
         let marker = self.marker();
         let ours: Vec<&Version> = inventory.by_marker(&marker).collect();
+        // one marker is enough: a version that only has the name may be anybody's
         if !ours.is_empty() {
             return ours;
         }
         let name = self.object.version_name();
         let description = marker.append_to(self.object.spec.description.as_deref());
+        // what had the name before the intent cannot come from its request
         let existing = self.pending_create().map(|create| create.existing_ids.as_slice()).unwrap_or_default();
         inventory
             .with_unreadable_marker(name, &description)
@@ -134,6 +140,7 @@ impl Observation {
     fn is_create_accepted(&self) -> bool {
         let start = self.pending_create().map(|create| &create.start_time);
         self.status().common.last_operations.iter().any(|record| {
+            // not the record of an earlier attempt; `>=`, because both times are whole seconds
             record.operation == Operation::Create
                 && record.result == OperationResult::Accepted
                 && start.is_some_and(|start| record.completion_time.0 >= start.0)
@@ -142,6 +149,8 @@ impl Observation {
 
     /// Whether the version was created within the visibility grace before the list was requested, `list_age` ago.
     fn is_newly_created(&self, list_age: Duration) -> bool {
+        // against the request of the list, not against now: a list from before the create cannot show the version,
+        // however late this reconcile comes
         self.status().common.last_operations.iter().any(|record| {
             // objects keep whole seconds: up to one second less has passed
             let at_list =

@@ -93,9 +93,11 @@ pub fn next_step(state: &State) -> Step {
 }
 
 fn next_step_active(state: &State) -> Step {
+    // before the finalizer: for a suspended object nothing is changed, not even its metadata
     if state.suspended {
         return Step::Wait(Wait::Suspended);
     }
+    // before the match: the service is not queried for an object whose version an older one holds
     if state.conflict {
         return Step::Wait(Wait::Conflict);
     }
@@ -103,20 +105,26 @@ fn next_step_active(state: &State) -> Step {
         return Step::AddFinalizer;
     }
     match state.matched {
+        // the rows above are all that `needs_service` excludes; should it exclude more, nothing is created without a
+        // list
         Match::NotQueried => Step::Wait(Wait::BackingOff),
         Match::Unavailable(reason) => Step::Wait(Wait::Unavailable(reason)),
 
         Match::Present => Step::Wait(Wait::Available),
         Match::NotYetListed => Step::Wait(Wait::WaitingForVisibility),
+        // the token alone permits a second snapshot, however long the list does not show the first
         Match::Missing if state.recreate_requested => Step::RecordIntent,
         Match::Missing => Step::Wait(Wait::VersionLost),
 
+        // also with a permit in hand: the list may show what another object of this name had created
         Match::Single => Step::Adopt,
         Match::DeletionPending => Step::Wait(Wait::WaitingForDeletion),
         Match::Ambiguous => Step::Wait(Wait::AmbiguousVersion),
         Match::AdoptMissing => Step::Wait(Wait::VersionNotFound),
         Match::AdoptConflict => Step::Wait(Wait::Conflict),
 
+        // an intent that was not sent cannot have made the version, and a `recreate` token is the user's answer: both
+        // go on
         Match::Unmarked if state.create_state == CreateState::NotStarted && !state.recreate_requested => {
             Step::Wait(Wait::AmbiguousVersion)
         }
@@ -130,6 +138,7 @@ fn next_create_step(state: &State) -> Step {
         CreateState::IntentRecorded => Step::Create,
         CreateState::OutcomeUnknown => Step::StartSearch,
         CreateState::Searching => Step::Wait(Wait::CreateUnconfirmed),
+        // never straight to `Create`: a permit comes only with the write of a new intent
         CreateState::NotStarted | CreateState::SearchExpired | CreateState::Created => {
             if state.older_create_pending { Step::Wait(Wait::OlderCreatePending) } else { Step::RecordIntent }
         }
@@ -141,18 +150,25 @@ fn next_step_deleting(state: &State, deletion: Deletion) -> Step {
     use CreateState::{Created, IntentRecorded, NotStarted, OutcomeUnknown, SearchExpired, Searching};
     let wait = Step::Wait(Wait::Deleting);
     match (state.create_state, state.matched) {
+        // without our finalizer the object may disappear at any moment, so nothing is started for it
         _ if !state.finalizer => Step::Wait(Wait::WaitingForOtherFinalizers),
+        // before every row that needs the service: it is the way out of all waits below
         _ if deletion.force_orphan => Step::RemoveFinalizer(FinalizerRemoval::ForceOrphaned),
         _ if state.suspended || !deletion.delete_version => Step::RemoveFinalizer(FinalizerRemoval::Retained),
+        // the version is the older object's, so it must survive this one
         _ if state.conflict => Step::RemoveFinalizer(FinalizerRemoval::OwnedByOther),
 
         // a version that is not recorded is adopted first; if there is none, nothing was created
         (_, Match::Single) => Step::Adopt,
         (_, Match::DeletionPending) => wait,
+        // nothing is on record, but the list may show a version with this marker; only an outage, which ends, is
+        // waited for
         (NotStarted, Match::Unavailable(reason)) if reason.is_transient() => wait,
         (NotStarted | IntentRecorded, Match::Ambiguous) => Step::Wait(Wait::AmbiguousVersion),
+        // this process still holds the permit of a recorded intent, so its request was not sent
         (NotStarted | IntentRecorded, _) => Step::RemoveFinalizer(FinalizerRemoval::NeverCreated),
 
+        // an outage never times out: it ends by itself, and then the version can be deleted
         (_, Match::Unavailable(reason)) if !reason.is_transient() && deletion.timed_out => {
             Step::RemoveFinalizer(FinalizerRemoval::CredentialsTimeout)
         }
@@ -167,6 +183,7 @@ fn next_step_deleting(state: &State, deletion: Deletion) -> Step {
         (Created, Match::Present) => next_step_deleting_listed(deletion),
         // created a moment ago: that the list does not show it proves nothing yet
         (Created, Match::NotYetListed) if !deletion.delete_pending => wait,
+        // before the timeout: a version that is known to be gone is no orphan
         (Created, _) if deletion.absence_proven => Step::RemoveFinalizer(FinalizerRemoval::Deleted),
         (Created, _) if deletion.timed_out => Step::RemoveFinalizer(FinalizerRemoval::CredentialsTimeout),
         (Created, _) => wait,
@@ -176,9 +193,12 @@ fn next_step_deleting(state: &State, deletion: Deletion) -> Step {
 /// The recorded version is listed: it is deleted, unless it is live.
 fn next_step_deleting_listed(deletion: Deletion) -> Step {
     match deletion.live_state {
+        // the deployment has written the deletion to its status, so from here on no crash loses it
         LiveState::HandedOver => Step::RemoveFinalizer(FinalizerRemoval::HandedOver),
         LiveState::HandoverPending => Step::Wait(Wait::Deleting),
+        // unknown counts as live: what may be live is never deleted
         LiveState::Unmanaged | LiveState::Unknown => Step::RemoveFinalizer(FinalizerRemoval::LiveUnmanaged),
+        // one request for each grace: the list may show a deleted version a little longer
         LiveState::NotLive if deletion.delete_pending => Step::Wait(Wait::Deleting),
         LiveState::NotLive => Step::Delete,
     }

@@ -78,6 +78,7 @@ impl Observation {
     /// The status; that of a new object is empty.
     #[must_use]
     pub fn status(&self) -> &ChatbotVersionStatus {
+        // borrowed, because most reconciles change nothing and need no copy
         static NEW: LazyLock<ChatbotVersionStatus> = LazyLock::new(Default::default);
         self.object.status.as_ref().unwrap_or(&NEW)
     }
@@ -122,6 +123,7 @@ impl Observation {
         match self.pending_create() {
             None if self.object.version_id().is_some() => CreateState::Created,
             None => CreateState::NotStarted,
+            // before all times: who holds the permit has sent nothing, however old the intent is
             Some(_) if self.may_call => CreateState::IntentRecorded,
             Some(create) if create.search_start_time.is_none() => CreateState::OutcomeUnknown,
             Some(_) if self.search_elapsed > self.config.visibility_grace => CreateState::SearchExpired,
@@ -140,6 +142,7 @@ impl Observation {
     /// that, so an event reports it.
     pub(super) fn invalid_namespace_policy(&self) -> Option<&str> {
         let spec = &self.object.spec;
+        // then the value in the namespace decides nothing, so it is not worth an event
         let stays_anyway = spec.deletion_policy.is_some() || spec.suspend == Some(true);
         let has_version = self.older_claim.is_none()
             && (self.object.version_id().is_some() || self.pending_create().is_some());

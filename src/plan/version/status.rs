@@ -17,8 +17,10 @@ use crate::{
 };
 
 /// How many ids a message names.
+// five of the longest ids leave room for the sentence around them
 const MAX_IDS_IN_MESSAGE: usize = 5;
 /// How often the list is read while something is about to show in it.
+// short is cheap: all objects of a chatbot share the list
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// What `step` and its `outcome` lead to. `state` is the one that the step was decided by.
@@ -96,6 +98,7 @@ impl Observation {
     /// A fraction of the visibility grace, so that a short one is polled often enough, too.
     pub(super) fn requeue_at_poll_interval(&self) -> Requeue {
         let interval = POLL_INTERVAL.min(self.config.visibility_grace / 4);
+        // a grace of next to nothing would make this a busy loop
         Requeue::After(interval.max(Duration::from_millis(250)))
     }
 
@@ -110,6 +113,7 @@ impl Observation {
 
 fn finalizer_removed(observation: &Observation, why: FinalizerRemoval) -> Report<ChatbotVersionStatus> {
     let status = observation.status().clone();
+    // nothing to come back for: the object disappears, or waits for the finalizers of others
     let report = Report { finalizer: Some(false), ..Report::new(status, Requeue::OnChange) };
     let version = messages::version_label(observation.object.version_id(), observation.name());
     let orphaned = match why {
@@ -140,6 +144,7 @@ fn waiting(observation: &Observation, state: &State, wait: Wait) -> Report<Chatb
     let (condition, requeue) = match wait {
         Wait::Available => return available(observation),
         Wait::Suspended => return suspended(observation),
+        // the status stays as the failed call has left it: its message says why
         Wait::BackingOff => {
             return Report::new(status.clone(), requeue_after_backoff(&status.common, observation.now));
         }
@@ -166,6 +171,7 @@ fn available(observation: &Observation) -> Report<ChatbotVersionStatus> {
     };
     let duplicates = observation.duplicates();
     let reported = &observation.status().duplicates;
+    // by the status, not by the last message: other conditions in between must not repeat event and counter
     let new: Vec<String> = duplicates.iter().filter(|id| !reported.contains(id)).cloned().collect();
     let mut status = observation.status_with(&messages::available(version, &duplicates));
     status.common.retry = None;
@@ -181,6 +187,7 @@ fn available(observation: &Observation) -> Report<ChatbotVersionStatus> {
 
 fn suspended(observation: &Observation) -> Report<ChatbotVersionStatus> {
     let status = observation.status();
+    // no timer: only a change of the object ends a suspension
     let common = suspended_status(&status.common, &observation.object.metadata, false, observation.now);
     Report::new(ChatbotVersionStatus { common, ..status.clone() }, Requeue::OnChange)
 }
@@ -211,6 +218,7 @@ fn version_lost(observation: &Observation) -> Report<ChatbotVersionStatus> {
     let report = observation.report_with(&condition, observation.requeue_at_interval());
     let reason = Reason::VersionLost.as_str();
     let is_reported = observation.status().common.conditions.iter().any(|c| c.reason == reason);
+    // once for each loss; a key of another account has lost nothing
     if is_reported || observation.is_unknown_account() {
         return report;
     }

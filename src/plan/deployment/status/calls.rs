@@ -35,7 +35,9 @@ pub(super) fn record_intent(
         let note = messages::rollback_fallback_note(observation);
         report = report.event(true, EventReason::RollbackFallback, note);
     }
+    // a deploy that is repeated, or replaces a rollback, belongs to a correction that was counted
     if state.rollout == Rollout::None && state.drift == Drift::Enforce {
+        // with the intent: counted after the call, a crash in between would lose the count
         report.status.drift_corrections = Some(observation.next_drift_corrections());
         let note = messages::drift_note(observation, &desired, state.drift);
         report = report.event(true, EventReason::DriftDetected, note).count(CounterIncrement::DriftEnforced);
@@ -44,6 +46,7 @@ pub(super) fn record_intent(
 }
 
 fn intent(observation: &Observation, desired: &str, method: RolloutMethod) -> CurrentOperation {
+    // as listed before the call: without a deployment status only its change proves the effect
     let deployed = observation.listed(desired).and_then(|version| version.deployed);
     CurrentOperation {
         operation: method.operation(),
@@ -62,6 +65,7 @@ fn first_call_time(observation: &Observation, desired: &str, method: RolloutMeth
     let repeats =
         method == RolloutMethod::Deploy && last.operation == Operation::Deploy && last.version_id == desired;
     let unknown = last.call_time.as_ref().filter(|_| last.result == Some(OperationResult::Unknown));
+    // the oldest known, so that the deadline of repeated deploys does not move
     last.first_call_time.as_ref().or(unknown).filter(|_| repeats).cloned()
 }
 
@@ -116,6 +120,7 @@ fn rollout_not_started(
     }
     let (condition, retry_after) = write_failure_condition(failure, &secret(observation));
     let status = status_with(observation, state, &condition);
+    // a throttle says nothing about this version, so it adds no failure to the backoff
     if let Some(retry_after) = retry_after {
         return Report::new(status, Requeue::After(retry_after));
     }

@@ -19,13 +19,17 @@ use crate::{
 };
 
 /// A soak time ends without any event.
+// little beside any soak time, and the reconcile is answered from the caches
 const PROMOTION_POLL: Requeue = Requeue::After(Duration::from_secs(5));
 /// A deleted version disappears from the list without any event.
+// all objects of a chatbot share the list, so two seconds cost little
 const DELETION_POLL: Requeue = Requeue::After(Duration::from_secs(2));
 
 pub(super) fn wait(observation: &Observation, state: &State, wait: Wait) -> Report<ChatbotDeploymentStatus> {
     let mut report = report_of(observation, state, wait);
     if observation.live_is_observable() && !matches!(wait, Wait::Progressing(_)) {
+        // not during a rollout: the service may show nothing for the environment meanwhile, and `active` must not
+        // flicker
         sync_history(observation, &mut report.status);
     }
     report
@@ -86,6 +90,7 @@ fn reached(observation: &Observation, state: &State, reason: Reason) -> Report<C
     let id = &desired.version_id;
     let old = observation.status();
     let mut status = status_with(observation, state, &messages::reached(observation, reason, &desired));
+    // the proof ends the operation: another version that runs later is drift
     status.current_operation = None;
     // a version that could not be deleted yet is tried again after its own backoff
     let requeue = if state.pending_deletion == PendingDeletionState::Ready && status.common.retry.is_some() {
@@ -95,6 +100,7 @@ fn reached(observation: &Observation, state: &State, reason: Reason) -> Report<C
         requeue_at_interval(observation)
     };
     if let Some(target) = &mut status.target {
+        // the first time stays: that it is set is what makes another version drift
         target.reached_time.get_or_insert(truncate_to_seconds(observation.now));
     }
     if let Some(failed) = &mut status.failed_versions {
@@ -127,6 +133,7 @@ fn uncorrected_drift(
     };
     let condition = ReadyCondition::new(reason, messages::drift(observation, &desired, state.drift));
     let report = Report::new(status_with(observation, state, &condition), requeue_at_interval(observation));
+    // once for each version that was deployed by hand
     let known = observation.status().active.as_ref().map(|active| &active.version_id);
     if known == observation.live().as_ref() {
         return report;
