@@ -186,7 +186,7 @@ mod tests {
             let status = operation(method, "v1", Some(seconds), Some(result));
             Observation::test().with_status(&status).listing([version("v1")]).live()
         };
-        assert_eq!(called("Deploy", 29, "Accepted"), None);
+        assert_eq!(called("Deploy", 30, "Accepted"), None);
         assert_eq!(called("Deploy", 31, "Accepted").as_deref(), Some("v1"));
         assert_eq!(called("Deploy", 31, "Unknown"), None);
         assert_eq!(called("Rollback", 31, "Accepted"), None);
@@ -218,7 +218,9 @@ mod tests {
             possibly_live(status, observation.now, config).map(str::to_owned).collect::<Vec<_>>()
         };
         assert_eq!(ids(&lost("Deploy", 10, "Unknown")), ["v2"]);
-        let seen = json!({"history": [{"versionId": "v2", "startTime": ago(5)}]});
+        let ran = |id: &str| json!({"history": [{"versionId": id, "startTime": ago(5)}]});
+        assert_eq!(ids(&lost("Deploy", 10, "Unknown").with_status(&ran("v1"))), ["v2"]);
+        let seen = ran("v2");
         for observation in [
             lost("Deploy", 31, "Unknown"),
             lost("Deploy", 10, "Accepted"),
@@ -227,5 +229,21 @@ mod tests {
         ] {
             assert!(ids(&observation).is_empty(), "{:?}", observation.status());
         }
+    }
+
+    #[test]
+    fn what_runs_is_observable_where_numbers_can_be_compared() {
+        assert!(Observation::test().running(Some("v9")).live_is_observable(), "it is none of the listed");
+        let numberless = Observation::test().listing([Version { number: None, ..version("v1") }]);
+        assert!(!numberless.running(Some("v1")).live_is_observable());
+    }
+
+    #[test]
+    fn announced_call_may_be_in_flight_unless_this_process_still_has_to_send_it() {
+        let announced =
+            Observation::test().with_status(&operation("Deploy", "v2", None, None)).running(Some("v1"));
+        assert_eq!(announced.state().live, Live::Other);
+        let ours = Observation { may_call: true, ..announced };
+        assert_eq!(ours.state().live, Live::Desired);
     }
 }

@@ -227,4 +227,18 @@ mod tests {
         }
         assert_eq!(ids(&doubtful), ["v2"], "a key of another account lists nothing of ours");
     }
+
+    #[test]
+    fn deletion_is_recorded_once_and_only_while_there_is_room() {
+        let leaving = VersionBeingDeleted { version_id: "v2".to_owned(), name: "b".to_owned() };
+        let again = Observation { versions_being_deleted: vec![leaving], ..pending() };
+        assert_eq!(again.next_pending_deletions(), again.status().pending_deletions);
+        let max = ChatbotDeploymentStatus::MAX_PENDING_DELETIONS;
+        let entries: Vec<_> = (0..max)
+            .map(|n| json!({"versionId": format!("x{n}"), "name": "x", "requestTime": ago(100)}))
+            .collect();
+        let full = again.with_status(&json!({"pendingDeletions": entries}));
+        let full = full.unavailable(crate::plan::UnavailableReason::Throttled);
+        assert_eq!(full.next_pending_deletions().len(), max);
+    }
 }

@@ -276,4 +276,20 @@ mod tests {
         let both = Observation::test().with_spec(&previous).with_status(&failed(&["v2", "v1"]));
         assert_eq!(both.state().target, Target::Failed, "no older one is tried");
     }
+
+    #[test]
+    fn spec_names_another_target_only_where_that_is_certain() {
+        let target = json!({"target": {"versionId": "v1", "versionNumber": "1.1", "cause": "Spec"}});
+        // a suspended object is not looked up in the service
+        let suspended = Observation { service: crate::plan::ServiceView::NotQueried, ..Observation::test() }
+            .with_status(&target);
+        let number =
+            |number| suspended.clone().with_spec(&json!({"versionRef": null, "versionNumber": number}));
+        let newer = json!({"generation": 2});
+        assert!(!number("1.1").with_metadata(&newer).spec_target_changed());
+        assert!(number("1.2").spec_target_changed());
+        let away = Observation { referenced_version: None, ..suspended };
+        assert!(!away.spec_target_changed(), "its object may be back in a moment");
+        assert!(away.with_metadata(&newer).spec_target_changed());
+    }
 }

@@ -168,4 +168,22 @@ mod tests {
         let never = recorded().listing(vec![version("v1", OURS), deployed]).without_deployment_status();
         assert_eq!(never.live_state(), LiveState::NotLive);
     }
+
+    #[test]
+    fn a_version_that_may_become_live_in_a_moment_is_not_deleted() {
+        let mut pending = recorded();
+        if let ServiceView::Available { rollout_pending, .. } = &mut pending.service {
+            *rollout_pending = true;
+        }
+        assert_eq!(pending.live_state(), LiveState::HandoverPending);
+        let lost = |id: &str| {
+            let record = json!({
+                "operation": "Deploy", "versionId": id, "result": "Unknown",
+                "completionTime": super::super::fixtures::seconds_ago(5),
+            });
+            recorded().managed_by(&json!({"lastOperations": [record]})).live_state()
+        };
+        assert_eq!(lost("v1"), LiveState::HandoverPending);
+        assert_eq!(lost("v2"), LiveState::NotLive);
+    }
 }

@@ -354,4 +354,17 @@ mod tests {
         let gone = State { finalizer: false, ..CREATED };
         assert_eq!(next_step(&gone), Step::Wait(Wait::WaitingForOtherFinalizers));
     }
+
+    #[test]
+    fn a_deletion_without_a_create_waits_only_for_what_passes() {
+        let new = |matched| next_step(&State { create_state: CreateState::NotStarted, matched, ..CREATED });
+        let never = Step::RemoveFinalizer(FinalizerRemoval::NeverCreated);
+        // a version that an earlier object created may be listed in a moment
+        assert_eq!(
+            new(Match::Unavailable(UnavailableReason::ServiceUnavailable)),
+            Step::Wait(Wait::Deleting)
+        );
+        assert_eq!(new(Match::Unavailable(UnavailableReason::ChatbotNotFound)), never);
+        assert_eq!(new(Match::DeletionPending), Step::Wait(Wait::Deleting));
+    }
 }
