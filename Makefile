@@ -26,8 +26,12 @@ judge: control-plane
 test: judge ## run every test, with a real control plane; about 12 minutes
 	cargo test --locked --workspace --no-fail-fast
 
-mutants: ## break the plan in ten ways and show that the model notices each; a minute each
-	@bash tests/mutants.sh
+# in a target directory of its own: it copies the sources to a new folder each time, of which nothing can be used again
+mutants: ## break the plan in every small way and show what no test notices; FILE=src/plan/claims.rs one file, SHARD=0/8 a part
+	@cargo install --quiet --locked --root target/tools cargo-mutants@27.1.0
+	@cargo clean --quiet --workspace --target-dir target/mutants
+	@MODEL_SHORT=1 CARGO_TARGET_DIR=$(CURDIR)/target/mutants target/tools/bin/cargo-mutants mutants --output target \
+	    --file '$(or $(FILE),src/plan/**/*.rs)' $(if $(SHARD),--shard $(SHARD))
 
 # the modules of tests/e2e with failure scenarios, and the soak
 CHAOS := api_server:: crashes:: create:: credentials:: delete:: gitops:: leader:: limits:: rollout:: soak::

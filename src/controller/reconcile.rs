@@ -14,7 +14,7 @@ use super::{
 use crate::plan::Requeue;
 
 /// Steps of one object in a row before the next object is reconciled.
-// a new version takes about five: sixteen only end what never comes to rest
+// a new version takes about five: sixteen only end what never settles
 const MAX_STEPS: usize = 16;
 /// The longest delay: a lost event must not leave an object unreconciled for ever.
 const MAX_REQUEUE: Duration = Duration::from_hours(1);

@@ -49,7 +49,7 @@ impl HasPendingCall for ChatbotVersionStatus {
 impl HasPendingCall for ChatbotDeploymentStatus {
     fn pending_call(&self) -> Option<String> {
         let operation = self.current_operation.as_ref().filter(|operation| !operation.is_sent())?;
-        // with the time: the same call may be intended again, and needs a permit of its own
+        // with the time: the intent for the same call may be recorded again, and needs a permit of its own
         Some(format!("{:?} {} {}", operation.operation, operation.version_id, operation.start_time.0))
     }
 }

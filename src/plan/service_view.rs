@@ -180,3 +180,41 @@ pub(super) fn requeue_unavailable(unavailable: &Unavailable, interval: Duration,
     // up to a quarter later, so that not all objects come back in the moment in which the service does
     Requeue::After(base + base.mul_f64(jitter / 4.0))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_mins(5);
+
+    #[test]
+    fn requeues_are_spread() {
+        assert_eq!(ServiceView::NotQueried.requeue_when_stale(INTERVAL, 0.0), Requeue::After(INTERVAL));
+        let latest = Requeue::After(INTERVAL + Duration::from_secs(6));
+        assert_eq!(ServiceView::NotQueried.requeue_when_stale(INTERVAL, 1.0), latest);
+    }
+
+    #[test]
+    fn service_is_asked_again_when_it_says_or_soon_or_slowly() {
+        let requeue = |reason, retry_after, interval, jitter| {
+            requeue_unavailable(
+                &Unavailable { reason, message: String::new(), retry_after },
+                interval,
+                jitter,
+            )
+        };
+        let seconds = Duration::from_secs;
+        for (reason, retry_after, expected) in [
+            (UnavailableReason::Throttled, Some(seconds(7)), seconds(7)),
+            (UnavailableReason::Throttled, None, TRANSIENT_RETRY),
+            (UnavailableReason::ServiceUnavailable, None, TRANSIENT_RETRY),
+            (UnavailableReason::ChatbotNotFound, None, USER_ACTION_RETRY),
+        ] {
+            assert_eq!(requeue(reason, retry_after, INTERVAL, 0.0), Requeue::After(expected), "{reason:?}");
+        }
+        let often = requeue(UnavailableReason::ChatbotNotFound, None, seconds(20), 0.0);
+        assert_eq!(often, Requeue::After(seconds(20)), "not less often than the object asks for");
+        let spread = requeue(UnavailableReason::ServiceUnavailable, None, INTERVAL, 1.0);
+        assert_eq!(spread, Requeue::After(Duration::from_millis(6250)));
+    }
+}

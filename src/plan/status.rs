@@ -19,7 +19,7 @@ use crate::{
 // up to the default interval: after that an object is read anyway
 const TRANSIENT_BACKOFF: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_mins(5));
 /// After a refusal: the user has to correct its cause, and the change is still retried so that no command is needed.
-// half a minute, because nobody corrects the cause faster; an hour, so that it heals the same day
+// half a minute, because no user corrects the cause faster; an hour, so that it heals the same day
 const REFUSED_BACKOFF: Backoff = Backoff::new(Duration::from_secs(30), Duration::from_hours(1));
 
 /// Objects keep whole seconds; rounding up keeps the delay.
@@ -159,8 +159,7 @@ pub fn next_backoff(old: Option<&Retry>, failure: &Failure, now: Timestamp, jitt
     };
     let shortened = 1.0 - jitter.clamp(0.0, 1.0) / 2.0;
     let delay = backoff.delay(failures.unsigned_abs()).mul_f64(shortened) + ROUNDING;
-    // half of the range, so that the sum cannot overflow
-    let until = now.as_second() + i64::try_from(delay.as_secs()).unwrap_or(i64::MAX / 2);
+    let until = now.as_second() + delay.as_secs().cast_signed();
     Retry { failures, next_attempt_time: Time(Timestamp::from_second(until).unwrap_or(now)) }
 }
 
@@ -195,5 +194,86 @@ pub fn operation_result<T>(result: &Result<T, Failure>) -> OperationResult {
         Ok(_) => OperationResult::Accepted,
         Err(failure) if failure.may_have_happened => OperationResult::Unknown,
         Err(_) => OperationResult::Refused,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chatcaptain::ApiCall;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap_or_default()
+    }
+
+    fn requested(token: &str) -> ObjectMeta {
+        let annotations = [(annotation::RECONCILE_REQUESTED_AT.to_owned(), token.to_owned())];
+        ObjectMeta { generation: Some(2), annotations: Some(annotations.into()), ..ObjectMeta::default() }
+    }
+
+    fn stalled(generation: i64) -> CommonStatus {
+        let meta = ObjectMeta { generation: Some(generation), ..ObjectMeta::default() };
+        let ready = ReadyCondition::new(Reason::RequestRejected, "It is refused.");
+        CommonStatus {
+            retry: Some(Retry { failures: 1, next_attempt_time: Time(at(9)) }),
+            ..with_conditions(&CommonStatus::default(), &meta, &ready, None, at(0))
+        }
+    }
+
+    #[test]
+    fn request_is_acknowledged_by_its_token_of_bounded_length() {
+        let acknowledged = |token: &str| {
+            let ready = ReadyCondition::new(Reason::Available, "");
+            with_conditions(&CommonStatus::default(), &requested(token), &ready, None, at(0))
+                .last_handled_reconcile_at
+        };
+        assert_eq!(acknowledged("now").as_deref(), Some("now"));
+        assert_eq!(acknowledged(&"x".repeat(MAX_TOKEN + 1)), Some("x".repeat(MAX_TOKEN)));
+    }
+
+    #[test]
+    fn unreadable_object_says_why_and_keeps_nothing_else() {
+        let mut meta = requested("now");
+        let ready = |meta: &ObjectMeta| {
+            let status = unreadable_status(meta, "missing field `chatbotId`", at(0));
+            assert_eq!((status.observed_generation, &status.retry), (Some(2), &None));
+            let ready = status.conditions.iter().find(|c| c.type_ == "Ready").cloned();
+            ready.map(|ready| (ready.reason, ready.message)).unwrap_or_default()
+        };
+        assert_eq!(ready(&meta).0, "InvalidSpec");
+        assert!(ready(&meta).1.contains("missing field `chatbotId`"));
+        meta.deletion_timestamp = Some(Time(at(0)));
+        assert_eq!(ready(&meta).0, "Deleting");
+    }
+
+    #[test]
+    fn retry_keeps_an_object_stalled_within_its_generation() {
+        let meta = ObjectMeta { generation: Some(2), ..ObjectMeta::default() };
+        let retried = |old: &CommonStatus| {
+            let ready = ReadyCondition::new(Reason::Deploying, "It is on its way.");
+            let mut new = with_conditions(old, &meta, &ready, None, at(10));
+            carry_over_stalled(&mut new, old, &meta);
+            new.is_true(ConditionType::Stalled)
+        };
+        assert!(retried(&stalled(2)));
+        assert!(!retried(&stalled(1)), "a new generation begins anew");
+        assert!(!retried(&CommonStatus { retry: None, ..stalled(2) }), "nothing is being retried");
+        let progressing = CommonStatus { conditions: vec![], ..stalled(2) };
+        assert!(!retried(&progressing));
+    }
+
+    #[test]
+    fn backoff_doubles_and_jitter_takes_off_up_to_half() {
+        let failure = Failure::new(ApiCall::Create, FailureClass::Unknown, "timeout");
+        let delay = |failures, jitter| {
+            let old = Retry { failures, next_attempt_time: Time(at(0)) };
+            let next = next_backoff(Some(&old), &failure, at(100), jitter);
+            assert_eq!(next.failures, failures + 1);
+            next.next_attempt_time.0.as_second() - 100
+        };
+        // a second more than the delay, because objects keep whole seconds
+        assert_eq!([0, 1, 2].map(|failures| delay(failures, 0.0)), [3, 5, 9]);
+        assert_eq!([0, 1, 2].map(|failures| delay(failures, 1.0)), [2, 3, 5]);
+        assert_eq!(delay(2, 0.5), 7);
     }
 }

@@ -9,10 +9,10 @@ use crate::{
 };
 
 /// Corrections within the window, after which the operator corrects no more until the window ends.
-// enough to undo a few deploys by hand, few enough to end a fight with another automation
+// enough to undo a few manual deploys, few enough to end a conflict with another automation
 const MAX_CORRECTIONS: i32 = 5;
 /// Corrections are counted from the first one on for this long.
-// a fight that nobody ends costs at most 120 deploys a day
+// a conflict that goes on costs at most 120 deploys a day
 const WINDOW: Duration = Duration::from_hours(1);
 
 impl Observation {
@@ -20,12 +20,12 @@ impl Observation {
     pub(super) fn drift(&self, desired: &str) -> Drift {
         let status = self.status();
         let target = status.target.as_ref().filter(|target| target.version_id == desired);
-        // a target that was never reached is a rollout; and what is only concluded from our own calls shows nobody
+        // a target that was never reached is a rollout; and what is only concluded from our own calls shows no other writer
         // else's
         if target.is_none_or(|target| target.reached_time.is_none()) || !self.live_is_observable() {
             return Drift::None;
         }
-        // before the policy: our own call is nobody's drift, and is corrected by `Warn`, too
+        // before the policy: our own call is no drift, and is corrected by `Warn`, too
         if self.live().is_some_and(|live| possibly_live(status, self.now, &self.config).any(|id| id == live))
         {
             return Drift::LateEffect;

@@ -105,8 +105,8 @@ impl Observation {
                 // without a record of the call, only the process that may still send it knows that it did not
                 && (operation.call_time.is_some() || !self.may_call)
                 && operation.result != Some(OperationResult::Refused)
-                // from the intent, because the call may be on its way before it is on record; and only until the
-                // deadline, so that an answer that never comes holds up nobody
+                // from the intent, because the call may be on its way before it is recorded; and only until the
+                // deadline, so that an answer that never comes holds up nothing
                 && elapsed(&operation.start_time, self.now) <= self.progress_deadline()
         });
         in_flight && self.live_is_observable() && self.live().as_deref() == Some(desired)
@@ -193,7 +193,7 @@ mod tests {
             let status = operation(method, "v1", Some(seconds), Some(result));
             Observation::test().with_status(&status).listing([version("v1")]).live()
         };
-        assert_eq!(called("Deploy", 29, "Accepted"), None);
+        assert_eq!(called("Deploy", 30, "Accepted"), None);
         assert_eq!(called("Deploy", 31, "Accepted").as_deref(), Some("v1"));
         assert_eq!(called("Deploy", 31, "Unknown"), None);
         assert_eq!(called("Rollback", 31, "Accepted"), None);
@@ -225,7 +225,9 @@ mod tests {
             possibly_live(status, observation.now, config).map(str::to_owned).collect::<Vec<_>>()
         };
         assert_eq!(ids(&lost("Deploy", 10, "Unknown")), ["v2"]);
-        let became_live = json!({"history": [{"versionId": "v2", "startTime": ago(5)}]});
+        let became = |id: &str| json!({"history": [{"versionId": id, "startTime": ago(5)}]});
+        assert_eq!(ids(&lost("Deploy", 10, "Unknown").with_status(&became("v1"))), ["v2"]);
+        let became_live = became("v2");
         for observation in [
             lost("Deploy", 31, "Unknown"),
             lost("Deploy", 10, "Accepted"),
@@ -234,5 +236,21 @@ mod tests {
         ] {
             assert!(ids(&observation).is_empty(), "{:?}", observation.status());
         }
+    }
+
+    #[test]
+    fn what_runs_is_observable_where_numbers_can_be_compared() {
+        assert!(Observation::test().running(Some("v9")).live_is_observable(), "it is none of the listed");
+        let numberless = Observation::test().listing([Version { number: None, ..version("v1") }]);
+        assert!(!numberless.running(Some("v1")).live_is_observable());
+    }
+
+    #[test]
+    fn call_with_an_intent_may_be_in_flight_unless_this_process_still_has_to_send_it() {
+        let pending =
+            Observation::test().with_status(&operation("Deploy", "v2", None, None)).running(Some("v1"));
+        assert_eq!(pending.state().live, Live::Other);
+        let ours = Observation { may_call: true, ..pending };
+        assert_eq!(ours.state().live, Live::Desired);
     }
 }

@@ -143,7 +143,7 @@ fn next_step_deleting(state: &State, deletion: Deletion) -> Step {
     match (state.unavailable, state.pending_deletion) {
         _ if !state.finalizer => Step::Wait(Wait::WaitingForOtherFinalizers),
         _ if deletion.force_orphan || state.suspended => Step::RemoveFinalizer,
-        // a deletion that is not on record here stays with the other object
+        // a deletion that is not recorded here stays with the other object
         (_, PendingDeletionState::None | PendingDeletionState::New) => Step::RemoveFinalizer,
         (Some(reason), _) if reason.is_credentials_problem() && deletion.timed_out => Step::RemoveFinalizer,
         (Some(_), _) | (None, PendingDeletionState::InFlight) => Step::Wait(Wait::Deleting),

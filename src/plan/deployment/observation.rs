@@ -111,3 +111,19 @@ impl Observation {
         self.config.interval(self.object.spec.interval)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::fixtures::version, *};
+
+    #[test]
+    fn version_is_named_by_its_object_or_its_marker() {
+        let marked = |marker: &str| Version { description: Some(marker.into()), ..version("v2") };
+        let listing = |marker: &str| Observation::test().listing([version("v1"), marked(marker)]);
+        let ours = listing("[chatcaptain.dev default/ns/b]");
+        assert_eq!(ours.version_name("v1").as_deref(), Some("a"), "by versionRef");
+        assert_eq!(ours.version_name("v2").as_deref(), Some("b"), "by its marker");
+        assert_eq!(ours.version_name("v3"), None);
+        assert_eq!(listing("[chatcaptain.dev default/other/b]").version_name("v2"), None);
+    }
+}

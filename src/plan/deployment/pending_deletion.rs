@@ -24,7 +24,7 @@ impl Observation {
     pub(super) fn pending_deletion_state(&self) -> PendingDeletionState {
         let recorded = &self.status().pending_deletions;
         let is_recorded = |id: &str| recorded.iter().any(|entry| entry.version_id == id);
-        // first: the finalizer of the other object waits until its deletion is on record here
+        // first: the finalizer of the other object waits until its deletion is recorded here
         if self.versions_being_deleted.iter().any(|version| !is_recorded(&version.version_id)) {
             return PendingDeletionState::New;
         }
@@ -44,7 +44,7 @@ impl Observation {
     pub fn pending_deletions(&self) -> Vec<PendingDeletion> {
         let is_gone = |id: &str| match &self.service {
             ServiceView::Available { inventory, authoritative, .. } => {
-                // the key of another account lists none of them, and each would pass for deleted
+                // the key of another account lists none of them, and each would count as deleted
                 *authoritative && inventory.version(id).is_none()
             }
             _ => false,
@@ -237,5 +237,19 @@ mod tests {
             *authoritative = false;
         }
         assert_eq!(ids(&doubtful), ["v2"], "a key of another account lists nothing of ours");
+    }
+
+    #[test]
+    fn deletion_is_recorded_once_and_only_while_there_is_room() {
+        let other = VersionBeingDeleted { version_id: "v2".to_owned(), name: "b".to_owned() };
+        let again = Observation { versions_being_deleted: vec![other], ..pending() };
+        assert_eq!(again.next_pending_deletions(), again.status().pending_deletions);
+        let max = ChatbotDeploymentStatus::MAX_PENDING_DELETIONS;
+        let entries: Vec<_> = (0..max)
+            .map(|n| json!({"versionId": format!("x{n}"), "name": "x", "requestTime": ago(100)}))
+            .collect();
+        let full = again.with_status(&json!({"pendingDeletions": entries}));
+        let full = full.unavailable(crate::plan::UnavailableReason::Throttled);
+        assert_eq!(full.next_pending_deletions().len(), max);
     }
 }

@@ -102,7 +102,7 @@ mod tests {
             |seconds| json!({"target": {"versionId": "v1", "cause": "Spec", "startTime": ago(seconds)}});
         let promotion =
             |source: &Value, seconds| after_test(source).with_status(&since(seconds)).state().promotion;
-        assert_eq!(promotion(&target("v2"), 299), Promotion::Waiting);
+        assert_eq!(promotion(&target("v2"), 300), Promotion::Waiting);
         assert_eq!(promotion(&target("v2"), 301), Promotion::Blocked);
         assert_eq!(promotion(&target("v1"), 301), Promotion::Waiting, "it is on its way");
         let mut stalled = target("v1");

@@ -225,7 +225,7 @@ fn requeue_while_progressing(observation: &Observation) -> Requeue {
     let since = operation.map_or(Duration::ZERO, |operation| elapsed(&operation.start_time, observation.now));
     // several reads within the grace, so that a rollback without effect is noticed soon after it
     let longest = (observation.config.visibility_grace / 4).clamp(SHORTEST, Duration::from_secs(10));
-    // a fifth of the time that has passed: a delay of the report that nobody feels, and few reads of a slow rollout
+    // a fifth of the time that has passed: a delay of the report that is not felt, and few reads of a slow rollout
     Requeue::After((since / 5).clamp(SHORTEST, longest))
 }
 
@@ -347,5 +347,50 @@ mod tests {
         let step = Step::StartRollout(RolloutMethod::Deploy);
         let report = report(&deleted, &state, step, &Outcome::RolloutStarted(failed));
         assert_eq!(condition(&report, "Ready"), Some(("False", "Deleting")));
+    }
+
+    #[test]
+    fn each_version_that_failed_in_this_generation_stays_recorded() {
+        let called = operation("Deploy", "v1", Some(301), Some("Accepted"));
+        let failed = json!({"failedVersions": {"generation": 1, "versionIds": ["v2", "v1"]}});
+        let late = Observation::test().with_status(&called).with_status(&failed).running(Some("v3"));
+        let retried = late.annotated(annotation::RECONCILE_REQUESTED_AT, "again");
+        assert_eq!(retried.report().status.failed_versions.unwrap().version_ids, ["v1"]);
+        let failed = json!({"failedVersions": {"generation": 1, "versionIds": ["v2"]}});
+        let late = Observation::test().with_status(&called).with_status(&failed).running(Some("v3"));
+        assert_eq!(late.report().status.failed_versions.unwrap().version_ids, ["v1", "v2"]);
+    }
+
+    #[test]
+    fn operation_on_another_version_is_kept_while_what_runs_cannot_be_observed() {
+        let after = json!({"promoteAfter": {"deploymentRef": {"name": "test"}}});
+        let called = operation("Deploy", "v2", Some(301), Some("Accepted"));
+        let waiting = Observation::test().with_spec(&after).with_status(&called);
+        let kept = |observation: Observation| {
+            assert_eq!(observation.next_step(), Step::Wait(Wait::WaitingForPromotion));
+            observation.report().status.current_operation.is_some()
+        };
+        assert!(!kept(waiting.clone().running(Some("v3"))));
+        assert!(kept(waiting.listing([version("v1"), version("v2")])));
+    }
+
+    #[test]
+    fn rollout_is_watched_less_and_less_often() {
+        let requeue = |seconds| {
+            let called = operation("Deploy", "v1", Some(seconds), Some("Accepted"));
+            Observation::test().with_status(&called).running(Some("v2")).report().requeue
+        };
+        assert_eq!(requeue(0), Requeue::After(Duration::from_millis(250)));
+        assert_eq!(requeue(10), Requeue::After(Duration::from_secs(2)));
+        assert_eq!(requeue(200), Requeue::After(Duration::from_millis(7500)), "a fourth of the grace");
+    }
+
+    #[test]
+    fn deletion_times_out_after_the_timeout() {
+        let timed_out = |seconds| {
+            Observation::test().deleted(seconds).state().deleting.is_some_and(|deletion| deletion.timed_out)
+        };
+        assert!(!timed_out(900));
+        assert!(timed_out(901));
     }
 }

@@ -23,7 +23,7 @@ impl Observation {
     /// # Errors
     /// Why it is not known.
     pub fn desired(&self) -> Result<Desired, Unresolved> {
-        // first: with the spec before it, a rollback by hand would last until the next reconcile
+        // first: with the spec before it, a commanded rollback would last until the next reconcile
         if let Some(commanded) = self.rollback_command() {
             return Ok(self.desired_version(commanded?, Cause::RollbackCommand));
         }
@@ -153,7 +153,7 @@ impl Observation {
 
     /// The version is listed, or the list could not be read.
     fn may_exist(&self, id: &str) -> bool {
-        // an outage must not look like a lost version
+        // an outage must not read as a lost version
         self.inventory().is_none_or(|inventory| inventory.version(id).is_some())
     }
 }
@@ -283,5 +283,21 @@ mod tests {
         assert_eq!(never.state().target, TargetState::Failed);
         let both = Observation::test().with_spec(&previous).with_status(&failed(&["v2", "v1"]));
         assert_eq!(both.state().target, TargetState::Failed, "no older one is tried");
+    }
+
+    #[test]
+    fn spec_names_another_target_only_where_that_is_certain() {
+        let target = json!({"target": {"versionId": "v1", "versionNumber": "1.1", "cause": "Spec"}});
+        // a suspended object is not queried in the service
+        let suspended = Observation { service: crate::plan::ServiceView::NotQueried, ..Observation::test() }
+            .with_status(&target);
+        let number =
+            |number| suspended.clone().with_spec(&json!({"versionRef": null, "versionNumber": number}));
+        let newer = json!({"generation": 2});
+        assert!(!number("1.1").with_metadata(&newer).spec_target_changed());
+        assert!(number("1.2").spec_target_changed());
+        let away = Observation { referenced_version: None, ..suspended };
+        assert!(!away.spec_target_changed(), "its object may be back in a moment");
+        assert!(away.with_metadata(&newer).spec_target_changed());
     }
 }

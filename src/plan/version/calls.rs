@@ -241,7 +241,7 @@ pub(super) fn deleted(
         Ok(()) => observation.report_with(&messages::deletion_accepted(id), Requeue::Immediately),
         Err(failure) => delete_failed(observation, failure),
     };
-    // on record, a request that was never sent would hold back the next one for the whole grace
+    // once recorded, a request that was never sent would delay the next one for the whole grace
     if !result.as_ref().is_err_and(Failure::was_not_sent) {
         report.status.common.push_operation(record);
     }

@@ -37,7 +37,7 @@ impl Observation {
             () if urgent || status.pending_create.is_some() => Freshness::Now,
             () => usual,
         };
-        // a deletion depends on what is live at this moment: somebody may have deployed the version by hand since the
+        // a deletion depends on what is live at this moment: somebody may have deployed the version manually since the
         // last answer
         let deployment_status = if urgent { Freshness::Now } else { usual };
         // what does not exist yet runs nowhere

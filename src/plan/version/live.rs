@@ -66,7 +66,7 @@ impl Observation {
             let status = self.environment_owners.get(environment)?.status.as_ref();
             Some(status.map(|status| status.pending_deletions.as_slice()).unwrap_or_default())
         });
-        // one environment without a deployment is enough: nobody would learn when the version leaves that one
+        // one environment without a deployment is enough: no reconcile would learn when the version leaves that one
         let Some(pending) = pending.collect::<Option<Vec<_>>>() else {
             return LiveState::Unmanaged;
         };
@@ -182,5 +182,23 @@ mod tests {
         deployed.deployed = Some(super::super::fixtures::seconds_ago(60).0);
         let never = recorded().listing(vec![version("v1", OURS), deployed]).without_deployment_status();
         assert_eq!(never.live_state(), LiveState::NotLive);
+    }
+
+    #[test]
+    fn a_version_that_may_become_live_in_a_moment_is_not_deleted() {
+        let mut pending = recorded();
+        if let ServiceView::Available { rollout_pending, .. } = &mut pending.service {
+            *rollout_pending = true;
+        }
+        assert_eq!(pending.live_state(), LiveState::HandoverPending);
+        let lost = |id: &str| {
+            let record = json!({
+                "operation": "Deploy", "versionId": id, "result": "Unknown",
+                "completionTime": super::super::fixtures::seconds_ago(5),
+            });
+            recorded().managed_by(&json!({"lastOperations": [record]})).live_state()
+        };
+        assert_eq!(lost("v1"), LiveState::HandoverPending);
+        assert_eq!(lost("v2"), LiveState::NotLive);
     }
 }

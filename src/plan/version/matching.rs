@@ -40,7 +40,7 @@ impl Observation {
             Some(_) if self.held_by_others.contains(id) => Match::AdoptConflict,
             Some(version) => match version.marker() {
                 Some(marker) if marker != self.marker().as_str() => Match::AdoptConflict,
-                // without a marker it was made by hand, or the list has no descriptions: the user has named it
+                // without a marker it was made outside the operator, or the list has no descriptions: the user has named it
                 _ => Match::Single,
             },
         }
@@ -74,7 +74,7 @@ impl Observation {
         }
         let marker = self.marker();
         let ours: Vec<&Version> = inventory.by_marker(&marker).collect();
-        // one marker is enough: a version that only has the name may be anybody's
+        // one marker is enough: a version that only has the name may be another owner's
         if !ours.is_empty() {
             return ours;
         }
@@ -162,7 +162,7 @@ impl Observation {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixtures::{OURS, THEIRS, version};
+    use super::super::fixtures::{OURS, THEIRS, seconds_ago, version};
     use super::*;
     use crate::crd::Operation;
 
@@ -205,9 +205,14 @@ mod tests {
     fn an_accepted_create_without_a_version_is_not_sent_again() {
         let expired = Observation::test().searching(31);
         assert_eq!(matched(&expired), Match::None);
-        assert_eq!(matched(&expired.after(Operation::Create, None, 30)), Match::Ambiguous);
+        assert_eq!(matched(&expired.clone().after(Operation::Create, None, 30)), Match::Ambiguous);
         let earlier = Observation::test().searching(31).after(Operation::Create, None, 90);
         assert_eq!(matched(&earlier), Match::None, "the answer was to an earlier attempt");
+        let refused = expired.clone().after(Operation::Create, None, 30).with_status(|status| {
+            status.common.last_operations[0].result = OperationResult::Refused;
+        });
+        assert_eq!(matched(&refused), Match::None);
+        assert_eq!(matched(&expired.after(Operation::Delete, None, 30)), Match::None);
     }
 
     #[test]
@@ -219,6 +224,11 @@ mod tests {
         assert_eq!(adopt("v1"), Match::Single);
         assert_eq!(adopt("v2"), Match::AdoptConflict);
         assert_eq!(adopt("v3"), Match::AdoptMissing);
+        let mut named = Observation::test().annotated(annotation::ADOPT_ID, "v1");
+        named = named.listing(vec![version("v1", OURS)]);
+        assert_eq!(matched(&named), Match::Single);
+        named.held_by_others.insert("v1".to_owned());
+        assert_eq!(matched(&named), Match::AdoptConflict);
     }
 
     #[test]
@@ -235,5 +245,15 @@ mod tests {
         let mut listed = Observation::test().listing(vec![version("v1", OURS)]);
         listed.deletion_pending.insert("v1".to_owned());
         assert_eq!(matched(&listed), Match::DeletionPending);
+        let by_deployment = |operation: &str, id: &str| {
+            let record = serde_json::json!({
+                "operation": operation, "versionId": id, "result": "Accepted", "completionTime": seconds_ago(5),
+            });
+            let listed = Observation::test().listing(vec![version("v1", OURS)]);
+            matched(&listed.managed_by(&serde_json::json!({"lastOperations": [record]})))
+        };
+        assert_eq!(by_deployment("Delete", "v1"), Match::DeletionPending);
+        assert_eq!(by_deployment("Delete", "v2"), Match::Single);
+        assert_eq!(by_deployment("Deploy", "v1"), Match::Single);
     }
 }

@@ -161,7 +161,7 @@ fn next_step_deleting(state: &State, deletion: Deletion) -> Step {
         // a version that is not recorded is adopted first; if there is none, nothing was created
         (_, Match::Single) => Step::Adopt,
         (_, Match::DeletionPending) => wait,
-        // nothing is on record, but the list may show a version with this marker; only an outage, which ends, is
+        // nothing is recorded, but the list may show a version with this marker; only an outage, which ends, is
         // waited for
         (NotStarted, Match::Unavailable(reason)) if reason.is_transient() => wait,
         (NotStarted | IntentRecorded, Match::Ambiguous) => Step::Wait(Wait::AmbiguousVersion),
@@ -376,5 +376,18 @@ mod tests {
         assert_eq!(next_step(&State { conflict: true, ..CREATED }), removed(OwnedByOther));
         let gone = State { finalizer: false, ..CREATED };
         assert_eq!(next_step(&gone), Step::Wait(Wait::WaitingForOtherFinalizers));
+    }
+
+    #[test]
+    fn a_deletion_without_a_create_waits_only_for_what_is_transient() {
+        let new = |matched| next_step(&State { create_state: CreateState::NotStarted, matched, ..CREATED });
+        let never = Step::RemoveFinalizer(FinalizerRemoval::NeverCreated);
+        // a version that an earlier object created may be listed in a moment
+        assert_eq!(
+            new(Match::Unavailable(UnavailableReason::ServiceUnavailable)),
+            Step::Wait(Wait::Deleting)
+        );
+        assert_eq!(new(Match::Unavailable(UnavailableReason::ChatbotNotFound)), never);
+        assert_eq!(new(Match::DeletionPending), Step::Wait(Wait::Deleting));
     }
 }

@@ -193,3 +193,67 @@ impl Observation {
         reconcile_requested(&self.object.metadata, handled)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::Step, *};
+    use crate::plan::version::{FinalizerRemoval, Wait};
+
+    #[test]
+    fn a_search_lasts_longer_than_the_grace() {
+        assert_eq!(Observation::test().searching(30).state().create_state, CreateState::Searching);
+        assert_eq!(Observation::test().searching(31).state().create_state, CreateState::SearchExpired);
+    }
+
+    #[test]
+    fn each_token_of_recreate_counts_once() {
+        let asked = Observation::test().annotated(annotation::RECREATE, "1");
+        assert!(asked.state().recreate_requested);
+        let handled = |token: &str| {
+            let asked = asked.clone();
+            asked
+                .with_status(|status| status.last_handled_recreate = Some(token.to_owned()))
+                .state()
+                .recreate_requested
+        };
+        assert!(!handled("1"));
+        assert!(handled("0"), "it is a new one");
+    }
+
+    #[test]
+    fn an_invalid_namespace_policy_counts_where_it_alone_keeps_a_version() {
+        let policy = |observation: Observation| {
+            let observation = Observation { namespace_policy: Some("delete".to_owned()), ..observation };
+            observation.invalid_namespace_policy().map(str::to_owned)
+        };
+        let recorded = || Observation::test().recorded("v1");
+        let invalid = Some("delete".to_owned());
+        assert_eq!(policy(recorded()), invalid);
+        assert_eq!(policy(Observation::test().with_intent(&[])), invalid, "a version may have been created");
+        assert_eq!(policy(Observation::test()), None, "there is no version");
+        assert_eq!(policy(recorded().with(|o| o.spec.suspend = Some(true))), None);
+        assert_eq!(policy(recorded().with(|o| o.spec.deletion_policy = Some(DeletionPolicy::Retain))), None);
+        let younger = Observation { older_claim: Some("chatbots/older".to_owned()), ..recorded() };
+        assert_eq!(policy(younger), None, "it is the version of another object");
+    }
+
+    #[test]
+    fn a_list_without_the_version_is_proof_with_the_right_key_or_after_an_accepted_delete() {
+        let deleted = || Observation::test().recorded("v1").deleted(60);
+        let proven = Step::RemoveFinalizer(FinalizerRemoval::Deleted);
+        assert_eq!(deleted().step(), proven);
+        let unknown = || deleted().with_unknown_account();
+        assert_eq!(unknown().step(), Step::Wait(Wait::Deleting));
+        assert_eq!(unknown().after(Operation::Delete, Some("v1"), 40).step(), proven);
+        let lost_answer = unknown().after(Operation::Delete, Some("v1"), 40).with_status(|status| {
+            status.common.last_operations[0].result = OperationResult::Unknown;
+        });
+        for unproven in [
+            unknown().after(Operation::Delete, Some("v2"), 40),
+            unknown().after(Operation::Create, Some("v1"), 40),
+            lost_answer,
+        ] {
+            assert_eq!(unproven.step(), Step::Wait(Wait::Deleting), "{:?}", unproven.status());
+        }
+    }
+}

@@ -425,4 +425,30 @@ mod tests {
             "the version of another object is not offered"
         );
     }
+
+    #[test]
+    fn a_short_grace_is_polled_more_often() {
+        let with_grace = |seconds| {
+            let mut observation = Observation::test();
+            std::sync::Arc::make_mut(&mut observation.config).visibility_grace = Duration::from_secs(seconds);
+            observation.requeue_at_poll_interval()
+        };
+        assert_eq!(with_grace(4), Requeue::After(Duration::from_secs(1)));
+        assert_eq!(with_grace(0), Requeue::After(Duration::from_millis(250)));
+        assert_eq!(with_grace(600), Requeue::After(POLL_INTERVAL));
+    }
+
+    #[test]
+    fn a_deletion_names_the_version_it_waits_for_or_the_key() {
+        let mut pending = Observation::test().listing(vec![version("v1", OURS)]).deleted(0);
+        pending.deletion_pending.insert("v1".to_owned());
+        let waiting = messages::waiting_for_deletion("support").message;
+        assert_eq!(pending.report().ready().1, waiting);
+        let created = Observation::test().recorded("v1").after(Operation::Create, Some("v1"), 1);
+        let requested = created.after(Operation::Delete, Some("v1"), 1).with_status(|status| {
+            status.common.last_operations[0].result = crate::crd::OperationResult::Unknown;
+        });
+        let report = requested.with_unknown_account().deleted(0).report();
+        assert!(report.ready().1.contains("--deletion-timeout"), "{}", report.ready().1);
+    }
 }

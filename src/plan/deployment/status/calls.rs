@@ -172,7 +172,7 @@ mod tests {
     use serde_json::json;
 
     use crate::{
-        chatcaptain::{ApiCall, Failure},
+        chatcaptain::{ApiCall, Failure, FailureClass},
         crd::{Cause, ChatbotDeploymentStatus, Operation, OperationResult},
         plan::{
             CounterIncrement, Report, Requeue,
@@ -201,6 +201,7 @@ mod tests {
         assert_eq!((operation.start_time.0, &operation.call_time), (at(0), &None));
         assert_eq!(operation.previous_deploy_time.as_ref().unwrap().0, at(-500));
         assert_eq!(condition(&report, "Reconciling"), Some(("True", "Deploying")));
+        assert!(report.events.is_empty() && report.status.drift_corrections.is_none(), "it is no drift");
         assert_eq!(
             (report.requeue, report.status.target.unwrap().cause),
             (Requeue::Immediately, Cause::Spec)
@@ -261,6 +262,7 @@ mod tests {
     #[test]
     fn deploy_without_an_answer_is_repeated_and_keeps_the_time_of_the_first() {
         let report = called("Deploy", Err(unknown(ApiCall::Deploy)));
+        assert_eq!(condition(&report, "Reconciling"), Some(("True", "Deploying")), "it may have happened");
         assert_eq!(report.status.current_operation.as_ref().unwrap().result, Some(OperationResult::Unknown));
         assert_eq!(report.status.common.retry.as_ref().unwrap().failures, 1);
         let later = Observation { now: at(31), may_call: false, ..with_intent("Deploy").after(report) };
@@ -292,5 +294,25 @@ mod tests {
             assert_eq!(report.status.common.last_operations[0].operation, Operation::Delete);
             assert_eq!(report.status.common.retry.is_some(), backs_off);
         }
+    }
+
+    #[test]
+    fn deploy_in_place_of_a_rollback_is_a_first_call() {
+        let ran = json!({"history": [{"versionId": "v1", "startTime": ago(500)}]});
+        let called = operation("Rollback", "v1", Some(31), Some("Unknown"));
+        let ineffective = Observation::test().with_status(&ran).with_status(&called).running(Some("v2"));
+        assert_eq!(ineffective.next_step(), Step::RecordIntent(RolloutMethod::Deploy));
+        assert_eq!(ineffective.report().status.current_operation.unwrap().first_call_time, None);
+    }
+
+    #[test]
+    fn rejected_key_is_named_by_its_secret() {
+        let refused =
+            Failure::new(ApiCall::Deploy, FailureClass::Forbidden { whole_key: true }, "unknown key");
+        let observation = with_intent("Deploy").with_spec(&json!({"credentialsRef": {"name": "team-key"}}));
+        let report = observation.report_of(&Outcome::RolloutStarted(Err(refused)));
+        assert_eq!(condition(&report, "Stalled"), Some(("True", "AuthenticationFailed")));
+        let message = &report.status.common.conditions[0].message;
+        assert!(message.contains("Secret team-key"), "{message}");
     }
 }

@@ -133,7 +133,7 @@ fn uncorrected_drift(
     };
     let condition = ReadyCondition::new(reason, messages::drift(observation, &desired, state.drift));
     let report = Report::new(status_with(observation, state, &condition), requeue_at_interval(observation));
-    // once for each version that was deployed by hand
+    // once for each version that was deployed outside the operator
     let known = observation.status().active.as_ref().map(|active| &active.version_id);
     if known == observation.live().as_ref() {
         return report;
@@ -197,6 +197,7 @@ mod tests {
     fn version_deployed_outside_the_operator_is_recorded_without_event() {
         let report = Observation::test().running(Some("v1")).report();
         assert!(events(&report).is_empty());
+        assert_eq!(report.status.rollback_command, None);
         assert_eq!(report.status.active.unwrap().version_id, "v1");
     }
 
@@ -264,5 +265,20 @@ mod tests {
         let report = waiting.report();
         assert_eq!(report.requeue, Requeue::After(std::time::Duration::from_secs(2)));
         assert!(report.status.common.retry.is_some());
+    }
+
+    #[test]
+    fn success_ends_the_backoff() {
+        let retry = json!({"retry": {"failures": 3, "nextAttemptTime": ago(-60)}});
+        let running = Observation::test().with_status(&retry).running(Some("v1")).report();
+        assert_eq!(running.status.common.retry, None);
+    }
+
+    #[test]
+    fn history_is_kept_as_it_is_while_a_call_is_in_flight() {
+        let called = operation("Deploy", "v1", Some(5), Some("Accepted"));
+        let active = json!({"active": {"versionId": "v2", "startTime": ago(100)}});
+        let rolling_out = Observation::test().with_status(&called).with_status(&active).running(Some("v3"));
+        assert_eq!(rolling_out.report().status.active.unwrap().version_id, "v2");
     }
 }
