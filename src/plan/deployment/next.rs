@@ -262,5 +262,7 @@ mod tests {
         let forced = Some(Deletion { force_orphan: true, ..deletion });
         assert_eq!(next_step(&State { deleting: forced, ..ready }), Step::RemoveFinalizer);
         assert_eq!(next_step(&State { suspended: true, ..ready }), Step::RemoveFinalizer);
+        let released = State { finalizer: false, ..ready };
+        assert_eq!(next_step(&released), Step::Wait(Wait::WaitingForOtherFinalizers));
     }
 }

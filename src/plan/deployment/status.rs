@@ -393,4 +393,19 @@ mod tests {
         assert!(!timed_out(900));
         assert!(timed_out(901));
     }
+
+    #[test]
+    fn command_is_on_record_until_its_annotation_changes() {
+        let status = json!({"rollbackCommand": {"value": "v2", "generation": 1, "versionId": "v2"}});
+        let recorded = Observation::test().with_status(&status).running(Some("v2"));
+        let kept = |observation: Observation| {
+            observation.report().status.rollback_command.map(|command| (command.value, command.generation))
+        };
+        let held = recorded.clone().annotated(annotation::ROLLBACK_TO, "v2");
+        assert_eq!(kept(held.clone()), Some(("v2".to_owned(), 1)));
+        let annotations = json!({annotation::ROLLBACK_TO: "v2"});
+        let ended = held.with_metadata(&json!({"generation": 2, "annotations": annotations}));
+        assert_eq!(kept(ended), Some(("v2".to_owned(), 1)), "it does not begin anew");
+        assert_eq!(kept(recorded), None);
+    }
 }
