@@ -157,7 +157,7 @@ mod tests {
         assert_eq!(with_active("v2").running(Some("v9")).live(), None, "no listed version has this number");
         let numberless = ["v1", "v2"].map(|id| Version { number: None, ..version(id) });
         let incomparable = with_active("v2").listing(numberless).running(Some("v9"));
-        assert_eq!(incomparable.live().as_deref(), Some("v2"), "no number tells that it is another");
+        assert_eq!(incomparable.live().as_deref(), Some("v2"), "no number shows that it is another");
         let unreadable = with_active("v2").listing([version("v1"), version("v2")]);
         assert_eq!(unreadable.live().as_deref(), Some("v2"));
     }

@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn command_is_on_record_until_its_annotation_changes() {
+    fn command_is_recorded_until_its_annotation_changes() {
         let status = json!({"rollbackCommand": {"value": "v2", "generation": 1, "versionId": "v2"}});
         let recorded = Observation::test().with_status(&status).running(Some("v2"));
         let kept = |observation: Observation| {

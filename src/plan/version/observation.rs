@@ -200,7 +200,7 @@ mod tests {
     use crate::plan::version::{FinalizerRemoval, Wait};
 
     #[test]
-    fn a_search_begins_on_record_and_lasts_longer_than_the_grace() {
+    fn a_search_begins_recorded_and_lasts_longer_than_the_grace() {
         assert_eq!(Observation::test().with_intent(&[]).state().create_state, CreateState::OutcomeUnknown);
         assert_eq!(Observation::test().searching(30).state().create_state, CreateState::Searching);
         assert_eq!(Observation::test().searching(31).state().create_state, CreateState::SearchExpired);
