@@ -111,15 +111,10 @@ impl Operator {
         }
         self.metrics.set_leader(true);
         tracing::info!("starting controllers");
-        let scope = Scope {
-            namespaces: self.args.namespace.clone(),
-            selector: self.args.selector.clone(),
-            concurrency: usize::from(self.args.concurrency),
-        };
         self.readiness
             .set(Some("waiting for the caches to sync; the log shows watches that fail".to_owned()));
         tokio::select! {
-            () = controller::run(self.context.clone(), scope, self.stop.clone()) => LeaderExit::Stopped,
+            () = controller::run(self.context.clone(), scope(&self.args), self.stop.clone()) => LeaderExit::Stopped,
             () = self.stopped_before_sync() => LeaderExit::Stopped,
             () = self.election.lost() => LeaderExit::LostLease,
         }
@@ -174,6 +169,14 @@ fn start_election(args: &RunArgs, client: &Client, default_namespace: String) ->
         lease_duration: args.lease_duration,
     };
     LeaderElection::start(client.clone(), config)
+}
+
+fn scope(args: &RunArgs) -> Scope {
+    Scope {
+        namespaces: args.namespace.clone(),
+        selector: args.selector.clone(),
+        concurrency: usize::from(args.concurrency),
+    }
 }
 
 fn context_config(

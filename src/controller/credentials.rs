@@ -125,8 +125,7 @@ impl Credentials {
         let secret = match timeout(READ_TIMEOUT, secrets.get_opt(name)).await {
             Ok(Ok(Some(secret))) => secret,
             Ok(Ok(None)) => return Err(missing(messages::secret_missing(namespace, name, key))),
-            // a right that the operator lacks, not a Secret that the user has to mend: no deletion gives up its
-            // version for that
+            // the operator lacks a right: the user's Secret may be fine, so no deletion gives up its version for that
             Ok(Err(kube::Error::Api(status))) if status.is_forbidden() => {
                 return Err(unreadable(messages::SECRET_FORBIDDEN));
             }

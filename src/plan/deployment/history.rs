@@ -11,20 +11,7 @@ const MAX_HISTORY: usize = 10;
 
 /// Records that `id` runs and was not the last confirmed version.
 pub(super) fn record_live(observation: &Observation, status: &mut ChatbotDeploymentStatus, id: &str) {
-    let operation = observation.status().current_operation.as_ref();
-    let entry = HistoryEntry {
-        version_id: id.to_owned(),
-        version_number: observation
-            .listed(id)
-            .and_then(|version| version.number.as_deref())
-            .map(str::to_owned),
-        version_name: observation.version_name(id),
-        start_time: truncate_to_seconds(observation.now),
-        operation: operation
-            // what somebody else deployed was not reached by an operation of ours
-            .filter(|operation| operation.version_id == id)
-            .map(|operation| operation.operation),
-    };
+    let entry = entry(observation, id);
     // first: what ran until now becomes `previous`
     clear_active(status);
     let previous = status.previous.take().filter(|previous| previous.version_id != id);
@@ -35,6 +22,21 @@ pub(super) fn record_live(observation: &Observation, status: &mut ChatbotDeploym
     status.active = Some(entry.to_deployed_version());
     status.history.insert(0, entry);
     status.history.truncate(MAX_HISTORY);
+}
+
+fn entry(observation: &Observation, id: &str) -> HistoryEntry {
+    let number = observation.listed(id).and_then(|version| version.number.as_deref());
+    let operation = observation.status().current_operation.as_ref();
+    HistoryEntry {
+        version_id: id.to_owned(),
+        version_number: number.map(str::to_owned),
+        version_name: observation.version_name(id),
+        start_time: truncate_to_seconds(observation.now),
+        operation: operation
+            // what somebody else deployed was not reached by an operation of ours
+            .filter(|operation| operation.version_id == id)
+            .map(|operation| operation.operation),
+    }
 }
 
 /// What was last confirmed no longer runs, or it cannot be observed whether it does.

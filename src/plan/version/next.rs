@@ -145,7 +145,8 @@ fn next_create_step(state: &State) -> Step {
     }
 }
 
-/// The table in the documentation of the module, row by row.
+/// The table in the documentation of the module, row by row: the order of the rows is the meaning, so it is one
+/// function, however long.
 fn next_step_deleting(state: &State, deletion: Deletion) -> Step {
     use CreateState::{Created, IntentRecorded, NotStarted, OutcomeUnknown, SearchExpired, Searching};
     let wait = Step::Wait(Wait::Deleting);
