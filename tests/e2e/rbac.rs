@@ -25,6 +25,7 @@ fn namespaced_role_is_sufficient_and_confined() {
 
     world.start();
     world.apply_version("a", &[]);
+    world.wait_until_version_ready("a");
     world.apply_version("b", &[]);
     world.wait_until_version_ready("b");
     world.apply_deployment("test", "a", &[]);
