@@ -9,7 +9,7 @@ use std::{
 use chatcaptain_operator::crd::ChatbotVersion;
 use kube::ResourceExt;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use simulator::{Operation, Settings};
+use simulator::{Fault, FaultKind, FaultOperation, Operation, Settings};
 
 use super::{faults, seed};
 use support::{Flags, World, condition, is_ready, poll};
@@ -32,12 +32,21 @@ fn bot(world: &World, number: usize, all: usize) -> String {
     format!("{}-{}", world.bot, number % all.div_ceil(200))
 }
 
+/// The random faults of a short run may strike no create.
+fn fail_one_create(world: &World) {
+    let fault = Fault::new(FaultOperation::Create, FaultKind::Error500).times(1);
+    world.service.settings(|settings| settings.faults = vec![fault]);
+    let has_failed = || world.service.counters().create.by_status.contains_key("500");
+    poll(Duration::from_mins(1), || has_failed().then_some(())).expect("a create that fails");
+}
+
 /// Changes the faults and kills the operator now and then until most creates have taken effect.
 fn soak(world: &World, random: &mut StdRng, all: usize) -> (usize, usize) {
     let (mut disturbances, mut kills) = (0, 0);
     let limit = Instant::now() + Duration::from_secs(10 + all as u64 / 5);
     // after each start it reconciles everything first, which takes longer the more there is
     let deadly = if all > 1_000 { 0.03 } else { 0.1 };
+    fail_one_create(world);
     while world.creates() < all as u64 * 9 / 10 && Instant::now() < limit {
         disturbances += faults::change(&world.service, random);
         if random.random_bool(deadly) {
