@@ -8,6 +8,27 @@ fn calls(world: &World, operation: Operation) -> u64 {
     world.service.counters().of(operation).calls
 }
 
+/// A world whose test environment ran `a`, and where the deploy of `b` was just sent: it empties the environment and
+/// fails after `deadline`, a line of the spec.
+fn emptied_by_failing_rollout(deadline: &str) -> World {
+    let settings = Settings {
+        failing_rollouts: vec!["b".to_owned()],
+        failed_rollout: FailedRollout::Emptying,
+        ..Settings::default()
+    };
+    let world = World::new(settings);
+    let more = [deadline, "rollback: {onFailure: Previous}"];
+    for name in ["a", "b"] {
+        world.apply_version(name, &[]);
+        world.wait_until_version_ready(name);
+    }
+    world.apply_deployment("test", "a", &more);
+    world.wait_until_deployment_ready("test");
+    world.apply_deployment("test", "b", &more);
+    world.eventually("b was tried", || (calls(&world, Operation::Deploy) == 2).then_some(()));
+    world
+}
+
 /// Row 19. The deploy took effect and the response is a 500: what is live counts.
 #[test]
 fn deploy_that_took_effect_despite_an_error_is_not_repeated() {
@@ -23,21 +44,7 @@ fn deploy_that_took_effect_despite_an_error_is_not_repeated() {
 /// Row 19. The rollout fails and so does the rollback: that is reported, and retried.
 #[test]
 fn failed_automatic_rollback_is_reported_and_retried() {
-    let settings = Settings {
-        failing_rollouts: vec!["b".to_owned()],
-        failed_rollout: FailedRollout::Emptying,
-        ..Settings::default()
-    };
-    let world = World::new(settings);
-    let more = ["progressDeadline: 3s", "rollback: {onFailure: Previous}"];
-    for name in ["a", "b"] {
-        world.apply_version(name, &[]);
-        world.wait_until_version_ready(name);
-    }
-    world.apply_deployment("test", "a", &more);
-    world.wait_until_deployment_ready("test");
-    world.apply_deployment("test", "b", &more);
-    world.eventually("b was tried", || (calls(&world, Operation::Deploy) == 2).then_some(()));
+    let world = emptied_by_failing_rollout("progressDeadline: 3s");
     let refused = [FaultOperation::Deploy, FaultOperation::Rollback];
     let refused = refused.map(|operation| Fault::new(operation, FaultKind::Refused)).to_vec();
     world.service.settings(|settings| settings.faults = refused);
@@ -59,21 +66,7 @@ fn failed_automatic_rollback_is_reported_and_retried() {
 /// go back to, so it is not deleted with its object.
 #[test]
 fn predecessor_pruned_during_a_rollout_that_empties_the_environment_is_kept() {
-    let settings = Settings {
-        failing_rollouts: vec!["b".to_owned()],
-        failed_rollout: FailedRollout::Emptying,
-        ..Settings::default()
-    };
-    let world = World::new(settings);
-    let more = ["progressDeadline: 5s", "rollback: {onFailure: Previous}"];
-    for name in ["a", "b"] {
-        world.apply_version(name, &[]);
-        world.wait_until_version_ready(name);
-    }
-    world.apply_deployment("test", "a", &more);
-    world.wait_until_deployment_ready("test");
-    world.apply_deployment("test", "b", &more);
-    world.eventually("b was tried", || (calls(&world, Operation::Deploy) == 2).then_some(()));
+    let world = emptied_by_failing_rollout("progressDeadline: 5s");
     world.delete("cbv", "a");
     world.wait_for_reason::<ChatbotDeployment>("test", "RolledBack");
     assert_eq!(world.live_version(Environment::Test).as_deref(), Some("a"));
