@@ -1,16 +1,18 @@
 //! `spec.promoteAfter`: whether another deployment has run the version for long enough. Delays only
 //! versions that are new here: a rollback waits for no other deployment.
 
-use super::{Observation, Promotion};
+use super::{Desired, Observation, Promotion};
 use crate::{
-    crd::{ChatbotDeploymentStatus, ConditionType, MetaDuration, PromoteAfter},
+    crd::{Cause, ChatbotDeploymentStatus, ConditionType, MetaDuration, PromoteAfter},
     plan::elapsed,
 };
 
 impl Observation {
-    pub(super) fn promotion(&self, desired: &str) -> Promotion {
-        let Some(after) = self.object.spec.promote_after.as_ref().filter(|_| !self.is_rollback(desired))
-        else {
+    pub(super) fn promotion(&self, desired: &Desired) -> Promotion {
+        let (cause, desired) = (desired.cause, desired.version_id.as_str());
+        // by command or after a failure, or by git
+        let goes_back = cause != Cause::Spec || self.is_rollback(desired);
+        let Some(after) = self.object.spec.promote_after.as_ref().filter(|_| !goes_back) else {
             return Promotion::Allowed;
         };
         let source = self.promotion_source.as_ref().and_then(|source| source.status.as_ref());

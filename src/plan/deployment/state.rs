@@ -171,11 +171,7 @@ impl Observation {
             live,
             rollout: id.map_or(Rollout::None, |id| self.rollout(id)),
             use_rollback: id.is_some_and(|id| self.use_rollback(id)),
-            // a rollback waits for no promotion
-            promotion: match &desired {
-                Ok(desired) if desired.cause == Cause::Spec => self.promotion(&desired.version_id),
-                _ => Promotion::Allowed,
-            },
+            promotion: desired.as_ref().map_or(Promotion::Allowed, |desired| self.promotion(desired)),
             drift: match id {
                 Some(id) if live == Live::Other => self.drift(id),
                 _ => Drift::None,
