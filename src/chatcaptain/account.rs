@@ -15,7 +15,7 @@ use tokio::sync::Mutex as AsyncMutex;
 use super::{
     cached_fetch::CachedFetch,
     client::{ApiClient, NewVersion},
-    error::{ApiCall, Failure, FailureClass},
+    error::{ApiCall, Failure},
     inventory::{DeploymentStatus, Inventory},
     limits::{CallEvent, CallLimiter, CallObserver, Limits},
     types::{ApiKey, ChatbotId, VersionId},
@@ -286,7 +286,7 @@ impl Account {
         let result = if call.is_read() || (self.may_write)() {
             request.await
         } else {
-            Err(Failure::new(call, FailureClass::Unsent, "this replica no longer leads"))
+            Err(Failure::not_leading(call))
         };
         let outcome = result.as_ref().map_or_else(|failure| failure.class.as_str(), |_| "ok");
         (self.observer)(CallEvent::Completed { call, outcome, duration: started.elapsed() });

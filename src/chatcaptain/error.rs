@@ -135,6 +135,12 @@ impl Failure {
         Self { call, class, may_have_happened, message: to_single_line(message) }
     }
 
+    /// The failure of a call that is not sent because this replica may not write any more.
+    #[must_use]
+    pub fn not_leading(call: ApiCall) -> Self {
+        Self::new(call, FailureClass::Unsent, "this replica is no longer the leader")
+    }
+
     /// The call was not sent, or a throttle rejected it: it counts neither as an attempt nor as a failure of the
     /// operation.
     #[must_use]

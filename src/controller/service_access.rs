@@ -67,7 +67,7 @@ impl Context {
     ) -> Result<(Arc<Account>, ChatbotId), Failure> {
         let unsent = |why: &str| Failure::new(call, FailureClass::Unsent, why);
         if !self.fence.allows_writes() {
-            return Err(unsent("this replica is no longer the leader"));
+            return Err(Failure::not_leading(call));
         }
         let account = self.account(namespace, credentials, allow_stale_key).await;
         let account = account.map_err(|unavailable| unsent(&unavailable.message))?;
