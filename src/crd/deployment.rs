@@ -9,7 +9,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{CommonStatus, CredentialsRef, LiveEnvironment, MetaDuration, Operation, OperationResult};
+use super::{CommonStatus, CredentialsRef, LiveEnvironment, MetaDuration, Operation, OperationResult, Retry};
 
 /// Desired version of the environment.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -286,6 +286,9 @@ pub struct PendingDeletion {
     pub name: String,
     /// Time at which this object took over the deletion.
     pub request_time: Time,
+    /// Backoff after a delete request that failed. It delays neither a rollout nor another deletion.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
 }
 
 /// A deploy or rollback in progress.

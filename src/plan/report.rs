@@ -13,6 +13,18 @@ pub enum Requeue {
     OnChange,
 }
 
+impl Requeue {
+    /// The same, but after `delay` at the latest.
+    #[must_use]
+    pub fn at_latest(self, delay: Duration) -> Self {
+        match self {
+            Self::Immediately => Self::Immediately,
+            Self::After(later) => Self::After(later.min(delay)),
+            Self::OnChange => Self::After(delay),
+        }
+    }
+}
+
 /// An event for `kubectl describe`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewEvent {

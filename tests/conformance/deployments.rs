@@ -28,7 +28,7 @@ variants!(TargetState: Resolved Failed Unresolved);
 variants!(Rollout: None IntentRecorded OutcomeUnknown InProgress RollbackIneffective DeadlineExceeded);
 variants!(Promotion: Allowed Waiting Blocked);
 variants!(Drift: None LateEffect Enforce LimitReached Warn);
-variants!(PendingDeletionState: None New InUse Ready InFlight);
+variants!(PendingDeletionState: None New InUse Ready BackingOff InFlight);
 
 /// Every state, and proof that there is a scene for each value of the plan's enums.
 pub fn states() -> Vec<ObjectState> {
@@ -229,7 +229,7 @@ fn rollouts(object: &ChatbotDeployment) -> Vec<Observation> {
     let ran = json!({"history": [{"versionId": "v1", "startTime": ago(100)}]});
     let promoted = with(object, &json!({"promoteAfter": {"deploymentRef": {"name": "test"}}}), &json!({}));
     let for_long = json!({"versionId": "v1", "cause": "Spec", "startTime": ago(1000)});
-    let later = json!({"retry": {"failures": 1, "nextAttemptTime": ago(-10)}});
+    let later = json!({"target": for_long, "retry": {"failures": 1, "nextAttemptTime": ago(-10)}});
     let called = |call, seconds, result| status(operation_of(call, Some(seconds), Some(result)));
     let with_intent = |call| status(operation_of(call, None, None));
     let mut abandoned = with_intent("Deploy");
@@ -306,7 +306,8 @@ fn pending_deletions(object: &ChatbotDeployment) -> Vec<Observation> {
         object.metadata.generation = Some(2);
         object
     };
-    let backing_off = json!({"retry": {"failures": 1, "nextAttemptTime": ago(-10)}, "pendingDeletions": pending["pendingDeletions"]});
+    let mut backing_off = pending.clone();
+    backing_off["pendingDeletions"][0]["retry"] = json!({"failures": 1, "nextAttemptTime": ago(-10)});
     let new = vec![VersionBeingDeleted { version_id: "v1".to_owned(), name: "a".to_owned() }];
     let mut foreign = being_deleted(object.clone());
     foreign.metadata.finalizers = Some(vec!["example.com/other".to_owned()]);

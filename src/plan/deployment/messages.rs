@@ -33,16 +33,6 @@ pub(super) fn rollout(observation: &Observation, method: RolloutMethod) -> Ready
     }
 }
 
-/// The last call failed; it may have been the delete of an old version.
-pub(super) fn backing_off(observation: &Observation) -> ReadyCondition {
-    let (desired, environment) = (desired_label(observation), observation.environment());
-    let message = format!(
-        "{environment} does not run {desired}: the last request to the service failed. Retrying automatically after a \
-         pause; no action needed."
-    );
-    ReadyCondition::new(Reason::Retrying, message)
-}
-
 /// The environment runs what it should.
 pub(super) fn reached(observation: &Observation, reason: Reason, desired: &Desired) -> ReadyCondition {
     let environment = observation.environment();

@@ -1,6 +1,6 @@
 //! Deletions that were handed over to this object because the versions ran here: which wait, and which can be carried out.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use jiff::Timestamp;
 
@@ -8,7 +8,11 @@ use super::{Observation, PendingDeletionState};
 use crate::{
     chatcaptain::{DeploymentStatus, Inventory},
     crd::{ChatbotDeploymentStatus, LiveEnvironment, PendingDeletion},
-    plan::{ServiceView, claims, is_pending_delete, truncate_to_seconds},
+    plan::{
+        ServiceView, claims, is_pending_delete,
+        status::{is_waiting_for_retry, time_until_retry},
+        truncate_to_seconds,
+    },
 };
 
 /// A version whose object is being deleted while it runs here, or may.
@@ -31,12 +35,28 @@ impl Observation {
         if recorded.is_empty() {
             return PendingDeletionState::None;
         }
-        match self.deletable() {
-            Some(_) if self.delete_in_flight() => PendingDeletionState::InFlight,
-            Some(_) => PendingDeletionState::Ready,
+        let unused = self.unused_entries();
+        if unused.iter().any(|entry| self.can_be_sent(entry)) {
+            PendingDeletionState::Ready
+        } else if unused.iter().any(|entry| self.is_in_flight(entry)) {
+            PendingDeletionState::InFlight
+        } else if unused.is_empty() {
             // also where every deletion is finished: the next status drops the entries, and then the finalizer is removed
-            None => PendingDeletionState::InUse,
+            PendingDeletionState::InUse
+        } else {
+            PendingDeletionState::BackingOff
         }
+    }
+
+    fn can_be_sent(&self, entry: &PendingDeletion) -> bool {
+        let (common, meta) = (&self.status().common, &self.object.metadata);
+        !self.is_in_flight(entry) && !is_waiting_for_retry(entry.retry.as_ref(), common, meta, self.now)
+    }
+
+    /// The time until the first deletion that failed may be tried again.
+    pub(super) fn time_until_deletion_retry(&self) -> Option<Duration> {
+        let retries = self.unused_entries().into_iter().filter_map(|entry| entry.retry);
+        retries.map(|retry| time_until_retry(&retry, self.now)).min()
     }
 
     /// The entries of `status.pendingDeletions` that are still to be deleted: the version exists, and no object holds it again.
@@ -66,15 +86,25 @@ impl Observation {
                     version_id: version.version_id.clone(),
                     name: version.name.clone(),
                     request_time: truncate_to_seconds(self.now),
+                    retry: None,
                 });
             }
         }
         entries
     }
 
-    /// A version that can be deleted: it is listed, and runs in no environment nor is about to.
+    /// A version that can be deleted now. One whose last delete failed keeps no other from being deleted.
     #[must_use]
     pub fn deletable(&self) -> Option<PendingDeletion> {
+        self.unused_entries().into_iter().find(|entry| self.can_be_sent(entry))
+    }
+
+    fn unused_entries(&self) -> Vec<PendingDeletion> {
+        self.find_unused_entries().unwrap_or_default()
+    }
+
+    /// The entries whose versions are listed, run in no environment and are not about to; `None` where that is not known.
+    fn find_unused_entries(&self) -> Option<Vec<PendingDeletion>> {
         let ServiceView::Available { inventory, deployment_status, .. } = &self.service else {
             return None;
         };
@@ -88,12 +118,14 @@ impl Observation {
             self.live()?;
             Some(self.environments_stable_since()?)
         };
-        self.pending_deletions().into_iter().find(|entry| {
+        let mut entries = self.pending_deletions();
+        entries.retain(|entry| {
             !in_use.contains(&entry.version_id)
                 && inventory.version(&entry.version_id).is_some_and(|version| {
                     stable_since.is_none_or(|since| inventory.not_deployed_since(version, since))
                 })
-        })
+        });
+        Some(entries)
     }
 
     /// Versions that run, should run or may run in a moment, as far as the objects in the cluster show.
@@ -113,10 +145,12 @@ impl Observation {
         Some(here.min(self.elsewhere_stable_since?))
     }
 
-    fn delete_in_flight(&self) -> bool {
-        // the newest call alone: after another one a delete may be sent once more, which does no harm
-        let last = self.status().common.last_operations.first();
-        last.is_some_and(|last| is_pending_delete(last, self.now, self.config.visibility_grace))
+    /// A delete of the version was sent, and the list may still show it.
+    fn is_in_flight(&self, entry: &PendingDeletion) -> bool {
+        self.status().common.last_operations.iter().any(|record| {
+            record.version_id.as_ref() == Some(&entry.version_id)
+                && is_pending_delete(record, self.now, self.config.visibility_grace)
+        })
     }
 }
 
@@ -130,7 +164,7 @@ fn live_versions(deployment_status: &DeploymentStatus, inventory: &Inventory) ->
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::{super::fixtures::*, *};
 
@@ -216,6 +250,20 @@ mod tests {
         assert_eq!(sent(10, "Unknown"), PendingDeletionState::InFlight);
         assert_eq!(sent(10, "Refused"), PendingDeletionState::Ready);
         assert_eq!(sent(31, "Accepted"), PendingDeletionState::Ready);
+    }
+
+    #[test]
+    fn failed_delete_delays_only_that_version() {
+        let entry = |id: &str, retry: Value| json!({"versionId": id, "name": "b", "requestTime": ago(100), "retry": retry});
+        let waits = json!({"failures": 1, "nextAttemptTime": ago(-10)});
+        let with = |entries: Value| pending().with_status(&json!({"pendingDeletions": entries}));
+        let one = with(json!([entry("v2", waits.clone())]));
+        assert_eq!(one.state().pending_deletion, PendingDeletionState::BackingOff);
+        let other = with(json!([entry("v2", waits), entry("v3", Value::Null)]));
+        assert_eq!(deletable(&other).as_deref(), Some("v3"));
+        assert_eq!(other.time_until_deletion_retry(), Some(Duration::from_secs(10)));
+        let over = with(json!([entry("v2", json!({"failures": 1, "nextAttemptTime": ago(0)}))]));
+        assert_eq!(deletable(&over).as_deref(), Some("v2"));
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub struct State {
     pub finalizer: bool,
     /// An older object manages the same environment of the same chatbot.
     pub conflict: bool,
-    /// A call failed a moment ago: the service is read, but not changed, until the backoff ends.
+    /// The last call for this target failed a moment ago: none is made for it until the backoff ends.
     pub backing_off: bool,
     /// Why the service could not be read, if it could not.
     pub unavailable: Option<UnavailableReason>,
@@ -147,6 +147,8 @@ pub enum PendingDeletionState {
     InUse,
     /// A version can be deleted.
     Ready,
+    /// The versions that can be deleted wait for their backoff.
+    BackingOff,
     /// A delete was sent, and the list may still show the version.
     InFlight,
 }
@@ -165,7 +167,7 @@ impl Observation {
             deleting: self.deletion(),
             finalizer: meta.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER),
             conflict: self.older_claim.is_some(),
-            backing_off: is_backing_off(&self.status().common, meta, self.now),
+            backing_off: desired.as_ref().is_ok_and(|desired| self.is_backing_off(desired)),
             unavailable: self.unavailable_reason(),
             target: self.target_state(&desired, live),
             live,
@@ -186,6 +188,13 @@ impl Observation {
             force_orphan: annotation_value(meta, annotation::FORCE_ORPHAN).is_some(),
             timed_out: elapsed(since, self.now) > self.config.deletion_timeout,
         })
+    }
+
+    /// The backoff belongs to the rollout that failed: not to another version, nor to the same one for another cause.
+    fn is_backing_off(&self, desired: &Desired) -> bool {
+        let (status, meta) = (self.status(), &self.object.metadata);
+        let failed = status.target.as_ref().is_some_and(|target| desired.is(target));
+        failed && is_backing_off(&status.common, meta, self.now)
     }
 
     fn unavailable_reason(&self) -> Option<UnavailableReason> {

@@ -78,7 +78,14 @@ fn with_pending_deletions(
             report = report.event(false, EventReason::VersionDeleted, note);
         }
     }
-    report.status.pending_deletions = observation.next_pending_deletions();
+    // the step may have changed the backoff of one
+    let reported =
+        std::mem::replace(&mut report.status.pending_deletions, observation.next_pending_deletions());
+    for entry in &mut report.status.pending_deletions {
+        if let Some(reported) = reported.iter().find(|reported| reported.version_id == entry.version_id) {
+            entry.retry.clone_from(&reported.retry);
+        }
+    }
     report
 }
 
@@ -165,6 +172,10 @@ fn sync_spec(observation: &Observation, status: &mut ChatbotDeploymentStatus) {
     status
         .current_operation
         .take_if(|operation| operation.version_id != desired.version_id && !may_take_effect);
+    // the backoff of another rollout
+    if !status.target.as_ref().is_some_and(|target| desired.is(target)) {
+        status.common.retry = None;
+    }
     status.target = Some(next_target(observation, status.target.take(), desired));
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Observation, Unresolved};
 use crate::{
-    crd::{Cause, OnFailure, VersionSource, annotation},
+    crd::{Cause, OnFailure, Target, VersionSource, annotation},
     plan::annotation_value,
 };
 
@@ -15,6 +15,13 @@ pub struct Desired {
     pub version_number: Option<String>,
     /// What decided that this version should run.
     pub cause: Cause,
+}
+
+impl Desired {
+    /// The recorded target is the same version, for the same cause.
+    pub(super) fn is(&self, target: &Target) -> bool {
+        target.version_id == self.version_id && target.cause == self.cause
+    }
 }
 
 impl Observation {

@@ -2,7 +2,7 @@
 
 use chatcaptain_operator::{
     chatcaptain::Failure,
-    crd::{ChatbotDeploymentStatus, DriftPolicy, OnFailure, Operation, RollbackMethod, annotation},
+    crd::{ChatbotDeploymentStatus, DriftPolicy, OnFailure, Operation, Retry, RollbackMethod, annotation},
     plan::{
         Report, ServiceView, annotation_value,
         deployment::{Observation, Outcome, RolloutMethod, Step, Wait},
@@ -42,7 +42,11 @@ impl DeploymentWorld {
             _ => {}
         }
         if matches!(step, Step::StartRollout(_) | Step::DeleteVersion | Step::RecordIntent(_)) {
-            invariant!(!self.is_backing_off(observation), "a change within the backoff");
+            let retry = match step {
+                Step::DeleteVersion => observation.deletable().and_then(|entry| entry.retry),
+                _ => own_retry(observation),
+            };
+            invariant!(!self.is_waiting(retry.as_ref(), observation), "a change within its backoff");
             invariant!(
                 !self.older && observation.object.spec.suspend != Some(true),
                 "a change though suspended or in conflict"
@@ -51,10 +55,10 @@ impl DeploymentWorld {
         Ok(())
     }
 
-    fn is_backing_off(&self, observation: &Observation) -> bool {
+    fn is_waiting(&self, retry: Option<&Retry>, observation: &Observation) -> bool {
         let (status, meta) = (&observation.status().common, &observation.object.metadata);
         let handled = status.last_handled_reconcile_at.as_deref();
-        let later = status.retry.as_ref().is_some_and(|retry| retry.next_attempt_time.0 > at(self.now));
+        let later = retry.is_some_and(|retry| retry.next_attempt_time.0 > at(self.now));
         later && status.observed_generation == meta.generation && !reconcile_requested(meta, handled)
     }
 
@@ -206,6 +210,14 @@ impl DeploymentWorld {
     fn knows_what_runs(&self) -> bool {
         self.shows_what_runs() || !self.setup.behavior.readable && self.setup.elsewhere_known
     }
+}
+
+/// The backoff of the rollout that is desired.
+fn own_retry(observation: &Observation) -> Option<Retry> {
+    let (status, desired) = (observation.status(), observation.desired().ok()?);
+    let target = status.target.as_ref()?;
+    let failed = target.version_id == desired.version_id && target.cause == desired.cause;
+    status.common.retry.clone().filter(|_| failed)
 }
 
 /// Each call that was made is recorded.

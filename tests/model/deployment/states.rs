@@ -35,11 +35,12 @@ const ROLLOUTS: [Rollout; 8] = [
     Rollout::DeadlineExceeded,
 ];
 const DRIFTS: [Drift; 5] = [Drift::None, Drift::LateEffect, Drift::Enforce, Drift::LimitReached, Drift::Warn];
-const PENDING_DELETIONS: [PendingDeletionState; 5] = [
+const PENDING_DELETIONS: [PendingDeletionState; 6] = [
     PendingDeletionState::None,
     PendingDeletionState::New,
     PendingDeletionState::InUse,
     PendingDeletionState::Ready,
+    PendingDeletionState::BackingOff,
     PendingDeletionState::InFlight,
 ];
 
@@ -115,15 +116,14 @@ fn is_possible(state: &State) -> bool {
 }
 
 fn holds(state: &State, step: Step) -> Result<(), Violation> {
-    if matches!(step, Step::RecordIntent(_) | Step::StartRollout(_) | Step::DeleteVersion)
-        && is_possible(state)
-    {
-        let prevented = state.suspended || state.conflict || state.unavailable.is_some() || state.backing_off;
-        invariant!(
-            !prevented,
-            "a change while suspended, in conflict, within the backoff or without an answer of the service"
-        );
+    let is_rollout = matches!(step, Step::RecordIntent(_) | Step::StartRollout(_));
+    if (is_rollout || step == Step::DeleteVersion) && is_possible(state) {
+        let prevented = state.suspended || state.conflict || state.unavailable.is_some();
+        invariant!(!prevented, "a change while suspended, in conflict or without an answer of the service");
     }
+    invariant!(!(is_rollout && state.backing_off), "a rollout within its backoff");
+    let waits = matches!(step, Step::Wait(Wait::BackingOff));
+    invariant!(!waits || state.backing_off, "something waits for the backoff of something else");
     match step {
         Step::AddFinalizer => invariant!(
             !state.finalizer

@@ -331,7 +331,11 @@ impl DeploymentWorld {
         }
         status.history.iter().for_each(|entry| entry.version_id.hash(hasher));
         possibly_live(status, at(now), &CONFIG).for_each(|id| id.hash(hasher));
-        status.pending_deletions.iter().for_each(|entry| entry.version_id.hash(hasher));
+        for entry in &status.pending_deletions {
+            let retry = entry.retry.as_ref();
+            let retry = retry.map(|retry| (retry.failures, age(&retry.next_attempt_time, now)));
+            (&entry.version_id, retry).hash(hasher);
+        }
         if let Some(operation) = &status.current_operation {
             let started = age(&operation.start_time, now).min(DEADLINE + 1);
             let called = operation.call_time.as_ref().map(|at| age(at, now).min(LATE + 1));
