@@ -335,10 +335,14 @@ pub struct FailedVersions {
 pub struct RollbackCommand {
     /// Value of the annotation chatcaptain.dev/rollback-to.
     pub value: String,
-    /// Generation of the spec at the time of the command; a new generation ends the rollback.
-    pub generation: i64,
-    /// Id of the version that the value named at that time.
+    /// Id of the version that the value named when the command was given.
     pub version_id: String,
+    /// Id of the version that the spec named at that time; the rollback ends when the spec names another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spec_version_id: Option<String>,
+    /// Whether the rollback has ended although the annotation is still there, because the manifest holds it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ended: bool,
 }
 
 /// Corrections of drift.

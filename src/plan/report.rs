@@ -70,6 +70,8 @@ event_reasons! {
     Deployed,
     /// The environment runs an earlier version again.
     RolledBack,
+    /// The annotation rollback-to is removed: its rollback has ended, or it names no version to go back to.
+    RollbackCommandEnded,
     /// The service rejects a rollback, or it has no effect; the operator deploys the version instead.
     RollbackFallback,
     /// A version does not become live within spec.progressDeadline.
@@ -108,6 +110,8 @@ pub struct Report<S> {
     pub status: S,
     /// Whether to add or remove the finalizer; the status is not written then.
     pub finalizer: Option<bool>,
+    /// An annotation to remove; the status is not written then.
+    pub annotation_to_remove: Option<&'static str>,
     /// When to reconcile again.
     pub requeue: Requeue,
     /// Emitted once the report is written.
@@ -125,6 +129,7 @@ impl<S> Report<S> {
         Self {
             status,
             finalizer: None,
+            annotation_to_remove: None,
             requeue,
             events: Vec::new(),
             counters: Vec::new(),

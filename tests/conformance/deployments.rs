@@ -20,10 +20,10 @@ use crate::states::{
     version,
 };
 
-variants!(Step: AddFinalizer RemoveFinalizer RecordIntent StartRollout FailRollout DeleteVersion Wait);
+variants!(Step: AddFinalizer RemoveFinalizer RemoveRollbackCommand RecordIntent StartRollout FailRollout DeleteVersion Wait);
 variants!(Wait: Available Suspended BackingOff InvalidSpec Conflict Unavailable Unresolved WaitingForPromotion PromotionBlocked Progressing ProgressDeadlineExceeded RolledBack DriftTolerated
     DriftCorrectionPaused Deleting WaitingForOtherFinalizers);
-variants!(Unresolved: WaitingForVersion ReferenceMismatch VersionNotFound AmbiguousVersion RollbackTargetNotFound);
+variants!(Unresolved: WaitingForVersion ReferenceMismatch VersionNotFound AmbiguousVersion);
 variants!(TargetState: Resolved Failed Unresolved);
 variants!(Rollout: None IntentRecorded OutcomeUnknown InProgress RollbackIneffective DeadlineExceeded);
 variants!(Promotion: Allowed Waiting Blocked);

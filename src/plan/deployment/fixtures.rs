@@ -220,6 +220,7 @@ impl State {
             deleting: None,
             finalizer: false,
             conflict: false,
+            command_ended: false,
             backing_off: false,
             unavailable: None,
             target: TargetState::Resolved(Cause::Spec),

@@ -7,15 +7,12 @@ use std::fmt;
 
 use super::{
     Desired, Drift, Observation, PendingDeletionState, RolloutMethod, State, Step, Unresolved,
-    promotion::is_heading_to,
+    promotion::is_heading_to, rollback_command::CommandEnd,
 };
 use crate::{
     crd::{Cause, OperationResult, Reason, VersionSource, annotation},
-    plan::{EventReason, annotation_value, status::ReadyCondition},
+    plan::{EventReason, status::ReadyCondition},
 };
-
-/// Ids that one message names.
-const MAX_IDS: usize = 5;
 
 // ---- conditions: rollout ----
 
@@ -49,10 +46,13 @@ pub(super) fn reached(observation: &Observation, reason: Reason, desired: &Desir
             )
         }
         (Reason::RolledBack, _) => format!(
-            "{environment} runs {live} because of the annotation {}. Remove the annotation or change the spec to end \
-             the rollback.",
+            "{environment} runs {live} because of the annotation {}. Remove the annotation, or name another version in \
+             the spec, to end the rollback.",
             annotation::ROLLBACK_TO
         ),
+        _ if observation.has_ended_command_in_manifest() => {
+            format!("{environment} runs {live}. {}", ended_command_in_manifest())
+        }
         _ => format!("{environment} runs {live}."),
     };
     ReadyCondition::new(reason, message)
@@ -119,9 +119,6 @@ pub(super) fn unresolved(observation: &Observation, why: Unresolved) -> ReadyCon
             );
             (Reason::AmbiguousVersion, message)
         }
-        Unresolved::RollbackTargetNotFound => {
-            (Reason::VersionNotFound, rollback_target_not_found(observation))
-        }
     };
     ReadyCondition::new(reason, message)
 }
@@ -160,30 +157,6 @@ fn version_not_found(observation: &Observation) -> String {
     }
     let id = spec.version_id.as_deref().unwrap_or_default();
     format!("The service lists no version of chatbot {chatbot} with the id {id}. Correct spec.versionId.")
-}
-
-/// Why the annotation `rollback-to` leads to no version.
-fn rollback_target_not_found(observation: &Observation) -> String {
-    let command = annotation::ROLLBACK_TO;
-    let value = annotation_value(&observation.object.metadata, command).unwrap_or_default();
-    if value == "previous" {
-        return format!(
-            "The annotation {command} says previous, but no earlier version is known, or the service no longer lists \
-             it. Name another version in the annotation, or remove it."
-        );
-    }
-    let numbered = observation.inventory().into_iter().flat_map(|inventory| inventory.by_number(value));
-    let mut ids: Vec<&str> = numbered.map(|version| version.id.as_str()).collect();
-    ids.sort_unstable();
-    ids.truncate(MAX_IDS);
-    let hint = match ids.as_slice() {
-        [] => String::new(),
-        ids => format!(" {value} is a version number; its id is {}.", ids.join(" or ")),
-    };
-    format!(
-        "The annotation {command} names no known version. Use previous, the name of a ChatbotVersion of this chatbot, \
-         or a version id.{hint}"
-    )
 }
 
 /// The version is deployed only after the deployment that `spec.promoteAfter` names; for `WaitingForPromotion` and
@@ -266,6 +239,38 @@ pub(super) fn rollout_note(observation: &Observation, event: EventReason, id: &s
     }
 }
 
+/// The annotation `rollback-to` is removed.
+pub(super) fn rollback_command_removed(observation: &Observation, why: CommandEnd) -> String {
+    let command = annotation::ROLLBACK_TO;
+    let value: String = observation.rollback_annotation().unwrap_or_default().chars().take(128).collect();
+    match why {
+        CommandEnd::SpecChanged => format!(
+            "The rollback to {value} has ended, because the spec names another version; the annotation {command} is \
+             removed."
+        ),
+        CommandEnd::NamedBySpec => format!(
+            "The spec names version {value} already, so there is nothing to roll back; the annotation {command} is \
+             removed."
+        ),
+        CommandEnd::VersionNotFound if value == "previous" => format!(
+            "The annotation {command} says previous, but no earlier version is known, or the service no longer lists \
+             it; the annotation is removed. Name a ChatbotVersion, a version id or a version number instead."
+        ),
+        CommandEnd::VersionNotFound => format!(
+            "The annotation {command} says {value}, which is no version of this chatbot, or the number of several; the \
+             annotation is removed. Use previous, the name of a ChatbotVersion, a version id or a version number."
+        ),
+    }
+}
+
+/// The annotation `rollback-to` is part of the manifest, and its rollback has ended. Also a part of the condition.
+pub(super) fn ended_command_in_manifest() -> String {
+    format!(
+        "The annotation {} in the manifest has ended and is ignored. Remove it from the manifest.",
+        annotation::ROLLBACK_TO
+    )
+}
+
 pub(super) fn rollout_failed_note(observation: &Observation) -> String {
     rollout_failure(observation) + "."
 }
@@ -318,6 +323,7 @@ impl fmt::Display for Step {
         f.write_str(match self {
             Self::AddFinalizer => "add finalizer",
             Self::RemoveFinalizer => "remove finalizer",
+            Self::RemoveRollbackCommand => "remove rollback-to annotation",
             Self::RecordIntent(RolloutMethod::Deploy) => "record deploy intent",
             Self::RecordIntent(RolloutMethod::Rollback) => "record rollback intent",
             Self::StartRollout(RolloutMethod::Deploy) => "deploy",
@@ -459,14 +465,14 @@ mod tests {
     fn commands_name_how_they_end() {
         let commanded =
             |value| Observation::test().annotated(annotation::ROLLBACK_TO, value).running(Some("v2"));
-        let end = "Remove the annotation or change the spec to end the rollback.";
+        let end = "Remove the annotation, or name another version in the spec, to end the rollback.";
         assert_ends(&ready(&commanded("v2")), &["version 1.2 (v2)", "chatcaptain.dev/rollback-to"], end);
-        assert_ends(
-            &ready(&commanded("1.3")),
-            &["or a version id."],
-            "1.3 is a version number; its id is v3.",
-        );
-        assert_ends(&ready(&commanded("previous")), &["no earlier version"], "or remove it.");
+        let removed = |value| {
+            rollback_command_removed(&commanded(value), commanded(value).command_to_remove().unwrap())
+        };
+        assert_ends(&removed("typo"), &["says typo", "is removed"], "a version id or a version number.");
+        assert_ends(&removed("previous"), &["no earlier version"], "or a version number instead.");
+        assert_ends(&removed("v1"), &["nothing to roll back"], "is removed.");
     }
 
     #[test]

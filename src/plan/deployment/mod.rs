@@ -61,6 +61,7 @@ mod next;
 mod observation;
 mod pending_deletion;
 mod promotion;
+mod rollback_command;
 mod rollout;
 mod state;
 mod status;

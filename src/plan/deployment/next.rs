@@ -13,6 +13,8 @@ pub enum Step {
     AddFinalizer,
     /// Remove the finalizer: nothing is left to delete, or what is left stays, with an event for each version.
     RemoveFinalizer,
+    /// Remove the annotation `rollback-to`, whose rollback has ended or which names no version.
+    RemoveRollbackCommand,
     /// Record the intent: which call is about to be sent.
     RecordIntent(RolloutMethod),
     /// Send the call whose intent is recorded.
@@ -95,6 +97,9 @@ fn next_step_active(state: &State) -> Step {
     }
     if let Some(reason) = state.unavailable {
         return Step::Wait(Wait::Unavailable(reason));
+    }
+    if state.command_ended {
+        return Step::RemoveRollbackCommand;
     }
     match (state.target, state.live) {
         (TargetState::Unresolved(why), _) => Step::Wait(Wait::Unresolved(why)),

@@ -19,6 +19,8 @@ pub struct State {
     pub finalizer: bool,
     /// An older object manages the same environment of the same chatbot.
     pub conflict: bool,
+    /// The annotation `rollback-to` leads nowhere, or no longer.
+    pub command_ended: bool,
     /// The last call for this target failed a moment ago: none is made for it until the backoff ends.
     pub backing_off: bool,
     /// Why the service could not be read, if it could not.
@@ -61,8 +63,6 @@ pub enum Unresolved {
     VersionNotFound,
     /// The service lists several versions with this number.
     AmbiguousVersion,
-    /// The annotation `rollback-to` names no version of the service.
-    RollbackTargetNotFound,
 }
 
 /// What runs, compared with what should run.
@@ -167,6 +167,7 @@ impl Observation {
             deleting: self.deletion(),
             finalizer: meta.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER),
             conflict: self.older_claim.is_some(),
+            command_ended: self.command_to_remove().is_some(),
             backing_off: desired.as_ref().is_ok_and(|desired| self.is_backing_off(desired)),
             unavailable: self.unavailable_reason(),
             target: self.target_state(&desired, live),

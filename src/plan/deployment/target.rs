@@ -1,10 +1,7 @@
 //! The version that should run: by command, after a failure, or by the spec.
 
-use super::{Observation, Unresolved};
-use crate::{
-    crd::{Cause, OnFailure, Target, VersionSource, annotation},
-    plan::annotation_value,
-};
+use super::{Observation, Unresolved, rollback_command::RollbackTo};
+use crate::crd::{Cause, OnFailure, Target, VersionSource};
 
 /// The version that should run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,8 +28,8 @@ impl Observation {
     /// Why it is not known.
     pub fn desired(&self) -> Result<Desired, Unresolved> {
         // first: with the spec before it, a commanded rollback would last until the next reconcile
-        if let Some(commanded) = self.rollback_command() {
-            return Ok(self.desired_version(commanded?, Cause::RollbackCommand));
+        if let Some(RollbackTo::Holds(id)) = self.rollback_command() {
+            return Ok(self.desired_version(id, Cause::RollbackCommand));
         }
         let by_spec = self.desired_by_spec()?;
         Ok(self.automatic_rollback(&by_spec).unwrap_or(by_spec))
@@ -101,35 +98,6 @@ impl Observation {
         })
     }
 
-    /// The version of a `rollback-to` that holds. The annotation is resolved once, when it is set: `previous` must
-    /// not move with every rollback. A later generation ends it.
-    fn rollback_command(&self) -> Option<Result<String, Unresolved>> {
-        let value = annotation_value(&self.object.metadata, annotation::ROLLBACK_TO)?;
-        let recorded = self.status().rollback_command.as_ref().filter(|command| command.value == value);
-        let id = match recorded {
-            // the annotation outlives its command: once the spec has changed it must not move the environment again
-            Some(command) if Some(command.generation) != self.object.metadata.generation => return None,
-            Some(command) => Some(command.version_id.clone()).filter(|id| self.may_exist(id)),
-            None => self.resolve_rollback(value),
-        };
-        Some(id.ok_or(Unresolved::RollbackTargetNotFound))
-    }
-
-    /// `previous`, the name of a `ChatbotVersion`, or an id, in this order.
-    fn resolve_rollback(&self, value: &str) -> Option<String> {
-        if value == "previous" {
-            let previous = self.status().previous.as_ref().map(|previous| previous.version_id.clone());
-            return previous.filter(|id| self.may_exist(id));
-        }
-        let named = self
-            .rollback_version
-            .as_ref()
-            .filter(|version| version.spec.chatbot_id == self.object.spec.chatbot_id)
-            .and_then(|version| version.version_id());
-        let listed = || self.listed(value).map(|version| version.id.as_str());
-        named.or_else(listed).map(str::to_owned)
-    }
-
     /// The spec names another version than the one that the status is about.
     pub(super) fn spec_target_changed(&self) -> bool {
         let Some(target) = self.status().target.as_ref().filter(|target| target.cause == Cause::Spec) else {
@@ -159,7 +127,7 @@ impl Observation {
     }
 
     /// The version is listed, or the list could not be read.
-    fn may_exist(&self, id: &str) -> bool {
+    pub(super) fn may_exist(&self, id: &str) -> bool {
         // an outage must not read as a lost version
         self.inventory().is_none_or(|inventory| inventory.version(id).is_some())
     }
@@ -173,7 +141,7 @@ mod tests {
         super::{TargetState, fixtures::*},
         *,
     };
-    use crate::chatcaptain::Version;
+    use crate::{chatcaptain::Version, crd::annotation};
 
     fn desired(observation: &Observation) -> Result<(String, Cause), Unresolved> {
         observation.desired().map(|desired| (desired.version_id, desired.cause))
@@ -211,14 +179,6 @@ mod tests {
                 Observation::test().listing([version("v1"), twin_of_v1()]).with_spec(&number),
                 Unresolved::AmbiguousVersion,
             ),
-            (
-                Observation::test().annotated(annotation::ROLLBACK_TO, "nothing"),
-                Unresolved::RollbackTargetNotFound,
-            ),
-            (
-                Observation::test().annotated(annotation::ROLLBACK_TO, "previous"),
-                Unresolved::RollbackTargetNotFound,
-            ),
         ] {
             assert_eq!(desired(&observation), Err(why));
         }
@@ -235,36 +195,6 @@ mod tests {
         let observation = Observation { referenced_version: Some(deleted), ..Observation::test() };
         assert_eq!(desired(&observation.clone().running(Some("v2"))), Err(Unresolved::WaitingForVersion));
         assert_eq!(desired(&observation.running(Some("v1"))), Ok(("v1".to_owned(), Cause::Spec)));
-    }
-
-    #[test]
-    fn rollback_command_names_previous_an_object_or_an_id() {
-        let previous = json!({"previous": {"versionId": "v2", "startTime": ago(100)}});
-        let commanded =
-            |value| Observation::test().with_status(&previous).annotated(annotation::ROLLBACK_TO, value);
-        let by_command = |id: &str| Ok((id.to_owned(), Cause::RollbackCommand));
-        assert_eq!(desired(&commanded("previous")), by_command("v2"));
-        assert_eq!(desired(&commanded("v3")), by_command("v3"));
-        let named = Observation { rollback_version: Some(referenced(&json!({}))), ..commanded("a") };
-        assert_eq!(desired(&named), by_command("v1"));
-        let foreign = referenced(&json!({"spec": {"chatbotId": "other"}}));
-        let foreign = Observation { rollback_version: Some(foreign), ..commanded("a") };
-        assert_eq!(desired(&foreign), Err(Unresolved::RollbackTargetNotFound));
-    }
-
-    #[test]
-    fn rollback_command_keeps_its_version_until_the_spec_changes() {
-        let status = json!({
-            "rollbackCommand": {"value": "previous", "generation": 1, "versionId": "v2"},
-            // the rollback itself moved this
-            "previous": {"versionId": "v1", "startTime": ago(100)},
-        });
-        let commanded =
-            Observation::test().with_status(&status).annotated(annotation::ROLLBACK_TO, "previous");
-        assert_eq!(desired(&commanded), Ok(("v2".to_owned(), Cause::RollbackCommand)));
-        let annotations = json!({annotation::ROLLBACK_TO: "previous"});
-        let changed = commanded.with_metadata(&json!({"generation": 2, "annotations": annotations}));
-        assert_eq!(desired(&changed), Ok(("v1".to_owned(), Cause::Spec)));
     }
 
     #[test]

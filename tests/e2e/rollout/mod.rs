@@ -1,4 +1,5 @@
 //! An environment moves forward and back.
 
+mod commands;
 mod failures;
 mod rollback;

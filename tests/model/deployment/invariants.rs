@@ -2,7 +2,10 @@
 
 use chatcaptain_operator::{
     chatcaptain::Failure,
-    crd::{ChatbotDeploymentStatus, DriftPolicy, OnFailure, Operation, Retry, RollbackMethod, annotation},
+    crd::{
+        ChatbotDeploymentStatus, DriftPolicy, OnFailure, Operation, Retry, RollbackCommand, RollbackMethod,
+        annotation,
+    },
     plan::{
         Report, ServiceView, annotation_value,
         deployment::{Observation, Outcome, RolloutMethod, Step, Wait},
@@ -36,6 +39,7 @@ impl DeploymentWorld {
                     "rolled back to what never ran here"
                 );
             }
+            Step::RemoveRollbackCommand => invariant!(self.is_commanded(), "nothing to remove"),
             Step::Wait(Wait::ProgressDeadlineExceeded) => {
                 invariant!(status.failed_versions.is_some(), "failed without a record");
             }
@@ -137,18 +141,29 @@ impl DeploymentWorld {
 
     /// The reason of Ready is the right one.
     fn check_verdict(&self, status: &ChatbotDeploymentStatus) -> Result<(), Violation> {
+        let by_spec = id_at(self.desired());
         let command = status.rollback_command.as_ref();
-        let command = command.filter(|c| Some(c.generation) == status.common.observed_generation);
-        let desired = command.map_or_else(|| id_at(self.desired()), |command| command.version_id.clone());
+        invariant!(
+            command.is_some() == self.is_commanded(),
+            "a command that has ended is there, or one that holds is not recorded"
+        );
+        let exists = self.version_objects[self.desired()] == VersionObject::Present || self.setup.by_id;
+        let outlasts =
+            |command: &RollbackCommand| command.spec_version_id.as_ref().is_none_or(|id| *id == by_spec);
+        invariant!(
+            // a version that cannot be found ends no command
+            !exists || command.is_none_or(outlasts),
+            "a command holds though git names another version"
+        );
+        let desired = command.map_or(by_spec, |command| command.version_id.clone());
         let live = self.service.runs(HERE).map(id_of);
         let live = live.as_ref().map_or("nothing", |id| id.as_str());
-        let exists = self.version_objects[self.desired()] == VersionObject::Present || self.setup.by_id;
         let violation = self.setup.behavior.broken.map(|id| id_of(id).as_str().to_owned());
         let is_broken = violation.as_deref() == Some(desired.as_str());
         let right = match reason(&status.common) {
             "Available" => live == desired,
             "WaitingForVersion" => !exists,
-            "VersionNotFound" => self.service.find(&desired).is_none() || self.is_commanded(),
+            "VersionNotFound" => self.service.find(&desired).is_none(),
             "RolledBack" => {
                 command.is_some() && live == desired
                     || is_broken

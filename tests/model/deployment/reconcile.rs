@@ -136,6 +136,10 @@ impl DeploymentWorld {
             self.set_finalizer(set);
             return true;
         }
+        if let Some(annotation) = report.annotation_to_remove {
+            self.remove_annotation(annotation);
+            return true;
+        }
         if object.status.as_ref() == Some(&report.status) {
             return false;
         }

@@ -13,7 +13,7 @@ use chatcaptain_operator::{
 
 use crate::explore::{Violation, invariant};
 
-const TARGETS: [TargetState; 9] = [
+const TARGETS: [TargetState; 8] = [
     TargetState::Resolved(Cause::Spec),
     TargetState::Resolved(Cause::RollbackCommand),
     TargetState::Resolved(Cause::AutomaticRollback),
@@ -22,7 +22,6 @@ const TARGETS: [TargetState; 9] = [
     TargetState::Unresolved(Unresolved::ReferenceMismatch),
     TargetState::Unresolved(Unresolved::VersionNotFound),
     TargetState::Unresolved(Unresolved::AmbiguousVersion),
-    TargetState::Unresolved(Unresolved::RollbackTargetNotFound),
 ];
 const ROLLOUTS: [Rollout; 8] = [
     Rollout::None,
@@ -80,7 +79,7 @@ fn every_flag(
     let mut count = 0;
     for drift in DRIFTS {
         for pending_deletion in PENDING_DELETIONS {
-            for flags in 0..3 << 7 {
+            for flags in 0..3 << 8 {
                 let flag = |bit: u8| flags & (1 << bit) != 0;
                 let state = State {
                     spec_valid: flag(0),
@@ -90,7 +89,8 @@ fn every_flag(
                     backing_off: flag(4),
                     use_rollback: flag(5),
                     live: if flag(6) { Live::Desired } else { Live::Other },
-                    promotion: [Promotion::Allowed, Promotion::Waiting, Promotion::Blocked][flags >> 7],
+                    command_ended: flag(7),
+                    promotion: [Promotion::Allowed, Promotion::Waiting, Promotion::Blocked][flags >> 8],
                     deleting,
                     unavailable,
                     target,
@@ -174,6 +174,10 @@ fn holds_while_active(state: &State, step: Step) -> Result<(), Violation> {
         Step::RecordIntent(call) => {
             invariant!(known && state.live == Live::Other && state.spec_valid, "a change for nothing");
             holds_of_intent(state, call)?;
+        }
+        Step::RemoveRollbackCommand => {
+            let waits = state.suspended || state.conflict || state.unavailable.is_some();
+            invariant!(state.command_ended && !waits, "a command is removed that holds, or too early")
         }
         Step::FailRollout => {
             invariant!(state.rollout == Rollout::DeadlineExceeded, "failed before the deadline")

@@ -348,9 +348,7 @@ impl DeploymentWorld {
         let failed = status.failed_versions.as_ref();
         failed.map(|failed| (Some(failed.generation) == meta.generation, &failed.version_ids)).hash(hasher);
         let command = status.rollback_command.as_ref();
-        command
-            .map(|command| (Some(command.generation) == meta.generation, &command.version_id))
-            .hash(hasher);
+        command.map(|command| (&command.version_id, &command.spec_version_id, command.ended)).hash(hasher);
         let corrections = status.drift_corrections.as_ref();
         corrections
             .map(|corrections| (corrections.count, age(&corrections.window_start_time, now)))
