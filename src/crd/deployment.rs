@@ -84,6 +84,12 @@ pub struct ChatbotDeploymentSpec {
     /// What happens when another version is deployed to the environment outside the operator. Defaults to Enforce.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift: Option<DriftPolicy>,
+    /// How many versions that the environment ran before are kept, so that it can go back to them, when their
+    /// ChatbotVersions are deleted: the newest ones of status.history without the live one. With 0, a version is deleted
+    /// as soon as it is no longer in use. Defaults to 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 10))]
+    pub revision_history_limit: Option<i32>,
     /// ChatbotDeployment that has to be Ready on the version that the spec names before this object deploys it. A
     /// version that this environment ran before does not wait. When unset, no version waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -188,8 +194,8 @@ pub struct ChatbotDeploymentStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
     pub history: Vec<HistoryEntry>,
-    /// Versions whose ChatbotVersion was deleted while they were live, at most 50. Each is deleted once it is no longer in
-    /// use.
+    /// Versions whose ChatbotVersion was deleted while they were in use here or kept by spec.revisionHistoryLimit, at most
+    /// 50. Each is deleted once it is no longer needed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50))]
     pub pending_deletions: Vec<PendingDeletion>,
@@ -391,6 +397,13 @@ impl ChatbotDeploymentSpec {
             (None, None, Some(number)) => Some(VersionSource::Number(number)),
             _ => None,
         }
+    }
+
+    /// How many earlier versions are kept; the default applied.
+    #[must_use]
+    pub fn revision_history_limit(&self) -> usize {
+        // enough for the last few releases, few enough that a chatbot's list of versions stays short
+        self.revision_history_limit.map_or(3, |limit| usize::try_from(limit).unwrap_or_default())
     }
 
     /// What happens when a rollout fails; the default applied.

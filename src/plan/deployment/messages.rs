@@ -137,7 +137,7 @@ fn waiting_for_version(observation: &Observation, reference: &str) -> String {
             )
         }
         (None, Some(entry)) => format!(
-            "ChatbotVersion {reference} was deleted, and {} is deleted once no environment runs it. Name another one in \
+            "ChatbotVersion {reference} was deleted, and {} is kept only while it is needed. Name another one in \
              spec.versionRef, or apply the ChatbotVersion again to keep it.",
             version_label(observation, &entry.version_id)
         ),

@@ -43,10 +43,10 @@
 //!
 //! # Deletions that are handed over
 //!
-//! A `ChatbotVersion` that is deleted while this environment runs its version must not wait for git to move on: a
+//! A `ChatbotVersion` that is deleted while this object uses its version must not wait for git to move on: a
 //! finalizer that waits for another object stops a sync from git. So this object takes the deletion over: it sets its own
 //! finalizer, then writes the version to `pendingDeletions`; from then on the other object may go. The version is
-//! deleted once it is proven to run nowhere ([`Observation::deletable`]); the entry is dropped when the list does not
+//! deleted once no deployment uses it and it is proven to run nowhere ([`Observation::deletable`]); the entry is dropped when the list does not
 //! show the version any more, or when another object holds it again; after the last one the finalizer goes. If this
 //! object is deleted itself, it deletes the versions that can be deleted; each other one stays in the service, with an event.
 

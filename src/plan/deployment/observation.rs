@@ -38,9 +38,10 @@ pub struct Observation {
     pub promotion_source: Option<Arc<ChatbotDeployment>>,
     /// Versions that run here, or may, and whose objects are being deleted with them.
     pub versions_being_deleted: Vec<VersionBeingDeleted>,
-    /// Ids in `status.pendingDeletions` that an object which is not being deleted holds again.
+    /// Ids in `status.pendingDeletions` that an object holds with which they are not deleted: it is back, or its policy has
+    /// changed since.
     pub reclaimed: HashSet<String>,
-    /// Ids that other environments of the chatbot run or are about to run.
+    /// Ids that other environments of the chatbot use, or whose object is back and has not adopted them yet.
     pub in_use_elsewhere: HashSet<String>,
     /// Since when the other environments of the chatbot run what they run; `None` where that is not known of one.
     pub elsewhere_stable_since: Option<Timestamp>,

@@ -1,4 +1,4 @@
-//! Deletions that were handed over to this object because the versions ran here: which wait, and which can be carried out.
+//! Deletions that were handed over to this object because it used the versions: which wait, and which can be carried out.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -119,8 +119,10 @@ impl Observation {
             Some(self.environments_stable_since()?)
         };
         let mut entries = self.pending_deletions();
+        let namespace = self.object.metadata.namespace.as_deref();
         entries.retain(|entry| {
             !in_use.contains(&entry.version_id)
+                && !claims::names(&self.object, namespace, &entry.name)
                 && inventory.version(&entry.version_id).is_some_and(|version| {
                     stable_since.is_none_or(|since| inventory.not_deployed_since(version, since))
                 })

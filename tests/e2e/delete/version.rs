@@ -53,7 +53,7 @@ fn live_version_is_deleted_after_its_environment_moves_on() {
     let world = World::with_flags(Settings::default(), &[("interval", "1h")]);
     let a = ready_version_id(&world, "a", &[]);
     ready_version_id(&world, "b", &[]);
-    world.apply_deployment("test", "a", &[]);
+    world.apply_deployment("test", "a", &["revisionHistoryLimit: 0"]);
     world.wait_until_deployment_ready("test");
 
     // git drops a and moves on to b in one commit; the tools delete first
@@ -66,7 +66,7 @@ fn live_version_is_deleted_after_its_environment_moves_on() {
     assert_eq!(ids, [a.as_str()]);
     assert_eq!(versions_in_service(&world), ["a", "b"]);
 
-    world.apply_deployment("test", "b", &[]);
+    world.apply_deployment("test", "b", &["revisionHistoryLimit: 0"]);
     world.wait_until_deployment_ready("test");
     world.eventually("a is deleted", || (versions_in_service(&world) == ["b"]).then_some(()));
     world.wait_for_event("test", "VersionDeleted");
@@ -200,7 +200,7 @@ fn version_recreated_during_its_deletion_gets_an_existing_version() {
     world.service.settings(|settings| settings.faults = vec![late]);
     world.delete("chatbotversion", "a");
     world.wait_until_deleted::<ChatbotVersion>("a");
-    world.apply_deployment("test", "b", &[]);
+    world.apply_deployment("test", "b", &["revisionHistoryLimit: 0"]);
     world.eventually("the deletion is under way", || {
         (world.service.counters().of(Operation::Delete).calls == 1).then_some(())
     });

@@ -39,6 +39,15 @@ impl DeploymentWorld {
                     "rolled back to what never ran here"
                 );
             }
+            Step::DeleteVersion => {
+                let entry = observation.deletable();
+                let is_needed =
+                    |id: &str| self.is_needed(id) && observation.object.metadata.deletion_timestamp.is_none();
+                invariant!(
+                    entry.is_some_and(|entry| !is_needed(&entry.version_id)),
+                    "a version is deleted that git names or that is kept for a rollback"
+                );
+            }
             Step::RemoveRollbackCommand => invariant!(self.is_commanded(), "nothing to remove"),
             Step::Wait(Wait::ProgressDeadlineExceeded) => {
                 invariant!(status.failed_versions.is_some(), "failed without a record");
@@ -129,14 +138,19 @@ impl DeploymentWorld {
         );
         let runs = matches!(reason(&status.common), "Available" | "RolledBack");
         for entry in status.pending_deletions.iter().filter(|_| runs && self.knows_what_runs()) {
-            let named = self.setup.by_id && id_at(self.desired()) == entry.version_id;
             invariant!(
-                named || self.service.is_live(&entry.version_id),
+                self.is_needed(&entry.version_id) || self.service.is_live(&entry.version_id),
                 "{} is never deleted",
                 entry.version_id
             );
         }
         self.check_left_behind()
+    }
+
+    /// The spec names the version, or it ran here and is kept.
+    fn is_needed(&self, id: &str) -> bool {
+        let ran = self.status().history.iter().any(|entry| entry.version_id == id);
+        id_at(self.desired()) == id || self.setup.keeps > 0 && ran
     }
 
     /// The reason of Ready is the right one.

@@ -77,6 +77,8 @@ pub struct Setup {
     pub by_id: bool,
     /// What the test environment runs is known from its own deployment.
     pub elsewhere_known: bool,
+    /// `spec.revisionHistoryLimit`.
+    pub keeps: i32,
     /// The object has the finalizer of another controller, too.
     pub shared: bool,
 }
@@ -126,6 +128,7 @@ pub fn starts(extra: i8) -> Vec<DeploymentWorld> {
         on_failure: OnFailure::Never,
         by_id: false,
         elsewhere_known: false,
+        keeps: 0,
         shared: false,
     };
     let slow = Behavior { rollout: 3, ..Behavior::IDEAL };
@@ -166,6 +169,8 @@ pub fn starts(extra: i8) -> Vec<DeploymentWorld> {
             2,
         );
     }
+    // an earlier version is kept for a rollback
+    start(Setup { keeps: 1, ..usual }, &[Interference::Prune(0), Interference::MoveSpec(1)], 2);
     // the desired version does not become live
     for empties in [false, true] {
         let broken = Behavior { broken: Some(2), empties, ..Behavior::IDEAL };
@@ -312,6 +317,7 @@ fn newborn(setup: Setup) -> ChatbotDeployment {
     .unwrap();
     object.metadata.finalizers = setup.shared.then(|| vec![OTHER.to_owned()]);
     object.spec.drift = Some(setup.drift);
+    object.spec.revision_history_limit = Some(setup.keeps);
     object.spec.rollback = Some(RollbackPolicy {
         on_failure: Some(setup.on_failure),
         method: Some(setup.method),
