@@ -20,7 +20,8 @@ use crate::{
     plan::{
         Report, ServiceReads, ServiceView, annotation_value, claims,
         deployment::{
-            Observation, Outcome, RolloutMethod, State, Step, VersionBeingDeleted, next_step, report,
+            Observation, Outcome, RolloutMethod, State, Step, VersionBeingDeleted, is_promotion_ring,
+            next_step, report,
         },
     },
     sync::lock,
@@ -85,6 +86,7 @@ impl Reconciler for ChatbotDeployment {
             Some(VersionSource::Ref(name)) => Some(name),
             _ => None,
         };
+        let deployment = |name: &str| context.deployments.get(&namespace, name);
         let promoted_after = object.spec.promote_after.as_ref().map(|after| &after.deployment_ref.name);
         let (mut in_use_elsewhere, elsewhere_stable_since) = other_environments(object, context);
         in_use_elsewhere.extend(returning(object, context));
@@ -95,7 +97,8 @@ impl Reconciler for ChatbotDeployment {
             older_claim: older_claim(object, context),
             referenced_version: version(referenced),
             rollback_version: version(annotation_value(&object.metadata, annotation::ROLLBACK_TO)),
-            promotion_source: promoted_after.and_then(|name| context.deployments.get(&namespace, name)),
+            promotion_source: promoted_after.and_then(|name| deployment(name)),
+            promotion_ring: is_promotion_ring(object, deployment),
             versions_being_deleted: versions_being_deleted(object, context).await,
             reclaimed: reclaimed(object, context).await,
             in_use_elsewhere,

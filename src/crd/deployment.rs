@@ -199,6 +199,9 @@ pub struct ChatbotDeploymentStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50))]
     pub pending_deletions: Vec<PendingDeletion>,
+    /// ChatbotVersion that the rollout waits for. Absent once it has a version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_for_version: Option<WaitingForVersion>,
     /// Deploy or rollback in progress.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current_operation: Option<CurrentOperation>,
@@ -295,6 +298,16 @@ pub struct PendingDeletion {
     /// Backoff after a delete request that failed. It delays neither a rollout nor another deletion.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
+}
+
+/// A ChatbotVersion that does not exist, or has no version yet.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct WaitingForVersion {
+    /// Name of the ChatbotVersion.
+    pub name: String,
+    /// Time since which the rollout waits; progressDeadline counts from here.
+    pub start_time: Time,
 }
 
 /// A deploy or rollback in progress.

@@ -18,7 +18,7 @@ pub use deployment::{
     Cause, ChatbotDeployment, ChatbotDeploymentSpec, ChatbotDeploymentStatus, CurrentOperation,
     DeployedVersion, DriftCorrections, DriftPolicy, FailedVersions, HistoryEntry, LocalObjectReference,
     OnFailure, PendingDeletion, PromoteAfter, RollbackCommand, RollbackMethod, RollbackPolicy, Target,
-    VersionSource,
+    VersionSource, WaitingForVersion,
 };
 pub use duration::MetaDuration;
 pub use version::{ChatbotVersion, ChatbotVersionSpec, ChatbotVersionStatus, PendingCreate};

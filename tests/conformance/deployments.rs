@@ -23,7 +23,7 @@ use crate::states::{
 variants!(Step: AddFinalizer RemoveFinalizer RemoveRollbackCommand RecordIntent StartRollout FailRollout DeleteVersion Wait);
 variants!(Wait: Available Suspended BackingOff InvalidSpec Conflict Unavailable Unresolved WaitingForPromotion PromotionBlocked Progressing ProgressDeadlineExceeded RolledBack DriftTolerated
     DriftCorrectionPaused Deleting WaitingForOtherFinalizers);
-variants!(Unresolved: WaitingForVersion ReferenceMismatch VersionNotFound AmbiguousVersion);
+variants!(Unresolved: WaitingForVersion VersionTimedOut ReferenceMismatch VersionNotFound AmbiguousVersion);
 variants!(TargetState: Resolved Failed Unresolved);
 variants!(Rollout: None IntentRecorded OutcomeUnknown InProgress RollbackIneffective DeadlineExceeded);
 variants!(Promotion: Allowed Waiting Blocked);
@@ -154,6 +154,7 @@ fn scene(object: ChatbotDeployment, service: ServiceView) -> Observation {
         referenced_version: Some(named(&json!({}))),
         rollback_version: None,
         promotion_source: None,
+        promotion_ring: false,
         versions_being_deleted: vec![],
         reclaimed: HashSet::new(),
         in_use_elsewhere: HashSet::new(),
@@ -210,12 +211,14 @@ fn unresolved(object: &ChatbotDeployment) -> Vec<Observation> {
     let mut twins = vec![version("v1", "a", ""), version("v2", "b", "")];
     twins[1].number = Some("1.1".into());
     let other = json!({"spec": {"chatbotId": "other"}});
+    let waiting = json!({"waitingForVersion": {"name": "a", "startTime": ago(1000)}});
     vec![
         Observation { referenced_version: None, ..scene(object.clone(), runs("")) },
         Observation {
             referenced_version: Some(named(&json!({"status": {}}))),
             ..scene(object.clone(), runs(""))
         },
+        Observation { referenced_version: None, ..scene(with(object, &json!({}), &waiting), runs("")) },
         Observation { referenced_version: Some(named(&other)), ..scene(object.clone(), runs("")) },
         scene(wants(json!({"versionRef": null, "versionId": "v9"})), runs("")),
         scene(wants(json!({"versionRef": null, "versionNumber": "1.1"})), shown(twins, Some([None, None]))),

@@ -110,6 +110,7 @@ impl Observation {
             referenced_version: Some(referenced(&json!({}))),
             rollback_version: None,
             promotion_source: None,
+            promotion_ring: false,
             versions_being_deleted: vec![],
             reclaimed: HashSet::new(),
             in_use_elsewhere: HashSet::new(),

@@ -71,6 +71,7 @@ pub use live::possibly_live;
 pub use next::{Step, Wait, next_step};
 pub use observation::Observation;
 pub use pending_deletion::VersionBeingDeleted;
+pub use promotion::is_promotion_ring;
 pub use state::{
     Deletion, Drift, Live, PendingDeletionState, Promotion, Rollout, RolloutMethod, State, TargetState,
     Unresolved,

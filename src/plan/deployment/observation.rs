@@ -36,6 +36,8 @@ pub struct Observation {
     pub rollback_version: Option<Arc<ChatbotVersion>>,
     /// The object that `spec.promoteAfter` names.
     pub promotion_source: Option<Arc<ChatbotDeployment>>,
+    /// `spec.promoteAfter` leads over other deployments back to one of them: none of them is ever the first.
+    pub promotion_ring: bool,
     /// Versions that run here, or may, and whose objects are being deleted with them.
     pub versions_being_deleted: Vec<VersionBeingDeleted>,
     /// Ids in `status.pendingDeletions` that an object holds with which they are not deleted: it is back, or its policy has

@@ -1,5 +1,7 @@
 //! What decides the next step: a few small enums, so that the tests can go through every combination.
 
+use std::time::Duration;
+
 use super::{Desired, Observation};
 use crate::{
     crd::{Cause, FINALIZER, annotation},
@@ -57,6 +59,8 @@ pub enum TargetState {
 pub enum Unresolved {
     /// The `ChatbotVersion` does not exist, has no version yet, or is being deleted.
     WaitingForVersion,
+    /// The same, for longer than `progressDeadline`.
+    VersionTimedOut,
     /// The `ChatbotVersion` belongs to another chatbot.
     ReferenceMismatch,
     /// The service lists no version with this id or number.
@@ -108,7 +112,8 @@ pub enum Promotion {
     Allowed,
     /// The other deployment may still become Ready on the version.
     Waiting,
-    /// The target of the other deployment is another version, or it is Stalled, and `progressDeadline` is over.
+    /// The other deployment does not get there by itself: it waits for this one, is suspended, or, once `progressDeadline`
+    /// is over, is Stalled or has another version as its target.
     Blocked,
 }
 
@@ -208,6 +213,9 @@ impl Observation {
 
     fn target_state(&self, desired: &Result<Desired, Unresolved>, live: Live) -> TargetState {
         match desired {
+            Err(Unresolved::WaitingForVersion) if self.time_for_version() == Some(Duration::ZERO) => {
+                TargetState::Unresolved(Unresolved::VersionTimedOut)
+            }
             Err(why) => TargetState::Unresolved(*why),
             // only while another version runs: one that becomes live late is as good as one in time
             Ok(desired) if live == Live::Other && self.has_failed(&desired.version_id) => TargetState::Failed,

@@ -177,6 +177,7 @@ fn sync_spec(observation: &Observation, status: &mut ChatbotDeploymentStatus) {
     if observation.failed_versions().is_empty() {
         status.failed_versions = None;
     }
+    status.waiting_for_version = observation.missing_version();
     observation.sync_rollback_command(status);
     let Ok(desired) = observation.desired() else { return };
     // an operation on another version is forgotten once it can make no difference any more

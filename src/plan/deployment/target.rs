@@ -1,7 +1,12 @@
 //! The version that should run: by command, after a failure, or by the spec.
 
+use std::time::Duration;
+
 use super::{Observation, Unresolved, rollback_command::RollbackTo};
-use crate::crd::{Cause, OnFailure, Target, VersionSource};
+use crate::{
+    crd::{Cause, OnFailure, Target, VersionSource, WaitingForVersion},
+    plan::{elapsed, truncate_to_seconds},
+};
 
 /// The version that should run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,6 +103,27 @@ impl Observation {
         })
     }
 
+    /// The `ChatbotVersion` that the rollout waits for, for the next status.
+    pub(super) fn missing_version(&self) -> Option<WaitingForVersion> {
+        let Some(VersionSource::Ref(name)) = self.object.spec.version_source() else {
+            return None;
+        };
+        if self.desired() != Err(Unresolved::WaitingForVersion) {
+            return None;
+        }
+        let recorded = self.status().waiting_for_version.clone().filter(|waiting| waiting.name == name);
+        Some(recorded.unwrap_or_else(|| WaitingForVersion {
+            name: name.to_owned(),
+            start_time: truncate_to_seconds(self.now),
+        }))
+    }
+
+    /// How long the rollout still waits for the version that it lacks; zero once `progressDeadline` is over.
+    pub(super) fn time_for_version(&self) -> Option<Duration> {
+        let waiting = self.missing_version()?;
+        Some(self.progress_deadline().saturating_sub(elapsed(&waiting.start_time, self.now)))
+    }
+
     /// The spec names another version than the one that the status is about.
     pub(super) fn spec_target_changed(&self) -> bool {
         let Some(target) = self.status().target.as_ref().filter(|target| target.cause == Cause::Spec) else {
@@ -141,7 +167,14 @@ mod tests {
         super::{TargetState, fixtures::*},
         *,
     };
-    use crate::{chatcaptain::Version, crd::annotation};
+    use crate::{
+        chatcaptain::Version,
+        crd::annotation,
+        plan::{
+            Requeue,
+            deployment::{Step, Wait},
+        },
+    };
 
     fn desired(observation: &Observation) -> Result<(String, Cause), Unresolved> {
         observation.desired().map(|desired| (desired.version_id, desired.cause))
@@ -182,6 +215,24 @@ mod tests {
         ] {
             assert_eq!(desired(&observation), Err(why));
         }
+    }
+
+    #[test]
+    fn version_that_does_not_appear_within_the_deadline_fails_the_rollout() {
+        let missing = Observation { referenced_version: None, ..Observation::test() };
+        let first = missing.report();
+        assert_eq!(condition(&first, "Reconciling"), Some(("True", "WaitingForVersion")));
+        assert_eq!(first.requeue, Requeue::After(Duration::from_mins(5)));
+        let since = |seconds| json!({"waitingForVersion": {"name": "a", "startTime": ago(seconds)}});
+        let soon = missing.clone().with_status(&since(299));
+        assert_eq!(soon.report().requeue, Requeue::After(Duration::from_secs(1)));
+        let late = missing.clone().with_status(&since(300));
+        assert_eq!(late.next_step(), Step::Wait(Wait::Unresolved(Unresolved::VersionTimedOut)));
+        assert_eq!(condition(&late.report(), "Stalled"), Some(("True", "ProgressDeadlineExceeded")));
+        let renamed = late.clone().with_spec(&json!({"versionRef": {"name": "b"}}));
+        assert_eq!(renamed.next_step(), Step::Wait(Wait::Unresolved(Unresolved::WaitingForVersion)));
+        let there = Observation { referenced_version: Some(referenced(&json!({}))), ..late };
+        assert_eq!(there.report().status.waiting_for_version, None);
     }
 
     /// Another version with the number of `v1`.

@@ -3,3 +3,4 @@
 mod commands;
 mod failures;
 mod rollback;
+mod waits;

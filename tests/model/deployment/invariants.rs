@@ -187,7 +187,9 @@ impl DeploymentWorld {
             }
             // where nothing shows what runs, a lost answer is never resolved
             "ProgressDeadlineExceeded" => {
-                (violation.is_some() || self.deployed_manually) && live != desired || !self.shows_anything()
+                !exists
+                    || (violation.is_some() || self.deployed_manually) && live != desired
+                    || !self.shows_anything()
             }
             "DriftTolerated" => self.setup.drift == DriftPolicy::Warn && live != desired,
             "DriftCorrectionPaused" => live != desired && status.drift_corrections.is_some(),

@@ -64,6 +64,7 @@ impl DeploymentWorld {
             referenced_version: if self.setup.by_id { None } else { self.version(self.desired()) },
             rollback_version: None,
             promotion_source: None,
+            promotion_ring: false,
             versions_being_deleted: self.versions_being_deleted(),
             reclaimed: self.reclaimed(),
             in_use_elsewhere: HashSet::new(),

@@ -13,12 +13,13 @@ use chatcaptain_operator::{
 
 use crate::explore::{Violation, invariant};
 
-const TARGETS: [TargetState; 8] = [
+const TARGETS: [TargetState; 9] = [
     TargetState::Resolved(Cause::Spec),
     TargetState::Resolved(Cause::RollbackCommand),
     TargetState::Resolved(Cause::AutomaticRollback),
     TargetState::Failed,
     TargetState::Unresolved(Unresolved::WaitingForVersion),
+    TargetState::Unresolved(Unresolved::VersionTimedOut),
     TargetState::Unresolved(Unresolved::ReferenceMismatch),
     TargetState::Unresolved(Unresolved::VersionNotFound),
     TargetState::Unresolved(Unresolved::AmbiguousVersion),

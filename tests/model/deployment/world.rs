@@ -353,6 +353,8 @@ impl DeploymentWorld {
         }
         let failed = status.failed_versions.as_ref();
         failed.map(|failed| (Some(failed.generation) == meta.generation, &failed.version_ids)).hash(hasher);
+        let waiting = status.waiting_for_version.as_ref();
+        waiting.map(|waiting| (&waiting.name, age(&waiting.start_time, now).min(DEADLINE + 1))).hash(hasher);
         let command = status.rollback_command.as_ref();
         command.map(|command| (&command.version_id, &command.spec_version_id, command.ended)).hash(hasher);
         let corrections = status.drift_corrections.as_ref();

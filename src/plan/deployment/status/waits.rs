@@ -51,7 +51,11 @@ fn report_of(observation: &Observation, state: &State, wait: Wait) -> Report<Cha
             (messages::rollout(observation, method), requeue_while_progressing(observation))
         }
         Wait::ProgressDeadlineExceeded => (messages::deadline_exceeded(observation), at_interval),
-        Wait::Unresolved(why) => (messages::unresolved(observation, why), at_interval),
+        Wait::Unresolved(why) => {
+            let deadline = observation.time_for_version().filter(|remaining| !remaining.is_zero());
+            let requeue = deadline.map_or(at_interval, |remaining| at_interval.at_latest(remaining));
+            (messages::unresolved(observation, why), requeue)
+        }
         Wait::WaitingForPromotion => {
             (messages::promotion(observation, Reason::WaitingForPromotion), PROMOTION_POLL)
         }
