@@ -24,15 +24,15 @@ pub(super) fn record_live(observation: &Observation, status: &mut ChatbotDeploym
     truncate(&mut status.history);
 }
 
-/// Drops the oldest entry; first one whose version has a newer entry, so that two versions that alternate push no other
-/// out.
+/// Drops the oldest entry between the first and the last run of a version, else the oldest of all: two versions that
+/// alternate push no other out, and which of them ran first stays known.
 fn truncate(history: &mut Vec<HistoryEntry>) {
     while history.len() > MAX_HISTORY {
-        let has_newer = |index: &usize| {
-            let id = &history[*index].version_id;
-            history[..*index].iter().any(|newer| newer.version_id == *id)
+        let is_between = |index: &usize| {
+            let is_same = |other: &HistoryEntry| other.version_id == history[*index].version_id;
+            history[..*index].iter().any(is_same) && history[*index + 1..].iter().any(is_same)
         };
-        let oldest = (0..history.len()).rev().find(has_newer).unwrap_or(history.len() - 1);
+        let oldest = (0..history.len()).rev().find(is_between).unwrap_or(history.len() - 1);
         history.remove(oldest);
     }
 }

@@ -305,3 +305,20 @@ fn git_revert_waits_for_no_promotion() {
     assert_eq!(world.live_version(Environment::Test).as_deref(), Some("b"));
     assert_eq!(world.effects_besides_creates().last().map(String::as_str), Some("rollback a prod"));
 }
+
+/// A release that was reverted and comes again is a release, though the environment ran the version before.
+#[test]
+fn return_to_a_reverted_version_is_a_deploy_and_not_a_rollback() {
+    let world = World::new(Settings::default());
+    for wanted in ["a", "b"] {
+        world.apply_version(wanted, &[]);
+        world.apply_deployment("test", wanted, &[]);
+        wait_until_running(&world, wanted);
+    }
+    for wanted in ["a", "b", "a"] {
+        world.apply_deployment("test", wanted, &[]);
+        wait_until_running(&world, wanted);
+    }
+    let moves = ["deploy a test", "deploy b test", "rollback a test", "deploy b test", "rollback a test"];
+    assert_eq!(world.effects_besides_creates(), moves);
+}

@@ -11,6 +11,7 @@ use crate::{
             Observation, PendingDeletionState, State, Wait,
             history::{record_live, sync_history},
             messages,
+            rollout::ran_before,
         },
         service_view::requeue_unavailable,
         status::{ReadyCondition, carry_over, is_ready, requeue_after_backoff, suspended_status},
@@ -121,7 +122,8 @@ fn reached(observation: &Observation, state: &State, reason: Reason) -> Report<C
         // it was deployed outside the operator, so there is no event
         return report;
     }
-    let went_back = old.history.iter().any(|entry| entry.version_id == *id);
+    let went_back =
+        ran_before(&old.history, id, old.active.as_ref().map(|active| active.version_id.as_str()));
     let event = if went_back { EventReason::RolledBack } else { EventReason::Deployed };
     report.event(false, event, messages::rollout_note(observation, event, id))
 }
