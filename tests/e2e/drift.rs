@@ -143,7 +143,7 @@ fn drift_correction_pauses_after_limit() {
 
     world.apply_deployment("test", "c", &[]);
     wait_for_reason_and_version(&world, "Available", "c");
-    // it has run here by hand, but later than b, which runs now
+    // it was deployed manually, but later than b, which runs now
     let healed = [&["deploy a test"; 7][..], &["deploy c test"]].concat();
     assert_eq!(world.effects_besides_creates(), healed);
     assert_versions_untouched(&world);
