@@ -110,7 +110,8 @@ pub fn is_ready(old: &CommonStatus, meta: &ObjectMeta) -> bool {
 /// Keeps an object Stalled during a retry: only the retry's success changes what the user has to do.
 pub(super) fn carry_over_stalled(new: &mut CommonStatus, old: &CommonStatus, meta: &ObjectMeta) {
     if old.is_true(ConditionType::Stalled)
-        && old.retry.is_some()
+        // of the new status: the backoff of another rollout is not retried, and has ended
+        && new.retry.is_some()
         && old.observed_generation == meta.generation
     {
         *new = carry_over(old, meta, true);

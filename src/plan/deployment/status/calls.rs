@@ -282,6 +282,10 @@ mod tests {
         let commanded = failed.annotated(crate::crd::annotation::ROLLBACK_TO, "v3");
         assert!(!commanded.state().backing_off, "a command is another cause");
         assert_eq!(commanded.next_step(), Step::RecordIntent(RolloutMethod::Deploy));
+        let report = commanded.report();
+        assert_eq!(condition(&report, "Reconciling"), Some(("True", "Deploying")));
+        let recorded = Observation { may_call: true, ..commanded.after(report) };
+        assert_eq!(recorded.next_step(), Step::StartRollout(RolloutMethod::Deploy));
     }
 
     #[test]
