@@ -251,7 +251,12 @@ fn requeue_while_progressing(observation: &Observation) -> Requeue {
     // several reads within the grace, so that a rollback without effect is noticed soon after it
     let longest = (observation.config.visibility_grace / 4).clamp(SHORTEST, Duration::from_secs(10));
     // a fifth of the time that has passed: a delay of the report that is not felt, and few reads of a slow rollout
-    Requeue::After((since / 5).clamp(SHORTEST, longest))
+    let poll = Requeue::After((since / 5).clamp(SHORTEST, longest));
+    let called_at = operation.and_then(|operation| operation.call_time.as_ref());
+    // objects keep whole seconds: the deadline is over in the second after it
+    let deadline = observation.progress_deadline() + Duration::from_secs(1);
+    let remaining = called_at.map(|at| deadline.saturating_sub(elapsed(at, observation.now)));
+    remaining.filter(|remaining| !remaining.is_zero()).map_or(poll, |remaining| poll.at_latest(remaining))
 }
 
 #[cfg(test)]
