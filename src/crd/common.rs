@@ -70,8 +70,8 @@ impl Environment {
 /// What happens in the service when a `ChatbotVersion` is deleted.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeletionPolicy {
-    /// Delete the version. While it is live it is kept, and the ChatbotDeployment that runs it, if there is one, deletes
-    /// it after switching to another version.
+    /// Delete the version. A live version is kept; so is one that a ChatbotDeployment needs, and that one deletes it
+    /// once it needs it no longer.
     Delete,
     /// Keep the version.
     Retain,
@@ -201,8 +201,8 @@ pub struct CommonStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
     pub last_operations: Vec<OperationRecord>,
-    /// Backoff after a request failed: the create or delete of a ChatbotVersion, the rollout of a ChatbotDeployment's
-    /// target. Another target does not wait for it. Absent when nothing waits to be retried.
+    /// Backoff of a request that failed: of the create or delete, or of the rollout to the current target. Absent when
+    /// nothing waits to be retried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
 }

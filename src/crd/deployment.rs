@@ -84,14 +84,13 @@ pub struct ChatbotDeploymentSpec {
     /// What happens when another version is deployed to the environment outside the operator. Defaults to Enforce.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift: Option<DriftPolicy>,
-    /// How many versions that the environment ran before are kept, so that it can go back to them, when their
-    /// ChatbotVersions are deleted: the newest ones of status.history without the live one. With 0, a version is deleted
-    /// as soon as it is no longer in use. Defaults to 3.
+    /// How many of the versions that the environment ran last, besides the live one, are kept in the service after their
+    /// ChatbotVersions are deleted, so that it can go back to them. 0 keeps none. Defaults to 3.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 10))]
     pub revision_history_limit: Option<i32>,
     /// ChatbotDeployment that has to be Ready on the version that the spec names before this object deploys it. A
-    /// version that this environment ran before does not wait. When unset, no version waits.
+    /// rollback does not wait. When unset, nothing waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub promote_after: Option<PromoteAfter>,
     /// How long a version may take to become live, in hours, minutes and seconds, for example 10m; after that the rollout
@@ -186,8 +185,7 @@ pub struct ChatbotDeploymentStatus {
     /// Version that runs, as last confirmed. Absent when none runs or the live version cannot be determined.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active: Option<DeployedVersion>,
-    /// Version that ran before the active one; the annotation chatcaptain.dev/rollback-to with the value previous returns
-    /// to it.
+    /// Version that ran before the active one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<DeployedVersion>,
     /// Versions that the environment ran, newest first, at most 10.

@@ -9,7 +9,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 
-use super::Observation;
+use super::{Observation, rollout::ran_before};
 use crate::{
     crd::{ChatbotDeploymentStatus, RollbackCommand, annotation},
     plan::annotation_value,
@@ -100,15 +100,12 @@ impl Observation {
         }
     }
 
-    /// The newest version that ran before the one that the spec names. Given again after a rollback, the command leads to
-    /// the same version, and never forward.
+    /// The newest version that ran before the one that the spec names ran for the first time. So the command never leads
+    /// forward: neither when it is given again after its rollback, nor after a revert in git.
     fn version_before_spec(&self) -> Option<String> {
         let (spec, history) = (self.version_of_spec(), &self.status().history);
-        let last_run = history.iter().position(|entry| Some(&entry.version_id) == spec.as_ref());
-        // one that never ran here has everything before it
-        let before = history.iter().skip(last_run.map_or(0, |index| index + 1));
-        let mut ids = before.map(|entry| &entry.version_id).filter(|id| Some(*id) != spec.as_ref());
-        ids.find(|id| self.may_exist(id)).cloned()
+        let mut ids = history.iter().map(|entry| &entry.version_id);
+        ids.find(|id| ran_before(history, id, spec.as_deref()) && self.may_exist(id)).cloned()
     }
 
     /// By the name of a `ChatbotVersion`, by an id, or by a number that one version has, in this order.
@@ -240,6 +237,8 @@ mod tests {
         assert_eq!(history(&["v1", "v2", "v1", "v3"]), Some(holds("v1")), "given again after the rollback");
         assert_eq!(history(&["v3", "v2", "v1"]), Some(holds("v1")), "v3 was deployed outside the operator");
         assert_eq!(history(&["v1", "v3"]), Some(holds("v1")), "the version of the spec never ran");
+        let reverted = history(&["v2", "v3", "v2"]);
+        assert_eq!(reverted, Some(RollbackTo::Ended(CommandEnd::VersionNotFound)), "v3 came after it");
         let gone = commanded("previous").listing([version("v2"), version("v3")]).running(Some("v2"));
         assert_eq!(gone.command_to_remove(), Some(CommandEnd::VersionNotFound));
     }
