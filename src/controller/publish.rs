@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use kube::{
     Api, Resource, ResourceExt,
-    api::{Patch, PatchParams},
+    api::{Patch, PatchParams, PostParams},
 };
 use serde_json::json;
 use tokio::time::{sleep, timeout};
@@ -191,30 +191,20 @@ async fn write_finalizer<K: Reconciler>(object: &K, set: bool, context: &Context
     with_timeout(api.patch(&object.name_any(), &params, &Patch::Merge(&patch))).await
 }
 
+/// Replaces the whole status, also fields that another manager owns: a patch cannot remove those, and what a restore left
+/// there would come back for ever. Metadata and spec stay as they are in the cluster.
 async fn write_status<K: Reconciler>(object: &K, status: &K::Status, context: &Context) -> Result<K, Error> {
     let name = object.name_any();
-    let patch = json!({
+    let body = json!({
         "apiVersion": K::api_version(&()),
         "kind": K::kind(&()),
-        // the status subresource checks a resourceVersion, but no uid
-        "metadata": {"name": name, "resourceVersion": object.resource_version()},
+        // no managedFields: an empty list would reset those of all managers
+        "metadata": {"name": name, "uid": object.uid(), "resourceVersion": object.resource_version()},
         "status": status,
     });
-    // without it a field that another manager claims would refuse the whole status
-    let params = PatchParams::apply(FIELD_MANAGER).force();
+    let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
     let api = api(object, context);
-    let written = with_timeout(api.patch_status(&name, &params, &Patch::Apply(&patch))).await?;
-    let types = |status: &K::Status| -> Vec<String> {
-        K::common(status).conditions.iter().map(|c| c.type_.clone()).collect()
-    };
-    if written.status().map(types) == Some(types(status)) {
-        return Ok(written);
-    }
-    // a condition that another field manager owns, such as one from a time when the object could not be read, is
-    // removed by a merge patch alone
-    let patch = json!({"status": {"conditions": K::common(status).conditions}});
-    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    with_timeout(api.patch_status(&name, &params, &Patch::Merge(&patch))).await
+    with_timeout(api.replace_subresource("status", &name, &params, &body)).await
 }
 
 fn finalizers<K: Resource>(object: &K, set: bool) -> Vec<String> {

@@ -13,7 +13,7 @@ pub use common::{
     CommonStatus, CredentialsRef, DeletionPolicy, Environment, LiveEnvironment, Operation, OperationRecord,
     OperationResult, Retry, parse_duration,
 };
-pub use condition::{ConditionType, Reason, Verdict, build_conditions};
+pub use condition::{ConditionType, MAX_CONDITIONS, Reason, Verdict, build_conditions};
 pub use deployment::{
     Cause, ChatbotDeployment, ChatbotDeploymentSpec, ChatbotDeploymentStatus, CurrentOperation,
     DeployedVersion, DriftCorrections, DriftPolicy, FailedVersions, HistoryEntry, LocalObjectReference,

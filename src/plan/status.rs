@@ -92,7 +92,7 @@ pub fn unreadable_status(meta: &ObjectMeta, error: &str, now: Timestamp) -> Comm
 pub fn carry_over(old: &CommonStatus, meta: &ObjectMeta, acknowledge: bool) -> CommonStatus {
     let mut common = old.clone();
     common.observed_generation = meta.generation;
-    for condition in &mut common.conditions {
+    for condition in common.conditions.iter_mut().filter(|condition| ConditionType::is_ours(condition)) {
         condition.observed_generation = meta.generation;
     }
     if acknowledge {
