@@ -8,6 +8,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
     ResourceExt,
     runtime::events::{Event, EventType},
@@ -43,7 +44,7 @@ pub fn after_write<K: Reconciler>(
     log(before, step, report);
     report.counters.iter().for_each(|counter| increment(*counter, context));
     for event in &report.events {
-        emit(after, event, context);
+        emit(after.object_ref(&()), event, context);
     }
     for _ in &report.orphans {
         context.metrics.count_orphan();
@@ -109,7 +110,7 @@ fn increment(counter: CounterIncrement, context: &Context) {
 }
 
 /// Publishes an event, best effort and beside the reconcile: the status says the same.
-fn emit<K: Reconciler>(object: &Arc<K>, event: &NewEvent, context: &Context) {
+pub fn emit(object: ObjectReference, event: &NewEvent, context: &Context) {
     let mut note = String::new();
     // the API server refuses a note of more than 1024 bytes
     let _ = write!(note, "{:.900}", event.note);
@@ -124,10 +125,10 @@ fn emit<K: Reconciler>(object: &Arc<K>, event: &NewEvent, context: &Context) {
         action,
         secondary: None,
     };
-    let (recorder, reference) = (context.events.clone(), object.object_ref(&()));
+    let recorder = context.events.clone();
     // among the tasks that the shutdown waits for: the last event may be all that the cluster shows of an orphan
     context.tasks.spawn(async move {
-        match timeout(PUBLISH_TIMEOUT, recorder.publish(&event, &reference)).await {
+        match timeout(PUBLISH_TIMEOUT, recorder.publish(&event, &object)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(%error, "cannot publish event"),
             Err(_) => tracing::debug!("cannot publish event within the timeout"),

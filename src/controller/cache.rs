@@ -7,15 +7,14 @@ use std::{
 };
 
 use kube::{
-    Resource, ResourceExt,
-    core::DeserializeGuard,
+    ResourceExt,
     runtime::{
         reflector::{ObjectRef, Store},
         watcher,
     },
 };
 
-use super::Indexed;
+use super::{Indexed, unreadable::Guarded};
 use crate::{
     crd,
     sync::{read, write},
@@ -67,16 +66,15 @@ impl IndexKey {
 
 /// Drops what no reconcile needs: of ten thousand objects, every line counts.
 pub fn strip_unused_fields<K: Indexed>(object: &mut Guarded<K>) {
-    let meta = object.meta_mut();
-    meta.managed_fields = None;
-    meta.labels = None;
-    if let Some(annotations) = &mut meta.annotations {
-        annotations.retain(|name, _| name.starts_with(crd::GROUP));
-    }
+    object.each_meta_mut(|meta| {
+        meta.managed_fields = None;
+        meta.labels = None;
+        if let Some(annotations) = &mut meta.annotations {
+            annotations.retain(|name, _| name.starts_with(crd::GROUP));
+        }
+    });
 }
 
-/// A cached object, or the reason why it cannot be read.
-pub type Guarded<K> = DeserializeGuard<K>;
 /// Namespace and name of a cached object.
 pub type Ref<K> = ObjectRef<Guarded<K>>;
 
@@ -153,11 +151,11 @@ impl<K: Indexed> Cache<K> {
         objects.map(|object| Ref::<K>::from_obj(object.as_ref())).collect()
     }
 
-    /// The object of this name; `None` where the cache has none, or one that does not fit its schema.
+    /// The object of this name; of one that does not fit its schema, the part that can be read.
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
         let reference = Ref::<K>::new(name).within(namespace);
-        let guarded = self.stores().into_iter().find_map(|store| store.get(&reference))?;
-        guarded.0.as_ref().ok().cloned().map(Arc::new)
+        let cached = self.stores().into_iter().find_map(|store| store.get(&reference))?;
+        cached.claimant().cloned().map(Arc::new)
     }
 
     /// The objects that may have this key; the caller checks that they do.
@@ -181,7 +179,7 @@ fn name_of<K: Indexed>(object: &Guarded<K>) -> Name {
 }
 
 fn keys_of<K: Indexed>(object: &Guarded<K>) -> Vec<IndexKey> {
-    object.0.as_ref().map(Indexed::keys).unwrap_or_default()
+    object.claimant().map(Indexed::keys).unwrap_or_default()
 }
 
 impl Index {

@@ -28,6 +28,7 @@ use crate::{
 
 impl Indexed for ChatbotDeployment {
     const KIND: &'static str = "ChatbotDeployment";
+    const CLAIM: &'static [&'static str] = &["chatbotId", "environment"];
 
     fn keys(&self) -> Vec<IndexKey> {
         let namespace = self.namespace().unwrap_or_default();

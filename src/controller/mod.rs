@@ -18,6 +18,7 @@ mod publish;
 mod reconcile;
 mod service_access;
 mod stale_reads;
+mod unreadable;
 mod version;
 mod watch;
 
@@ -52,6 +53,8 @@ pub trait Indexed:
 {
     /// The `kind` in manifests and metrics.
     const KIND: &'static str;
+    /// The required fields of the spec: what an object can hold depends on them.
+    const CLAIM: &'static [&'static str];
 
     /// What the object can be found by in the cache.
     fn keys(&self) -> Vec<IndexKey>;

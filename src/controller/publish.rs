@@ -3,12 +3,15 @@
 //! A write carries the resourceVersion that the decision was based on: a replica that decided on an older copy, or has lost
 //! the lease meanwhile, loses the race and decides again.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt::Debug, sync::Arc, time::Duration};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Api, Resource, ResourceExt,
     api::{Patch, PatchParams, PostParams},
+    core::NamespaceResourceScope,
 };
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
@@ -16,7 +19,7 @@ use super::{Context, Reconciler, after_write::after_write};
 use crate::{
     backoff::Backoff,
     crd::FINALIZER,
-    plan::{Report, Requeue, call_permits::HasPendingCall},
+    plan::{EventReason, Report, Requeue, call_permits::HasPendingCall},
 };
 
 /// The field manager of everything that the operator writes.
@@ -28,6 +31,17 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_RECORD_ATTEMPTS: u32 = 12;
 // short at first, for a hiccup; the longest fits a restart of the API server into the attempts
 const RECORD_BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_millis(6400));
+
+/// What a write to an object of ours returns.
+pub trait Namespaced:
+    Resource<Scope = NamespaceResourceScope, DynamicType = ()> + DeserializeOwned + Clone + Debug
+{
+}
+
+impl<K> Namespaced for K where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + DeserializeOwned + Clone + Debug
+{
+}
 
 /// Why nothing was written.
 #[derive(Debug, thiserror::Error)]
@@ -70,7 +84,9 @@ pub async fn report_and_publish<K: Reconciler>(
     }
     for attempt in 1.. {
         let report = K::report(&observation, &state, step, &outcome);
-        log_orphans(&report);
+        if let Some(event) = report.events.last() {
+            log_orphans(&report.orphans, event.reason);
+        }
         let error = match write(&object, &report, context).await {
             Ok(written) => {
                 after_write(object.as_ref(), &written, step, &report, context);
@@ -103,10 +119,9 @@ fn refresh<K: Reconciler>(observation: &mut K::Observation, object: &Arc<K>) -> 
 }
 
 /// Before the finalizer is removed: if the process dies right after that, this line is all that names the version.
-fn log_orphans<S>(report: &Report<S>) {
-    let reason = report.events.last().map(|event| event.reason.as_str());
-    for version_id in &report.orphans {
-        tracing::warn!(version_id, reason, "version may be left in the service");
+pub fn log_orphans(ids: &[String], reason: EventReason) {
+    for version_id in ids {
+        tracing::warn!(version_id, reason = reason.as_str(), "version may be left in the service");
     }
 }
 
@@ -124,8 +139,8 @@ async fn newer_copy<K: Reconciler>(object: &Arc<K>, context: &Context) -> Result
     Ok(Some(Arc::new(newer)))
 }
 
-fn api<K: Reconciler>(object: &K, context: &Context) -> Api<K> {
-    Api::namespaced(context.client.clone(), &object.namespace().unwrap_or_default())
+fn api<K: Namespaced>(meta: &ObjectMeta, context: &Context) -> Api<K> {
+    Api::namespaced(context.client.clone(), meta.namespace.as_deref().unwrap_or_default())
 }
 
 async fn with_timeout<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
@@ -136,7 +151,15 @@ async fn with_timeout<T>(request: impl Future<Output = kube::Result<T>>) -> Resu
 }
 
 async fn read<K: Reconciler>(object: &K, context: &Context) -> Result<K, Error> {
-    with_timeout(api(object, context).get(&object.name_any())).await
+    with_timeout(api(object.meta(), context).get(&object.name_any())).await
+}
+
+/// Sends a write, if this process may write.
+async fn send<T>(request: impl Future<Output = kube::Result<T>>, context: &Context) -> Result<T, Error> {
+    if !context.fence.allows_writes() {
+        return Err(Error::Cluster("this replica is no longer the leader".to_owned()));
+    }
+    with_timeout(request).await
 }
 
 /// Writes the finalizer or the status, if this process may write.
@@ -148,12 +171,9 @@ async fn write<K: Reconciler>(
     if report.finalizer.is_none() && object.status() == Some(&report.status) {
         return Ok(object.clone());
     }
-    if !context.fence.allows_writes() {
-        return Err(Error::Cluster("this replica is no longer the leader".to_owned()));
-    }
     let written = match report.finalizer {
-        Some(set) => write_finalizer(object.as_ref(), set, context).await,
-        None => write_status(object.as_ref(), &report.status, context).await,
+        Some(set) => write_finalizer::<K>(object.meta(), set, context).await,
+        None => write_status::<K>(object.meta(), &report.status, context).await,
     };
     match written {
         Ok(mut written) => {
@@ -180,35 +200,44 @@ async fn write<K: Reconciler>(
     }
 }
 
-async fn write_finalizer<K: Reconciler>(object: &K, set: bool, context: &Context) -> Result<K, Error> {
+/// Adds or removes the finalizer.
+pub async fn write_finalizer<K: Namespaced>(
+    meta: &ObjectMeta,
+    set: bool,
+    context: &Context,
+) -> Result<K, Error> {
     // the whole list is replaced: only the resourceVersion keeps another controller's finalizer from being undone
     let patch = json!({"metadata": {
-        "resourceVersion": object.resource_version(),
-        "finalizers": finalizers(object, set),
+        "resourceVersion": meta.resource_version,
+        "finalizers": finalizers(meta, set),
     }});
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    let api = api(object, context);
-    with_timeout(api.patch(&object.name_any(), &params, &Patch::Merge(&patch))).await
+    let (api, name) = (api(meta, context), meta.name.as_deref().unwrap_or_default());
+    send(api.patch(name, &params, &Patch::Merge(&patch)), context).await
 }
 
 /// Replaces the whole status, also fields that another manager owns: a patch cannot remove those, and what a restore left
 /// there would come back for ever. Metadata and spec stay as they are in the cluster.
-async fn write_status<K: Reconciler>(object: &K, status: &K::Status, context: &Context) -> Result<K, Error> {
-    let name = object.name_any();
+pub async fn write_status<K: Namespaced>(
+    meta: &ObjectMeta,
+    status: &(impl Serialize + Sync),
+    context: &Context,
+) -> Result<K, Error> {
     let body = json!({
         "apiVersion": K::api_version(&()),
         "kind": K::kind(&()),
         // no managedFields: an empty list would reset those of all managers
-        "metadata": {"name": name, "uid": object.uid(), "resourceVersion": object.resource_version()},
+        "metadata": {"name": meta.name, "uid": meta.uid, "resourceVersion": meta.resource_version},
         "status": status,
     });
     let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-    let api = api(object, context);
-    with_timeout(api.replace_subresource("status", &name, &params, &body)).await
+    let (api, name) = (api(meta, context), meta.name.as_deref().unwrap_or_default());
+    send(api.replace_subresource("status", name, &params, &body), context).await
 }
 
-fn finalizers<K: Resource>(object: &K, set: bool) -> Vec<String> {
-    let mut list: Vec<String> = object.finalizers().iter().filter(|f| *f != FINALIZER).cloned().collect();
+fn finalizers(meta: &ObjectMeta, set: bool) -> Vec<String> {
+    let mut list: Vec<String> =
+        meta.finalizers.iter().flatten().filter(|finalizer| *finalizer != FINALIZER).cloned().collect();
     if set {
         list.push(FINALIZER.to_owned());
     }

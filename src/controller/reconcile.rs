@@ -6,11 +6,7 @@ use kube::{Resource, ResourceExt, core::NamespaceResourceScope, runtime::control
 use rand::RngExt;
 use tracing::Instrument;
 
-use super::{
-    Context, Reconciler,
-    cache::{Guarded, Ref},
-    publish,
-};
+use super::{Context, Reconciler, cache::Ref, publish, unreadable::Guarded};
 use crate::plan::Requeue;
 
 /// Steps of one object in a row before the next object is reconciled.
@@ -116,7 +112,7 @@ fn requeue_after_others() -> Action {
 }
 
 /// After a report that could not be written.
-fn requeue_after_error(error: &publish::Error) -> Action {
+pub fn requeue_after_error(error: &publish::Error) -> Action {
     let delay = match error {
         // the watch brings the newer copy in about this time
         publish::Error::Stale => Duration::from_millis(200),

@@ -30,6 +30,7 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Indexed for ChatbotVersion {
     const KIND: &'static str = "ChatbotVersion";
+    const CLAIM: &'static [&'static str] = &["chatbotId"];
 
     fn keys(&self) -> Vec<IndexKey> {
         let namespace = self.namespace().unwrap_or_default();

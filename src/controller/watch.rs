@@ -11,7 +11,6 @@ use futures::{
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{Patch, PatchParams},
     core::{NamespaceResourceScope, PartialObjectMeta},
     runtime::{
         Config, Controller, WatchStreamExt,
@@ -21,19 +20,15 @@ use kube::{
     },
 };
 use serde::de::DeserializeOwned;
-use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Context, Indexed, Reconciler,
-    cache::{Cache, Guarded, IndexKey, Ref, strip_unused_fields},
-    publish::FIELD_MANAGER,
+    cache::{Cache, IndexKey, Ref, strip_unused_fields},
     reconcile::reconcile_in_task,
+    unreadable::{Guarded, reconcile_unreadable},
 };
-use crate::{
-    crd::{ChatbotDeployment, ChatbotVersion},
-    plan::{status::unreadable_status, truncate_to_seconds},
-};
+use crate::crd::{ChatbotDeployment, ChatbotVersion};
 
 /// Which objects are reconciled.
 #[derive(Clone, Debug, Default)]
@@ -159,29 +154,9 @@ async fn reconcile_guarded<K: Reconciler>(
     context: Arc<Context>,
 ) -> Result<Action, std::convert::Infallible> {
     Ok(match &object.0 {
-        Ok(object) => reconcile_in_task(Arc::new(object.clone()), context).await,
-        Err(invalid) => {
-            let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-            tracing::error!(kind = K::KIND, namespace, name, error = %invalid.error, "cannot read object");
-            report_unreadable::<K>(&object, &invalid.error, &context).await;
-            Action::await_change()
-        }
+        Ok(readable) => reconcile_in_task(Arc::new(readable.clone()), context).await,
+        Err(unreadable) => reconcile_unreadable(&object, unreadable, &context).await,
     })
-}
-
-/// Reports in the status of the object why it cannot be read. The other objects are reconciled as usual.
-async fn report_unreadable<K: Indexed>(object: &Guarded<K>, error: &str, context: &Context) {
-    let meta = object.meta();
-    let status = unreadable_status(meta, error, truncate_to_seconds(Context::now()).0);
-    let patch = json!({"metadata": {"resourceVersion": meta.resource_version}, "status": status});
-    let api: Api<PartialObjectMeta<K>> =
-        Api::namespaced(context.client.clone(), meta.namespace.as_deref().unwrap_or_default());
-    let name = meta.name.as_deref().unwrap_or_default();
-    // not by server-side apply: that would leave other conditions beside these, and remove the ids that are recorded
-    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    if let Err(error) = api.patch_status(name, &params, &Patch::Merge(&patch)).await {
-        tracing::debug!(%error, "cannot update status of unreadable object");
-    }
 }
 
 /// Queues the objects that depend on the one that changed, and forgets one that was deleted.
@@ -195,7 +170,7 @@ fn enqueue_dependents<K: Indexed>(event: &watcher::Event<Guarded<K>>, context: &
         context.forget(&object.uid().unwrap_or_default());
     }
     // before the caches have their first list, everything is reconciled anyway
-    if let Ok(object) = &object.0
+    if let Some(object) = object.claimant()
         && context.cache_sync.has_synced()
     {
         object.enqueue_dependents(context);
@@ -317,6 +292,7 @@ mod tests {
         http::{StatusCode, Uri},
         response::IntoResponse,
     };
+    use serde_json::json;
     use tokio::time::timeout;
 
     use super::*;

@@ -3,15 +3,17 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time};
+use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::{Requeue, annotation_value, messages, reconcile_requested};
 use crate::{
     backoff::Backoff,
     chatcaptain::{Failure, FailureClass},
     crd::{
-        CommonStatus, ConditionType, Operation, OperationRecord, OperationResult, Reason, Retry, annotation,
-        build_conditions,
+        CommonStatus, ConditionType, FINALIZER, Operation, OperationRecord, OperationResult, Reason, Retry,
+        annotation, build_conditions,
     },
 };
 
@@ -73,17 +75,22 @@ fn acknowledge_request(meta: &ObjectMeta) -> Option<String> {
     Some(token.chars().take(MAX_TOKEN).collect())
 }
 
-/// The common status of an object that does not fit its schema: conditions and no more, whatever else its status holds.
+/// The status of an object that does not fit its schema: conditions that say so, and everything else as it is.
 #[must_use]
-pub fn unreadable_status(meta: &ObjectMeta, error: &str, now: Timestamp) -> CommonStatus {
-    let reason = if meta.deletion_timestamp.is_some() { Reason::Deleting } else { Reason::InvalidSpec };
-    let message = messages::unreadable_object(error);
-    CommonStatus {
-        observed_generation: meta.generation,
-        // none of the old ones: a Reconciling beside Stalled is failed for some tools and in progress for others
-        conditions: build_conditions(&[], reason, &message, None, meta.generation, &Time(now)),
-        ..CommonStatus::default()
-    }
+pub fn unreadable_status(status: &Value, meta: &ObjectMeta, error: &str, now: Timestamp) -> Value {
+    let has_finalizer = meta.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER);
+    let (reason, message) = match (&meta.deletion_timestamp, has_finalizer) {
+        (None, _) => (Reason::InvalidSpec, messages::unreadable_object(error)),
+        (Some(_), true) => (Reason::Deleting, messages::unreadable_deletion(error)),
+        (Some(_), false) => (Reason::Deleting, messages::WAITING_FOR_OTHER_FINALIZERS.to_owned()),
+    };
+    let old = status["conditions"].as_array().into_iter().flatten();
+    let old: Vec<Condition> = old.filter_map(|condition| Condition::deserialize(condition).ok()).collect();
+    let conditions = build_conditions(&old, reason, &message, None, meta.generation, &Time(now));
+    let mut fields = status.as_object().cloned().unwrap_or_default();
+    fields.insert("observedGeneration".to_owned(), json!(meta.generation));
+    fields.insert("conditions".to_owned(), json!(conditions));
+    Value::Object(fields)
 }
 
 /// The last conditions, carried over to this generation: while an object is suspended or backing off, or Ready while the
@@ -232,18 +239,29 @@ mod tests {
     }
 
     #[test]
-    fn unreadable_object_says_why_and_keeps_nothing_else() {
+    fn unreadable_object_says_why_and_keeps_the_other_fields() {
+        let error = "missing field `chatbotId`";
         let mut meta = requested("now");
-        let ready = |meta: &ObjectMeta| {
-            let status = unreadable_status(meta, "missing field `chatbotId`", at(0));
-            assert_eq!((status.observed_generation, &status.retry), (Some(2), &None));
-            let ready = status.conditions.iter().find(|c| c.type_ == "Ready").cloned();
-            ready.map(|ready| (ready.reason, ready.message)).unwrap_or_default()
+        let ready = |status: &Value| {
+            let ready = &status["conditions"][0];
+            (ready["reason"].as_str().unwrap_or_default().to_owned(), ready["message"].to_string())
         };
-        assert_eq!(ready(&meta).0, "InvalidSpec");
-        assert!(ready(&meta).1.contains("missing field `chatbotId`"));
+        let before = json!({"versionId": "v1", "newField": 1, "conditions": ["text"]});
+        let status = unreadable_status(&before, &meta, error, at(0));
+        assert_eq!((&status["versionId"], &status["newField"]), (&json!("v1"), &json!(1)));
+        assert_eq!(status["observedGeneration"], json!(2));
+        assert_eq!(ready(&status).0, "InvalidSpec");
+        assert!(ready(&status).1.contains(error));
+        assert_eq!(unreadable_status(&status, &meta, error, at(9)), status, "nothing new is said");
+
         meta.deletion_timestamp = Some(Time(at(0)));
-        assert_eq!(ready(&meta).0, "Deleting");
+        let status = unreadable_status(&status, &meta, error, at(9));
+        assert_eq!(ready(&status).0, "Deleting");
+        assert!(!ready(&status).1.contains(annotation::FORCE_ORPHAN), "it is not ours to remove");
+        meta.finalizers = Some(vec![FINALIZER.to_owned()]);
+        let status = unreadable_status(&status, &meta, error, at(9));
+        assert!(ready(&status).1.contains(annotation::FORCE_ORPHAN));
+        assert_eq!(status["conditions"].as_array().map(Vec::len), Some(2), "Stalled is gone");
     }
 
     #[test]

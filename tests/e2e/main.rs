@@ -26,6 +26,7 @@ mod scenarios;
 mod secret_leaks;
 mod soak;
 mod steady_state;
+mod unreadable_objects;
 mod watches;
 
 /// Whether this is the long form, as `make chaos` runs it: measurements over a minute and more, and a longer soak.
