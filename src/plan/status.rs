@@ -7,13 +7,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Requeue, annotation_value, messages, reconcile_requested};
+use super::{Requeue, ServiceView, messages, reconcile_requested, reconcile_token};
 use crate::{
     backoff::Backoff,
     chatcaptain::{Failure, FailureClass},
     crd::{
         CommonStatus, ConditionType, FINALIZER, Operation, OperationRecord, OperationResult, Reason, Retry,
-        annotation, build_conditions,
+        build_conditions,
     },
 };
 
@@ -26,8 +26,6 @@ const REFUSED_BACKOFF: Backoff = Backoff::new(Duration::from_secs(30), Duration:
 
 /// Objects keep whole seconds; rounding up keeps the delay.
 const ROUNDING: Duration = Duration::from_secs(1);
-/// Characters of a `reconcile-requested-at` token that are echoed: the size of an object is bounded.
-const MAX_TOKEN: usize = 256;
 
 /// The `Ready` condition; the other conditions follow from its reason.
 #[derive(Clone, Debug)]
@@ -45,7 +43,7 @@ impl ReadyCondition {
     }
 }
 
-/// The common status of the object as it is now, with these conditions, and the reconcile request acknowledged.
+/// The common status of the object as it is now, with these conditions.
 #[must_use]
 pub fn with_conditions(
     old: &CommonStatus,
@@ -64,15 +62,18 @@ pub fn with_conditions(
             meta.generation,
             &Time(now),
         ),
-        last_handled_reconcile_at: acknowledge_request(meta),
+        last_handled_reconcile_at: old.last_handled_reconcile_at.clone(),
         last_operations: old.last_operations.clone(),
         retry: old.retry.clone(),
     }
 }
 
-fn acknowledge_request(meta: &ObjectMeta) -> Option<String> {
-    let token = annotation_value(meta, annotation::RECONCILE_REQUESTED_AT)?;
-    Some(token.chars().take(MAX_TOKEN).collect())
+/// Echoes the reconcile request of an object whose reconcile handles it. While the service gives no usable answer it stays
+/// open: it is handled once the service could be read for it.
+pub(super) fn acknowledge_request(common: &mut CommonStatus, meta: &ObjectMeta, service: &ServiceView) {
+    if !matches!(service, ServiceView::Unavailable(_)) {
+        common.last_handled_reconcile_at = reconcile_token(meta).map(str::to_owned);
+    }
 }
 
 /// The status of an object that does not fit its schema: conditions that say so, and everything else as it is.
@@ -96,14 +97,11 @@ pub fn unreadable_status(status: &Value, meta: &ObjectMeta, error: &str, now: Ti
 /// The last conditions, carried over to this generation: while an object is suspended or backing off, or Ready while the
 /// service is unavailable, nothing new is known of it.
 #[must_use]
-pub fn carry_over(old: &CommonStatus, meta: &ObjectMeta, acknowledge: bool) -> CommonStatus {
+pub fn carry_over(old: &CommonStatus, meta: &ObjectMeta) -> CommonStatus {
     let mut common = old.clone();
     common.observed_generation = meta.generation;
     for condition in common.conditions.iter_mut().filter(|condition| ConditionType::is_ours(condition)) {
         condition.observed_generation = meta.generation;
-    }
-    if acknowledge {
-        common.last_handled_reconcile_at = acknowledge_request(meta);
     }
     common
 }
@@ -120,7 +118,7 @@ pub(super) fn carry_over_stalled(new: &mut CommonStatus, old: &CommonStatus, met
         && old.retry.is_some()
         && old.observed_generation == meta.generation
     {
-        *new = carry_over(old, meta, true);
+        *new = carry_over(old, meta);
     }
 }
 
@@ -134,12 +132,9 @@ pub(super) fn suspended_status(
     let message = match (old.conditions.is_empty(), spec_target_changed) {
         (true, _) => messages::SUSPENDED_NEW,
         (false, true) => messages::SUSPENDED_CHANGED,
-        (false, false) => return carry_over(old, meta, false),
+        (false, false) => return carry_over(old, meta),
     };
-    let mut common = with_conditions(old, meta, &ReadyCondition::new(Reason::Suspended, message), None, now);
-    // the service was not read, so no reconcile request was handled
-    common.last_handled_reconcile_at.clone_from(&old.last_handled_reconcile_at);
-    common
+    with_conditions(old, meta, &ReadyCondition::new(Reason::Suspended, message), None, now)
 }
 
 /// Whether a change has to wait for the backoff. A new generation or a reconcile request ends it. A remaining
@@ -207,7 +202,11 @@ pub fn operation_result<T>(result: &Result<T, Failure>) -> OperationResult {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chatcaptain::ApiCall;
+    use crate::{
+        chatcaptain::ApiCall,
+        crd::annotation,
+        plan::{Unavailable, UnavailableReason},
+    };
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap_or_default()
@@ -230,12 +229,25 @@ mod tests {
     #[test]
     fn request_is_acknowledged_by_its_token_of_bounded_length() {
         let acknowledged = |token: &str| {
-            let ready = ReadyCondition::new(Reason::Available, "");
-            with_conditions(&CommonStatus::default(), &requested(token), &ready, None, at(0))
-                .last_handled_reconcile_at
+            let mut status = CommonStatus::default();
+            acknowledge_request(&mut status, &requested(token), &ServiceView::NotQueried);
+            status.last_handled_reconcile_at.unwrap_or_default()
         };
-        assert_eq!(acknowledged("now").as_deref(), Some("now"));
-        assert_eq!(acknowledged(&"x".repeat(MAX_TOKEN + 1)), Some("x".repeat(MAX_TOKEN)));
+        assert_eq!(acknowledged("now"), "now");
+        let long = |end: &str| "ü".repeat(256) + end;
+        assert_eq!(acknowledged(&long("x")), long(""));
+        assert!(!reconcile_requested(&requested(&long("x")), Some(&acknowledged(&long("x")))));
+        assert!(reconcile_requested(&requested(&long("x")), Some("now")));
+    }
+
+    #[test]
+    fn request_stays_open_while_the_service_is_unavailable() {
+        let mut status =
+            CommonStatus { last_handled_reconcile_at: Some("earlier".to_owned()), ..CommonStatus::default() };
+        let (reason, message) = (UnavailableReason::Throttled, String::new());
+        let service = ServiceView::Unavailable(Unavailable { reason, message, retry_after: None });
+        acknowledge_request(&mut status, &requested("now"), &service);
+        assert_eq!(status.last_handled_reconcile_at.as_deref(), Some("earlier"));
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod log_output;
 mod other_managers;
 mod probes_and_metrics;
 mod rbac;
+mod requests;
 mod rollout;
 mod scenarios;
 mod secret_leaks;

@@ -11,7 +11,8 @@ use crate::{
         EventReason, Report, Requeue, ServiceView, UnavailableReason,
         service_view::requeue_unavailable,
         status::{
-            ReadyCondition, carry_over, is_ready, requeue_after_backoff, suspended_status, with_conditions,
+            ReadyCondition, acknowledge_request, carry_over, is_ready, requeue_after_backoff,
+            suspended_status, with_conditions,
         },
     },
 };
@@ -26,6 +27,21 @@ const POLL_INTERVAL: Duration = Duration::from_secs(2);
 /// What `step` and its `outcome` lead to. `state` is the one that the step was decided by.
 #[must_use]
 pub fn report(
+    observation: &Observation,
+    state: &State,
+    step: Step,
+    outcome: &Outcome,
+) -> Report<ChatbotVersionStatus> {
+    let mut report = report_of(observation, state, step, outcome);
+    // an intent only prepares what the request asks for: once echoed, a backoff would hold the call after it
+    if !matches!(step, Step::RecordIntent | Step::Wait(Wait::Suspended)) {
+        let meta = &observation.object.metadata;
+        acknowledge_request(&mut report.status.common, meta, &observation.service);
+    }
+    report
+}
+
+fn report_of(
     observation: &Observation,
     state: &State,
     step: Step,
@@ -201,7 +217,7 @@ fn unavailable(observation: &Observation, reason: UnavailableReason) -> Report<C
     let mut status = observation.status().clone();
     // what was Ready stays Ready during an outage: nothing is known to have changed
     if reason.is_transient() && is_ready(&status.common, meta) {
-        status.common = carry_over(&status.common, meta, true);
+        status.common = carry_over(&status.common, meta);
         return Report::new(status, requeue);
     }
     let condition = ReadyCondition::new(reason.condition_reason(), unavailable.message.as_str());
