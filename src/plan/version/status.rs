@@ -253,7 +253,10 @@ fn ambiguous(observation: &Observation, state: &State) -> ReadyCondition {
         ServiceView::Available { inventory, .. } => observation.free_candidates(inventory),
         _ => Vec::new(),
     };
-    let ids: Vec<&str> = candidates.iter().take(MAX_IDS_IN_MESSAGE).map(|v| v.id.as_str()).collect();
+    let mut ids: Vec<&str> = candidates.iter().map(|version| version.id.as_str()).collect();
+    // the service promises no order, and another order would be another message
+    ids.sort_unstable();
+    ids.truncate(MAX_IDS_IN_MESSAGE);
     match state.matched {
         _ if ids.is_empty() => messages::created_but_not_listed(),
         _ if state.deleting.is_some() => messages::ambiguous_before_deletion(&ids),
@@ -440,6 +443,17 @@ mod tests {
             message(expired).contains("lists no matching version"),
             "the version of another object is not offered"
         );
+    }
+
+    #[test]
+    fn candidates_are_named_in_one_order() {
+        let message = |order: [&str; 6]| {
+            let twins = order.map(|id| version(id, OURS)).to_vec();
+            Observation::test().listing(twins).report().ready().1.to_owned()
+        };
+        let sorted = message(["v1", "v2", "v3", "v4", "v5", "v6"]);
+        assert!(sorted.contains("v1, v2, v3, v4, v5"), "{sorted}");
+        assert_eq!(message(["v6", "v3", "v5", "v1", "v4", "v2"]), sorted);
     }
 
     #[test]
