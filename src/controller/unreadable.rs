@@ -15,7 +15,10 @@ use serde_json::{Map, Value, json};
 use super::{Context, Indexed, after_write::emit, publish, reconcile::requeue_after_error};
 use crate::{
     crd::{FINALIZER, annotation},
-    plan::{EventReason, NewEvent, annotation_value, messages, status::unreadable_status},
+    plan::{
+        EventReason, annotation_value, messages,
+        status::{newly_stalled, readable_conditions, unreadable_status},
+    },
 };
 
 /// An object, or what can be read of one that does not fit its schema: one such object must not break the watch of all.
@@ -139,7 +142,7 @@ pub async fn reconcile_unreadable<K: Indexed>(
     let written = if is_forced {
         force_orphan(object, unreadable, context).await
     } else {
-        report(unreadable, context).await
+        report(object, unreadable, context).await
     };
     match written {
         Ok(()) => Action::await_change(),
@@ -150,12 +153,23 @@ pub async fn reconcile_unreadable<K: Indexed>(
     }
 }
 
-async fn report<K: Indexed>(object: &Unreadable<K>, context: &Context) -> Result<(), publish::Error> {
-    let status = unreadable_status(&object.status, &object.metadata, &object.error, Context::now());
-    if status == object.status {
+async fn report<K: Indexed>(
+    object: &Guarded<K>,
+    unreadable: &Unreadable<K>,
+    context: &Context,
+) -> Result<(), publish::Error> {
+    let Unreadable { error, metadata, status: before, .. } = unreadable;
+    let status = unreadable_status(before, metadata, error, Context::now());
+    if status == *before {
         return Ok(());
     }
-    publish::write_status::<PartialObjectMeta<K>>(&object.metadata, &status, context).await.map(|_| ())
+    let written = publish::write_status::<PartialObjectMeta<K>>(metadata, &status, context);
+    written.await?;
+    let (before, after) = (readable_conditions(before), readable_conditions(&status));
+    if let Some(stalled) = newly_stalled(&before, &after) {
+        emit(object.object_ref(&()), true, &stalled.reason, &stalled.message, context);
+    }
+    Ok(())
 }
 
 async fn force_orphan<K: Indexed>(
@@ -164,15 +178,14 @@ async fn force_orphan<K: Indexed>(
     context: &Context,
 ) -> Result<(), publish::Error> {
     let ids = unreadable.held_ids();
-    let event =
-        NewEvent { warning: true, reason: EventReason::Orphaned, note: messages::unreadable_orphaned(&ids) };
-    publish::log_orphans(&ids, event.reason);
+    publish::log_orphans(&ids, EventReason::Orphaned);
     match publish::write_finalizer::<PartialObjectMeta<K>>(&unreadable.metadata, false, context).await {
         // it disappears without its last finalizer
         Ok(_) | Err(publish::Error::Gone) => {}
         Err(error) => return Err(error),
     }
-    emit(object.object_ref(&()), &event, context);
+    let note = messages::unreadable_orphaned(&ids);
+    emit(object.object_ref(&()), true, EventReason::Orphaned.as_str(), &note, context);
     for _ in &ids {
         context.metrics.count_orphan();
     }

@@ -50,6 +50,8 @@ macro_rules! event_reasons {
 }
 
 event_reasons! {
+    /// A version is created.
+    Created,
     /// The object takes over a version that already exists in the service; nothing is created.
     Adopted,
     /// The result of a create request was unknown; its version is found and recorded.
@@ -70,7 +72,7 @@ event_reasons! {
     DuplicateFound,
     /// A live version's ChatbotVersion is deleted; the ChatbotDeployment that runs the version deletes it later.
     DeletionDelegated,
-    /// A version whose deletion was delegated is deleted.
+    /// The version of a deleted ChatbotVersion is no longer in the service.
     VersionDeleted,
     /// An object's finalizer is removed while its version may still exist in the service.
     Orphaned,

@@ -85,13 +85,19 @@ pub fn unreadable_status(status: &Value, meta: &ObjectMeta, error: &str, now: Ti
         (Some(_), true) => (Reason::Deleting, messages::unreadable_deletion(error)),
         (Some(_), false) => (Reason::Deleting, messages::WAITING_FOR_OTHER_FINALIZERS.to_owned()),
     };
-    let old = status["conditions"].as_array().into_iter().flatten();
-    let old: Vec<Condition> = old.filter_map(|condition| Condition::deserialize(condition).ok()).collect();
+    let old = readable_conditions(status);
     let conditions = build_conditions(&old, reason, &message, None, meta.generation, &Time(now));
     let mut fields = status.as_object().cloned().unwrap_or_default();
     fields.insert("observedGeneration".to_owned(), json!(meta.generation));
     fields.insert("conditions".to_owned(), json!(conditions));
     Value::Object(fields)
+}
+
+/// The conditions of a status that may not fit its schema.
+#[must_use]
+pub fn readable_conditions(status: &Value) -> Vec<Condition> {
+    let conditions = status["conditions"].as_array().into_iter().flatten();
+    conditions.filter_map(|condition| Condition::deserialize(condition).ok()).collect()
 }
 
 /// The last conditions, carried over to this generation: while an object is suspended or backing off, or Ready while the
@@ -104,6 +110,16 @@ pub fn carry_over(old: &CommonStatus, meta: &ObjectMeta) -> CommonStatus {
         condition.observed_generation = meta.generation;
     }
     common
+}
+
+/// The `Stalled` condition, if the object has become Stalled by it, or is so for another reason than `before`.
+#[must_use]
+pub fn newly_stalled<'a>(before: &[Condition], after: &'a [Condition]) -> Option<&'a Condition> {
+    fn stalled(conditions: &[Condition]) -> Option<&Condition> {
+        conditions.iter().find(|c| c.type_ == ConditionType::Stalled.as_str() && c.status == "True")
+    }
+    let is_known = |new: &&Condition| stalled(before).is_some_and(|old| old.reason == new.reason);
+    stalled(after).filter(|new| !is_known(new))
 }
 
 /// Whether the object was Ready at the last reconcile of this generation.
@@ -290,6 +306,31 @@ mod tests {
         assert!(!retried(&CommonStatus { retry: None, ..stalled(2) }), "nothing is being retried");
         let progressing = CommonStatus { conditions: vec![], ..stalled(2) };
         assert!(!retried(&progressing));
+    }
+
+    #[test]
+    fn object_is_newly_stalled_once_for_each_reason() {
+        let meta = ObjectMeta::default();
+        let conditions = |reason, message: &str| {
+            with_conditions(
+                &CommonStatus::default(),
+                &meta,
+                &ReadyCondition::new(reason, message),
+                None,
+                at(0),
+            )
+            .conditions
+        };
+        let ready = conditions(Reason::Available, "");
+        let conflict = conditions(Reason::Conflict, "with a");
+        let reason = |before: &[Condition], after: &[Condition]| {
+            newly_stalled(before, after).map(|condition| condition.reason.clone())
+        };
+        assert_eq!(reason(&ready, &conflict).as_deref(), Some("Conflict"));
+        assert_eq!(reason(&[], &conflict).as_deref(), Some("Conflict"));
+        assert_eq!(reason(&conflict, &conditions(Reason::Conflict, "with b")), None);
+        assert_eq!(reason(&conflict, &conditions(Reason::VersionLost, "")).as_deref(), Some("VersionLost"));
+        assert_eq!(reason(&conflict, &ready), None);
     }
 
     #[test]

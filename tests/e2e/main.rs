@@ -12,6 +12,7 @@ mod credentials;
 mod delete;
 mod drift;
 mod environments;
+mod events;
 mod gitops;
 mod installation;
 mod invalid_input;

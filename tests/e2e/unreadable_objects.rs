@@ -46,14 +46,23 @@ fn unreadable() -> (World, String) {
     (world, id)
 }
 
-/// Everything that an unreadable object does, in one test: each control plane of its own takes seconds to start.
+/// In one test: each control plane of its own takes seconds to start.
 #[test]
 fn unreadable_objects_keep_their_claims_and_can_be_deleted() {
     let (world, id) = unreadable();
     assert_eq!(jsonpath(&world, "cbv/a", ".status.versionId"), id, "the status keeps what it recorded");
+    restart_says_nothing_new(&world);
+    younger_objects_are_in_conflict(&world, &id);
+    force_orphan_removes_the_finalizer(&world, &id);
+}
 
+fn restart_says_nothing_new(world: &World) {
     world.stop();
-    let writes = world.cluster.writes(&world.namespace);
+    let count = || {
+        let writes = world.cluster.writes(&world.namespace).into_iter();
+        writes.filter(|write| ["a", "prod"].contains(&write.name.as_str())).count()
+    };
+    let before = count();
     world.start();
     world.eventually("both are in the first list", || {
         let log = world.log();
@@ -65,10 +74,16 @@ fn unreadable_objects_keep_their_claims_and_can_be_deleted() {
     });
     world.apply_version("good", &[]);
     world.wait_until_version_ready("good");
-    let ours = |write: &&control_plane::AuditWrite| ["a", "prod"].contains(&write.name.as_str());
-    let count = |writes: &[control_plane::AuditWrite]| writes.iter().filter(ours).count();
-    assert_eq!(count(&world.cluster.writes(&world.namespace)), count(&writes), "a restart says nothing new");
+    assert_eq!(count(), before);
+    for name in ["a", "prod"] {
+        let note = world.wait_for_event(name, "InvalidSpec");
+        assert!(note.contains("cannot read this object"), "{note}");
+        let events = world.events(name).into_iter().filter(|(reason, _)| reason == "InvalidSpec");
+        assert_eq!(events.count(), 1);
+    }
+}
 
+fn younger_objects_are_in_conflict(world: &World, id: &str) {
     world.apply(&deployment(&world.bot, "younger", "prod", &["versionRef: {name: good}"]));
     let message = world.wait_for_reason::<ChatbotDeployment>("younger", "Conflict");
     assert!(message.contains(&format!("{}/prod", world.namespace)), "{message}");
@@ -76,16 +91,18 @@ fn unreadable_objects_keep_their_claims_and_can_be_deleted() {
     world.apply(&version(&world.bot, "thief", &[]).replacen("metadata:\n", &adopt, 1));
     world.wait_for_reason::<ChatbotVersion>("thief", "Conflict");
     assert_eq!(world.effects(), ["create a dev", "deploy a prod", "create good dev"]);
+}
 
+fn force_orphan_removes_the_finalizer(world: &World, id: &str) {
     world.delete("cbv", "a");
-    let message = wait_for_reason(&world, "cbv/a", "Deleting");
+    let message = wait_for_reason(world, "cbv/a", "Deleting");
     assert!(message.contains("set the annotation chatcaptain.dev/force-orphan=true"), "{message}");
     world.kubectl(&["annotate", "cbv", "a", "chatcaptain.dev/force-orphan=true"], "");
     world.eventually("it is gone", || {
         world.kubectl(&["get", "cbv", "a", "--ignore-not-found"], "").is_empty().then_some(())
     });
     let note = world.wait_for_event("a", "Orphaned");
-    assert!(note.contains(&id), "{note}");
+    assert!(note.contains(id), "{note}");
     world.wait_for_metric("chatcaptain_orphans_total", &[], 1);
     let line = format!("version_id=\"{id}\" reason=\"Orphaned\"");
     assert!(world.log().contains(&line), "{}", world.log());

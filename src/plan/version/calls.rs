@@ -138,9 +138,10 @@ fn create_accepted(
         (None, None) => search_started(observation),
     };
     // without an id the intent stays: a version exists that only the search can find, and no request may follow
-    if id.is_some() {
+    if let Some(id) = id {
         report.status.pending_create = None;
         report.status.common.retry = None;
+        report = report.event(false, EventReason::Created, messages::created(id.as_str()));
     }
     report.status.common.push_operation(record);
     report
@@ -343,6 +344,7 @@ mod tests {
             assert_eq!(report.status.version_id.as_deref(), Some("v1"));
             assert_eq!(report.status.pending_create, None);
             assert_eq!(results(&report), [(Operation::Create, Accepted)]);
+            assert_eq!(report.event_reasons(), ["Created"]);
         }
     }
 
@@ -360,6 +362,7 @@ mod tests {
         assert_eq!(report.ready().0, "CreateUnconfirmed");
         assert!(report.status.pending_create.as_ref().unwrap().search_start_time.is_some());
         assert_eq!(results(&report), [(Operation::Create, Accepted)]);
+        assert!(report.events.is_empty(), "CreateRecovered follows");
     }
 
     #[test]

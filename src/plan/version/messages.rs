@@ -222,6 +222,14 @@ fn deleting(message: String) -> ReadyCondition {
 
 // Events: one sentence with ids and names.
 
+pub(super) fn created(id: &str) -> String {
+    format!("Created version {id}.")
+}
+
+pub(super) fn version_deleted(id: &str) -> String {
+    format!("Version {id} of this ChatbotVersion is no longer in the service.")
+}
+
 pub(super) fn adopted(id: &str) -> String {
     format!("Adopted existing version {id}; nothing was created.")
 }

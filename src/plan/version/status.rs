@@ -144,9 +144,11 @@ fn finalizer_removed(observation: &Observation, why: FinalizerRemoval) -> Report
             Some(value) => messages::invalid_namespace_policy(value, &version),
             None => return report,
         },
-        FinalizerRemoval::Deleted | FinalizerRemoval::NeverCreated | FinalizerRemoval::OwnedByOther => {
-            return report;
+        FinalizerRemoval::Deleted => {
+            let note = messages::version_deleted(observation.id());
+            return report.event(false, EventReason::VersionDeleted, note);
         }
+        FinalizerRemoval::NeverCreated | FinalizerRemoval::OwnedByOther => return report,
     };
     let orphans = vec![observation.id().to_owned()];
     Report { orphans, ..report.event(true, EventReason::Orphaned, orphaned) }
@@ -361,6 +363,15 @@ mod tests {
         assert_eq!(away.ready().0, "Available");
         let refused = ready.unavailable(UnavailableReason::AuthenticationFailed).report();
         assert_eq!(refused.ready().0, "AuthenticationFailed");
+    }
+
+    #[test]
+    fn a_deleted_version_is_an_event() {
+        let deleted = Observation::test().recorded("v1").after(Operation::Delete, Some("v1"), 60).deleted(60);
+        let report = deleted.report();
+        assert_eq!((report.finalizer, report.event_reasons()), (Some(false), vec!["VersionDeleted"]));
+        let never = Observation::test().deleted(0).report();
+        assert_eq!((never.finalizer, never.event_reasons()), (Some(false), vec![]));
     }
 
     #[test]
