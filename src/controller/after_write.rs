@@ -43,9 +43,7 @@ pub fn after_write<K: Reconciler>(
     );
     log(before, step, report);
     report.counters.iter().for_each(|counter| increment(*counter, context));
-    for NewEvent { warning, reason, note } in &report.events {
-        emit(after.object_ref(&()), *warning, reason.as_str(), note, context);
-    }
+    emit_events(after.as_ref(), report, context);
     let conditions = before.status().map(|status| K::common(status).conditions.as_slice());
     let stalled = newly_stalled(conditions.unwrap_or_default(), &K::common(&report.status).conditions);
     // a step that has an event of this name has said more
@@ -53,10 +51,17 @@ pub fn after_write<K: Reconciler>(
     if let Some(stalled) = stalled.filter(|stalled| !is_reported(&stalled.reason)) {
         emit(after.object_ref(&()), true, &stalled.reason, &stalled.message, context);
     }
+    record_time_to_ready(before, report, context);
+}
+
+/// Emits the events of a report and counts its orphans.
+pub fn emit_events<K: Reconciler>(object: &K, report: &Report<K::Status>, context: &Context) {
+    for NewEvent { warning, reason, note } in &report.events {
+        emit(object.object_ref(&()), *warning, reason.as_str(), note, context);
+    }
     for _ in &report.orphans {
         context.metrics.count_orphan();
     }
-    record_time_to_ready(before, report, context);
 }
 
 /// Observes the age of an object that becomes Ready for the first time.

@@ -144,6 +144,11 @@ impl Reconciler for ChatbotDeployment {
         report(observation, state, step, outcome)
     }
 
+    fn left_behind(_: &Observation, _: &Outcome) -> Option<Report<ChatbotDeploymentStatus>> {
+        // a rollout makes no version
+        None
+    }
+
     fn refresh_object(observation: &mut Observation, object: Arc<Self>) {
         observation.object = object;
         observation.now = Context::now();

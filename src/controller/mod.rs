@@ -97,6 +97,9 @@ pub trait Reconciler: Indexed {
         outcome: &Self::Outcome,
     ) -> Report<Self::Status>;
 
+    /// What a call leaves in the service, for an object that no longer exists; `None` if nothing. Pure.
+    fn left_behind(observation: &Self::Observation, outcome: &Self::Outcome) -> Option<Report<Self::Status>>;
+
     /// Replaces the object in the observation with a newer copy, and the time with the current one.
     fn refresh_object(observation: &mut Self::Observation, object: Arc<Self>);
     /// Whether the step changes the service, so that its outcome must be recorded whatever happens.

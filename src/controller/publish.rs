@@ -15,7 +15,10 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
-use super::{Context, Reconciler, after_write::after_write};
+use super::{
+    Context, Reconciler,
+    after_write::{after_write, emit_events},
+};
 use crate::{
     backoff::Backoff,
     crd::FINALIZER,
@@ -84,9 +87,7 @@ pub async fn report_and_publish<K: Reconciler>(
     }
     for attempt in 1.. {
         let report = K::report(&observation, &state, step, &outcome);
-        if let Some(event) = report.events.last() {
-            log_orphans(&report.orphans, event.reason);
-        }
+        log_orphans_of(&report);
         let error = match write(&object, &report, context).await {
             Ok(written) => {
                 after_write(object.as_ref(), &written, step, &report, context);
@@ -97,6 +98,12 @@ pub async fn report_and_publish<K: Reconciler>(
         if !is_call || attempt >= MAX_RECORD_ATTEMPTS || matches!(error, Error::Gone) {
             if !matches!(error, Error::Stale) {
                 tracing::warn!(%error, %step, "cannot update object");
+            }
+            if matches!(error, Error::Gone)
+                && let Some(report) = K::left_behind(&observation, &outcome)
+            {
+                log_orphans_of(&report);
+                emit_events(object.as_ref(), &report, context);
             }
             return Err(error);
         }
@@ -116,6 +123,12 @@ pub async fn report_and_publish<K: Reconciler>(
 fn refresh<K: Reconciler>(observation: &mut K::Observation, object: &Arc<K>) -> K::State {
     K::refresh_object(observation, object.clone());
     K::state(observation)
+}
+
+fn log_orphans_of<S>(report: &Report<S>) {
+    if let Some(event) = report.events.last() {
+        log_orphans(&report.orphans, event.reason);
+    }
 }
 
 /// Before the finalizer is removed: if the process dies right after that, this line is all that names the version.

@@ -19,7 +19,7 @@ use crate::{
     crd::{ChatbotVersion, ChatbotVersionStatus, CommonStatus},
     plan::{
         Report, ServiceView, claims,
-        version::{Observation, Outcome, State, Step, next_step, report},
+        version::{Observation, Outcome, State, Step, left_behind, next_step, report},
     },
     sync::lock,
 };
@@ -126,6 +126,10 @@ impl Reconciler for ChatbotVersion {
         outcome: &Outcome,
     ) -> Report<ChatbotVersionStatus> {
         report(observation, state, step, outcome)
+    }
+
+    fn left_behind(observation: &Observation, outcome: &Outcome) -> Option<Report<ChatbotVersionStatus>> {
+        left_behind(observation, outcome)
     }
 
     fn refresh_object(observation: &mut Observation, object: Arc<Self>) {

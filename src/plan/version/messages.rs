@@ -261,6 +261,14 @@ pub(super) fn version_label(id: Option<&str>, name: &str) -> String {
     id.map_or_else(|| format!("a version named {name:?}"), |id| format!("version {id}"))
 }
 
+/// The finalizer was removed by somebody else while a request was in flight.
+pub(super) fn object_vanished(version: &str) -> String {
+    format!(
+        "This ChatbotVersion was removed during a request; {version} may exist in the service. Apply the manifest again to \
+         adopt it, or delete it in the service."
+    )
+}
+
 pub(super) fn force_orphaned(version: &str) -> String {
     format!(
         "Finalizer removed because of the force-orphan annotation; {version} may still exist in the service."

@@ -98,7 +98,7 @@ mod observation;
 mod state;
 mod status;
 
-pub use calls::Outcome;
+pub use calls::{Outcome, left_behind};
 pub use next::{FinalizerRemoval, Step, Wait, next_step};
 pub use observation::Observation;
 pub use state::{CreateState, Deletion, LiveState, Match, State};
