@@ -7,7 +7,7 @@ use std::{
 };
 
 use kube::{
-    ResourceExt,
+    Resource, ResourceExt,
     runtime::{
         reflector::{ObjectRef, Store},
         watcher,
@@ -149,6 +149,17 @@ impl<K: Indexed> Cache<K> {
     pub fn all(&self) -> Vec<Ref<K>> {
         let objects = self.stores().into_iter().flat_map(|store| store.state());
         objects.map(|object| Ref::<K>::from_obj(object.as_ref())).collect()
+    }
+
+    /// The uids of all objects.
+    pub fn uids(&self) -> impl Iterator<Item = String> {
+        self.stores().into_iter().flat_map(|store| store.state()).filter_map(|object| object.uid())
+    }
+
+    /// Whether the object with this uid still has this name.
+    pub fn contains(&self, reference: &Ref<K>, uid: &str) -> bool {
+        let cached = self.stores().into_iter().find_map(|store| store.get(reference));
+        cached.is_some_and(|object| object.meta().uid.as_deref() == Some(uid))
     }
 
     /// The object of this name; of one that does not fit its schema, the part that can be read.

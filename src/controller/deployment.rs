@@ -7,7 +7,7 @@ use kube::ResourceExt;
 
 use super::{
     Context, Indexed, Reconciler,
-    cache::{IndexKey, Ref},
+    cache::{Cache, IndexKey, Ref},
     service_access::ServiceQuery,
     version::permit_taken,
 };
@@ -29,6 +29,10 @@ use crate::{
 impl Indexed for ChatbotDeployment {
     const KIND: &'static str = "ChatbotDeployment";
     const CLAIM: &'static [&'static str] = &["chatbotId", "environment"];
+
+    fn cache(context: &Context) -> &Cache<Self> {
+        &context.deployments
+    }
 
     fn keys(&self) -> Vec<IndexKey> {
         let namespace = self.namespace().unwrap_or_default();

@@ -38,7 +38,7 @@ use crate::{
     crd::CommonStatus,
     plan::{Report, call_permits::HasPendingCall},
 };
-use cache::{IndexKey, Ref};
+use cache::{Cache, IndexKey, Ref};
 
 /// A kind whose objects are found and queued by what they refer to.
 pub trait Indexed:
@@ -56,6 +56,8 @@ pub trait Indexed:
     /// The required fields of the spec: what an object can hold depends on them.
     const CLAIM: &'static [&'static str];
 
+    /// The cached objects of this kind.
+    fn cache(context: &Context) -> &Cache<Self>;
     /// What the object can be found by in the cache.
     fn keys(&self) -> Vec<IndexKey>;
     /// Queues one object of this kind.

@@ -76,7 +76,17 @@ pub async fn reconcile_in_task<K: Reconciler>(object: Arc<K>, context: Arc<Conte
         name = object.name_any(),
         chatbot = object.chatbot(),
     );
-    let task = context.tasks.spawn(reconcile(object, context.clone()).instrument(span.clone()));
+    let (uid, reference) = (object.uid().unwrap_or_default(), reference_to(object.as_ref()));
+    let tasks = context.tasks.clone();
+    let reconcile = async move {
+        let action = reconcile(object, context.clone()).await;
+        // deleted meanwhile, it may have been remembered after the event that forgets it
+        if !K::cache(&context).contains(&reference, &uid) {
+            context.forget(&uid);
+        }
+        action
+    };
+    let task = tasks.spawn(reconcile.instrument(span.clone()));
     task.await.unwrap_or_else(|error| {
         // the panic hook has printed where
         span.in_scope(|| tracing::error!(%error, "reconcile panicked; retrying"));

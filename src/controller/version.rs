@@ -11,7 +11,7 @@ use tokio::{spawn, time::timeout};
 
 use super::{
     Context, Indexed, Reconciler,
-    cache::{IndexKey, Ref},
+    cache::{Cache, IndexKey, Ref},
     service_access::ServiceQuery,
 };
 use crate::{
@@ -31,6 +31,10 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
 impl Indexed for ChatbotVersion {
     const KIND: &'static str = "ChatbotVersion";
     const CLAIM: &'static [&'static str] = &["chatbotId"];
+
+    fn cache(context: &Context) -> &Cache<Self> {
+        &context.versions
+    }
 
     fn keys(&self) -> Vec<IndexKey> {
         let namespace = self.namespace().unwrap_or_default();

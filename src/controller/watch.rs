@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Context, Indexed, Reconciler,
-    cache::{Cache, IndexKey, Ref, strip_unused_fields},
+    cache::{IndexKey, Ref, strip_unused_fields},
     reconcile::reconcile_in_task,
     unreadable::{Guarded, reconcile_unreadable},
 };
@@ -57,11 +57,11 @@ pub async fn run(context: Arc<Context>, scope: Scope, stop: CancellationToken) {
     context.cache_sync.expect(2 * namespaces.len());
     let versions = namespaces.iter().map(|namespace| {
         let queue = context.version_queues.add();
-        controller::<ChatbotVersion>(&context, &scope, *namespace, queue, &stop, |c| &c.versions)
+        controller::<ChatbotVersion>(&context, &scope, *namespace, queue, &stop)
     });
     let deployments = namespaces.iter().map(|namespace| {
         let queue = context.deployment_queues.add();
-        controller::<ChatbotDeployment>(&context, &scope, *namespace, queue, &stop, |c| &c.deployments)
+        controller::<ChatbotDeployment>(&context, &scope, *namespace, queue, &stop)
     });
     let secrets = namespaces.iter().map(|namespace| watch_secrets(&context, *namespace, stop.clone()));
     join3(join_all(versions), join_all(deployments), join_all(secrets)).await;
@@ -95,16 +95,15 @@ fn controller<K: Reconciler>(
     namespace: Option<&str>,
     queue: UnboundedReceiver<Ref<K>>,
     stop: &CancellationToken,
-    cache: fn(&Context) -> &Cache<K>,
 ) -> impl Future<Output = ()> + Send + use<K> {
     let (store, writer) = reflector::store::<Guarded<K>>();
-    cache(context).add(store.clone());
+    K::cache(context).add(store.clone());
     let events = restarting_watch(scoped::<Guarded<K>>(&context.client, namespace), watcher_config(scope))
         .default_backoff()
         // before the store, which keeps what it is given
         .modify(strip_unused_fields)
         .reflect(writer);
-    let objects = objects_to_reconcile(events, context.clone(), store.clone(), cache);
+    let objects = objects_to_reconcile(events, context.clone(), store.clone());
     Controller::for_stream(log_errors(K::KIND, objects), store as Store<Guarded<K>>)
         .reconcile_on(queue)
         .with_config(Config::default().concurrency(u16::try_from(scope.concurrency).unwrap_or(u16::MAX)))
@@ -125,13 +124,12 @@ fn objects_to_reconcile<K: Reconciler>(
     events: impl Stream<Item = watcher::Result<watcher::Event<Guarded<K>>>> + Send + 'static,
     context: Arc<Context>,
     store: Store<Guarded<K>>,
-    cache: fn(&Context) -> &Cache<K>,
 ) -> impl Stream<Item = watcher::Result<Guarded<K>>> + Send + 'static {
     let mut is_first_list = true;
     events
         .map_ok(move |event| {
             // the index first: dependents find this object by it
-            cache(&context).apply(&event, &store);
+            K::cache(&context).apply(&event, &store);
             enqueue_dependents(&event, &context);
             let mut all = Vec::new();
             if matches!(event, watcher::Event::InitDone) {
