@@ -166,6 +166,10 @@ impl Reconciler for ChatbotDeployment {
         self.status.as_ref()
     }
 
+    fn status_mut(&mut self) -> Option<&mut ChatbotDeploymentStatus> {
+        self.status.as_mut()
+    }
+
     fn common(status: &ChatbotDeploymentStatus) -> &CommonStatus {
         &status.common
     }

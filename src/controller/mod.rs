@@ -36,7 +36,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     crd::CommonStatus,
-    plan::{Report, call_permits::HasPendingCall},
+    plan::{RecordedTimes, Report, call_permits::HasPendingCall},
 };
 use cache::{Cache, IndexKey, Ref};
 
@@ -77,7 +77,7 @@ pub trait Reconciler: Indexed {
     /// The result of a step.
     type Outcome: Send + Sync;
     /// The object's status.
-    type Status: Serialize + Clone + PartialEq + HasPendingCall + Send + Sync;
+    type Status: Serialize + PartialEq + HasPendingCall + RecordedTimes + Send + Sync;
 
     /// Reads the object, what it refers to, and the service. A read that fails is an observation, too.
     fn observe(object: &Arc<Self>, context: &Context) -> impl Future<Output = Self::Observation> + Send;
@@ -108,6 +108,8 @@ pub trait Reconciler: Indexed {
     fn writes_to_service(step: Self::Step) -> bool;
     /// The status; `None` on an object that has none yet.
     fn status(&self) -> Option<&Self::Status>;
+    /// The same, to change it.
+    fn status_mut(&mut self) -> Option<&mut Self::Status>;
     /// The part of a status that both kinds have.
     fn common(status: &Self::Status) -> &CommonStatus;
     /// Id of the chatbot in the service.

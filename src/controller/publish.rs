@@ -18,6 +18,7 @@ use tokio::time::{sleep, timeout};
 use super::{
     Context, Reconciler,
     after_write::{after_write, emit_events},
+    reconcile::without_future_times,
 };
 use crate::{
     backoff::Backoff,
@@ -121,7 +122,7 @@ pub async fn report_and_publish<K: Reconciler>(
 }
 
 fn refresh<K: Reconciler>(observation: &mut K::Observation, object: &Arc<K>) -> K::State {
-    K::refresh_object(observation, object.clone());
+    K::refresh_object(observation, without_future_times(object));
     K::state(observation)
 }
 

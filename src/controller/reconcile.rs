@@ -7,7 +7,7 @@ use rand::RngExt;
 use tracing::Instrument;
 
 use super::{Context, Reconciler, cache::Ref, publish, unreadable::Guarded};
-use crate::plan::Requeue;
+use crate::plan::{RecordedTimes, Requeue};
 
 /// Steps of one object in a row before the next object is reconciled.
 // a new version takes about five: sixteen only end what never settles
@@ -23,7 +23,7 @@ async fn reconcile_once<K: Reconciler>(
     context: &Context,
 ) -> Result<(Arc<K>, Requeue), publish::Error> {
     // the object, what it refers to, the service; reads only
-    let observation = K::observe(&object, context).await;
+    let observation = K::observe(&without_future_times(&object), context).await;
     // pure
     let state = K::state(&observation);
     let step = K::plan(&state);
@@ -31,6 +31,19 @@ async fn reconcile_once<K: Reconciler>(
     let outcome = K::act(step, &observation, context).await;
     // pure, and server-side only if it says something new
     publish::report_and_publish(object, observation, state, (step, outcome), context).await
+}
+
+/// The object as it is observed: no time in its status lies in the future. What it is written over stays as it is, so that
+/// the write corrects it.
+pub fn without_future_times<K: Reconciler>(object: &Arc<K>) -> Arc<K> {
+    let Some(corrected) = object.status().and_then(|status| status.without_future(Context::now())) else {
+        return object.clone();
+    };
+    let mut object = K::clone(object);
+    if let Some(status) = object.status_mut() {
+        *status = corrected;
+    }
+    Arc::new(object)
 }
 
 /// Reconciles one object, step by step, until it has to wait.

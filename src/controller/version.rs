@@ -149,6 +149,10 @@ impl Reconciler for ChatbotVersion {
         self.status.as_ref()
     }
 
+    fn status_mut(&mut self) -> Option<&mut ChatbotVersionStatus> {
+        self.status.as_mut()
+    }
+
     fn common(status: &ChatbotVersionStatus) -> &CommonStatus {
         &status.common
     }

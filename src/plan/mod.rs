@@ -13,6 +13,7 @@ mod config;
 pub mod deployment;
 mod freshness;
 pub mod messages;
+mod recorded_times;
 mod report;
 mod service_view;
 pub mod status;
@@ -25,6 +26,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
 pub use config::PlanConfig;
 pub use freshness::{Freshness, ServiceReads, proves_account};
+pub use recorded_times::{RecordedTimes, is_in_future};
 pub use report::{CounterIncrement, EventReason, NewEvent, Report, Requeue};
 pub use service_view::{ServiceView, Unavailable, UnavailableReason};
 

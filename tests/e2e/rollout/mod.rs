@@ -1,4 +1,5 @@
 //! An environment moves forward and back.
 
+mod clock_jumps;
 mod failures;
 mod rollback;
