@@ -83,6 +83,7 @@ impl Context {
         lock(&self.call_permits).retain(uids);
         lock(&self.search_timers).retain(uids);
         self.fair_queue.retain(uids);
+        self.unknown_annotations.retain(uids);
     }
 
     /// Forgets an object that no longer exists.

@@ -18,6 +18,7 @@ mod publish;
 mod reconcile;
 mod service_access;
 mod stale_reads;
+mod unknown_annotations;
 mod unreadable;
 mod version;
 mod watch;

@@ -26,6 +26,7 @@ use super::{
     Context, Indexed, Reconciler,
     cache::{IndexKey, Ref, strip_unused_fields},
     reconcile::reconcile_in_task,
+    unknown_annotations::report_unknown_annotations,
     unreadable::{Guarded, reconcile_unreadable},
 };
 use crate::crd::{ChatbotDeployment, ChatbotVersion};
@@ -131,6 +132,7 @@ fn objects_to_reconcile<K: Reconciler>(
             // the index first: dependents find this object by it
             K::cache(&context).apply(&event, &store);
             enqueue_dependents(&event, &context);
+            report_unknown_annotations(&event, is_first_list, &context);
             let mut all = Vec::new();
             if matches!(event, watcher::Event::InitDone) {
                 if std::mem::take(&mut is_first_list) {

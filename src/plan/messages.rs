@@ -123,6 +123,13 @@ pub fn unreadable_orphaned(ids: &[String]) -> String {
     )
 }
 
+/// An annotation of our group that does not exist.
+#[must_use]
+pub fn unknown_annotation(name: &str) -> String {
+    let known: Vec<&str> = annotation::ALL.iter().map(|(name, _)| *name).collect();
+    format!("The annotation {name} has no effect. The operator knows: {}.", known.join(", "))
+}
+
 /// So much of an error that the next step after it fits into a condition.
 fn shortened(detail: &str) -> String {
     detail.chars().take(200).collect()

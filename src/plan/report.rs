@@ -74,6 +74,8 @@ event_reasons! {
     DeletionDelegated,
     /// The version of a deleted ChatbotVersion is no longer in the service.
     VersionDeleted,
+    /// An annotation that starts with chatcaptain.dev/ does not exist, so it has no effect. After a restart only the log repeats this.
+    UnknownAnnotation,
     /// An object's finalizer is removed while its version may still exist in the service.
     Orphaned,
 }

@@ -24,6 +24,26 @@ fn create_and_deletion_are_events() {
 }
 
 #[test]
+fn unknown_annotation_is_one_event_and_after_a_restart_a_log_line() {
+    let world = World::new(Settings::default());
+    world.apply_version("a", &[]);
+    world.wait_until_version_ready("a");
+    let annotate = |name: &str| world.kubectl(&["annotate", "--overwrite", "cbv", "a", name], "");
+    annotate("chatcaptain.dev/recreated=now");
+    let note = world.wait_for_event("a", "UnknownAnnotation");
+    assert!(note.contains("chatcaptain.dev/recreated has no effect"), "{note}");
+    assert!(note.contains("chatcaptain.dev/recreate,"), "it names what exists: {note}");
+    annotate("example.com/other=now");
+    world.stop();
+    world.start();
+    world.eventually("the log has it again", || {
+        (world.log().matches("chatcaptain.dev/recreated has no effect").count() == 2).then_some(())
+    });
+    world.wait_for_two_polls();
+    assert_eq!(reasons(&world, "a"), ["Created", "UnknownAnnotation"]);
+}
+
+#[test]
 fn each_entry_into_stalled_is_one_event_with_its_reason() {
     let refused = Fault::new(FaultOperation::Create, FaultKind::Refused);
     let world = World::new(Settings { faults: vec![refused], ..Settings::default() });
