@@ -76,6 +76,8 @@ fn restart_says_nothing_new(world: &World) {
     world.wait_until_version_ready("good");
     assert_eq!(count(), before);
     for name in ["a", "prod"] {
+        let stalled = [&format!("name={name:?}"), r#"type="Stalled""#];
+        world.wait_for_metric("chatcaptain_condition", &stalled.map(|label| label as &str), 1);
         let note = world.wait_for_event(name, "InvalidSpec");
         assert!(note.contains("cannot read this object"), "{note}");
         let events = world.events(name).into_iter().filter(|(reason, _)| reason == "InvalidSpec");
