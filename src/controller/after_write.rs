@@ -8,6 +8,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
     ResourceExt,
     runtime::events::{Event, EventType},
@@ -17,7 +18,7 @@ use tokio::time::timeout;
 use super::{Context, Reconciler};
 use crate::{
     crd::ConditionType,
-    plan::{CounterIncrement, NewEvent, Report},
+    plan::{CounterIncrement, NewEvent, Report, status::newly_stalled},
     sync::lock,
 };
 
@@ -42,13 +43,25 @@ pub fn after_write<K: Reconciler>(
     );
     log(before, step, report);
     report.counters.iter().for_each(|counter| increment(*counter, context));
-    for event in &report.events {
-        emit(after, event, context);
+    emit_events(after.as_ref(), report, context);
+    let conditions = before.status().map(|status| K::common(status).conditions.as_slice());
+    let stalled = newly_stalled(conditions.unwrap_or_default(), &K::common(&report.status).conditions);
+    // a step that has an event of this name has said more
+    let is_reported = |reason: &str| report.events.iter().any(|event| event.reason.as_str() == reason);
+    if let Some(stalled) = stalled.filter(|stalled| !is_reported(&stalled.reason)) {
+        emit(after.object_ref(&()), true, &stalled.reason, &stalled.message, context);
+    }
+    record_time_to_ready(before, report, context);
+}
+
+/// Emits the events of a report and counts its orphans.
+pub fn emit_events<K: Reconciler>(object: &K, report: &Report<K::Status>, context: &Context) {
+    for NewEvent { warning, reason, note } in &report.events {
+        emit(object.object_ref(&()), *warning, reason.as_str(), note, context);
     }
     for _ in &report.orphans {
         context.metrics.count_orphan();
     }
-    record_time_to_ready(before, report, context);
 }
 
 /// Observes the age of an object that becomes Ready for the first time.
@@ -109,25 +122,25 @@ fn increment(counter: CounterIncrement, context: &Context) {
 }
 
 /// Publishes an event, best effort and beside the reconcile: the status says the same.
-fn emit<K: Reconciler>(object: &Arc<K>, event: &NewEvent, context: &Context) {
+pub fn emit(object: ObjectReference, warning: bool, reason: &str, text: &str, context: &Context) {
     let mut note = String::new();
     // the API server refuses a note of more than 1024 bytes
-    let _ = write!(note, "{:.900}", event.note);
+    let _ = write!(note, "{text:.900}");
     // the recorder takes events that differ only in their note for one event, so the note becomes part of the action
-    let start: String = event.note.chars().filter(char::is_ascii).take(100).collect();
+    let start: String = text.chars().filter(char::is_ascii).take(100).collect();
     // an action has at most 128 characters: 100, a blank and 16 digits fit
     let action = format!("{start} {:x}", BuildHasherDefault::<DefaultHasher>::default().hash_one(&note));
     let event = Event {
-        type_: if event.warning { EventType::Warning } else { EventType::Normal },
-        reason: event.reason.as_str().to_owned(),
+        type_: if warning { EventType::Warning } else { EventType::Normal },
+        reason: reason.to_owned(),
         note: Some(note),
         action,
         secondary: None,
     };
-    let (recorder, reference) = (context.events.clone(), object.object_ref(&()));
+    let recorder = context.events.clone();
     // among the tasks that the shutdown waits for: the last event may be all that the cluster shows of an orphan
     context.tasks.spawn(async move {
-        match timeout(PUBLISH_TIMEOUT, recorder.publish(&event, &reference)).await {
+        match timeout(PUBLISH_TIMEOUT, recorder.publish(&event, &object)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(%error, "cannot publish event"),
             Err(_) => tracing::debug!("cannot publish event within the timeout"),

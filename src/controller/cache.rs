@@ -8,15 +8,14 @@ use std::{
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
-    ResourceExt,
-    core::DeserializeGuard,
+    Resource, ResourceExt,
     runtime::{
         reflector::{ObjectRef, Store},
         watcher,
     },
 };
 
-use super::Indexed;
+use super::{Indexed, unreadable::Guarded};
 use crate::{
     crd::{self, annotation},
     plan::annotation_value,
@@ -79,8 +78,6 @@ pub fn strip_unused_fields(meta: &mut ObjectMeta) {
     }
 }
 
-/// A cached object, or the reason why it cannot be read.
-pub type Guarded<K> = DeserializeGuard<K>;
 /// Namespace and name of a cached object.
 pub type Ref<K> = ObjectRef<Guarded<K>>;
 
@@ -157,11 +154,22 @@ impl<K: Indexed> Cache<K> {
         objects.map(|object| Ref::<K>::from_obj(object.as_ref())).collect()
     }
 
-    /// The object of this name; `None` where the cache has none, or one that does not fit its schema.
+    /// The uids of all objects.
+    pub fn uids(&self) -> impl Iterator<Item = String> {
+        self.stores().into_iter().flat_map(|store| store.state()).filter_map(|object| object.uid())
+    }
+
+    /// Whether the object with this uid still has this name.
+    pub fn contains(&self, reference: &Ref<K>, uid: &str) -> bool {
+        let cached = self.stores().into_iter().find_map(|store| store.get(reference));
+        cached.is_some_and(|object| object.meta().uid.as_deref() == Some(uid))
+    }
+
+    /// The object of this name; of one that does not fit its schema, the part that can be read.
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
         let reference = Ref::<K>::new(name).within(namespace);
-        let guarded = self.stores().into_iter().find_map(|store| store.get(&reference))?;
-        guarded.0.as_ref().ok().cloned().map(Arc::new)
+        let cached = self.stores().into_iter().find_map(|store| store.get(&reference))?;
+        cached.claimant().cloned().map(Arc::new)
     }
 
     /// The objects that may have this key; the caller checks that they do.
@@ -185,7 +193,7 @@ fn name_of<K: Indexed>(object: &Guarded<K>) -> Name {
 }
 
 fn keys_of<K: Indexed>(object: &Guarded<K>) -> Vec<IndexKey> {
-    object.0.as_ref().map(Indexed::keys).unwrap_or_default()
+    object.claimant().map(Indexed::keys).unwrap_or_default()
 }
 
 impl Index {

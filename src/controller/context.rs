@@ -12,7 +12,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     cache::Cache, cache_sync::CacheSync, credentials::Credentials, enqueue::Queues,
-    fair_queue::FairSemaphore, stale_reads::StaleReads,
+    fair_queue::FairSemaphore, stale_reads::StaleReads, unknown_annotations::UnknownAnnotations,
 };
 use crate::{
     chatcaptain::Accounts,
@@ -64,6 +64,7 @@ pub struct Context {
     pub(super) call_permits: Mutex<CallPermits<Instant>>,
     pub(super) search_timers: Mutex<SearchTimers<Instant>>,
     pub(super) stale_reads: StaleReads,
+    pub(super) unknown_annotations: UnknownAnnotations,
     pub(super) version_queues: Queues<ChatbotVersion>,
     pub(super) deployment_queues: Queues<ChatbotDeployment>,
 }
@@ -90,6 +91,7 @@ impl Context {
             call_permits: Mutex::default(),
             search_timers: Mutex::default(),
             stale_reads: StaleReads::default(),
+            unknown_annotations: UnknownAnnotations::default(),
             version_queues: Queues::default(),
             deployment_queues: Queues::default(),
         }

@@ -7,7 +7,7 @@ use kube::ResourceExt;
 
 use super::{
     Context, Indexed, Reconciler,
-    cache::{IndexKey, Ref},
+    cache::{Cache, IndexKey, Ref},
     service_access::ServiceQuery,
     version::permit_taken,
 };
@@ -29,6 +29,11 @@ use crate::{
 
 impl Indexed for ChatbotDeployment {
     const KIND: &'static str = "ChatbotDeployment";
+    const CLAIM: &'static [&'static str] = &["chatbotId", "environment"];
+
+    fn cache(context: &Context) -> &Cache<Self> {
+        &context.deployments
+    }
 
     fn keys(&self) -> Vec<IndexKey> {
         let namespace = self.namespace().unwrap_or_default();
@@ -147,6 +152,11 @@ impl Reconciler for ChatbotDeployment {
         report(observation, state, step, outcome)
     }
 
+    fn left_behind(_: &Observation, _: &Outcome) -> Option<Report<ChatbotDeploymentStatus>> {
+        // a rollout makes no version
+        None
+    }
+
     fn refresh_object(observation: &mut Observation, object: Arc<Self>) {
         observation.object = object;
         observation.now = Context::now();
@@ -158,6 +168,10 @@ impl Reconciler for ChatbotDeployment {
 
     fn status(&self) -> Option<&ChatbotDeploymentStatus> {
         self.status.as_ref()
+    }
+
+    fn status_mut(&mut self) -> Option<&mut ChatbotDeploymentStatus> {
+        self.status.as_mut()
     }
 
     fn common(status: &ChatbotDeploymentStatus) -> &CommonStatus {

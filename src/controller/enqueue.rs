@@ -1,6 +1,6 @@
 //! Queues objects for which no event of their own arrives: something that they refer to has changed.
 
-use std::sync::Mutex;
+use std::{collections::HashSet, sync::Mutex};
 
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 
@@ -73,12 +73,22 @@ impl Context {
         self.stale_reads.clear();
         self.versions.prune();
         self.deployments.prune();
+        self.retain(&self.versions.uids().chain(self.deployments.uids()).collect());
         self.version_queues.enqueue_all(&self.versions);
         self.deployment_queues.enqueue_all(&self.deployments);
     }
 
+    /// Forgets the objects that are not among these: one that was deleted while a watch was broken brings no event.
+    fn retain(&self, uids: &HashSet<String>) {
+        lock(&self.call_permits).retain(uids);
+        lock(&self.search_timers).retain(uids);
+        self.fair_queue.retain(uids);
+        self.unknown_annotations.retain(uids);
+    }
+
     /// Forgets an object that no longer exists.
     pub(super) fn forget(&self, uid: &str) {
+        self.fair_queue.forget(uid);
         self.stale_reads.forget(uid);
         lock(&self.call_permits).forget(uid);
         lock(&self.search_timers).forget(uid);

@@ -63,6 +63,8 @@ impl FairSemaphore {
                 return None;
             }
             queue.permits += 1;
+            // an event of its own may come before that of its permit
+            queue.forget(uid);
         }
         // before the await: a caller who is cancelled while waiting returns it, too
         let chatbot_permit = ChatbotPermit { semaphore: self, chatbot };
@@ -74,14 +76,43 @@ impl FairSemaphore {
         let mut chatbots = lock(&self.chatbots);
         let queue = chatbots.get_mut(chatbot)?;
         queue.permits -= 1;
-        let Some((uid, enqueue)) = queue.waiting.pop_front() else {
-            if queue.permits == 0 {
-                chatbots.remove(chatbot);
-            }
-            return None;
-        };
-        queue.waiting_uids.remove(&uid);
-        Some(enqueue)
+        let next = queue.waiting.pop_front();
+        if let Some((uid, _)) = &next {
+            queue.waiting_uids.remove(uid);
+        }
+        if queue.is_idle() {
+            chatbots.remove(chatbot);
+        }
+        next.map(|(_, enqueue)| enqueue)
+    }
+
+    /// Forgets an object that no longer exists: queued in place of another one, it would free no permit.
+    pub fn forget(&self, uid: &str) {
+        lock(&self.chatbots).retain(|_, queue| {
+            queue.forget(uid);
+            !queue.is_idle()
+        });
+    }
+
+    /// Forgets the objects that are not among these.
+    pub fn retain(&self, uids: &HashSet<String>) {
+        lock(&self.chatbots).retain(|_, queue| {
+            queue.waiting.retain(|(uid, _)| uids.contains(uid));
+            queue.waiting_uids.retain(|uid| uids.contains(uid));
+            !queue.is_idle()
+        });
+    }
+}
+
+impl ChatbotQueue {
+    fn forget(&mut self, uid: &str) {
+        if self.waiting_uids.remove(uid) {
+            self.waiting.retain(|(waiting, _)| waiting != uid);
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.permits == 0 && self.waiting.is_empty()
     }
 }
 
@@ -128,5 +159,28 @@ mod tests {
         assert_eq!(queued.load(Ordering::SeqCst), 2);
         drop(other);
         assert!(lock(&semaphore.chatbots).is_empty(), "nothing is kept of chatbots without a permit");
+    }
+
+    #[tokio::test]
+    async fn object_that_no_longer_exists_is_not_queued_in_place_of_another() {
+        let semaphore = FairSemaphore::new(1);
+        let queued = Arc::new(Mutex::new(Vec::new()));
+        let wait = |uid: &'static str| {
+            let queued = queued.clone();
+            semaphore.acquire("busy", uid, move || lock(&queued).push(uid))
+        };
+        let permit = wait("a").await;
+        for uid in ["b", "c", "d", "e"] {
+            assert!(wait(uid).await.is_none(), "{uid}");
+        }
+        semaphore.forget("b");
+        semaphore.retain(&HashSet::from(["b", "d", "e"].map(str::to_owned)));
+        drop(permit);
+        assert_eq!(*lock(&queued), ["d"]);
+        let permit = wait("e").await;
+        assert!(permit.is_some(), "by an event of its own");
+        drop(permit);
+        assert_eq!(*lock(&queued), ["d"], "it waits no longer");
+        assert!(lock(&semaphore.chatbots).is_empty());
     }
 }

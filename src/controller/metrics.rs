@@ -62,7 +62,7 @@ impl Collector for ObjectMetrics {
 fn deployments(cache: &Cache<ChatbotDeployment>, metric: &mut MetricEncoder<'_>) -> fmt::Result {
     for store in cache.stores() {
         for object in store.state() {
-            let Ok(object) = &object.0 else { continue };
+            let Some(object) = object.claimant() else { continue };
             let active = object.status.as_ref().and_then(|status| status.active.as_ref());
             let labels = DeploymentLabels {
                 namespace: object.namespace().unwrap_or_default(),
@@ -80,7 +80,7 @@ fn deployments(cache: &Cache<ChatbotDeployment>, metric: &mut MetricEncoder<'_>)
 fn conditions<K: Reconciler>(cache: &Cache<K>, metric: &mut MetricEncoder<'_>) -> fmt::Result {
     for store in cache.stores() {
         for object in store.state() {
-            let Ok(object) = &object.0 else { continue };
+            let Some(object) = object.claimant() else { continue };
             for kind in ConditionType::ALL {
                 let is_true = object.status().is_some_and(|status| K::common(status).is_true(kind));
                 if kind == ConditionType::Drifted && K::KIND != "ChatbotDeployment" {

@@ -18,6 +18,8 @@ mod publish;
 mod reconcile;
 mod service_access;
 mod stale_reads;
+mod unknown_annotations;
+mod unreadable;
 mod version;
 mod watch;
 
@@ -35,9 +37,9 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     crd::CommonStatus,
-    plan::{Report, call_permits::HasPendingCall},
+    plan::{RecordedTimes, Report, call_permits::HasPendingCall},
 };
-use cache::{IndexKey, Ref};
+use cache::{Cache, IndexKey, Ref};
 
 /// A kind whose objects are found and queued by what they refer to.
 pub trait Indexed:
@@ -52,7 +54,11 @@ pub trait Indexed:
 {
     /// The `kind` in manifests and metrics.
     const KIND: &'static str;
+    /// The required fields of the spec: what an object can hold depends on them.
+    const CLAIM: &'static [&'static str];
 
+    /// The cached objects of this kind.
+    fn cache(context: &Context) -> &Cache<Self>;
     /// What the object can be found by in the cache.
     fn keys(&self) -> Vec<IndexKey>;
     /// Queues one object of this kind.
@@ -72,7 +78,7 @@ pub trait Reconciler: Indexed {
     /// The result of a step.
     type Outcome: Send + Sync;
     /// The object's status.
-    type Status: Serialize + Clone + PartialEq + HasPendingCall + Send + Sync;
+    type Status: Serialize + PartialEq + HasPendingCall + RecordedTimes + Send + Sync;
 
     /// Reads the object, what it refers to, and the service. A read that fails is an observation, too.
     fn observe(object: &Arc<Self>, context: &Context) -> impl Future<Output = Self::Observation> + Send;
@@ -94,12 +100,17 @@ pub trait Reconciler: Indexed {
         outcome: &Self::Outcome,
     ) -> Report<Self::Status>;
 
+    /// What a call leaves in the service, for an object that no longer exists; `None` if nothing. Pure.
+    fn left_behind(observation: &Self::Observation, outcome: &Self::Outcome) -> Option<Report<Self::Status>>;
+
     /// Replaces the object in the observation with a newer copy, and the time with the current one.
     fn refresh_object(observation: &mut Self::Observation, object: Arc<Self>);
     /// Whether the step changes the service, so that its outcome must be recorded whatever happens.
     fn writes_to_service(step: Self::Step) -> bool;
     /// The status; `None` on an object that has none yet.
     fn status(&self) -> Option<&Self::Status>;
+    /// The same, to change it.
+    fn status_mut(&mut self) -> Option<&mut Self::Status>;
     /// The part of a status that both kinds have.
     fn common(status: &Self::Status) -> &CommonStatus;
     /// Id of the chatbot in the service.

@@ -3,20 +3,28 @@
 //! A write carries the resourceVersion that the decision was based on: a replica that decided on an older copy, or has lost
 //! the lease meanwhile, loses the race and decides again.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt::Debug, sync::Arc, time::Duration};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Api, Resource, ResourceExt,
-    api::{Patch, PatchParams},
+    api::{Patch, PatchParams, PostParams},
+    core::NamespaceResourceScope,
 };
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
-use super::{Context, Reconciler, after_write::after_write, cache::strip_unused_fields};
+use super::{
+    Context, Reconciler,
+    after_write::{after_write, emit_events},
+    cache::strip_unused_fields,
+    reconcile::without_future_times,
+};
 use crate::{
     backoff::Backoff,
     crd::FINALIZER,
-    plan::{Report, Requeue, call_permits::HasPendingCall},
+    plan::{EventReason, Report, Requeue, call_permits::HasPendingCall},
 };
 
 /// The field manager of everything that the operator writes.
@@ -28,6 +36,17 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_RECORD_ATTEMPTS: u32 = 12;
 // short at first, for a hiccup; the longest fits a restart of the API server into the attempts
 const RECORD_BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_millis(6400));
+
+/// What a write to an object of ours returns.
+pub trait Namespaced:
+    Resource<Scope = NamespaceResourceScope, DynamicType = ()> + DeserializeOwned + Clone + Debug
+{
+}
+
+impl<K> Namespaced for K where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + DeserializeOwned + Clone + Debug
+{
+}
 
 /// Why nothing was written.
 #[derive(Debug, thiserror::Error)]
@@ -70,7 +89,7 @@ pub async fn report_and_publish<K: Reconciler>(
     }
     for attempt in 1.. {
         let report = K::report(&observation, &state, step, &outcome);
-        log_orphans(&report);
+        log_orphans_of(&report);
         let error = match write(&object, &report, context).await {
             Ok(written) => {
                 after_write(object.as_ref(), &written, step, &report, context);
@@ -81,6 +100,12 @@ pub async fn report_and_publish<K: Reconciler>(
         if !is_call || attempt >= MAX_RECORD_ATTEMPTS || matches!(error, Error::Gone) {
             if !matches!(error, Error::Stale) {
                 tracing::warn!(%error, %step, "cannot update object");
+            }
+            if matches!(error, Error::Gone)
+                && let Some(report) = K::left_behind(&observation, &outcome)
+            {
+                log_orphans_of(&report);
+                emit_events(object.as_ref(), &report, context);
             }
             return Err(error);
         }
@@ -98,15 +123,20 @@ pub async fn report_and_publish<K: Reconciler>(
 }
 
 fn refresh<K: Reconciler>(observation: &mut K::Observation, object: &Arc<K>) -> K::State {
-    K::refresh_object(observation, object.clone());
+    K::refresh_object(observation, without_future_times(object));
     K::state(observation)
 }
 
+fn log_orphans_of<S>(report: &Report<S>) {
+    if let Some(event) = report.events.last() {
+        log_orphans(&report.orphans, event.reason);
+    }
+}
+
 /// Before the finalizer is removed: if the process dies right after that, this line is all that names the version.
-fn log_orphans<S>(report: &Report<S>) {
-    let reason = report.events.last().map(|event| event.reason.as_str());
-    for version_id in &report.orphans {
-        tracing::warn!(version_id, reason, "version may be left in the service");
+pub fn log_orphans(ids: &[String], reason: EventReason) {
+    for version_id in ids {
+        tracing::warn!(version_id, reason = reason.as_str(), "version may be left in the service");
     }
 }
 
@@ -124,8 +154,8 @@ async fn newer_copy<K: Reconciler>(object: &Arc<K>, context: &Context) -> Result
     Ok(Some(Arc::new(newer)))
 }
 
-fn api<K: Reconciler>(object: &K, context: &Context) -> Api<K> {
-    Api::namespaced(context.client.clone(), &object.namespace().unwrap_or_default())
+fn api<K: Namespaced>(meta: &ObjectMeta, context: &Context) -> Api<K> {
+    Api::namespaced(context.client.clone(), meta.namespace.as_deref().unwrap_or_default())
 }
 
 async fn with_timeout<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
@@ -136,7 +166,15 @@ async fn with_timeout<T>(request: impl Future<Output = kube::Result<T>>) -> Resu
 }
 
 async fn read<K: Reconciler>(object: &K, context: &Context) -> Result<K, Error> {
-    with_timeout(api(object, context).get(&object.name_any())).await
+    with_timeout(api(object.meta(), context).get(&object.name_any())).await
+}
+
+/// Sends a write, if this process may write.
+async fn send<T>(request: impl Future<Output = kube::Result<T>>, context: &Context) -> Result<T, Error> {
+    if !context.fence.allows_writes() {
+        return Err(Error::Cluster("this replica is no longer the leader".to_owned()));
+    }
+    with_timeout(request).await
 }
 
 /// Writes the finalizer or the status, if this process may write.
@@ -149,13 +187,10 @@ async fn write<K: Reconciler>(
     if !changes_metadata && object.status() == Some(&report.status) {
         return Ok(object.clone());
     }
-    if !context.fence.allows_writes() {
-        return Err(Error::Cluster("this replica is no longer the leader".to_owned()));
-    }
     let written = match (report.finalizer, report.annotation_to_remove) {
-        (Some(set), _) => write_finalizer(object.as_ref(), set, context).await,
-        (None, Some(annotation)) => remove_annotation(object.as_ref(), annotation, context).await,
-        (None, None) => write_status(object.as_ref(), &report.status, context).await,
+        (Some(set), _) => write_finalizer::<K>(object.meta(), set, context).await,
+        (None, Some(annotation)) => remove_annotation::<K>(object.meta(), annotation, context).await,
+        (None, None) => write_status::<K>(object.meta(), &report.status, context).await,
     };
     match written {
         Ok(mut written) => {
@@ -180,55 +215,58 @@ async fn write<K: Reconciler>(
     }
 }
 
-async fn write_finalizer<K: Reconciler>(object: &K, set: bool, context: &Context) -> Result<K, Error> {
-    // the whole list is replaced: only the resourceVersion keeps another controller's finalizer from being undone
-    patch_metadata(object, json!({"finalizers": finalizers(object, set)}), context).await
-}
-
-async fn remove_annotation<K: Reconciler>(object: &K, name: &str, context: &Context) -> Result<K, Error> {
-    patch_metadata(object, json!({"annotations": {name: null}}), context).await
-}
-
-async fn patch_metadata<K: Reconciler>(
-    object: &K,
-    mut metadata: serde_json::Value,
+/// Adds or removes the finalizer.
+pub async fn write_finalizer<K: Namespaced>(
+    meta: &ObjectMeta,
+    set: bool,
     context: &Context,
 ) -> Result<K, Error> {
-    metadata["resourceVersion"] = json!(object.resource_version());
-    let patch = json!({"metadata": metadata});
-    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    let api = api(object, context);
-    with_timeout(api.patch(&object.name_any(), &params, &Patch::Merge(&patch))).await
+    // the whole list is replaced: only the resourceVersion keeps another controller's finalizer from being undone
+    patch_metadata(meta, json!({"finalizers": finalizers(meta, set)}), context).await
 }
 
-async fn write_status<K: Reconciler>(object: &K, status: &K::Status, context: &Context) -> Result<K, Error> {
-    let name = object.name_any();
-    let patch = json!({
+async fn remove_annotation<K: Namespaced>(
+    meta: &ObjectMeta,
+    name: &str,
+    context: &Context,
+) -> Result<K, Error> {
+    patch_metadata(meta, json!({"annotations": {name: null}}), context).await
+}
+
+async fn patch_metadata<K: Namespaced>(
+    meta: &ObjectMeta,
+    mut change: serde_json::Value,
+    context: &Context,
+) -> Result<K, Error> {
+    change["resourceVersion"] = json!(meta.resource_version);
+    let patch = json!({"metadata": change});
+    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    let (api, name) = (api(meta, context), meta.name.as_deref().unwrap_or_default());
+    send(api.patch(name, &params, &Patch::Merge(&patch)), context).await
+}
+
+/// Replaces the whole status, also fields that another manager owns: a patch cannot remove those, and what a restore left
+/// there would come back for ever. Metadata and spec stay as they are in the cluster.
+pub async fn write_status<K: Namespaced>(
+    meta: &ObjectMeta,
+    status: &(impl Serialize + Sync),
+    context: &Context,
+) -> Result<K, Error> {
+    let body = json!({
         "apiVersion": K::api_version(&()),
         "kind": K::kind(&()),
-        // the status subresource checks a resourceVersion, but no uid
-        "metadata": {"name": name, "resourceVersion": object.resource_version()},
+        // no managedFields: an empty list would reset those of all managers
+        "metadata": {"name": meta.name, "uid": meta.uid, "resourceVersion": meta.resource_version},
         "status": status,
     });
-    // without it a field that another manager claims would refuse the whole status
-    let params = PatchParams::apply(FIELD_MANAGER).force();
-    let api = api(object, context);
-    let written = with_timeout(api.patch_status(&name, &params, &Patch::Apply(&patch))).await?;
-    let types = |status: &K::Status| -> Vec<String> {
-        K::common(status).conditions.iter().map(|c| c.type_.clone()).collect()
-    };
-    if written.status().map(types) == Some(types(status)) {
-        return Ok(written);
-    }
-    // a condition that another field manager owns, such as one from a time when the object could not be read, is
-    // removed by a merge patch alone
-    let patch = json!({"status": {"conditions": K::common(status).conditions}});
-    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    with_timeout(api.patch_status(&name, &params, &Patch::Merge(&patch))).await
+    let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+    let (api, name) = (api(meta, context), meta.name.as_deref().unwrap_or_default());
+    send(api.replace_subresource("status", name, &params, &body), context).await
 }
 
-fn finalizers<K: Resource>(object: &K, set: bool) -> Vec<String> {
-    let mut list: Vec<String> = object.finalizers().iter().filter(|f| *f != FINALIZER).cloned().collect();
+fn finalizers(meta: &ObjectMeta, set: bool) -> Vec<String> {
+    let mut list: Vec<String> =
+        meta.finalizers.iter().flatten().filter(|finalizer| *finalizer != FINALIZER).cloned().collect();
     if set {
         list.push(FINALIZER.to_owned());
     }

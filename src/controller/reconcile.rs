@@ -6,12 +6,8 @@ use kube::{Resource, ResourceExt, core::NamespaceResourceScope, runtime::control
 use rand::RngExt;
 use tracing::Instrument;
 
-use super::{
-    Context, Reconciler,
-    cache::{Guarded, Ref},
-    publish,
-};
-use crate::plan::Requeue;
+use super::{Context, Reconciler, cache::Ref, publish, unreadable::Guarded};
+use crate::plan::{RecordedTimes, Requeue};
 
 /// Steps of one object in a row before the next object is reconciled.
 // a new version takes about five: sixteen only end what never settles
@@ -27,7 +23,7 @@ async fn reconcile_once<K: Reconciler>(
     context: &Context,
 ) -> Result<(Arc<K>, Requeue), publish::Error> {
     // the object, what it refers to, the service; reads only
-    let observation = K::observe(&object, context).await;
+    let observation = K::observe(&without_future_times(&object), context).await;
     // pure
     let state = K::state(&observation);
     let step = K::plan(&state);
@@ -35,6 +31,19 @@ async fn reconcile_once<K: Reconciler>(
     let outcome = K::act(step, &observation, context).await;
     // pure, and server-side only if it says something new
     publish::report_and_publish(object, observation, state, (step, outcome), context).await
+}
+
+/// The object as it is observed: no time in its status lies in the future. What it is written over stays as it is, so that
+/// the write corrects it.
+pub fn without_future_times<K: Reconciler>(object: &Arc<K>) -> Arc<K> {
+    let Some(corrected) = object.status().and_then(|status| status.without_future(Context::now())) else {
+        return object.clone();
+    };
+    let mut object = K::clone(object);
+    if let Some(status) = object.status_mut() {
+        *status = corrected;
+    }
+    Arc::new(object)
 }
 
 /// Reconciles one object, step by step, until it has to wait.
@@ -80,7 +89,17 @@ pub async fn reconcile_in_task<K: Reconciler>(object: Arc<K>, context: Arc<Conte
         name = object.name_any(),
         chatbot = object.chatbot(),
     );
-    let task = context.tasks.spawn(reconcile(object, context.clone()).instrument(span.clone()));
+    let (uid, reference) = (object.uid().unwrap_or_default(), reference_to(object.as_ref()));
+    let tasks = context.tasks.clone();
+    let reconcile = async move {
+        let action = reconcile(object, context.clone()).await;
+        // deleted meanwhile, it may have been remembered after the event that forgets it
+        if !K::cache(&context).contains(&reference, &uid) {
+            context.forget(&uid);
+        }
+        action
+    };
+    let task = tasks.spawn(reconcile.instrument(span.clone()));
     task.await.unwrap_or_else(|error| {
         // the panic hook has printed where
         span.in_scope(|| tracing::error!(%error, "reconcile panicked; retrying"));
@@ -116,7 +135,7 @@ fn requeue_after_others() -> Action {
 }
 
 /// After a report that could not be written.
-fn requeue_after_error(error: &publish::Error) -> Action {
+pub fn requeue_after_error(error: &publish::Error) -> Action {
     let delay = match error {
         // the watch brings the newer copy in about this time
         publish::Error::Stale => Duration::from_millis(200),

@@ -11,7 +11,7 @@ use tokio::{spawn, time::timeout};
 
 use super::{
     Context, Indexed, Reconciler,
-    cache::{IndexKey, Ref},
+    cache::{Cache, IndexKey, Ref},
     service_access::ServiceQuery,
 };
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
     crd::{ChatbotVersion, ChatbotVersionStatus, CommonStatus},
     plan::{
         Report, ServiceView, claims,
-        version::{Observation, Outcome, State, Step, next_step, report},
+        version::{Observation, Outcome, State, Step, left_behind, next_step, report},
     },
     sync::lock,
 };
@@ -30,6 +30,11 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Indexed for ChatbotVersion {
     const KIND: &'static str = "ChatbotVersion";
+    const CLAIM: &'static [&'static str] = &["chatbotId"];
+
+    fn cache(context: &Context) -> &Cache<Self> {
+        &context.versions
+    }
 
     fn keys(&self) -> Vec<IndexKey> {
         let namespace = self.namespace().unwrap_or_default();
@@ -127,6 +132,10 @@ impl Reconciler for ChatbotVersion {
         report(observation, state, step, outcome)
     }
 
+    fn left_behind(observation: &Observation, outcome: &Outcome) -> Option<Report<ChatbotVersionStatus>> {
+        left_behind(observation, outcome)
+    }
+
     fn refresh_object(observation: &mut Observation, object: Arc<Self>) {
         observation.object = object;
         observation.now = Context::now();
@@ -138,6 +147,10 @@ impl Reconciler for ChatbotVersion {
 
     fn status(&self) -> Option<&ChatbotVersionStatus> {
         self.status.as_ref()
+    }
+
+    fn status_mut(&mut self) -> Option<&mut ChatbotVersionStatus> {
+        self.status.as_mut()
     }
 
     fn common(status: &ChatbotVersionStatus) -> &CommonStatus {

@@ -11,7 +11,6 @@ use futures::{
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{Patch, PatchParams},
     core::{NamespaceResourceScope, PartialObjectMeta},
     runtime::{
         Config, Controller, WatchStreamExt,
@@ -21,19 +20,16 @@ use kube::{
     },
 };
 use serde::de::DeserializeOwned;
-use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Context, Indexed, Reconciler,
-    cache::{Cache, Guarded, IndexKey, Ref, strip_unused_fields},
-    publish::FIELD_MANAGER,
+    cache::{IndexKey, Ref, strip_unused_fields},
     reconcile::reconcile_in_task,
+    unknown_annotations::report_unknown_annotations,
+    unreadable::{Guarded, reconcile_unreadable},
 };
-use crate::{
-    crd::{ChatbotDeployment, ChatbotVersion},
-    plan::{status::unreadable_status, truncate_to_seconds},
-};
+use crate::crd::{ChatbotDeployment, ChatbotVersion};
 
 /// Which objects are reconciled.
 #[derive(Clone, Debug, Default)]
@@ -62,11 +58,11 @@ pub async fn run(context: Arc<Context>, scope: Scope, stop: CancellationToken) {
     context.cache_sync.expect(2 * namespaces.len());
     let versions = namespaces.iter().map(|namespace| {
         let queue = context.version_queues.add();
-        controller::<ChatbotVersion>(&context, &scope, *namespace, queue, &stop, |c| &c.versions)
+        controller::<ChatbotVersion>(&context, &scope, *namespace, queue, &stop)
     });
     let deployments = namespaces.iter().map(|namespace| {
         let queue = context.deployment_queues.add();
-        controller::<ChatbotDeployment>(&context, &scope, *namespace, queue, &stop, |c| &c.deployments)
+        controller::<ChatbotDeployment>(&context, &scope, *namespace, queue, &stop)
     });
     let secrets = namespaces.iter().map(|namespace| watch_secrets(&context, *namespace, stop.clone()));
     join3(join_all(versions), join_all(deployments), join_all(secrets)).await;
@@ -100,16 +96,15 @@ fn controller<K: Reconciler>(
     namespace: Option<&str>,
     queue: UnboundedReceiver<Ref<K>>,
     stop: &CancellationToken,
-    cache: fn(&Context) -> &Cache<K>,
 ) -> impl Future<Output = ()> + Send + use<K> {
     let (store, writer) = reflector::store::<Guarded<K>>();
-    cache(context).add(store.clone());
+    K::cache(context).add(store.clone());
     let events = restarting_watch(scoped::<Guarded<K>>(&context.client, namespace), watcher_config(scope))
         .default_backoff()
         // before the store, which keeps what it is given
-        .modify(|object| strip_unused_fields(object.meta_mut()))
+        .modify(|object| object.each_meta_mut(strip_unused_fields))
         .reflect(writer);
-    let objects = objects_to_reconcile(events, context.clone(), store.clone(), cache);
+    let objects = objects_to_reconcile(events, context.clone(), store.clone());
     Controller::for_stream(log_errors(K::KIND, objects), store as Store<Guarded<K>>)
         .reconcile_on(queue)
         .with_config(Config::default().concurrency(u16::try_from(scope.concurrency).unwrap_or(u16::MAX)))
@@ -130,14 +125,14 @@ fn objects_to_reconcile<K: Reconciler>(
     events: impl Stream<Item = watcher::Result<watcher::Event<Guarded<K>>>> + Send + 'static,
     context: Arc<Context>,
     store: Store<Guarded<K>>,
-    cache: fn(&Context) -> &Cache<K>,
 ) -> impl Stream<Item = watcher::Result<Guarded<K>>> + Send + 'static {
     let mut is_first_list = true;
     events
         .map_ok(move |event| {
             // the index first: dependents find this object by it
-            cache(&context).apply(&event, &store);
+            K::cache(&context).apply(&event, &store);
             enqueue_dependents(&event, &context);
+            report_unknown_annotations(&event, is_first_list, &context);
             let mut all = Vec::new();
             if matches!(event, watcher::Event::InitDone) {
                 if std::mem::take(&mut is_first_list) {
@@ -159,29 +154,9 @@ async fn reconcile_guarded<K: Reconciler>(
     context: Arc<Context>,
 ) -> Result<Action, std::convert::Infallible> {
     Ok(match &object.0 {
-        Ok(object) => reconcile_in_task(Arc::new(object.clone()), context).await,
-        Err(invalid) => {
-            let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-            tracing::error!(kind = K::KIND, namespace, name, error = %invalid.error, "cannot read object");
-            report_unreadable::<K>(&object, &invalid.error, &context).await;
-            Action::await_change()
-        }
+        Ok(readable) => reconcile_in_task(Arc::new(readable.clone()), context).await,
+        Err(unreadable) => reconcile_unreadable(&object, unreadable, &context).await,
     })
-}
-
-/// Reports in the status of the object why it cannot be read. The other objects are reconciled as usual.
-async fn report_unreadable<K: Indexed>(object: &Guarded<K>, error: &str, context: &Context) {
-    let meta = object.meta();
-    let status = unreadable_status(meta, error, truncate_to_seconds(Context::now()).0);
-    let patch = json!({"metadata": {"resourceVersion": meta.resource_version}, "status": status});
-    let api: Api<PartialObjectMeta<K>> =
-        Api::namespaced(context.client.clone(), meta.namespace.as_deref().unwrap_or_default());
-    let name = meta.name.as_deref().unwrap_or_default();
-    // not by server-side apply: that would leave other conditions beside these, and remove the ids that are recorded
-    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    if let Err(error) = api.patch_status(name, &params, &Patch::Merge(&patch)).await {
-        tracing::debug!(%error, "cannot update status of unreadable object");
-    }
 }
 
 /// Queues the objects that depend on the one that changed, and forgets one that was deleted.
@@ -195,7 +170,7 @@ fn enqueue_dependents<K: Indexed>(event: &watcher::Event<Guarded<K>>, context: &
         context.forget(&object.uid().unwrap_or_default());
     }
     // before the caches have their first list, everything is reconciled anyway
-    if let Ok(object) = &object.0
+    if let Some(object) = object.claimant()
         && context.cache_sync.has_synced()
     {
         object.enqueue_dependents(context);
@@ -317,6 +292,7 @@ mod tests {
         http::{StatusCode, Uri},
         response::IntoResponse,
     };
+    use serde_json::json;
     use tokio::time::timeout;
 
     use super::*;

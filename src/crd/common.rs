@@ -7,7 +7,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::ConditionType;
+use super::{ConditionType, MAX_CONDITIONS};
 
 /// What a version is created for.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -192,7 +192,7 @@ pub struct CommonStatus {
     /// State of the object. Ready is always present; Reconciling and Stalled are present only while True, and never both.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
-    #[schemars(length(max = 8))]
+    #[schemars(length(max = MAX_CONDITIONS))]
     pub conditions: Vec<Condition>,
     /// Value of the annotation chatcaptain.dev/reconcile-requested-at that was handled last, cut to 256 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -46,7 +46,16 @@ impl ConditionType {
             Self::Drifted => "Drifted",
         }
     }
+
+    /// Whether the operator sets conditions of this type. All others belong to somebody else.
+    #[must_use]
+    pub fn is_ours(condition: &Condition) -> bool {
+        Self::ALL.iter().any(|kind| kind.as_str() == condition.type_)
+    }
 }
+
+/// How many conditions a status can have, those of others included.
+pub const MAX_CONDITIONS: usize = 8;
 
 /// Makes the enum with the name, verdict and meaning of each, so that a reason is defined in one place.
 macro_rules! reasons {
@@ -166,7 +175,7 @@ pub enum Verdict {
 /// becomes the meaning of the reason; `drifted` is status, reason and message of the `Drifted` condition.
 ///
 /// `Reconciling` and `Stalled` are present only while True and never both: kstatus reads conditions in
-/// list order and would answer by chance otherwise.
+/// list order and would answer by chance otherwise. Conditions of types that are not ours stay as they are in `old`.
 #[must_use]
 pub fn build_conditions(
     old: &[Condition],
@@ -187,19 +196,39 @@ pub fn build_conditions(
     if let Some((status, reason, message)) = drifted {
         list.push((ConditionType::Drifted, status, reason, message));
     }
-    list.into_iter()
-        .map(|(kind, status, reason, message)| {
-            let before = old.iter().find(|c| c.type_ == kind.as_str() && c.status == status);
-            Condition {
-                type_: kind.as_str().to_owned(),
-                status: status.to_owned(),
-                reason: reason.as_str().to_owned(),
-                message: truncated(message),
-                observed_generation: generation,
-                last_transition_time: before.map_or_else(|| now.clone(), |c| c.last_transition_time.clone()),
-            }
-        })
-        .collect()
+    let ours = list.into_iter().map(|(kind, status, reason, message)| {
+        let before = old.iter().find(|c| c.type_ == kind.as_str() && c.status == status);
+        Condition {
+            type_: kind.as_str().to_owned(),
+            status: status.to_owned(),
+            reason: reason.as_str().to_owned(),
+            message: truncated(message),
+            observed_generation: generation,
+            last_transition_time: before.map_or_else(|| now.clone(), |c| c.last_transition_time.clone()),
+        }
+    });
+    merged(old, ours)
+}
+
+/// Ours in place of those in `old`, at the same position: that another manager orders them otherwise says nothing new.
+fn merged(old: &[Condition], ours: impl Iterator<Item = Condition>) -> Vec<Condition> {
+    let mut ours: Vec<Condition> = ours.collect();
+    let mut all = Vec::new();
+    for condition in old {
+        if !ConditionType::is_ours(condition) {
+            all.push(condition.clone());
+        } else if let Some(index) = ours.iter().position(|new| new.type_ == condition.type_) {
+            all.push(ours.remove(index));
+        }
+    }
+    all.append(&mut ours);
+    // the API server refuses more, and without ours the object would have no verdict
+    while all.len() > MAX_CONDITIONS
+        && let Some(last) = all.iter().rposition(|condition| !ConditionType::is_ours(condition))
+    {
+        all.remove(last);
+    }
+    all
 }
 
 /// At most 512 characters, so that an object's size is bounded.
@@ -275,6 +304,32 @@ mod tests {
             let meaning = conditions(&[], reason, "", 10)[0].message.clone();
             assert!(meaning.ends_with('.') && meaning.len() <= 512, "{reason:?}: {meaning}");
         }
+    }
+
+    fn of_others(number: usize) -> Condition {
+        Condition {
+            type_: format!("velero.io/{number}"),
+            ..conditions(&[], Reason::Available, "", 5)[0].clone()
+        }
+    }
+
+    #[test]
+    fn conditions_of_others_stay_as_and_where_they_are() {
+        let old = [of_others(1), conditions(&[], Reason::Available, "", 10).remove(0), of_others(2)];
+        let new = conditions(&old, Reason::Conflict, "", 20);
+        let types: Vec<&str> = new.iter().map(|c| c.type_.as_str()).collect();
+        assert_eq!(types, ["velero.io/1", "Ready", "velero.io/2", "Stalled"]);
+        assert_eq!((&new[0], &new[2]), (&old[0], &old[2]));
+        assert_eq!(conditions(&new, Reason::Conflict, "", 30), new, "nothing new is said");
+    }
+
+    #[test]
+    fn ours_have_room_whatever_others_set() {
+        let old: Vec<Condition> = (0..MAX_CONDITIONS).map(of_others).collect();
+        let new = conditions(&old, Reason::Conflict, "", 20);
+        assert_eq!(new.len(), MAX_CONDITIONS);
+        assert_eq!(new[..6], old[..6]);
+        assert_eq!(status(&new, ConditionType::Stalled), Some("True"));
     }
 
     #[test]

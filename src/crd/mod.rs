@@ -13,7 +13,7 @@ pub use common::{
     CommonStatus, CredentialsRef, DeletionPolicy, Environment, LiveEnvironment, Operation, OperationRecord,
     OperationResult, Retry, parse_duration,
 };
-pub use condition::{ConditionType, Reason, Verdict, build_conditions};
+pub use condition::{ConditionType, MAX_CONDITIONS, Reason, Verdict, build_conditions};
 pub use deployment::{
     Cause, ChatbotDeployment, ChatbotDeploymentSpec, ChatbotDeploymentStatus, CurrentOperation,
     DeployedVersion, DriftCorrections, DriftPolicy, FailedVersions, HistoryEntry, LocalObjectReference,
@@ -47,7 +47,7 @@ pub mod annotation {
     }
 
     annotations! {
-        /// Any new value: check the service now, past any backoff, and retry what was given up. Echoed in `status.lastHandledReconcileAt`.
+        /// Any new value: check the service now, past any backoff, and retry what was given up. Its first 256 characters are echoed in `status.lastHandledReconcileAt` once the service has answered.
         RECONCILE_REQUESTED_AT = "reconcile-requested-at";
         /// On a ChatbotVersion: id of an existing version to adopt instead of creating one.
         ADOPT_ID = "adopt-id";

@@ -8,7 +8,7 @@
 //!
 //! `T` is a point in time: an instant in the controller, a count of steps in the model.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::{
     chatcaptain::Failure,
@@ -114,6 +114,11 @@ impl<T: Copy> CallPermits<T> {
     pub fn forget(&mut self, uid: &str) {
         self.granted.remove(uid);
     }
+
+    /// Forgets the objects that are not among these.
+    pub fn retain(&mut self, uids: &HashSet<String>) {
+        self.granted.retain(|uid, _| uids.contains(uid));
+    }
 }
 
 /// The right to make one pending call.
@@ -164,6 +169,11 @@ impl<T: Copy> SearchTimers<T> {
     /// Forgets an object that no longer exists.
     pub fn forget(&mut self, uid: &str) {
         self.started.remove(uid);
+    }
+
+    /// Forgets the objects that are not among these.
+    pub fn retain(&mut self, uids: &HashSet<String>) {
+        self.started.retain(|uid, _| uids.contains(uid));
     }
 }
 
@@ -276,6 +286,20 @@ mod tests {
         timers.start("u", Some(&searching("a")), 1);
         timers.forget("u");
         assert_eq!(timers.started("u", Some(&searching("a"))), None);
+    }
+
+    #[test]
+    fn objects_that_a_new_list_no_longer_shows_are_forgotten() {
+        let (mut permits, mut timers) = (granted(), SearchTimers::default());
+        timers.start("u", Some(&searching("a")), 1);
+        let listed = |uid: &str| HashSet::from([uid.to_owned()]);
+        permits.retain(&listed("u"));
+        timers.retain(&listed("u"));
+        assert!(permits.granted_at("u", Some(&with_intent("a"))).is_some());
+        assert!(timers.started("u", Some(&searching("a"))).is_some());
+        permits.retain(&listed("v"));
+        timers.retain(&listed("v"));
+        assert!(permits.granted.is_empty() && timers.started.is_empty());
     }
 
     #[test]

@@ -57,7 +57,10 @@ pub fn older_version_claim(object: &ChatbotVersion, holders: &[Arc<ChatbotVersio
             && holds(other, &object.spec.chatbot_id, id)
             && is_older(&other.metadata, &object.metadata)
     };
-    holders.iter().find(older).map(|other| full_name(&other.metadata))
+    // the oldest of them, in whatever order they come: another name would be another message
+    let oldest =
+        holders.iter().filter(older).reduce(|a, b| if is_older(&b.metadata, &a.metadata) { b } else { a });
+    oldest.map(|other| full_name(&other.metadata))
 }
 
 /// Whether another object holds the version `id` of the same chatbot.
@@ -285,6 +288,10 @@ mod tests {
         };
         assert_eq!(claim(&second, &first).as_deref(), Some("ns/x"));
         assert_eq!(claim(&first, &second), None);
+        let third = version("b", 3, &json!({"versionId": "v1"}));
+        for holders in [[first.clone(), second.clone()], [second.clone(), first.clone()]] {
+            assert_eq!(older_version_claim(&third, &holders).as_deref(), Some("ns/x"));
+        }
         assert_eq!(claim(&first, &first), None);
         let other_chatbot = changed(&*first, |v| v.spec.chatbot_id = "other".to_owned());
         assert_eq!(claim(&second, &other_chatbot), None);

@@ -3,7 +3,7 @@
 //! Plain, active, present English. No timestamps, durations or request ids: a message that changes with each reconcile
 //! would be a write with each reconcile.
 
-use crate::chatcaptain::ApiCall;
+use crate::{chatcaptain::ApiCall, crd::annotation};
 
 /// The service throttles the API key.
 pub const THROTTLED: &str = "The service is throttling requests with this API key; retrying automatically.";
@@ -96,9 +96,43 @@ pub fn namespace_unreadable(name: &str, detail: &str) -> String {
 /// The object does not fit its schema.
 #[must_use]
 pub fn unreadable_object(detail: &str) -> String {
+    let detail = shortened(detail);
     format!(
         "The operator cannot read this object: {detail}. Correct it, or upgrade the CRDs and the operator together."
     )
+}
+
+/// The object does not fit its schema, and is being deleted.
+#[must_use]
+pub fn unreadable_deletion(detail: &str) -> String {
+    let detail = shortened(detail);
+    format!(
+        "The operator cannot read this object: {detail}. Correct it, upgrade the CRDs and the operator together, or set the \
+         annotation {}=true to remove the finalizer and keep the version in the service.",
+        annotation::FORCE_ORPHAN
+    )
+}
+
+/// The finalizer of an object that does not fit its schema is removed.
+#[must_use]
+pub fn unreadable_orphaned(ids: &[String]) -> String {
+    format!(
+        "Finalizer removed because of the force-orphan annotation, though the operator cannot read the object; version {} \
+         may still exist in the service.",
+        ids.join(", ")
+    )
+}
+
+/// An annotation of our group that does not exist.
+#[must_use]
+pub fn unknown_annotation(name: &str) -> String {
+    let known: Vec<&str> = annotation::ALL.iter().map(|(name, _)| *name).collect();
+    format!("The annotation {name} has no effect. The operator knows: {}.", known.join(", "))
+}
+
+/// So much of an error that the next step after it fits into a condition.
+fn shortened(detail: &str) -> String {
+    detail.chars().take(200).collect()
 }
 
 /// Suspended before the first reconcile.

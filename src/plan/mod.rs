@@ -13,6 +13,7 @@ mod config;
 pub mod deployment;
 mod freshness;
 pub mod messages;
+mod recorded_times;
 mod report;
 mod service_view;
 pub mod status;
@@ -25,10 +26,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
 pub use config::PlanConfig;
 pub use freshness::{Freshness, ServiceReads, proves_account};
+pub use recorded_times::{RecordedTimes, is_in_future};
 pub use report::{CounterIncrement, EventReason, NewEvent, Report, Requeue};
 pub use service_view::{ServiceView, Unavailable, UnavailableReason};
 
 use crate::crd::{Operation, OperationRecord, OperationResult, annotation};
+
+/// Characters of a `reconcile-requested-at` token that count.
+const MAX_TOKEN: usize = 256;
 
 /// The value of an annotation; `None` where the object does not have it.
 #[must_use]
@@ -36,10 +41,19 @@ pub fn annotation_value<'a>(meta: &'a ObjectMeta, key: &str) -> Option<&'a str> 
     meta.annotations.as_ref()?.get(key).map(String::as_str)
 }
 
+/// The token of `reconcile-requested-at`: its first 256 characters, because status echoes it and the size of an object is
+/// bounded.
+#[must_use]
+pub fn reconcile_token(meta: &ObjectMeta) -> Option<&str> {
+    let token = annotation_value(meta, annotation::RECONCILE_REQUESTED_AT)?;
+    let end = token.char_indices().nth(MAX_TOKEN).map_or(token.len(), |(end, _)| end);
+    Some(&token[..end])
+}
+
 /// Whether a `reconcile-requested-at` token waits to be handled; `handled` is the one that status echoes.
 #[must_use]
 pub fn reconcile_requested(meta: &ObjectMeta, handled: Option<&str>) -> bool {
-    annotation_value(meta, annotation::RECONCILE_REQUESTED_AT).is_some_and(|token| handled != Some(token))
+    reconcile_token(meta).is_some_and(|token| handled != Some(token))
 }
 
 /// A time the way objects keep it: in whole seconds.

@@ -62,6 +62,8 @@ macro_rules! event_reasons {
 }
 
 event_reasons! {
+    /// A version is created.
+    Created,
     /// The object takes over a version that already exists in the service; nothing is created.
     Adopted,
     /// The result of a create request was unknown; its version is found and recorded.
@@ -84,8 +86,10 @@ event_reasons! {
     DuplicateFound,
     /// A live version's ChatbotVersion is deleted; the ChatbotDeployment that runs the version deletes it later.
     DeletionDelegated,
-    /// A version whose deletion was delegated is deleted.
+    /// The version of a deleted ChatbotVersion is no longer in the service.
     VersionDeleted,
+    /// An annotation that starts with chatcaptain.dev/ does not exist, so it has no effect. After a restart only the log repeats this.
+    UnknownAnnotation,
     /// An object's finalizer is removed while its version may still exist in the service.
     Orphaned,
 }

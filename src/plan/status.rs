@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time};
+use serde::Deserialize;
+use serde_json::{Value, json};
 
-use super::{Requeue, annotation_value, messages, reconcile_requested};
+use super::{Requeue, ServiceView, messages, reconcile_requested, reconcile_token};
 use crate::{
     backoff::Backoff,
     chatcaptain::{Failure, FailureClass},
     crd::{
-        CommonStatus, ConditionType, Operation, OperationRecord, OperationResult, Reason, Retry, annotation,
+        CommonStatus, ConditionType, FINALIZER, Operation, OperationRecord, OperationResult, Reason, Retry,
         build_conditions,
     },
 };
@@ -24,8 +26,6 @@ const REFUSED_BACKOFF: Backoff = Backoff::new(Duration::from_secs(30), Duration:
 
 /// Objects keep whole seconds; rounding up keeps the delay.
 const ROUNDING: Duration = Duration::from_secs(1);
-/// Characters of a `reconcile-requested-at` token that are echoed: the size of an object is bounded.
-const MAX_TOKEN: usize = 256;
 
 /// The `Ready` condition; the other conditions follow from its reason.
 #[derive(Clone, Debug)]
@@ -43,7 +43,7 @@ impl ReadyCondition {
     }
 }
 
-/// The common status of the object as it is now, with these conditions, and the reconcile request acknowledged.
+/// The common status of the object as it is now, with these conditions.
 #[must_use]
 pub fn with_conditions(
     old: &CommonStatus,
@@ -62,43 +62,64 @@ pub fn with_conditions(
             meta.generation,
             &Time(now),
         ),
-        last_handled_reconcile_at: acknowledge_request(meta),
+        last_handled_reconcile_at: old.last_handled_reconcile_at.clone(),
         last_operations: old.last_operations.clone(),
         retry: old.retry.clone(),
     }
 }
 
-fn acknowledge_request(meta: &ObjectMeta) -> Option<String> {
-    let token = annotation_value(meta, annotation::RECONCILE_REQUESTED_AT)?;
-    Some(token.chars().take(MAX_TOKEN).collect())
+/// Echoes the reconcile request of an object whose reconcile handles it. While the service gives no usable answer it stays
+/// open: it is handled once the service could be read for it.
+pub(super) fn acknowledge_request(common: &mut CommonStatus, meta: &ObjectMeta, service: &ServiceView) {
+    if !matches!(service, ServiceView::Unavailable(_)) {
+        common.last_handled_reconcile_at = reconcile_token(meta).map(str::to_owned);
+    }
 }
 
-/// The common status of an object that does not fit its schema: conditions and no more, whatever else its status holds.
+/// The status of an object that does not fit its schema: conditions that say so, and everything else as it is.
 #[must_use]
-pub fn unreadable_status(meta: &ObjectMeta, error: &str, now: Timestamp) -> CommonStatus {
-    let reason = if meta.deletion_timestamp.is_some() { Reason::Deleting } else { Reason::InvalidSpec };
-    let message = messages::unreadable_object(error);
-    CommonStatus {
-        observed_generation: meta.generation,
-        // none of the old ones: a Reconciling beside Stalled is failed for some tools and in progress for others
-        conditions: build_conditions(&[], reason, &message, None, meta.generation, &Time(now)),
-        ..CommonStatus::default()
-    }
+pub fn unreadable_status(status: &Value, meta: &ObjectMeta, error: &str, now: Timestamp) -> Value {
+    let has_finalizer = meta.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER);
+    let (reason, message) = match (&meta.deletion_timestamp, has_finalizer) {
+        (None, _) => (Reason::InvalidSpec, messages::unreadable_object(error)),
+        (Some(_), true) => (Reason::Deleting, messages::unreadable_deletion(error)),
+        (Some(_), false) => (Reason::Deleting, messages::WAITING_FOR_OTHER_FINALIZERS.to_owned()),
+    };
+    let old = readable_conditions(status);
+    let conditions = build_conditions(&old, reason, &message, None, meta.generation, &Time(now));
+    let mut fields = status.as_object().cloned().unwrap_or_default();
+    fields.insert("observedGeneration".to_owned(), json!(meta.generation));
+    fields.insert("conditions".to_owned(), json!(conditions));
+    Value::Object(fields)
+}
+
+/// The conditions of a status that may not fit its schema.
+#[must_use]
+pub fn readable_conditions(status: &Value) -> Vec<Condition> {
+    let conditions = status["conditions"].as_array().into_iter().flatten();
+    conditions.filter_map(|condition| Condition::deserialize(condition).ok()).collect()
 }
 
 /// The last conditions, carried over to this generation: while an object is suspended or backing off, or Ready while the
 /// service is unavailable, nothing new is known of it.
 #[must_use]
-pub fn carry_over(old: &CommonStatus, meta: &ObjectMeta, acknowledge: bool) -> CommonStatus {
+pub fn carry_over(old: &CommonStatus, meta: &ObjectMeta) -> CommonStatus {
     let mut common = old.clone();
     common.observed_generation = meta.generation;
-    for condition in &mut common.conditions {
+    for condition in common.conditions.iter_mut().filter(|condition| ConditionType::is_ours(condition)) {
         condition.observed_generation = meta.generation;
     }
-    if acknowledge {
-        common.last_handled_reconcile_at = acknowledge_request(meta);
-    }
     common
+}
+
+/// The `Stalled` condition, if the object has become Stalled by it, or is so for another reason than `before`.
+#[must_use]
+pub fn newly_stalled<'a>(before: &[Condition], after: &'a [Condition]) -> Option<&'a Condition> {
+    fn stalled(conditions: &[Condition]) -> Option<&Condition> {
+        conditions.iter().find(|c| c.type_ == ConditionType::Stalled.as_str() && c.status == "True")
+    }
+    let is_known = |new: &&Condition| stalled(before).is_some_and(|old| old.reason == new.reason);
+    stalled(after).filter(|new| !is_known(new))
 }
 
 /// Whether the object was Ready at the last reconcile of this generation.
@@ -114,7 +135,7 @@ pub(super) fn carry_over_stalled(new: &mut CommonStatus, old: &CommonStatus, met
         && new.retry.is_some()
         && old.observed_generation == meta.generation
     {
-        *new = carry_over(old, meta, true);
+        *new = carry_over(old, meta);
     }
 }
 
@@ -128,12 +149,9 @@ pub(super) fn suspended_status(
     let message = match (old.conditions.is_empty(), spec_target_changed) {
         (true, _) => messages::SUSPENDED_NEW,
         (false, true) => messages::SUSPENDED_CHANGED,
-        (false, false) => return carry_over(old, meta, false),
+        (false, false) => return carry_over(old, meta),
     };
-    let mut common = with_conditions(old, meta, &ReadyCondition::new(Reason::Suspended, message), None, now);
-    // the service was not read, so no reconcile request was handled
-    common.last_handled_reconcile_at.clone_from(&old.last_handled_reconcile_at);
-    common
+    with_conditions(old, meta, &ReadyCondition::new(Reason::Suspended, message), None, now)
 }
 
 /// Whether the object's change has to wait for its backoff.
@@ -217,7 +235,11 @@ pub fn operation_result<T>(result: &Result<T, Failure>) -> OperationResult {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chatcaptain::ApiCall;
+    use crate::{
+        chatcaptain::ApiCall,
+        crd::annotation,
+        plan::{Unavailable, UnavailableReason},
+    };
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap_or_default()
@@ -240,27 +262,51 @@ mod tests {
     #[test]
     fn request_is_acknowledged_by_its_token_of_bounded_length() {
         let acknowledged = |token: &str| {
-            let ready = ReadyCondition::new(Reason::Available, "");
-            with_conditions(&CommonStatus::default(), &requested(token), &ready, None, at(0))
-                .last_handled_reconcile_at
+            let mut status = CommonStatus::default();
+            acknowledge_request(&mut status, &requested(token), &ServiceView::NotQueried);
+            status.last_handled_reconcile_at.unwrap_or_default()
         };
-        assert_eq!(acknowledged("now").as_deref(), Some("now"));
-        assert_eq!(acknowledged(&"x".repeat(MAX_TOKEN + 1)), Some("x".repeat(MAX_TOKEN)));
+        assert_eq!(acknowledged("now"), "now");
+        let long = |end: &str| "ü".repeat(256) + end;
+        assert_eq!(acknowledged(&long("x")), long(""));
+        assert!(!reconcile_requested(&requested(&long("x")), Some(&acknowledged(&long("x")))));
+        assert!(reconcile_requested(&requested(&long("x")), Some("now")));
     }
 
     #[test]
-    fn unreadable_object_says_why_and_keeps_nothing_else() {
+    fn request_stays_open_while_the_service_is_unavailable() {
+        let mut status =
+            CommonStatus { last_handled_reconcile_at: Some("earlier".to_owned()), ..CommonStatus::default() };
+        let (reason, message) = (UnavailableReason::Throttled, String::new());
+        let service = ServiceView::Unavailable(Unavailable { reason, message, retry_after: None });
+        acknowledge_request(&mut status, &requested("now"), &service);
+        assert_eq!(status.last_handled_reconcile_at.as_deref(), Some("earlier"));
+    }
+
+    #[test]
+    fn unreadable_object_says_why_and_keeps_the_other_fields() {
+        let error = "missing field `chatbotId`";
         let mut meta = requested("now");
-        let ready = |meta: &ObjectMeta| {
-            let status = unreadable_status(meta, "missing field `chatbotId`", at(0));
-            assert_eq!((status.observed_generation, &status.retry), (Some(2), &None));
-            let ready = status.conditions.iter().find(|c| c.type_ == "Ready").cloned();
-            ready.map(|ready| (ready.reason, ready.message)).unwrap_or_default()
+        let ready = |status: &Value| {
+            let ready = &status["conditions"][0];
+            (ready["reason"].as_str().unwrap_or_default().to_owned(), ready["message"].to_string())
         };
-        assert_eq!(ready(&meta).0, "InvalidSpec");
-        assert!(ready(&meta).1.contains("missing field `chatbotId`"));
+        let before = json!({"versionId": "v1", "newField": 1, "conditions": ["text"]});
+        let status = unreadable_status(&before, &meta, error, at(0));
+        assert_eq!((&status["versionId"], &status["newField"]), (&json!("v1"), &json!(1)));
+        assert_eq!(status["observedGeneration"], json!(2));
+        assert_eq!(ready(&status).0, "InvalidSpec");
+        assert!(ready(&status).1.contains(error));
+        assert_eq!(unreadable_status(&status, &meta, error, at(9)), status, "nothing new is said");
+
         meta.deletion_timestamp = Some(Time(at(0)));
-        assert_eq!(ready(&meta).0, "Deleting");
+        let status = unreadable_status(&status, &meta, error, at(9));
+        assert_eq!(ready(&status).0, "Deleting");
+        assert!(!ready(&status).1.contains(annotation::FORCE_ORPHAN), "it is not ours to remove");
+        meta.finalizers = Some(vec![FINALIZER.to_owned()]);
+        let status = unreadable_status(&status, &meta, error, at(9));
+        assert!(ready(&status).1.contains(annotation::FORCE_ORPHAN));
+        assert_eq!(status["conditions"].as_array().map(Vec::len), Some(2), "Stalled is gone");
     }
 
     #[test]
@@ -277,6 +323,31 @@ mod tests {
         assert!(!retried(&CommonStatus { retry: None, ..stalled(2) }), "nothing is being retried");
         let progressing = CommonStatus { conditions: vec![], ..stalled(2) };
         assert!(!retried(&progressing));
+    }
+
+    #[test]
+    fn object_is_newly_stalled_once_for_each_reason() {
+        let meta = ObjectMeta::default();
+        let conditions = |reason, message: &str| {
+            with_conditions(
+                &CommonStatus::default(),
+                &meta,
+                &ReadyCondition::new(reason, message),
+                None,
+                at(0),
+            )
+            .conditions
+        };
+        let ready = conditions(Reason::Available, "");
+        let conflict = conditions(Reason::Conflict, "with a");
+        let reason = |before: &[Condition], after: &[Condition]| {
+            newly_stalled(before, after).map(|condition| condition.reason.clone())
+        };
+        assert_eq!(reason(&ready, &conflict).as_deref(), Some("Conflict"));
+        assert_eq!(reason(&[], &conflict).as_deref(), Some("Conflict"));
+        assert_eq!(reason(&conflict, &conditions(Reason::Conflict, "with b")), None);
+        assert_eq!(reason(&conflict, &conditions(Reason::VersionLost, "")).as_deref(), Some("VersionLost"));
+        assert_eq!(reason(&conflict, &ready), None);
     }
 
     #[test]

@@ -1,13 +1,14 @@
-//! The bare loop: what it takes at least. For each object the same three writes and the same create, and as many
+//! The bare loop: what it takes at least. For each object the same three writes, the same create and event, and as many
 //! lists in all, with as many at a time, and nothing decided.
 
 use std::sync::Arc;
 
 use chatcaptain_operator::crd::ChatbotVersion;
 use futures::{StreamExt, stream};
+use k8s_openapi::api::events::v1::Event;
 use kube::{
-    Api, ResourceExt,
-    api::{Patch, PatchParams},
+    Api, Resource, ResourceExt,
+    api::{Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 use support::KEY;
@@ -22,6 +23,7 @@ pub async fn run(api: &Api<ChatbotVersion>, objects: Vec<ChatbotVersion>, servic
     stream::iter(objects.into_iter().enumerate())
         .for_each_concurrent(CONCURRENCY, |(index, object)| {
             let (api, http, lists_before) = (api.clone(), http.clone(), lists_before.clone());
+            let events: Api<Event> = Api::namespaced(api.clone().into_client(), &object.namespace().unwrap_or_default());
             let url = format!("{service}/v1/chatbots/{}/versions", object.spec.chatbot_id);
             async move {
                 let name = object.name_any();
@@ -38,7 +40,8 @@ pub async fn run(api: &Api<ChatbotVersion>, objects: Vec<ChatbotVersion>, servic
                 let answer = request.body(body).send().await.expect("created").bytes().await.expect("an answer");
                 let answer: Value = serde_json::from_slice(&answer).expect("JSON");
                 let id = answer["version"]["id"].as_str().expect("an id").to_owned();
-                write(&api, &object, record(&id, &name)).await;
+                let object = write(&api, &object, record(&id, &name)).await;
+                events.create(&PostParams::default(), &event(&object)).await.expect("an event");
             }
         })
         .await;
@@ -57,6 +60,16 @@ async fn write(api: &Api<ChatbotVersion>, object: &ChatbotVersion, status: Value
     });
     let params = PatchParams::apply("bare-loop").force();
     api.patch_status(&object.name_any(), &params, &Patch::Apply(&patch)).await.expect("written")
+}
+
+fn event(object: &ChatbotVersion) -> Event {
+    let event = json!({
+        "metadata": {"name": format!("{}.1", object.name_any()), "namespace": object.namespace()},
+        "eventTime": "2026-01-01T00:00:00.000000Z", "type": "Normal", "reason": "Created", "action": "Created",
+        "note": "Created version vrsKq8BxZaJd2.", "regarding": object.object_ref(&()),
+        "reportingController": "bare-loop", "reportingInstance": "bare-loop",
+    });
+    serde_json::from_value(event).expect("an event")
 }
 
 const THEN: &str = "2026-01-01T00:00:00Z";

@@ -105,9 +105,7 @@ impl ObjectState {
     pub fn unreadable(&self) -> Self {
         let mut object = self.object.clone();
         let meta: ObjectMeta = serde_json::from_value(object["metadata"].clone()).unwrap();
-        let reported =
-            serde_json::to_value(unreadable_status(&meta, "spec: no such field", at(NOW))).unwrap();
-        object["status"].as_object_mut().unwrap().extend(reported.as_object().unwrap().clone());
+        object["status"] = unreadable_status(&object["status"], &meta, "spec: no such field", at(NOW));
         Self { story: format!("{}, then unreadable", self.story), object }
     }
 

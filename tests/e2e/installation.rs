@@ -5,7 +5,7 @@ use simulator::Settings;
 use support::{Cluster, World, operator_command, version};
 
 /// A schema that accepts anything, as a newer release's may seem to an older operator.
-const LOOSE: &str = r#"[
+pub const LOOSE: &str = r#"[
     {"op": "remove", "path": "/spec/versions/0/selectableFields"},
     {"op": "replace", "path": "/spec/versions/0/schema/openAPIV3Schema",
      "value": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}

@@ -12,19 +12,23 @@ mod credentials;
 mod delete;
 mod drift;
 mod environments;
+mod events;
 mod gitops;
 mod installation;
 mod invalid_input;
 mod leader;
 mod limits;
 mod log_output;
+mod other_managers;
 mod probes_and_metrics;
 mod rbac;
+mod requests;
 mod rollout;
 mod scenarios;
 mod secret_leaks;
 mod soak;
 mod steady_state;
+mod unreadable_objects;
 mod watches;
 
 /// Whether this is the long form, as `make chaos` runs it: measurements over a minute and more, and a longer soak.

@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{Observation, Rollout, RolloutMethod};
 use crate::{
     crd::{CurrentOperation, HistoryEntry, Operation, OperationResult, RollbackMethod},
-    plan::elapsed,
+    plan::{elapsed, is_in_future},
 };
 
 impl RolloutMethod {
@@ -43,7 +43,7 @@ impl Observation {
             // unknown outcome
             return if self.may_call {
                 Rollout::IntentRecorded(method)
-            } else if grace_is_over(&operation.start_time) {
+            } else if grace_is_over(&operation.start_time) || is_in_future(&operation.start_time, self.now) {
                 Rollout::OutcomeUnknown
             } else {
                 Rollout::InProgress(method)
@@ -153,6 +153,9 @@ mod tests {
         status["currentOperation"]["startTime"] = ago(31);
         let abandoned = Observation::test().with_status(&status);
         assert_eq!(abandoned.state().rollout, Rollout::OutcomeUnknown);
+        status["currentOperation"]["startTime"] = ago(-3600);
+        let by_a_fast_clock = Observation::test().with_status(&status);
+        assert_eq!(by_a_fast_clock.state().rollout, Rollout::OutcomeUnknown);
     }
 
     #[test]

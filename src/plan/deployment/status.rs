@@ -8,7 +8,7 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::{
-    Desired, Drift, Observation, State, Step,
+    Desired, Drift, Observation, State, Step, Wait,
     history::{clear_active, sync_history},
     messages,
     rollback_command::CommandEnd,
@@ -18,7 +18,7 @@ use crate::{
     crd::{ChatbotDeploymentStatus, ConditionType, FailedVersions, Reason, Target, annotation},
     plan::{
         EventReason, Report, Requeue, ServiceView, elapsed,
-        status::{ReadyCondition, with_conditions},
+        status::{ReadyCondition, acknowledge_request, with_conditions},
         truncate_to_seconds,
     },
 };
@@ -45,7 +45,7 @@ pub fn report(
     step: Step,
     outcome: &Outcome,
 ) -> Report<ChatbotDeploymentStatus> {
-    let report = match (step, outcome) {
+    let mut report = match (step, outcome) {
         (Step::AddFinalizer, _) => return Report { finalizer: Some(true), ..unchanged(observation) },
         (Step::RemoveFinalizer, _) => return remove_finalizer(observation, state),
         (Step::RemoveRollbackCommand, _) => return remove_rollback_command(observation),
@@ -61,6 +61,11 @@ pub fn report(
         // no call ends without its outcome; if one did, the next reconcile decides
         (Step::StartRollout(_) | Step::DeleteVersion, _) => unchanged(observation),
     };
+    // an intent only prepares what the request asks for: once echoed, a backoff would hold the call after it
+    if !matches!(step, Step::RecordIntent(_) | Step::Wait(Wait::Suspended)) {
+        let meta = &observation.object.metadata;
+        acknowledge_request(&mut report.status.common, meta, &observation.service);
+    }
     with_pending_deletions(observation, with_ended_command(observation, report))
 }
 
@@ -264,7 +269,7 @@ mod tests {
     use serde_json::json;
 
     use super::{
-        super::{RolloutMethod, VersionBeingDeleted, Wait, fixtures::*},
+        super::{RolloutMethod, VersionBeingDeleted, fixtures::*},
         *,
     };
     use crate::plan::UnavailableReason;

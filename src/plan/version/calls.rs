@@ -69,6 +69,10 @@ pub(super) fn intent_recorded(observation: &Observation, state: &State) -> Repor
             .collect(),
         search_start_time: None,
     });
+    if let Some(retry) = &mut status.common.retry {
+        // whatever ended the backoff also holds for the request that this intent is for; the failures still count
+        retry.next_attempt_time = truncate_to_seconds(observation.now);
+    }
     // after `recreate` the lost id must not remain this object's claim
     status.version_id = None;
     // in the same write as the intent: one token leads to one intent, wherever the process dies
@@ -134,9 +138,10 @@ fn create_accepted(
         (None, None) => search_started(observation),
     };
     // without an id the intent stays: a version exists that only the search can find, and no request may follow
-    if id.is_some() {
+    if let Some(id) = id {
         report.status.pending_create = None;
         report.status.common.retry = None;
+        report = report.event(false, EventReason::Created, messages::created(id.as_str()));
     }
     report.status.common.push_operation(record);
     report
@@ -311,6 +316,27 @@ mod tests {
     }
 
     #[test]
+    fn what_ends_a_backoff_ends_it_for_the_request_and_not_only_for_its_intent() {
+        let refused = create(Err(REFUSED), None).status;
+        let held = Observation::test().with_status(|status| *status = refused);
+        assert_eq!(held.step(), Step::Wait(crate::plan::version::Wait::BackingOff));
+        let requested = held.clone().annotated(annotation::RECONCILE_REQUESTED_AT, "now");
+        let corrected = held.with(|object| object.metadata.generation = Some(2));
+        for ended in [requested, corrected] {
+            assert_eq!(ended.step(), Step::RecordIntent);
+            let status = ended.report().status;
+            assert_eq!(status.common.last_handled_reconcile_at, None, "nothing is requested yet");
+            let ready = Observation { may_call: true, ..ended.with_status(|old| *old = status) };
+            assert_eq!(ready.step(), Step::Create);
+            let refused = Err(failure(ApiCall::Create, REFUSED));
+            let report = ready.report_call(&Outcome::Created(refused, None));
+            assert_eq!(report.status.common.retry.map(|retry| retry.failures), Some(2));
+            let token = annotation_value(&ready.object.metadata, annotation::RECONCILE_REQUESTED_AT);
+            assert_eq!(report.status.common.last_handled_reconcile_at.as_deref(), token);
+        }
+    }
+
+    #[test]
     fn an_accepted_create_that_is_listed_is_available() {
         for id in [Some("v1"), None] {
             let report = create(Ok(id), Some(vec![version("v1", OURS)]));
@@ -318,6 +344,7 @@ mod tests {
             assert_eq!(report.status.version_id.as_deref(), Some("v1"));
             assert_eq!(report.status.pending_create, None);
             assert_eq!(results(&report), [(Operation::Create, Accepted)]);
+            assert_eq!(report.event_reasons(), ["Created"]);
         }
     }
 
@@ -335,6 +362,7 @@ mod tests {
         assert_eq!(report.ready().0, "CreateUnconfirmed");
         assert!(report.status.pending_create.as_ref().unwrap().search_start_time.is_some());
         assert_eq!(results(&report), [(Operation::Create, Accepted)]);
+        assert!(report.events.is_empty(), "CreateRecovered follows");
     }
 
     #[test]

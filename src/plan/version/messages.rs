@@ -222,6 +222,14 @@ fn deleting(message: String) -> ReadyCondition {
 
 // Events: one sentence with ids and names.
 
+pub(super) fn created(id: &str) -> String {
+    format!("Created version {id}.")
+}
+
+pub(super) fn version_deleted(id: &str) -> String {
+    format!("Version {id} of this ChatbotVersion is no longer in the service.")
+}
+
 pub(super) fn adopted(id: &str) -> String {
     format!("Adopted existing version {id}; nothing was created.")
 }
@@ -251,6 +259,14 @@ pub(super) fn deletion_delegated(id: &str) -> String {
 /// What may be left in the service: by its id, or by its name while the id is not known.
 pub(super) fn version_label(id: Option<&str>, name: &str) -> String {
     id.map_or_else(|| format!("a version named {name:?}"), |id| format!("version {id}"))
+}
+
+/// The finalizer was removed by somebody else while a request was in flight.
+pub(super) fn object_vanished(version: &str) -> String {
+    format!(
+        "This ChatbotVersion was removed during a request; {version} may exist in the service. Apply the manifest again to \
+         adopt it, or delete it in the service."
+    )
 }
 
 pub(super) fn force_orphaned(version: &str) -> String {

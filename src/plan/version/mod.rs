@@ -90,6 +90,7 @@ mod calls;
 #[cfg(test)]
 mod fixtures;
 mod freshness;
+mod left_behind;
 mod live;
 mod matching;
 mod messages;
@@ -99,6 +100,7 @@ mod state;
 mod status;
 
 pub use calls::Outcome;
+pub use left_behind::left_behind;
 pub use next::{FinalizerRemoval, Step, Wait, next_step};
 pub use observation::Observation;
 pub use state::{CreateState, Deletion, LiveState, Match, State};

@@ -11,7 +11,8 @@ use crate::{
         EventReason, Report, Requeue, ServiceView, UnavailableReason,
         service_view::requeue_unavailable,
         status::{
-            ReadyCondition, carry_over, is_ready, requeue_after_backoff, suspended_status, with_conditions,
+            ReadyCondition, acknowledge_request, carry_over, is_ready, requeue_after_backoff,
+            suspended_status, with_conditions,
         },
     },
 };
@@ -26,6 +27,21 @@ const POLL_INTERVAL: Duration = Duration::from_secs(2);
 /// What `step` and its `outcome` lead to. `state` is the one that the step was decided by.
 #[must_use]
 pub fn report(
+    observation: &Observation,
+    state: &State,
+    step: Step,
+    outcome: &Outcome,
+) -> Report<ChatbotVersionStatus> {
+    let mut report = report_of(observation, state, step, outcome);
+    // an intent only prepares what the request asks for: once echoed, a backoff would hold the call after it
+    if !matches!(step, Step::RecordIntent | Step::Wait(Wait::Suspended)) {
+        let meta = &observation.object.metadata;
+        acknowledge_request(&mut report.status.common, meta, &observation.service);
+    }
+    report
+}
+
+fn report_of(
     observation: &Observation,
     state: &State,
     step: Step,
@@ -128,9 +144,11 @@ fn finalizer_removed(observation: &Observation, why: FinalizerRemoval) -> Report
             Some(value) => messages::invalid_namespace_policy(value, &version),
             None => return report,
         },
-        FinalizerRemoval::Deleted | FinalizerRemoval::NeverCreated | FinalizerRemoval::OwnedByOther => {
-            return report;
+        FinalizerRemoval::Deleted => {
+            let note = messages::version_deleted(observation.id());
+            return report.event(false, EventReason::VersionDeleted, note);
         }
+        FinalizerRemoval::NeverCreated | FinalizerRemoval::OwnedByOther => return report,
     };
     let orphans = vec![observation.id().to_owned()];
     Report { orphans, ..report.event(true, EventReason::Orphaned, orphaned) }
@@ -201,7 +219,7 @@ fn unavailable(observation: &Observation, reason: UnavailableReason) -> Report<C
     let mut status = observation.status().clone();
     // what was Ready stays Ready during an outage: nothing is known to have changed
     if reason.is_transient() && is_ready(&status.common, meta) {
-        status.common = carry_over(&status.common, meta, true);
+        status.common = carry_over(&status.common, meta);
         return Report::new(status, requeue);
     }
     let condition = ReadyCondition::new(reason.condition_reason(), unavailable.message.as_str());
@@ -237,7 +255,10 @@ fn ambiguous(observation: &Observation, state: &State) -> ReadyCondition {
         ServiceView::Available { inventory, .. } => observation.free_candidates(inventory),
         _ => Vec::new(),
     };
-    let ids: Vec<&str> = candidates.iter().take(MAX_IDS_IN_MESSAGE).map(|v| v.id.as_str()).collect();
+    let mut ids: Vec<&str> = candidates.iter().map(|version| version.id.as_str()).collect();
+    // the service promises no order, and another order would be another message
+    ids.sort_unstable();
+    ids.truncate(MAX_IDS_IN_MESSAGE);
     match state.matched {
         _ if ids.is_empty() => messages::created_but_not_listed(),
         _ if state.deleting.is_some() => messages::ambiguous_before_deletion(&ids),
@@ -345,6 +366,15 @@ mod tests {
     }
 
     #[test]
+    fn a_deleted_version_is_an_event() {
+        let deleted = Observation::test().recorded("v1").after(Operation::Delete, Some("v1"), 60).deleted(60);
+        let report = deleted.report();
+        assert_eq!((report.finalizer, report.event_reasons()), (Some(false), vec!["VersionDeleted"]));
+        let never = Observation::test().deleted(0).report();
+        assert_eq!((never.finalizer, never.event_reasons()), (Some(false), vec![]));
+    }
+
+    #[test]
     fn a_finalizer_removed_by_force_orphan_emits_an_event() {
         let (note, orphans) = orphaned(&listed().deleted(0).annotated(annotation::FORCE_ORPHAN, "yes"));
         assert!(note.contains("force-orphan") && note.contains("version v1"), "{note}");
@@ -424,6 +454,17 @@ mod tests {
             message(expired).contains("lists no matching version"),
             "the version of another object is not offered"
         );
+    }
+
+    #[test]
+    fn candidates_are_named_in_one_order() {
+        let message = |order: [&str; 6]| {
+            let twins = order.map(|id| version(id, OURS)).to_vec();
+            Observation::test().listing(twins).report().ready().1.to_owned()
+        };
+        let sorted = message(["v1", "v2", "v3", "v4", "v5", "v6"]);
+        assert!(sorted.contains("v1, v2, v3, v4, v5"), "{sorted}");
+        assert_eq!(message(["v6", "v3", "v5", "v1", "v4", "v2"]), sorted);
     }
 
     #[test]

@@ -144,6 +144,28 @@ fn deletion_during_a_create_leaves_no_version() {
     }
 }
 
+/// Somebody strips the finalizer meanwhile: no status is left to record the version in.
+#[test]
+fn object_removed_by_force_during_its_create_leaves_the_id_of_its_version() {
+    let mut hang = on_create(FaultKind::Hang);
+    hang.hang_ms = 2_000;
+    let world = World::new(Settings { faults: vec![hang], ..Settings::default() });
+    world.apply_version("a", &[]);
+    world.eventually("the create is under way", || (world.creates() == 1).then_some(()));
+    world.kubectl(&["patch", "cbv", "a", "--type=merge", "-p", r#"{"metadata": {"finalizers": null}}"#], "");
+    world.delete("cbv", "a");
+    world.wait_until_deleted::<ChatbotVersion>("a");
+    let id = world.state().unwrap().versions[0].id.clone();
+    let note = world.wait_for_event("a", "Orphaned");
+    assert!(note.contains(&id) && note.contains("Apply the manifest again"), "{note}");
+    world.wait_for_metric("chatcaptain_orphans_total", &[], 1);
+    assert!(world.log().contains(&format!("version_id=\"{id}\" reason=\"Orphaned\"")), "{}", world.log());
+
+    world.apply_version("a", &[]);
+    assert_eq!(world.wait_until_version_ready("a").version_id(), Some(id.as_str()));
+    assert_eq!(create_calls(&world), 1);
+}
+
 /// Row 6. Two operators work at once, without leader election.
 #[test]
 fn two_concurrent_operators_create_each_version_once() {

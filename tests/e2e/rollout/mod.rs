@@ -1,5 +1,6 @@
 //! An environment moves forward and back.
 
+mod clock_jumps;
 mod commands;
 mod failures;
 mod rollback;

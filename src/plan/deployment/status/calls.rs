@@ -146,7 +146,7 @@ pub(super) fn version_deleted(
         status_with(observation, state, &messages::rollout(observation, RolloutMethod::Deploy))
     } else {
         // the deletion of an old version does not change what is reported of the environment
-        let common = carry_over(old, meta, true);
+        let common = carry_over(old, meta);
         let mut status = ChatbotDeploymentStatus { common, ..observation.status().clone() };
         sync_spec(observation, &mut status);
         status

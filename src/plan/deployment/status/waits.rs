@@ -160,7 +160,7 @@ fn unavailable(
     let (status, meta) = (observation.status(), &observation.object.metadata);
     // while the service cannot be read nothing is known to have changed: what was Ready stays Ready
     if reason.is_transient() && is_ready(&status.common, meta) {
-        let common = carry_over(&status.common, meta, true);
+        let common = carry_over(&status.common, meta);
         return Report::new(ChatbotDeploymentStatus { common, ..status.clone() }, requeue);
     }
     let condition = ReadyCondition::new(reason.condition_reason(), unavailable.message.as_str());
