@@ -85,6 +85,7 @@ impl Reconciler for ChatbotVersion {
             held_by_others: HashSet::new(),
             deletion_pending: HashSet::new(),
             older_create_pending: false,
+            deployments: context.deployments_of(&object.spec.chatbot_id),
             environment_owners: context.environment_owners(&object.spec.chatbot_id),
             older_claim: older_claim(object, context),
             namespace_policy,

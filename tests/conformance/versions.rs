@@ -29,7 +29,7 @@ use crate::states::{
     version,
 };
 
-variants!(Step: AddFinalizer RecordIntent StartSearch Create Adopt Delete RemoveFinalizer Wait);
+variants!(Step: AddFinalizer RecordIntent StartSearch Create Adopt Reclaim Delete RemoveFinalizer Wait);
 variants!(Wait: Available Suspended BackingOff Unavailable OlderCreatePending WaitingForDeletion CreateUnconfirmed WaitingForVisibility VersionLost AmbiguousVersion VersionNotFound Conflict Deleting WaitingForOtherFinalizers);
 variants!(FinalizerRemoval: Deleted NeverCreated Retained HandedOver OwnedByOther ForceOrphaned LiveUnmanaged CredentialsTimeout);
 variants!(CreateState: NotStarted IntentRecorded OutcomeUnknown Searching SearchExpired Created);
@@ -168,6 +168,7 @@ fn scene(
         deletion_pending: HashSet::new(),
         older_claim: None,
         older_create_pending: false,
+        deployments: Vec::new(),
         environment_owners: BTreeMap::new(),
         namespace_policy: None,
         config: config(),
@@ -246,6 +247,8 @@ fn beginnings(object: &ChatbotVersion) -> Vec<Observation> {
         }),
         Observation { older_create_pending: true, ..scene(object, none(), same) },
         Observation { deletion_pending: ["v1".to_owned()].into(), ..scene(object, ours(), same) },
+        Observation { deletion_pending: ["v1".to_owned()].into(), ..scene(object, ours(), known) },
+        Observation { deployments: vec![ran("v9")], ..scene(object, none(), same) },
         scene(object, none(), intent(None)),
         Observation { may_call: true, ..scene(object, none(), intent(None)) },
         scene(object, none(), intent(Some(0))),
@@ -257,6 +260,18 @@ fn beginnings(object: &ChatbotVersion) -> Vec<Observation> {
         scene(object, none(), annotated(annotation::ADOPT_ID, "v9")),
         scene(object, foreign(), annotated(annotation::ADOPT_ID, "v1")),
     ]
+}
+
+/// A deployment that ran a version of this object's name.
+fn ran(id: &str) -> Arc<ChatbotDeployment> {
+    let entry = json!({"versionId": id, "versionName": "support", "startTime": "2026-01-01T00:00:00Z"});
+    let deployment = json!({
+        "apiVersion": "chatcaptain.dev/v1alpha1", "kind": "ChatbotDeployment",
+        "metadata": {"name": "test", "namespace": "ns", "uid": "d"},
+        "spec": {"chatbotId": "bot", "environment": "test", "versionId": "v1"},
+        "status": {"history": [entry]},
+    });
+    Arc::new(serde_json::from_value(deployment).unwrap())
 }
 
 /// With a version, and with everything that keeps the service from being read.

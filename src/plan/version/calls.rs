@@ -213,22 +213,33 @@ pub(super) fn adopted(observation: &Observation) -> Report<ChatbotVersionStatus>
     if observation.pending_create().is_some() {
         return recovered(observation, version);
     }
-    let mut status = observation.status_with(&messages::available(version, &[]));
+    let condition = if observation.is_deletion_pending(version.id.as_str()) {
+        messages::waiting_for_deletion(observation.name())
+    } else {
+        messages::available(version, &[])
+    };
+    let mut status = observation.status_with(&condition);
     copy_version(&mut status, version, None);
     status.common.retry = None;
-    status.common.push_operation(OperationRecord {
+    // at once, so that the next reconcile reads where the adopted version is live
+    with_adoption(observation, Report::new(status, Requeue::Immediately))
+}
+
+/// With the record and the event of an adoption.
+pub(super) fn with_adoption(
+    observation: &Observation,
+    mut report: Report<ChatbotVersionStatus>,
+) -> Report<ChatbotVersionStatus> {
+    let id = report.status.version_id.clone().unwrap_or_default();
+    let note = messages::adopted(&id);
+    report.status.common.push_operation(OperationRecord {
         operation: Operation::Adopt,
-        version_id: Some(version.id.as_str().to_owned()),
+        version_id: Some(id),
         completion_time: truncate_to_seconds(observation.now),
         result: OperationResult::Accepted,
         message: None,
     });
-    // at once, so that the next reconcile reads where the adopted version is live
-    Report::new(status, Requeue::Immediately).event(
-        false,
-        EventReason::Adopted,
-        messages::adopted(version.id.as_str()),
-    )
+    report.event(false, EventReason::Adopted, note)
 }
 
 pub(super) fn deleted(

@@ -18,8 +18,8 @@ use crate::{
         ApiCall, DeploymentStatus, Failure, FailureClass, Inventory, LiveVersion, Version, VersionId,
     },
     crd::{
-        ChatbotVersion, ChatbotVersionStatus, DeletionPolicy, FINALIZER, LiveEnvironment, Operation,
-        OperationRecord, OperationResult, PendingCreate,
+        ChatbotDeployment, ChatbotVersion, ChatbotVersionStatus, DeletionPolicy, FINALIZER, LiveEnvironment,
+        Operation, OperationRecord, OperationResult, PendingCreate,
     },
     plan::{PlanConfig, Report, ServiceView, Unavailable, UnavailableReason},
 };
@@ -86,6 +86,7 @@ impl Observation {
             deletion_pending: HashSet::new(),
             older_claim: None,
             older_create_pending: false,
+            deployments: Vec::new(),
             environment_owners: BTreeMap::new(),
             namespace_policy: None,
             config: Arc::new(config),
@@ -206,8 +207,9 @@ impl Observation {
             "spec": {"chatbotId": "bot59aBv7wzR9", "environment": "test", "versionId": "v9"},
             "status": status,
         });
-        let deployment = serde_json::from_value(deployment).unwrap();
-        self.environment_owners.insert(LiveEnvironment::Test, Arc::new(deployment));
+        let deployment: Arc<ChatbotDeployment> = Arc::new(serde_json::from_value(deployment).unwrap());
+        self.deployments.push(deployment.clone());
+        self.environment_owners.insert(LiveEnvironment::Test, deployment);
         self
     }
 

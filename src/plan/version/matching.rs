@@ -27,6 +27,10 @@ impl Observation {
 
     fn match_recorded(&self, list_age: Duration) -> Match {
         match self.listed() {
+            // while the object itself is being deleted, its own deletion decides
+            Some(version) if !self.is_being_deleted() && self.is_deletion_pending(version.id.as_str()) => {
+                Match::DeletionPending
+            }
             Some(_) => Match::Present,
             None if self.is_newly_created(list_age) => Match::NotYetListed,
             None => Match::Missing,
@@ -48,10 +52,14 @@ impl Observation {
 
     fn match_candidates(&self, inventory: &Inventory, create_state: CreateState) -> Match {
         let all = self.candidates(inventory);
-        // first: the object was deleted and applied again, and an adopted version would be lost a moment later
-        if all.iter().any(|version| self.is_deletion_pending(version.id.as_str())) {
-            return Match::DeletionPending;
-        }
+        let matched = self.match_by_count(&all, create_state);
+        // a single one is recorded all the same: should it disappear, that is a loss and no reason for another create
+        let is_decided = matched == Match::Single && !self.is_being_deleted();
+        let is_pending = |version: &&Version| self.is_deletion_pending(version.id.as_str());
+        if !is_decided && all.iter().any(is_pending) { Match::DeletionPending } else { matched }
+    }
+
+    fn match_by_count(&self, all: &[&Version], create_state: CreateState) -> Match {
         let marked = all.iter().any(|version| version.marker().is_some());
         let free = all.iter().filter(|version| self.is_free(version)).count();
         match (free, create_state) {
@@ -125,10 +133,14 @@ impl Observation {
         annotation_value(&self.object.metadata, annotation::ADOPT_ID)
     }
 
+    pub(super) fn is_being_deleted(&self) -> bool {
+        self.object.metadata.deletion_timestamp.is_some()
+    }
+
     /// Whether this process or a `ChatbotDeployment` requested its deletion within the visibility grace.
-    fn is_deletion_pending(&self, id: &str) -> bool {
-        let owners = self.environment_owners.values().filter_map(|owner| owner.status.as_ref());
-        let mut records = owners.flat_map(|status| &status.common.last_operations);
+    pub(super) fn is_deletion_pending(&self, id: &str) -> bool {
+        let statuses = self.deployments.iter().filter_map(|deployment| deployment.status.as_ref());
+        let mut records = statuses.flat_map(|status| &status.common.last_operations);
         self.deletion_pending.contains(id)
             || records.any(|record| {
                 record.version_id.as_deref() == Some(id)
@@ -241,19 +253,30 @@ mod tests {
     }
 
     #[test]
-    fn a_version_whose_deletion_is_pending_is_not_adopted_yet() {
+    fn a_version_whose_deletion_is_pending_is_recorded_but_not_available() {
         let mut listed = Observation::test().listing(vec![version("v1", OURS)]);
         listed.deletion_pending.insert("v1".to_owned());
-        assert_eq!(matched(&listed), Match::DeletionPending);
+        assert_eq!(matched(&listed), Match::Single);
+        let report = listed.report();
+        assert_eq!(report.ready().0, "WaitingForDeletion");
+        assert_eq!(report.status.version_id.as_deref(), Some("v1"));
+        let recorded = listed.with_status(|status| *status = report.status);
+        assert_eq!(matched(&recorded), Match::DeletionPending);
+        assert_eq!(recorded.report().ready().0, "WaitingForDeletion");
+        assert_eq!(recorded.listing(vec![]).report().ready().0, "VersionLost", "it took effect");
+    }
+
+    #[test]
+    fn a_deletion_that_a_deployment_requested_is_pending() {
         let by_deployment = |operation: &str, id: &str| {
             let record = serde_json::json!({
                 "operation": operation, "versionId": id, "result": "Accepted", "completionTime": seconds_ago(5),
             });
-            let listed = Observation::test().listing(vec![version("v1", OURS)]);
+            let listed = Observation::test().recorded("v1").listing(vec![version("v1", OURS)]);
             matched(&listed.managed_by(&serde_json::json!({"lastOperations": [record]})))
         };
         assert_eq!(by_deployment("Delete", "v1"), Match::DeletionPending);
-        assert_eq!(by_deployment("Delete", "v2"), Match::Single);
-        assert_eq!(by_deployment("Deploy", "v1"), Match::Single);
+        assert_eq!(by_deployment("Delete", "v2"), Match::Present);
+        assert_eq!(by_deployment("Deploy", "v1"), Match::Present);
     }
 }

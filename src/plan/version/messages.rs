@@ -8,7 +8,7 @@ use std::fmt;
 use super::{FinalizerRemoval, Step};
 use crate::{
     chatcaptain::Version,
-    crd::{Reason, annotation},
+    crd::{LiveEnvironment, Reason, annotation},
     plan::{messages, status::ReadyCondition},
 };
 
@@ -62,11 +62,16 @@ pub(super) fn waiting_for_deletion(name: &str) -> ReadyCondition {
     )
 }
 
-pub(super) fn version_lost(id: &str) -> ReadyCondition {
+/// `ran_in` is the environment that ran it, as far as a history shows that.
+pub(super) fn version_lost(id: &str, name: &str, ran_in: Option<LiveEnvironment>) -> ReadyCondition {
+    let version = ran_in.map_or_else(
+        || format!("Version {id}"),
+        |environment| format!("Version {name:?} ({id}), which ran in {},", environment.as_str()),
+    );
     ReadyCondition::new(
         Reason::VersionLost,
         format!(
-            "Version {id} is no longer in the service and is not created again automatically. Annotate this object with \
+            "{version} is no longer in the service and is not created again automatically. Annotate this object with \
              {}=<new token> to create a new snapshot, or delete this object.",
             annotation::RECREATE
         ),
@@ -288,6 +293,7 @@ impl fmt::Display for Step {
             Self::StartSearch => f.write_str("search for the result of the create request"),
             Self::Create => f.write_str("create version"),
             Self::Adopt => f.write_str("adopt version"),
+            Self::Reclaim => f.write_str("record the version that ran under this name"),
             Self::Delete => f.write_str("delete version"),
             Self::RemoveFinalizer(why) => write!(f, "remove finalizer: {why}"),
             Self::Wait(_) => f.write_str("update status"),
@@ -324,7 +330,8 @@ mod tests {
     fn actions() -> Vec<(ReadyCondition, &'static str)> {
         let ids = [ID; 5];
         vec![
-            (version_lost(ID), annotation::RECREATE),
+            (version_lost(ID, NAME, None), annotation::RECREATE),
+            (version_lost(ID, NAME, Some(LiveEnvironment::Prod)), annotation::RECREATE),
             (unknown_account(ID, SECRET), "Check that the key"),
             (adopt_id_not_found(ID), "Correct or remove the annotation"),
             (adopt_id_conflict(ID), "Correct or remove the annotation"),

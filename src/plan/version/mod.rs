@@ -54,10 +54,11 @@
 //! before a request may have been sent (`Unmarked`: the user decides). Then only the oldest of the objects with the same
 //! version name creates at a time.
 //!
-//! **Coming back.** An object that is applied again, or to a rebuilt cluster, adopts the version with its marker; one
-//! whose deletion is pending is waited for first, as it may still disappear. A recorded version that is no
-//! longer listed is `VersionLost`: a snapshot is never taken again without a new `recreate` token. `adopt-id` names the
-//! version where the marker cannot.
+//! **Coming back.** An object that is applied again, or to a rebuilt cluster, adopts the version with its marker, also
+//! one whose deletion is pending: should that take effect, the version is lost. Where no version has the marker, but a
+//! `ChatbotDeployment` beside the object has its name in its history, the version that ran is recorded (`Reclaim`), listed
+//! or not. A recorded version that is no longer listed is `VersionLost`: a snapshot is never taken again without a new
+//! `recreate` token. `adopt-id` names the version where the marker cannot.
 //!
 //! # Deleting
 //!
@@ -87,6 +88,7 @@
 //! the next sync wave, in which that object changes. The deployment deletes the version once it has switched to another.
 
 mod calls;
+mod earlier_run;
 #[cfg(test)]
 mod fixtures;
 mod freshness;

@@ -16,6 +16,8 @@ pub enum Step {
     Create,
     /// Record a listed version as this object's.
     Adopt,
+    /// Record the version that ran under this object's name as its own, listed or not.
+    Reclaim,
     /// Send the delete request.
     Delete,
     /// Remove the finalizer.
@@ -123,6 +125,8 @@ fn next_step_active(state: &State) -> Step {
         Match::AdoptMissing => Step::Wait(Wait::VersionNotFound),
         Match::AdoptConflict => Step::Wait(Wait::Conflict),
 
+        // before every create: a snapshot is never taken again by itself
+        Match::None | Match::Unmarked if state.ran_before && !state.recreate_requested => Step::Reclaim,
         // an intent that was not sent cannot have made the version, and a `recreate` token is the user's answer: both
         // go on
         Match::Unmarked if state.create_state == CreateState::NotStarted && !state.recreate_requested => {
@@ -162,6 +166,7 @@ fn next_step_deleting(state: &State, deletion: Deletion) -> Step {
         // a version that is not recorded is adopted first; if there is none, nothing was created
         (_, Match::Single) => Step::Adopt,
         (_, Match::DeletionPending) => wait,
+        (NotStarted, Match::None | Match::Unmarked) if state.ran_before => Step::Reclaim,
         // nothing is recorded, but the list may show a version with this marker; only an outage, which ends, is
         // waited for
         (NotStarted, Match::Unavailable(reason)) if reason.is_transient() => wait,
@@ -215,6 +220,7 @@ mod tests {
         finalizer: true,
         conflict: false,
         older_create_pending: false,
+        ran_before: false,
         recreate_requested: false,
         backing_off: false,
         create_state: CreateState::NotStarted,
@@ -271,6 +277,18 @@ mod tests {
         assert_eq!(active(CreateState::Created, Match::Missing), Step::Wait(Wait::VersionLost));
         let lost = State { create_state: CreateState::Created, matched: Match::Missing, ..NEW };
         assert_eq!(next_step(&State { recreate_requested: true, ..lost }), Step::RecordIntent);
+    }
+
+    #[test]
+    fn what_ran_under_the_name_is_never_created_again_by_itself() {
+        for matched in [Match::None, Match::Unmarked] {
+            let ran = State { ran_before: true, matched, ..NEW };
+            assert_eq!(next_step(&ran), Step::Reclaim);
+            assert_eq!(next_step(&State { recreate_requested: true, ..ran }), Step::RecordIntent);
+            assert_eq!(next_step(&State { deleting: Some(DELETION), ..ran }), Step::Reclaim);
+        }
+        let marked = State { ran_before: true, matched: Match::Single, ..NEW };
+        assert_eq!(next_step(&marked), Step::Adopt, "the marker decides");
     }
 
     #[test]

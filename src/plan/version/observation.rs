@@ -34,12 +34,14 @@ pub struct Observation {
     pub search_elapsed: Duration,
     /// The ids among the candidates that other objects hold.
     pub held_by_others: HashSet<String>,
-    /// The ids among the candidates whose deletion this process requested within the visibility grace.
+    /// The ids among the versions to check whose deletion this process requested within the visibility grace.
     pub deletion_pending: HashSet<String>,
     /// An older object that holds the recorded version, as `namespace/name`.
     pub older_claim: Option<String>,
     /// An older object is creating a version with the same name, and versions differ only by name.
     pub older_create_pending: bool,
+    /// Every `ChatbotDeployment` of the chatbot, in whatever namespace, also those that are being deleted.
+    pub deployments: Vec<Arc<ChatbotDeployment>>,
     /// The deployments that decide what this chatbot's environments run.
     pub environment_owners: BTreeMap<LiveEnvironment, Arc<ChatbotDeployment>>,
     /// The namespace's `deletion-policy` annotation; read only while the object is being deleted.
@@ -67,6 +69,7 @@ impl Observation {
             finalizer: meta.finalizers.iter().flatten().any(|f| f == FINALIZER),
             conflict: self.older_claim.is_some(),
             older_create_pending: self.older_create_pending,
+            ran_before: self.reclaimable().is_some(),
             recreate_requested: annotation_value(meta, annotation::RECREATE)
                 .is_some_and(|token| status.last_handled_recreate.as_deref() != Some(token)),
             backing_off: is_backing_off(&status.common, meta, self.now),

@@ -16,6 +16,8 @@ pub struct State {
     /// An older object is creating a version with the same name, and the service does not return the descriptions by
     /// which the two could be distinguished.
     pub older_create_pending: bool,
+    /// The object is new, and an environment ran a version of an object of its name: no other snapshot is taken by itself.
+    pub ran_before: bool,
     /// The `recreate` annotation has a token that was not acted on yet.
     pub recreate_requested: bool,
     /// A change failed a short while ago: none is started before the backoff is over.
@@ -64,7 +66,8 @@ pub enum Match {
     None,
     /// One listed version is this object's.
     Single,
-    /// A candidate is listed, but its deletion was requested within the visibility grace: it may disappear.
+    /// The recorded version or a candidate is listed, but its deletion was requested within the visibility grace: it may
+    /// disappear.
     DeletionPending,
     /// Several listed versions can be this object's, or the service accepted the create and lists none.
     Ambiguous,

@@ -1,9 +1,10 @@
 //! The report of a step: the status, the events, and when to reconcile again. `calls` has the steps of creates and deletes.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{
-    CreateState, FinalizerRemoval, LiveState, Match, Observation, Outcome, State, Step, Wait, calls, messages,
+    CreateState, FinalizerRemoval, LiveState, Match, Observation, Outcome, State, Step, Wait, calls,
+    messages, next_step,
 };
 use crate::{
     crd::{ChatbotVersionStatus, Reason},
@@ -41,6 +42,7 @@ pub fn report(
         (Step::RecordIntent, _) => calls::intent_recorded(observation, state),
         (Step::StartSearch, _) => calls::search_started(observation),
         (Step::Adopt, _) => calls::adopted(observation),
+        (Step::Reclaim, _) => reclaimed(observation),
         (Step::Wait(wait), _) => waiting(observation, state, wait),
         // no call ends without its outcome; if one did, the next reconcile decides
         (Step::Create | Step::Delete, _) => observation.unchanged(),
@@ -136,6 +138,23 @@ fn finalizer_removed(observation: &Observation, why: FinalizerRemoval) -> Report
     Report { orphans, ..report.event(true, EventReason::Orphaned, orphaned) }
 }
 
+/// In one write the id, and what is known of the version.
+fn reclaimed(observation: &Observation) -> Report<ChatbotVersionStatus> {
+    let Some(id) = observation.reclaimable().map(|run| run.version_id.to_owned()) else {
+        return observation.unchanged();
+    };
+    let mut known = observation.clone();
+    Arc::make_mut(&mut known.object).status.get_or_insert_default().version_id = Some(id);
+    let state = known.state();
+    let report = match next_step(&state) {
+        Step::Wait(wait) => waiting(&known, &state, wait),
+        _ => known.unchanged(),
+    };
+    // at once, because whether another object holds the version is known only of a recorded one
+    let report = Report { requeue: Requeue::Immediately, ..report };
+    if known.listed().is_some() { calls::with_adoption(&known, report) } else { report }
+}
+
 fn waiting(observation: &Observation, state: &State, wait: Wait) -> Report<ChatbotVersionStatus> {
     let status = observation.status();
     let (id, name) = (observation.id(), observation.name());
@@ -213,7 +232,8 @@ fn version_lost(observation: &Observation) -> Report<ChatbotVersionStatus> {
     let condition = if observation.is_unknown_account() {
         messages::unknown_account(id, &observation.secret())
     } else {
-        messages::version_lost(id)
+        let run = observation.earlier_run().filter(|run| run.version_id == id);
+        messages::version_lost(id, observation.name(), run.map(|run| run.environment))
     };
     let report = observation.report_with(&condition, observation.requeue_at_interval());
     let reason = Reason::VersionLost.as_str();
@@ -310,6 +330,37 @@ mod tests {
         assert_eq!(report.event_reasons(), ["VersionLost"]);
         let again = lost.with_status(|status| *status = report.status);
         assert_eq!(again.report().event_reasons(), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn what_ran_under_the_name_and_is_gone_is_lost() {
+        let history = [serde_json::json!({
+            "versionId": "v1", "versionName": "support", "startTime": "2026-01-01T00:00:00Z",
+        })];
+        let back = Observation::test().managed_by(&serde_json::json!({"history": history}));
+        let report = back.report();
+        assert_eq!(report.ready().0, "VersionLost");
+        for part in ["\"support\" (v1)", "ran in test", annotation::RECREATE] {
+            assert!(report.ready().1.contains(part), "{part} is not in: {}", report.ready().1);
+        }
+        assert_eq!(report.event_reasons(), ["VersionLost"]);
+        assert_eq!(report.status.version_id.as_deref(), Some("v1"));
+        assert_eq!(report.status.common.last_operations, []);
+    }
+
+    #[test]
+    fn what_ran_under_the_name_is_adopted_where_no_marker_can_be_read() {
+        let history = [serde_json::json!({
+            "versionId": "v1", "versionName": "support", "startTime": "2026-01-01T00:00:00Z",
+        })];
+        let back = Observation::test().managed_by(&serde_json::json!({"history": history}));
+        let report = back.listing(vec![version("v2", ""), version("v1", "")]).report();
+        assert_eq!(report.ready().0, "Available");
+        assert_eq!(
+            (report.status.version_id.as_deref(), report.event_reasons()),
+            (Some("v1"), vec!["Adopted"])
+        );
+        assert_eq!(report.status.common.last_operations[0].operation, Operation::Adopt);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Deletions that involve more than one object; `table.rs` has those of a single version.
 
 use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion};
-use simulator::{Environment, Fault, FaultKind, FaultOperation, Operation, Settings};
-use support::{Flags, World, is_ready};
+use simulator::{Environment, Operation, Settings};
+use support::{Flags, World};
 
 /// A version with its id, Ready.
 fn ready_version_id(world: &World, name: &str, more: &[&str]) -> String {
@@ -186,33 +186,6 @@ fn version_and_deployment_deleted_together_do_not_deadlock() {
             (world.metric("chatcaptain_orphans_total", &[]) >= 1).then_some(())
         });
     }
-}
-
-/// A live version is pruned, its environment moves on, and the object is applied again while the service still deletes
-/// the version: the new object must not refer to the deleted version.
-#[test]
-fn version_recreated_during_its_deletion_gets_an_existing_version() {
-    let world = running(&[("visibility-grace", "4s")]);
-    world.apply_version("b", &[]);
-    world.wait_until_version_ready("b");
-    let mut late = Fault::new(FaultOperation::Delete, FaultKind::LateEffect).times(1);
-    late.late_ms = 2_500;
-    world.service.settings(|settings| settings.faults = vec![late]);
-    world.delete("chatbotversion", "a");
-    world.wait_until_deleted::<ChatbotVersion>("a");
-    world.apply_deployment("test", "b", &[]);
-    world.eventually("the deletion is under way", || {
-        (world.service.counters().of(Operation::Delete).calls == 1).then_some(())
-    });
-    world.apply_version("a", &[]);
-    world.eventually("the deletion took effect", || {
-        (world.service.counters().of(Operation::Delete).took_effect == 1).then_some(())
-    });
-    world.eventually("it has a version that exists", || {
-        let version = world.version("a");
-        let there = world.state()?.versions.into_iter().any(|v| Some(v.id.as_str()) == version.version_id());
-        (is_ready(&version) && there).then_some(())
-    });
 }
 
 /// Row 20. Objects are deleted while no operator runs: they wait for the next one.

@@ -55,8 +55,8 @@ impl VersionWorld {
         let permit = self.permits.granted_at(UID, status);
         let search_started = self.searches.start(UID, status, self.now);
         let holders = self.holders();
-        let deployments = Vec::from_iter(self.deployment());
-        let owner = claims::environment_owner(deployments, "bot", LiveEnvironment::Test);
+        let deployments = self.deployments();
+        let owner = claims::environment_owner(deployments.clone(), "bot", LiveEnvironment::Test);
         let mut observation = Observation {
             object: object.clone(),
             service: ServiceView::NotQueried,
@@ -68,6 +68,7 @@ impl VersionWorld {
             deletion_pending: Default::default(),
             older_claim: claims::older_version_claim(object, &holders),
             older_create_pending: false,
+            deployments,
             environment_owners: owner.map(|owner| (LiveEnvironment::Test, owner)).into_iter().collect(),
             namespace_policy: None,
             config: CONFIG.clone(),

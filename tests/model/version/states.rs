@@ -16,7 +16,7 @@ pub fn every_state_alone() -> usize {
     for &deleting in &deletions {
         for &matched in &matches {
             for create_state in CREATE_STATES {
-                for flags in 0..64u8 {
+                for flags in 0..128u8 {
                     let flag = |bit: u8| flags & (1 << bit) != 0;
                     let state = State {
                         suspended: flag(0),
@@ -25,6 +25,7 @@ pub fn every_state_alone() -> usize {
                         older_create_pending: flag(3),
                         recreate_requested: flag(4),
                         backing_off: flag(5),
+                        ran_before: flag(6),
                         deleting,
                         create_state,
                         matched,
@@ -104,6 +105,7 @@ fn is_possible(state: &State) -> bool {
     match state.matched {
         Match::NotQueried | Match::Unavailable(_) => true,
         Match::Present | Match::NotYetListed | Match::Missing => state.create_state == CreateState::Created,
+        Match::DeletionPending => true,
         _ => state.create_state != CreateState::Created,
     }
 }
@@ -111,7 +113,8 @@ fn is_possible(state: &State) -> bool {
 fn holds(state: &State) -> Result<(), Violation> {
     let step = next_step(state);
     let changes = matches!(step, Step::Create | Step::Delete);
-    let decides = changes || matches!(step, Step::RecordIntent | Step::StartSearch | Step::Adopt);
+    let decides =
+        changes || matches!(step, Step::RecordIntent | Step::StartSearch | Step::Adopt | Step::Reclaim);
     let unread = matches!(state.matched, Match::NotQueried | Match::Unavailable(_));
     invariant!(!decides || state.finalizer, "something is decided without the finalizer");
     invariant!(
@@ -145,6 +148,10 @@ fn holds_while_active(state: &State, step: Step) -> Result<(), Violation> {
                 && matches!(state.matched, Match::None | Match::Unmarked)
                 || state.matched == Match::Missing && state.recreate_requested,
             "an intent though a version is known or a create may be out"
+        ),
+        Step::Reclaim => invariant!(
+            state.ran_before && matches!(state.matched, Match::None | Match::Unmarked),
+            "a version of the history is recorded though another matches"
         ),
         Step::StartSearch => {
             invariant!(state.create_state == CreateState::OutcomeUnknown, "a search without an open intent")

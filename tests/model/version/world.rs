@@ -64,11 +64,23 @@ pub enum Preexisting {
     Foreign,
     /// Nothing, and an older object is creating a version of that name.
     OlderCreate,
+    /// Nothing, though an environment ran a version of this very manifest.
+    RanAndGone,
+    /// The version of this very manifest, which an environment ran.
+    Ran,
 }
 
 impl Preexisting {
-    const SOMETHING: [Self; 6] =
-        [Self::Earlier, Self::Twins, Self::Namesake, Self::HeldByOther, Self::Foreign, Self::OlderCreate];
+    const SOMETHING: [Self; 8] = [
+        Self::Earlier,
+        Self::Twins,
+        Self::Namesake,
+        Self::HeldByOther,
+        Self::Foreign,
+        Self::OlderCreate,
+        Self::RanAndGone,
+        Self::Ran,
+    ];
 }
 
 /// What the version is for.
@@ -154,12 +166,12 @@ impl VersionWorld {
     pub fn new(setup: Setup, budget: Budget) -> Self {
         let mut service = Service::new(setup.behavior);
         let (creator, description) = match setup.before {
-            Preexisting::Earlier | Preexisting::Twins => (Creator::Earlier, MARKER),
+            Preexisting::Earlier | Preexisting::Twins | Preexisting::Ran => (Creator::Earlier, MARKER),
             Preexisting::Foreign => (Creator::Somebody, FOREIGN),
             _ => (Creator::Somebody, ""),
         };
         let count = match setup.before {
-            Preexisting::Nothing | Preexisting::OlderCreate => 0,
+            Preexisting::Nothing | Preexisting::OlderCreate | Preexisting::RanAndGone => 0,
             Preexisting::Twins => 2,
             _ => 1,
         };
@@ -181,7 +193,7 @@ impl VersionWorld {
             older_create: setup.before == Preexisting::OlderCreate,
             older: false,
             deployment_view: (false, false),
-            allowed: 1,
+            allowed: usize::from(!matches!(setup.before, Preexisting::RanAndGone | Preexisting::Ran)),
             removed_because: None,
             adopt_id_set: false,
             calm: false,
@@ -276,6 +288,27 @@ impl VersionWorld {
             }));
             Arc::new(deployment)
         })
+    }
+
+    /// Every deployment of the chatbot.
+    pub fn deployments(&self) -> Vec<Arc<ChatbotDeployment>> {
+        let ran = match self.setup.before {
+            Preexisting::RanAndGone => Some("v9"),
+            Preexisting::Ran => Some("v1"),
+            _ => None,
+        };
+        let before = ran.map(|id| {
+            serde_json::from_value(json!({
+                "apiVersion": "chatcaptain.dev/v1alpha1", "kind": "ChatbotDeployment",
+                "metadata": {"name": "prod", "namespace": "ns", "uid": "p"},
+                "spec": {"chatbotId": "bot", "environment": "prod", "versionId": "other"},
+                "status": {"history": [
+                    {"versionId": id, "versionName": NAME, "startTime": "1970-01-01T00:00:00Z"},
+                ]},
+            }))
+            .unwrap()
+        });
+        self.deployment().into_iter().chain(before.map(Arc::new)).collect()
     }
 
     /// What the deployment would record if it were reconciled now.
