@@ -12,6 +12,7 @@ pub mod claims;
 mod config;
 pub mod deployment;
 mod freshness;
+mod marker_owner;
 pub mod messages;
 mod report;
 mod service_view;
@@ -25,6 +26,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
 pub use config::PlanConfig;
 pub use freshness::{Freshness, ServiceReads, proves_account};
+pub use marker_owner::{MarkerOwner, marker_owner};
 pub use report::{CounterIncrement, EventReason, NewEvent, Report, Requeue};
 pub use service_view::{ServiceView, Unavailable, UnavailableReason};
 

@@ -31,12 +31,13 @@ use crate::states::{
 
 variants!(Step: AddFinalizer RecordIntent StartSearch Create Adopt Reclaim Delete RemoveFinalizer Wait);
 variants!(Wait: Available Suspended BackingOff Unavailable OlderCreatePending WaitingForDeletion CreateUnconfirmed WaitingForVisibility VersionLost AmbiguousVersion VersionNotFound Conflict Deleting WaitingForOtherFinalizers);
-variants!(FinalizerRemoval: Deleted NeverCreated Retained HandedOver OwnedByOther ForceOrphaned LiveUnmanaged CredentialsTimeout);
+variants!(FinalizerRemoval: Deleted NeverCreated Retained HandedOver OwnedByOther ForeignMarker ForceOrphaned LiveUnmanaged CredentialsTimeout);
 variants!(CreateState: NotStarted IntentRecorded OutcomeUnknown Searching SearchExpired Created);
-variants!(Match: NotQueried Unavailable Present NotYetListed Missing None Single DeletionPending Ambiguous Unmarked AdoptMissing AdoptConflict);
+variants!(Match: NotQueried Unavailable Present ForeignMarker NotYetListed Missing None Single DeletionPending Ambiguous Unmarked AdoptMissing AdoptConflict);
 variants!(LiveState: NotLive HandoverPending HandedOver Unmanaged Unknown);
 
 const OURS: &str = "[chatcaptain.dev default/ns/support]";
+const OTHER_OWNER: &str = "[chatcaptain.dev other/ns/support]";
 const FOREIGN: &str = "[chatcaptain.dev default/ns/other]";
 
 /// Every state, and proof that there is a scene for each value of the plan's enums.
@@ -198,6 +199,10 @@ fn ours() -> ServiceView {
     shown(vec![version("v1", "support", OURS)], None)
 }
 
+fn other_owners() -> ServiceView {
+    shown(vec![version("v1", "support", OTHER_OWNER)], None)
+}
+
 fn same(_: &mut ChatbotVersion) {}
 
 fn known(object: &mut ChatbotVersion) {
@@ -259,6 +264,7 @@ fn beginnings(object: &ChatbotVersion) -> Vec<Observation> {
         scene(object, shown(vec![version("v1", "support", "")], None), same),
         scene(object, none(), annotated(annotation::ADOPT_ID, "v9")),
         scene(object, foreign(), annotated(annotation::ADOPT_ID, "v1")),
+        scene(object, other_owners(), annotated(annotation::ADOPT_ID, "v1")),
     ]
 }
 
@@ -282,6 +288,7 @@ fn lives(object: &ChatbotVersion) -> Vec<Observation> {
     }
     let mut scenes = vec![
         scene(object, ours(), known),
+        scene(object, other_owners(), known),
         scene(object, none(), |o| called(o, Operation::Create)),
         scene(object, none(), known),
         scene(object, unknown_account, known),
@@ -328,6 +335,7 @@ fn endings(object: &ChatbotVersion) -> Vec<Observation> {
         scene(object, none(), intent(Some(0))),
         scene(object, none(), intent(Some(100))),
         scene(object, idle(), known),
+        scene(object, other_owners(), known),
         scene(object, idle(), |o| called(o, Operation::Delete)),
         scene(object, none(), |o| called(o, Operation::Create)),
         scene(object, none(), known),

@@ -18,6 +18,7 @@ mod invalid_input;
 mod leader;
 mod limits;
 mod log_output;
+mod ownership;
 mod probes_and_metrics;
 mod rbac;
 mod rollout;

@@ -6,9 +6,9 @@ use jiff::Timestamp;
 
 use super::{Observation, PendingDeletionState};
 use crate::{
-    chatcaptain::{DeploymentStatus, Inventory},
+    chatcaptain::{DeploymentStatus, Inventory, Version},
     crd::{ChatbotDeploymentStatus, LiveEnvironment, PendingDeletion},
-    plan::{ServiceView, claims, is_pending_delete, truncate_to_seconds},
+    plan::{MarkerOwner, ServiceView, claims, is_pending_delete, marker_owner, truncate_to_seconds},
 };
 
 /// A version whose object is being deleted while it runs here, or may.
@@ -91,9 +91,16 @@ impl Observation {
         self.pending_deletions().into_iter().find(|entry| {
             !in_use.contains(&entry.version_id)
                 && inventory.version(&entry.version_id).is_some_and(|version| {
-                    stable_since.is_none_or(|since| inventory.not_deployed_since(version, since))
+                    !self.is_foreign(version)
+                        && stable_since.is_none_or(|since| inventory.not_deployed_since(version, since))
                 })
         })
+    }
+
+    /// Its marker names another installation: the entry is from a backup, or `--owner-id` has changed since.
+    fn is_foreign(&self, version: &Version) -> bool {
+        let namespace = self.object.metadata.namespace.as_deref().unwrap_or_default();
+        matches!(marker_owner(version, &self.config.owner_id, namespace, ""), MarkerOwner::OtherOwner(_))
     }
 
     /// Versions that run, should run or may run in a moment, as far as the objects in the cluster show.
@@ -157,6 +164,17 @@ mod tests {
     fn version_that_runs_nowhere_is_deletable() {
         assert_eq!(deletable(&pending()).as_deref(), Some("v2"));
         assert_eq!(pending().state().pending_deletion, PendingDeletionState::Ready);
+    }
+
+    #[test]
+    fn version_of_another_installation_is_not_deletable() {
+        let marked = |owner: &str| {
+            let description = Some(format!("[chatcaptain.dev {owner}/ns/b]").into());
+            let listed = [version("v1"), Version { description, ..version("v2") }];
+            deletable(&pending().listing(listed).running(Some("v1")))
+        };
+        assert_eq!(marked("default").as_deref(), Some("v2"));
+        assert_eq!(marked("other"), None);
     }
 
     #[test]

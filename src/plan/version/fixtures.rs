@@ -33,6 +33,9 @@ pub(super) const OURS: &str = "[chatcaptain.dev default/chatbots/support]";
 /// The marker of another object.
 pub(super) const THEIRS: &str = "[chatcaptain.dev default/chatbots/other]";
 
+/// The marker of an object of the same name, of another installation.
+pub(super) const FOREIGN: &str = "[chatcaptain.dev other/chatbots/support]";
+
 /// A time before the reconcile.
 pub(super) fn seconds_ago(seconds: i64) -> Time {
     Time(Timestamp::from_second(NOW - seconds).unwrap())

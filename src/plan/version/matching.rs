@@ -27,6 +27,7 @@ impl Observation {
 
     fn match_recorded(&self, list_age: Duration) -> Match {
         match self.listed() {
+            Some(version) if self.foreign_owner(version).is_some() => Match::ForeignMarker,
             // while the object itself is being deleted, its own deletion decides
             Some(version) if !self.is_being_deleted() && self.is_deletion_pending(version.id.as_str()) => {
                 Match::DeletionPending
@@ -42,11 +43,10 @@ impl Observation {
             None => Match::AdoptMissing,
             // without this two objects could share a version, and the first deletion would take it from the other
             Some(_) if self.held_by_others.contains(id) => Match::AdoptConflict,
-            Some(version) => match version.marker() {
-                Some(marker) if marker != self.marker().as_str() => Match::AdoptConflict,
-                // without a marker it was made outside the operator, or the list has no descriptions: the user has named it
-                _ => Match::Single,
-            },
+            Some(version) if self.foreign_owner(version).is_some() => Match::AdoptConflict,
+            // without a marker it was made outside the operator, or the list has no descriptions; with that of another
+            // object, which does not hold it, the object was renamed: the user has named it
+            Some(_) => Match::Single,
         }
     }
 
@@ -174,7 +174,7 @@ impl Observation {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixtures::{OURS, THEIRS, seconds_ago, version};
+    use super::super::fixtures::{FOREIGN, OURS, THEIRS, seconds_ago, version};
     use super::*;
     use crate::crd::Operation;
 
@@ -230,17 +230,30 @@ mod tests {
     #[test]
     fn adopt_id_names_a_listed_version_of_no_other_object() {
         let adopt = |id: &str| {
-            let listed = vec![version("v1", ""), version("v2", THEIRS)];
+            let listed = vec![version("v1", ""), version("v2", FOREIGN), version("v4", THEIRS)];
             matched(&Observation::test().listing(listed).annotated(annotation::ADOPT_ID, id))
         };
         assert_eq!(adopt("v1"), Match::Single);
         assert_eq!(adopt("v2"), Match::AdoptConflict);
         assert_eq!(adopt("v3"), Match::AdoptMissing);
+        assert_eq!(adopt("v4"), Match::Single, "the object has another name now");
         let mut named = Observation::test().annotated(annotation::ADOPT_ID, "v1");
         named = named.listing(vec![version("v1", OURS)]);
         assert_eq!(matched(&named), Match::Single);
         named.held_by_others.insert("v1".to_owned());
         assert_eq!(matched(&named), Match::AdoptConflict);
+    }
+
+    #[test]
+    fn a_recorded_version_with_the_marker_of_another_owner_is_not_the_objects() {
+        let recorded = |marker| Observation::test().recorded("v1").listing(vec![version("v1", marker)]);
+        assert_eq!(matched(&recorded(FOREIGN)), Match::ForeignMarker);
+        for marker in [OURS, THEIRS, ""] {
+            assert_eq!(matched(&recorded(marker)), Match::Present, "{marker}");
+        }
+        let report = recorded(FOREIGN).report();
+        assert_eq!(report.ready().0, "Conflict");
+        assert!(report.ready().1.contains("owner id \"other\""), "{}", report.ready().1);
     }
 
     #[test]

@@ -99,14 +99,32 @@ pub(super) fn adopt_id_not_found(id: &str) -> ReadyCondition {
     )
 }
 
-pub(super) fn adopt_id_conflict(id: &str) -> ReadyCondition {
+/// `owner` is the owner id of the installation that has the version; `None`: another object holds it.
+pub(super) fn adopt_id_conflict(id: &str, owner: Option<&str>) -> ReadyCondition {
+    let other = owner.map_or_else(|| "another object".to_owned(), installation);
     ReadyCondition::new(
         Reason::Conflict,
         format!(
-            "Version {id}, which annotation {} names, belongs to another object. Correct or remove the annotation.",
+            "Version {id}, which annotation {} names, belongs to {other}. Correct or remove the annotation.",
             annotation::ADOPT_ID
         ),
     )
+}
+
+/// The marker of the recorded version names the installation `owner`.
+pub(super) fn foreign_marker(id: &str, owner: &str) -> ReadyCondition {
+    ReadyCondition::new(
+        Reason::Conflict,
+        format!(
+            "Version {id} belongs to {}. Correct the operator's --owner-id, or delete this object; the version stays in \
+             the service.",
+            installation(owner)
+        ),
+    )
+}
+
+fn installation(owner: &str) -> String {
+    format!("another installation: its marker names the owner id {owner:?}")
 }
 
 /// `older` is the `namespace/name` of the object that keeps the version.
@@ -270,6 +288,10 @@ pub(super) fn live_unmanaged(version: &str) -> String {
     )
 }
 
+pub(super) fn foreign_not_deleted(version: &str, owner: &str) -> String {
+    format!("Finalizer removed without deleting {version}: it belongs to {}.", installation(owner))
+}
+
 pub(super) fn credentials_timeout(version: &str) -> String {
     format!("No valid credentials within --deletion-timeout; {version} was not deleted.")
 }
@@ -309,6 +331,7 @@ impl fmt::Display for FinalizerRemoval {
             Self::Retained => "version retained",
             Self::HandedOver => "deletion handed over to a ChatbotDeployment",
             Self::OwnedByOther => "version belongs to an older object",
+            Self::ForeignMarker => "version belongs to another installation",
             Self::ForceOrphaned => "force-orphan annotation",
             Self::LiveUnmanaged => "version may be live and no ChatbotDeployment manages it",
             Self::CredentialsTimeout => "no valid credentials within --deletion-timeout",
@@ -322,6 +345,7 @@ mod tests {
     use super::*;
 
     const ID: &str = "vrsKq8BxZaJd2";
+    const OWNER: &str = "customer-care-production";
     const SECRET: &str = "chatcaptain-production-credentials";
     const NAME: &str = "Release 2026-09-21 for the fourth quarter, as approved by customer care";
     const OBJECT: &str = "customer-care-production/support-2026-09-21-hotfix-3";
@@ -334,7 +358,9 @@ mod tests {
             (version_lost(ID, NAME, Some(LiveEnvironment::Prod)), annotation::RECREATE),
             (unknown_account(ID, SECRET), "Check that the key"),
             (adopt_id_not_found(ID), "Correct or remove the annotation"),
-            (adopt_id_conflict(ID), "Correct or remove the annotation"),
+            (adopt_id_conflict(ID, None), "Correct or remove the annotation"),
+            (adopt_id_conflict(ID, Some(OWNER)), "Correct or remove the annotation"),
+            (foreign_marker(ID, OWNER), "Correct the operator's --owner-id, or delete this object"),
             (conflict(ID, OBJECT), "Delete this object"),
             (unmarked(NAME, &ids), annotation::ADOPT_ID),
             (ambiguous(&ids), annotation::ADOPT_ID),

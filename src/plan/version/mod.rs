@@ -49,7 +49,8 @@
 //! | the start of the search | `searchStartTime` | searches for the whole grace |
 //! | the record | the id | nothing |
 //!
-//! **Whose version it is.** The marker names owner, namespace and object. Where the service does not return descriptions,
+//! **Whose version it is.** The marker names owner, namespace and object. One of another owner is another installation's,
+//! also where a status names it (a restored backup, a changed `--owner-id`): it is a `Conflict`, and never deleted. Where the service does not return descriptions,
 //! the new ids with the right name take its place: not those that `pendingCreate` lists as existing, and none at all
 //! before a request may have been sent (`Unmarked`: the user decides). Then only the oldest of the objects with the same
 //! version name creates at a time.
@@ -69,6 +70,7 @@
 //! | `force-orphan` is set | the finalizer goes at once; the version may stay |
 //! | the policy is Retain, or the object is suspended | the finalizer goes; the version stays |
 //! | an older object holds the version | the finalizer goes; the version stays with that object |
+//! | the marker of the version names another owner | the finalizer goes; the version stays |
 //! | no id is recorded, and one version is this object's | it is adopted, and the rows below decide |
 //! | its deletion was requested elsewhere | wait until that has taken effect, or has not |
 //! | nothing was sent, and no version is this object's | the finalizer goes; nothing was created |

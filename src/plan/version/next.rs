@@ -39,6 +39,8 @@ pub enum FinalizerRemoval {
     HandedOver,
     /// An older object holds the version.
     OwnedByOther,
+    /// The marker of the version names another installation: it stays.
+    ForeignMarker,
     /// The `force-orphan` annotation asks for it: the version may stay.
     ForceOrphaned,
     /// The version is or may be live, and no `ChatbotDeployment` can delete it later: it stays.
@@ -72,7 +74,7 @@ pub enum Wait {
     AmbiguousVersion,
     /// The user: the version named by `adopt-id` does not exist.
     VersionNotFound,
-    /// The user: another object holds the version.
+    /// The user: another object, or another installation, has the version.
     Conflict,
     /// The deletion of the version.
     Deleting,
@@ -113,6 +115,7 @@ fn next_step_active(state: &State) -> Step {
         Match::Unavailable(reason) => Step::Wait(Wait::Unavailable(reason)),
 
         Match::Present => Step::Wait(Wait::Available),
+        Match::ForeignMarker => Step::Wait(Wait::Conflict),
         Match::NotYetListed => Step::Wait(Wait::WaitingForVisibility),
         // the token alone permits a second snapshot, however long the list does not show the first
         Match::Missing if state.recreate_requested => Step::RecordIntent,
@@ -187,6 +190,7 @@ fn next_step_deleting(state: &State, deletion: Deletion) -> Step {
         (SearchExpired, _) => Step::RemoveFinalizer(FinalizerRemoval::NeverCreated),
 
         (Created, Match::Present) => next_step_deleting_listed(deletion),
+        (Created, Match::ForeignMarker) => Step::RemoveFinalizer(FinalizerRemoval::ForeignMarker),
         // created a moment ago: that the list does not show it proves nothing yet
         (Created, Match::NotYetListed) if !deletion.delete_pending => wait,
         // before the timeout: a version that is known to be gone is no orphan
@@ -338,6 +342,13 @@ mod tests {
         for live_state in [LiveState::Unmanaged, LiveState::Unknown] {
             assert_eq!(live(live_state), Step::RemoveFinalizer(FinalizerRemoval::LiveUnmanaged));
         }
+    }
+
+    #[test]
+    fn a_version_of_another_installation_is_left_alone() {
+        assert_eq!(active(CreateState::Created, Match::ForeignMarker), Step::Wait(Wait::Conflict));
+        let removed = Step::RemoveFinalizer(FinalizerRemoval::ForeignMarker);
+        assert_eq!(deleting(Match::ForeignMarker, DELETION), removed);
     }
 
     #[test]

@@ -16,8 +16,8 @@ use crate::{
         LiveEnvironment, Operation, OperationRecord, OperationResult, PendingCreate, annotation,
     },
     plan::{
-        PlanConfig, ServiceView, annotation_value, elapsed, is_pending_delete, reconcile_requested,
-        status::is_backing_off,
+        MarkerOwner, PlanConfig, ServiceView, annotation_value, elapsed, is_pending_delete, marker_owner,
+        reconcile_requested, status::is_backing_off,
     },
 };
 
@@ -92,6 +92,21 @@ impl Observation {
         let meta = &self.object.metadata;
         let (namespace, name) = (meta.namespace.as_deref(), meta.name.as_deref());
         Marker::new(&self.config.owner_id, namespace.unwrap_or_default(), name.unwrap_or_default())
+    }
+
+    /// Whom the marker of a version names.
+    pub(super) fn marker_owner(&self, version: &Version) -> MarkerOwner {
+        let meta = &self.object.metadata;
+        let (namespace, name) = (meta.namespace.as_deref(), meta.name.as_deref());
+        marker_owner(version, &self.config.owner_id, namespace.unwrap_or_default(), name.unwrap_or_default())
+    }
+
+    /// The owner id in the marker of a version, if it is another installation's.
+    pub(super) fn foreign_owner(&self, version: &Version) -> Option<String> {
+        match self.marker_owner(version) {
+            MarkerOwner::OtherOwner(owner) => Some(owner),
+            MarkerOwner::Unmarked | MarkerOwner::ThisObject | MarkerOwner::OtherObject(_) => None,
+        }
     }
 
     /// What the create request asks for. Where a `ChatbotDeployment` manages the environment, the version is created for

@@ -48,7 +48,7 @@ pub enum CreateState {
 
 /// Which listed version is this object's.
 ///
-/// `Present`, `NotYetListed` and `Missing` speak of the recorded version; the others of the candidates for it while none
+/// `Present`, `ForeignMarker`, `NotYetListed` and `Missing` speak of the recorded version; the others of the candidates for it while none
 /// is recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Match {
@@ -58,6 +58,8 @@ pub enum Match {
     Unavailable(UnavailableReason),
     /// The recorded version is listed.
     Present,
+    /// The recorded version is listed, and its marker names another installation.
+    ForeignMarker,
     /// The recorded version is not listed, which proves nothing: it was created within the visibility grace.
     NotYetListed,
     /// The recorded version is not listed.
@@ -75,7 +77,7 @@ pub enum Match {
     Unmarked,
     /// The version named by `adopt-id` is not listed.
     AdoptMissing,
-    /// The version named by `adopt-id` belongs to another object.
+    /// The version named by `adopt-id` belongs to another object or installation.
     AdoptConflict,
 }
 

@@ -126,6 +126,10 @@ fn finalizer_removed(observation: &Observation, why: FinalizerRemoval) -> Report
         FinalizerRemoval::ForceOrphaned => messages::force_orphaned(&version),
         FinalizerRemoval::LiveUnmanaged => messages::live_unmanaged(&version),
         FinalizerRemoval::CredentialsTimeout => messages::credentials_timeout(&version),
+        FinalizerRemoval::ForeignMarker => {
+            let owner = observation.listed().and_then(|version| observation.foreign_owner(version));
+            messages::foreign_not_deleted(&version, &owner.unwrap_or_default())
+        }
         FinalizerRemoval::Retained => match observation.invalid_namespace_policy() {
             Some(value) => messages::invalid_namespace_policy(value, &version),
             None => return report,
@@ -246,10 +250,18 @@ fn version_lost(observation: &Observation) -> Report<ChatbotVersionStatus> {
 }
 
 fn conflict(observation: &Observation) -> ReadyCondition {
-    match &observation.older_claim {
-        Some(older) => messages::conflict(observation.id(), older),
-        None => messages::adopt_id_conflict(observation.adopt_id().unwrap_or_default()),
+    if let Some(older) = &observation.older_claim {
+        return messages::conflict(observation.id(), older);
     }
+    if let Some(owner) = observation.listed().and_then(|version| observation.foreign_owner(version)) {
+        return messages::foreign_marker(observation.id(), &owner);
+    }
+    let id = observation.adopt_id().unwrap_or_default();
+    let named = match &observation.service {
+        ServiceView::Available { inventory, .. } => inventory.version(id),
+        _ => None,
+    };
+    messages::adopt_id_conflict(id, named.and_then(|version| observation.foreign_owner(version)).as_deref())
 }
 
 fn ambiguous(observation: &Observation, state: &State) -> ReadyCondition {
@@ -420,6 +432,14 @@ mod tests {
     fn a_live_version_without_a_deployment_stays_and_emits_an_event() {
         let (note, orphans) = orphaned(&listed().running("1.1").deleted(0));
         assert!(note.contains("live") && note.contains("v1"), "{note}");
+        assert_eq!(orphans, ["v1"]);
+    }
+
+    #[test]
+    fn a_version_of_another_installation_stays_and_emits_an_event() {
+        let foreign = listed().listing(vec![version("v1", super::super::fixtures::FOREIGN)]).deleted(0);
+        let (note, orphans) = orphaned(&foreign);
+        assert!(note.contains("owner id \"other\"") && note.contains("v1"), "{note}");
         assert_eq!(orphans, ["v1"]);
     }
 

@@ -80,6 +80,13 @@ impl VersionWorld {
                     self.snapshot.as_ref().is_some_and(|snapshot| snapshot.view.shows_what_is_live());
                 invariant!(live || !report, "left as live, though it is known not to be");
             }
+            FinalizerRemoval::ForeignMarker => {
+                let stored = known.and_then(|id| self.service.find(id));
+                invariant!(
+                    stored.is_some_and(|stored| stored.creator == Creator::Somebody),
+                    "left as another installation's, though it is ours"
+                );
+            }
             FinalizerRemoval::HandedOver => {
                 invariant!(self.deployment_view.1, "handed over to no deployment")
             }
@@ -104,6 +111,7 @@ impl VersionWorld {
                 Step::RemoveFinalizer(
                     FinalizerRemoval::ForceOrphaned
                         | FinalizerRemoval::LiveUnmanaged
+                        | FinalizerRemoval::ForeignMarker
                         | FinalizerRemoval::CredentialsTimeout
                 )
             );
@@ -148,7 +156,9 @@ impl VersionWorld {
             return Ok(());
         }
         let deleting = object.metadata.deletion_timestamp.is_some();
-        let there = status.version_id.as_deref().is_some_and(|id| self.service.find(id).is_some());
+        let stored = status.version_id.as_deref().and_then(|id| self.service.find(id));
+        let there =
+            stored.is_some_and(|stored| stored.creator != Creator::Somebody || self.can_be_mistaken());
         invariant!(
             is_true(&status.common, "Ready") == (there && !self.older && !deleting),
             "Ready is {}, though the version is there: {there}",

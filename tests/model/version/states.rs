@@ -54,6 +54,7 @@ fn matches() -> Vec<Match> {
     let mut matches = vec![
         Match::NotQueried,
         Match::Present,
+        Match::ForeignMarker,
         Match::NotYetListed,
         Match::Missing,
         Match::None,
@@ -104,7 +105,9 @@ fn triples() -> impl Iterator<Item = (bool, bool, bool)> {
 fn is_possible(state: &State) -> bool {
     match state.matched {
         Match::NotQueried | Match::Unavailable(_) => true,
-        Match::Present | Match::NotYetListed | Match::Missing => state.create_state == CreateState::Created,
+        Match::Present | Match::ForeignMarker | Match::NotYetListed | Match::Missing => {
+            state.create_state == CreateState::Created
+        }
         Match::DeletionPending => true,
         _ => state.create_state != CreateState::Created,
     }
@@ -188,9 +191,13 @@ fn holds_while_deleting(state: &State, deletion: Deletion, step: Step) -> Result
                 FinalizerRemoval::ForceOrphaned => deletion.force_orphan,
                 FinalizerRemoval::Retained => state.suspended || !deletion.delete_version,
                 FinalizerRemoval::OwnedByOther => state.conflict,
+                FinalizerRemoval::ForeignMarker => state.matched == Match::ForeignMarker,
                 FinalizerRemoval::Deleted => {
                     deletion.absence_proven
-                        && !matches!(state.matched, Match::Present | Match::Unavailable(_))
+                        && !matches!(
+                            state.matched,
+                            Match::Present | Match::ForeignMarker | Match::Unavailable(_)
+                        )
                         && (state.matched != Match::NotYetListed || deletion.delete_pending)
                 }
                 FinalizerRemoval::NeverCreated => {
@@ -203,7 +210,9 @@ fn holds_while_deleting(state: &State, deletion: Deletion, step: Step) -> Result
                 FinalizerRemoval::LiveUnmanaged => {
                     matches!(deletion.live_state, LiveState::Unmanaged | LiveState::Unknown)
                 }
-                FinalizerRemoval::CredentialsTimeout => deletion.timed_out && state.matched != Match::Present,
+                FinalizerRemoval::CredentialsTimeout => {
+                    deletion.timed_out && !matches!(state.matched, Match::Present | Match::ForeignMarker)
+                }
             };
             invariant!(allowed, "the finalizer is removed without cause");
         }

@@ -9,7 +9,7 @@ use std::{
 use chatcaptain_operator::{
     crd::{
         ChatbotDeployment, ChatbotVersion, ChatbotVersionStatus, DeletionPolicy, DeployedVersion,
-        Environment, LiveEnvironment, PendingCreate, PendingDeletion, annotation,
+        Environment, FINALIZER, LiveEnvironment, PendingCreate, PendingDeletion, annotation,
     },
     plan::{
         PlanConfig, annotation_value,
@@ -31,6 +31,8 @@ use crate::{
 pub const NAME: &str = "support";
 /// The line that marks its version.
 pub const MARKER: &str = "[chatcaptain.dev default/ns/support]";
+/// The line that marks the version of another installation's object of this name.
+const OTHER_OWNER: &str = "[chatcaptain.dev other/ns/support]";
 const FOREIGN: &str = "[chatcaptain.dev default/ns/other]";
 
 /// The object's uid; those of older objects come before it.
@@ -68,10 +70,12 @@ pub enum Preexisting {
     RanAndGone,
     /// The version of this very manifest, which an environment ran.
     Ran,
+    /// The version of another installation, which the status names: the object is from a backup.
+    Restored,
 }
 
 impl Preexisting {
-    const SOMETHING: [Self; 8] = [
+    const SOMETHING: [Self; 9] = [
         Self::Earlier,
         Self::Twins,
         Self::Namesake,
@@ -80,6 +84,7 @@ impl Preexisting {
         Self::OlderCreate,
         Self::RanAndGone,
         Self::Ran,
+        Self::Restored,
     ];
 }
 
@@ -167,6 +172,7 @@ impl VersionWorld {
         let mut service = Service::new(setup.behavior);
         let (creator, description) = match setup.before {
             Preexisting::Earlier | Preexisting::Twins | Preexisting::Ran => (Creator::Earlier, MARKER),
+            Preexisting::Restored => (Creator::Somebody, OTHER_OWNER),
             Preexisting::Foreign => (Creator::Somebody, FOREIGN),
             _ => (Creator::Somebody, ""),
         };
@@ -193,7 +199,10 @@ impl VersionWorld {
             older_create: setup.before == Preexisting::OlderCreate,
             older: false,
             deployment_view: (false, false),
-            allowed: usize::from(!matches!(setup.before, Preexisting::RanAndGone | Preexisting::Ran)),
+            allowed: usize::from(!matches!(
+                setup.before,
+                Preexisting::RanAndGone | Preexisting::Ran | Preexisting::Restored
+            )),
             removed_because: None,
             adopt_id_set: false,
             calm: false,
@@ -343,6 +352,11 @@ fn newborn(setup: Setup) -> ChatbotVersion {
     }))
     .unwrap();
     object.spec.environment = (setup.place != Place::Dev).then_some(Environment::Test);
+    if setup.before == Preexisting::Restored {
+        object.status.get_or_insert_default().version_id = Some(id_of(1).as_str().to_owned());
+        object.metadata.finalizers = Some(vec![FINALIZER.to_owned()]);
+        return object;
+    }
     object.metadata.finalizers = setup.shared.then(|| vec![OTHER.to_owned()]);
     object
 }
