@@ -31,7 +31,7 @@ use crate::states::{
 
 variants!(Step: AddFinalizer RecordIntent StartSearch Create Adopt Reclaim Delete RemoveFinalizer Wait);
 variants!(Wait: Available Suspended BackingOff Unavailable OlderCreatePending WaitingForDeletion CreateUnconfirmed WaitingForVisibility VersionLost AmbiguousVersion VersionNotFound Conflict Deleting WaitingForOtherFinalizers);
-variants!(FinalizerRemoval: Deleted NeverCreated Retained HandedOver OwnedByOther ForeignMarker ForceOrphaned LiveUnmanaged CredentialsTimeout);
+variants!(FinalizerRemoval: Deleted NeverCreated Retained HandedOver OwnedByOther ForeignMarker ForceOrphaned LiveUnmanaged CredentialsTimeout Unconfirmed);
 variants!(CreateState: NotStarted IntentRecorded OutcomeUnknown Searching SearchExpired Created);
 variants!(Match: NotQueried Unavailable Present ForeignMarker NotYetListed Missing None Single DeletionPending Ambiguous Unmarked AdoptMissing AdoptConflict);
 variants!(LiveState: NotLive HandoverPending HandedOver Unmanaged Unknown);
@@ -338,7 +338,12 @@ fn endings(object: &ChatbotVersion) -> Vec<Observation> {
         scene(object, other_owners(), known),
         scene(object, idle(), |o| called(o, Operation::Delete)),
         scene(object, none(), |o| called(o, Operation::Create)),
-        scene(object, none(), known),
+        scene(object, shown(vec![], Some([None, None])), known),
+        scene(object, none(), |o| called(o, Operation::Delete)),
+        late(scene(object, shown(vec![], Some([None, None])), |o| {
+            called(o, Operation::Delete);
+            o.status.as_mut().unwrap().common.last_operations[0].result = OperationResult::Refused;
+        })),
     ];
     for service in unavailable() {
         scenes.push(scene(object, service.clone(), same));

@@ -38,6 +38,8 @@ pub struct Behavior {
     pub descriptions: Descriptions,
     /// The list shows changes late.
     pub late: bool,
+    /// The list shows the newest version alone.
+    pub cut: bool,
     /// The key may read the deployment status.
     pub readable: bool,
     /// The list says when a version was deployed.
@@ -57,6 +59,7 @@ impl Behavior {
     pub const IDEAL: Self = Self {
         descriptions: Descriptions::Returned,
         late: false,
+        cut: false,
         readable: true,
         dated: true,
         numbered: true,
@@ -238,7 +241,11 @@ impl Service {
             deployed: stored.deployed.filter(|_| self.behavior.dated),
             numbered: self.behavior.numbered,
         };
-        View { list: shown.map(line).collect(), live: self.behavior.readable.then_some(self.live) }
+        let mut list: Vec<Line> = shown.map(line).collect();
+        if self.behavior.cut {
+            list.drain(..list.len().saturating_sub(1));
+        }
+        View { list, live: self.behavior.readable.then_some(self.live) }
     }
 
     /// Hashes what can make a difference.

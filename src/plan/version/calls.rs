@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{CreateState, Observation, State, messages};
 use crate::{
-    chatcaptain::{Failure, FailureClass, Inventory, Version, VersionId},
+    chatcaptain::{Failure, FailureClass, Inventory, Refusal, Version, VersionId},
     crd::{
         ChatbotVersionStatus, CommonStatus, LiveEnvironment, Operation, OperationRecord, OperationResult,
         PendingCreate, annotation,
@@ -247,6 +247,11 @@ pub(super) fn deleted(
     result: &Result<(), Failure>,
 ) -> Report<ChatbotVersionStatus> {
     let id = observation.id();
+    // what is neither listed nor found is gone; where it is listed, only a key without access would say so
+    let is_gone = |failure: &Failure| {
+        failure.class == FailureClass::Refused(Refusal::NotFound) && observation.listed().is_none()
+    };
+    let result = if result.as_ref().is_err_and(is_gone) { &Ok(()) } else { result };
     let record = operation_record(Operation::Delete, Some(id), result, observation.now);
     let mut report = match result {
         Ok(()) => observation.report_with(&messages::deletion_accepted(id), Requeue::Immediately),
@@ -281,7 +286,7 @@ mod tests {
     };
     use super::*;
     use crate::{
-        chatcaptain::{ApiCall, Refusal},
+        chatcaptain::ApiCall,
         crd::OperationResult::{Accepted, Refused, Unknown},
     };
 
@@ -420,6 +425,19 @@ mod tests {
         assert!(report.status.common.retry.is_some());
         // an outage ends without user action
         assert!(!delete(Err(FailureClass::Unknown)).ready().1.contains(annotation::FORCE_ORPHAN));
+    }
+
+    #[test]
+    fn a_delete_that_is_not_found_is_proof_only_where_the_version_is_not_listed() {
+        let not_found = FailureClass::Refused(Refusal::NotFound);
+        assert_eq!(results(&delete(Err(not_found))), [(Operation::Delete, Refused)], "it is listed");
+        let unlisted = Observation::test().recorded("v1").deleted(0);
+        assert_eq!(unlisted.step(), Step::Delete);
+        let answer = |class| unlisted.report_call(&Outcome::Deleted(Err(failure(ApiCall::Delete, class))));
+        assert_eq!(results(&answer(not_found)), [(Operation::Delete, Accepted)]);
+        for class in [REFUSED, FailureClass::Refused(Refusal::ErrorInBody)] {
+            assert_eq!(results(&answer(class)), [(Operation::Delete, Refused)], "{class:?}");
+        }
     }
 
     #[test]

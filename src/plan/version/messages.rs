@@ -296,6 +296,12 @@ pub(super) fn credentials_timeout(version: &str) -> String {
     format!("No valid credentials within --deletion-timeout; {version} was not deleted.")
 }
 
+pub(super) fn deletion_unconfirmed(version: &str) -> String {
+    format!(
+        "The service does not list {version} and rejects its deletion until --deletion-timeout; it may still exist."
+    )
+}
+
 /// The namespace's annotation has a value that is no policy.
 pub(super) fn invalid_namespace_policy(value: &str, version: &str) -> String {
     let value: String = value.chars().take(64).collect();
@@ -334,6 +340,7 @@ impl fmt::Display for FinalizerRemoval {
             Self::ForeignMarker => "version belongs to another installation",
             Self::ForceOrphaned => "force-orphan annotation",
             Self::LiveUnmanaged => "version may be live and no ChatbotDeployment manages it",
+            Self::Unconfirmed => "service rejects the deletion of a version that it does not list",
             Self::CredentialsTimeout => "no valid credentials within --deletion-timeout",
         })
     }

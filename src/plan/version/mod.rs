@@ -81,10 +81,12 @@
 //! | listed and live, and no `ChatbotDeployment` can take over | the finalizer goes; the version stays |
 //! | listed and not live | delete it, and wait until the list does not show it |
 //! | not listed, created within the visibility grace | wait: it is not listed *yet* |
-//! | not listed, and that is proof | the finalizer goes; the version is deleted |
+//! | not listed, and our delete was answered as done or not found | the finalizer goes; the version is deleted |
+//! | not listed, and the key has listed versions of ours | as if it were listed: it is deleted, unless it may be live |
+//! | the same, and the delete is rejected for `--deletion-timeout` | the finalizer goes; the version may stay |
 //!
-//! A list without the version is proof if the service accepted our delete, or if the key lists other versions of ours: a
-//! key of another account lists nothing of ours either, and has deleted nothing.
+//! A list without the version proves nothing by itself: a long list may be cut to the newest versions. Nor does a delete
+//! that is not found, where the key belongs to another account: that lists nothing of ours, so no delete is sent with it.
 //!
 //! A live version is handed over because a finalizer must not wait for another object in git: Argo CD would not go on to
 //! the next sync wave, in which that object changes. The deployment deletes the version once it has switched to another.

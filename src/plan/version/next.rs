@@ -47,6 +47,8 @@ pub enum FinalizerRemoval {
     LiveUnmanaged,
     /// No key could delete the version within `--deletion-timeout`: it stays.
     CredentialsTimeout,
+    /// The version is not listed, and the service rejects its deletion: it may stay.
+    Unconfirmed,
 }
 
 /// What the object waits for; named as the reason of its condition where it has one of its own.
@@ -194,9 +196,21 @@ fn next_step_deleting(state: &State, deletion: Deletion) -> Step {
         // created a moment ago: that the list does not show it proves nothing yet
         (Created, Match::NotYetListed) if !deletion.delete_pending => wait,
         // before the timeout: a version that is known to be gone is no orphan
-        (Created, _) if deletion.absence_proven => Step::RemoveFinalizer(FinalizerRemoval::Deleted),
+        (Created, _) if deletion.delete_confirmed => Step::RemoveFinalizer(FinalizerRemoval::Deleted),
+        (Created, _) if deletion.account_known => next_step_deleting_unlisted(deletion),
         (Created, _) if deletion.timed_out => Step::RemoveFinalizer(FinalizerRemoval::CredentialsTimeout),
         (Created, _) => wait,
+    }
+}
+
+/// The recorded version is not listed, and its deletion not confirmed: a list that is cut may hide it.
+fn next_step_deleting_unlisted(deletion: Deletion) -> Step {
+    let rejected_to_the_end = deletion.delete_refused && deletion.timed_out;
+    match deletion.live_state {
+        LiveState::NotLive if rejected_to_the_end => Step::RemoveFinalizer(FinalizerRemoval::Unconfirmed),
+        // also within the grace of an earlier delete: its answer is the proof
+        LiveState::NotLive => Step::Delete,
+        _ => next_step_deleting_listed(deletion),
     }
 }
 
@@ -235,7 +249,9 @@ mod tests {
         force_orphan: false,
         timed_out: false,
         delete_pending: false,
-        absence_proven: false,
+        delete_confirmed: false,
+        delete_refused: false,
+        account_known: false,
         live_state: LiveState::NotLive,
     };
     const CREATED: State = State {
@@ -352,16 +368,39 @@ mod tests {
     }
 
     #[test]
-    fn a_deletion_ends_when_the_absence_is_proven() {
+    fn a_deletion_ends_when_our_delete_is_confirmed() {
         let sent = Deletion { delete_pending: true, ..DELETION };
         assert_eq!(deleting(Match::Present, sent), Step::Wait(Wait::Deleting), "it is not sent twice");
-        assert_eq!(deleting(Match::Missing, sent), Step::Wait(Wait::Deleting), "the list proves nothing");
-        let proven = Deletion { absence_proven: true, ..DELETION };
+        assert_eq!(deleting(Match::Missing, sent), Step::Wait(Wait::Deleting), "the key may be another's");
+        let confirmed = Deletion { delete_confirmed: true, ..DELETION };
         let removed = Step::RemoveFinalizer(FinalizerRemoval::Deleted);
-        assert_eq!(deleting(Match::Missing, proven), removed);
+        assert_eq!(deleting(Match::Missing, confirmed), removed);
         // created a moment ago, and not deleted by us: it may still show up
-        assert_eq!(deleting(Match::NotYetListed, proven), Step::Wait(Wait::Deleting));
-        assert_eq!(deleting(Match::NotYetListed, Deletion { delete_pending: true, ..proven }), removed);
+        assert_eq!(deleting(Match::NotYetListed, confirmed), Step::Wait(Wait::Deleting));
+        assert_eq!(deleting(Match::NotYetListed, Deletion { delete_pending: true, ..confirmed }), removed);
+    }
+
+    #[test]
+    fn an_unlisted_version_is_deleted_unless_it_may_be_live() {
+        let unlisted =
+            |live_state| deleting(Match::Missing, Deletion { account_known: true, live_state, ..DELETION });
+        assert_eq!(unlisted(LiveState::NotLive), Step::Delete);
+        assert_eq!(unlisted(LiveState::HandoverPending), Step::Wait(Wait::Deleting));
+        assert_eq!(unlisted(LiveState::HandedOver), Step::RemoveFinalizer(FinalizerRemoval::HandedOver));
+        for live_state in [LiveState::Unmanaged, LiveState::Unknown] {
+            assert_eq!(unlisted(live_state), Step::RemoveFinalizer(FinalizerRemoval::LiveUnmanaged));
+        }
+    }
+
+    #[test]
+    fn a_rejected_delete_of_an_unlisted_version_ends_with_the_timeout() {
+        let refused = Deletion { account_known: true, delete_refused: true, ..DELETION };
+        assert_eq!(deleting(Match::Missing, refused), Step::Delete);
+        let late = Deletion { timed_out: true, ..refused };
+        assert_eq!(deleting(Match::Missing, late), Step::RemoveFinalizer(FinalizerRemoval::Unconfirmed));
+        let untried = Deletion { delete_refused: false, ..late };
+        assert_eq!(deleting(Match::Missing, untried), Step::Delete, "no operator ran before");
+        assert_eq!(deleting(Match::Present, late), Step::Delete, "what is listed is no orphan yet");
     }
 
     #[test]

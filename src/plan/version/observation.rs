@@ -181,21 +181,20 @@ impl Observation {
             force_orphan: annotation_value(meta, annotation::FORCE_ORPHAN).is_some(),
             timed_out: since.is_some_and(|since| elapsed(since, self.now) > self.config.deletion_timeout),
             delete_pending: self.status().common.last_operations.iter().any(pending),
-            absence_proven: matches!(self.service, ServiceView::Available { authoritative: true, .. })
-                || self.is_deletion_accepted(),
+            delete_confirmed: self.has_delete(OperationResult::Accepted),
+            delete_refused: self.has_delete(OperationResult::Refused),
+            account_known: matches!(self.service, ServiceView::Available { authoritative: true, .. }),
             live_state: self.live_state(),
         }
     }
 
-    /// The service accepted our delete: then a list without the version is proof, even to a process that was started
-    /// since and has never read a list with the version.
-    fn is_deletion_accepted(&self) -> bool {
+    /// Whether our last delete of the version ended so. By the status, which a process that was started since knows, too.
+    fn has_delete(&self, result: OperationResult) -> bool {
         let id = self.object.version_id();
-        self.status().common.last_operations.iter().any(|record| {
-            record.operation == Operation::Delete
-                && record.result == OperationResult::Accepted
-                && record.version_id.as_deref() == id
-        })
+        let mut records = self.status().common.last_operations.iter();
+        let last = records
+            .find(|record| record.operation == Operation::Delete && record.version_id.as_deref() == id);
+        last.is_some_and(|record| record.result == result)
     }
 
     /// How old the service's answers may be for this object.
@@ -257,22 +256,28 @@ mod tests {
     }
 
     #[test]
-    fn a_list_without_the_version_is_proof_with_the_right_key_or_after_an_accepted_delete() {
+    fn a_version_is_gone_once_our_delete_is_confirmed_and_it_is_not_listed() {
         let deleted = || Observation::test().recorded("v1").deleted(60);
+        assert_eq!(deleted().step(), Step::Delete, "the list may be cut");
+        let confirmed = |observation: Observation| observation.after(Operation::Delete, Some("v1"), 40);
         let proven = Step::RemoveFinalizer(FinalizerRemoval::Deleted);
-        assert_eq!(deleted().step(), proven);
-        let unknown = || deleted().with_unknown_account();
-        assert_eq!(unknown().step(), Step::Wait(Wait::Deleting));
-        assert_eq!(unknown().after(Operation::Delete, Some("v1"), 40).step(), proven);
-        let lost_answer = unknown().after(Operation::Delete, Some("v1"), 40).with_status(|status| {
-            status.common.last_operations[0].result = OperationResult::Unknown;
-        });
+        assert_eq!(confirmed(deleted()).step(), proven);
+        assert_eq!(confirmed(deleted().with_unknown_account()).step(), proven, "after a restart");
+        let ended = |result| {
+            confirmed(deleted()).with_status(|status| status.common.last_operations[0].result = result)
+        };
         for unproven in [
-            unknown().after(Operation::Delete, Some("v2"), 40),
-            unknown().after(Operation::Create, Some("v1"), 40),
-            lost_answer,
+            deleted().after(Operation::Delete, Some("v2"), 40),
+            deleted().after(Operation::Create, Some("v1"), 40),
+            ended(OperationResult::Unknown),
+            ended(OperationResult::Refused),
         ] {
-            assert_eq!(unproven.step(), Step::Wait(Wait::Deleting), "{:?}", unproven.status());
+            assert_eq!(unproven.step(), Step::Delete, "{:?}", unproven.status());
         }
+        assert_eq!(
+            deleted().with_unknown_account().step(),
+            Step::Wait(Wait::Deleting),
+            "it may be another's key"
+        );
     }
 }

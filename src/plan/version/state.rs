@@ -92,8 +92,12 @@ pub struct Deletion {
     pub timed_out: bool,
     /// A delete request, not refused, was sent within the visibility grace: the version may still be listed.
     pub delete_pending: bool,
-    /// A version that is not listed is gone: the service accepted our delete, or the key is known to list our versions.
-    pub absence_proven: bool,
+    /// The service answered our delete as done or not found: the version is gone once it is not listed.
+    pub delete_confirmed: bool,
+    /// The service rejected our last delete.
+    pub delete_refused: bool,
+    /// The key is known to list our versions, so it belongs to their account.
+    pub account_known: bool,
     /// Whether the version is live, and who deletes it then.
     pub live_state: LiveState,
 }

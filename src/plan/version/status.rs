@@ -126,6 +126,7 @@ fn finalizer_removed(observation: &Observation, why: FinalizerRemoval) -> Report
         FinalizerRemoval::ForceOrphaned => messages::force_orphaned(&version),
         FinalizerRemoval::LiveUnmanaged => messages::live_unmanaged(&version),
         FinalizerRemoval::CredentialsTimeout => messages::credentials_timeout(&version),
+        FinalizerRemoval::Unconfirmed => messages::deletion_unconfirmed(&version),
         FinalizerRemoval::ForeignMarker => {
             let owner = observation.listed().and_then(|version| observation.foreign_owner(version));
             messages::foreign_not_deleted(&version, &owner.unwrap_or_default())
@@ -299,10 +300,10 @@ fn deletion_progress(observation: &Observation, state: &State) -> ReadyCondition
     let is_requested = deletion.is_some_and(|deletion| deletion.delete_pending);
     match (state.create_state, state.matched) {
         (_, Match::DeletionPending) => messages::waiting_for_deletion(name),
-        (CreateState::Created, Match::Present) if is_handover => messages::waiting_for_handover(id),
         (CreateState::Created, Match::NotYetListed) if !is_requested => {
             messages::waiting_for_visibility_before_deletion(id)
         }
+        (CreateState::Created, _) if is_handover => messages::waiting_for_handover(id),
         // a list that shows nothing of ours proves nothing
         (CreateState::Created, Match::Missing | Match::NotYetListed) => {
             let problem = messages::unknown_account(id, &observation.secret());
@@ -424,6 +425,18 @@ mod tests {
         assert_eq!((waiting.ready().0, waiting.finalizer), ("Deleting", None));
         assert!(waiting.ready().1.contains("--deletion-timeout"), "{}", waiting.ready().1);
         let (note, orphans) = orphaned(&refused(901));
+        assert!(note.contains("--deletion-timeout") && note.contains("v1"), "{note}");
+        assert_eq!(orphans, ["v1"]);
+    }
+
+    #[test]
+    fn a_finalizer_removed_though_the_delete_is_rejected_emits_an_event() {
+        let refused =
+            Observation::test().recorded("v1").deleted(901).after(Operation::Delete, Some("v1"), 60);
+        let refused = refused.with_status(|status| {
+            status.common.last_operations[0].result = crate::crd::OperationResult::Refused;
+        });
+        let (note, orphans) = orphaned(&refused);
         assert!(note.contains("--deletion-timeout") && note.contains("v1"), "{note}");
         assert_eq!(orphans, ["v1"]);
     }

@@ -188,6 +188,37 @@ fn version_and_deployment_deleted_together_do_not_deadlock() {
     }
 }
 
+/// The list shows the newest two versions. `a` is not among them, but it is there.
+fn unlisted() -> World {
+    let world = World::new(Settings::default());
+    for name in ["a", "b", "c"] {
+        ready_version_id(&world, name, &[]);
+    }
+    world.service.settings(|settings| settings.list_limit = Some(2));
+    world.kubectl(&["annotate", "cbv", "a", "chatcaptain.dev/reconcile-requested-at=1"], "");
+    world.wait_for_reason::<ChatbotVersion>("a", "VersionLost");
+    world
+}
+
+#[test]
+fn version_that_a_cut_list_hides_is_deleted_with_its_object() {
+    let world = unlisted();
+    delete_and_wait(&world, "a");
+    assert_eq!(versions_in_service(&world), ["b", "c"]);
+    wait_for_orphans(&world, 0);
+}
+
+#[test]
+fn live_version_that_a_cut_list_hides_is_not_deleted() {
+    let world = unlisted();
+    world.service.hand_deploy(&world.bot, "a", Environment::Prod).unwrap();
+    delete_and_wait(&world, "a");
+    assert_eq!(world.live_version(Environment::Prod).as_deref(), Some("a"));
+    assert_eq!(world.service.counters().of(Operation::Delete).calls, 0);
+    world.wait_for_event("a", "Orphaned");
+    wait_for_orphans(&world, 1);
+}
+
 /// Row 20. Objects are deleted while no operator runs: they wait for the next one.
 #[test]
 fn deletion_without_an_operator_is_carried_out_later() {

@@ -44,7 +44,8 @@ impl VersionWorld {
             Step::RemoveFinalizer(why) => self.check_finalizer_removal(why)?,
             Step::Wait(Wait::VersionLost) => {
                 let id = self.known_id().unwrap_or_default();
-                invariant!(self.service.find(id).is_none(), "lost, though it is there");
+                let is_cut = self.setup.behavior.cut;
+                invariant!(self.service.find(id).is_none() || is_cut, "lost, though it is there");
             }
             _ => {}
         }
@@ -93,6 +94,7 @@ impl VersionWorld {
             FinalizerRemoval::Retained
             | FinalizerRemoval::OwnedByOther
             | FinalizerRemoval::ForceOrphaned
+            | FinalizerRemoval::Unconfirmed
             | FinalizerRemoval::CredentialsTimeout => {}
         }
         Ok(())
@@ -113,6 +115,7 @@ impl VersionWorld {
                         | FinalizerRemoval::LiveUnmanaged
                         | FinalizerRemoval::ForeignMarker
                         | FinalizerRemoval::CredentialsTimeout
+                        | FinalizerRemoval::Unconfirmed
                 )
             );
             invariant!(!left || !report.orphans.is_empty(), "a version is left behind and nothing says so");
@@ -157,8 +160,10 @@ impl VersionWorld {
         }
         let deleting = object.metadata.deletion_timestamp.is_some();
         let stored = status.version_id.as_deref().and_then(|id| self.service.find(id));
-        let there =
-            stored.is_some_and(|stored| stored.creator != Creator::Somebody || self.can_be_mistaken());
+        let is_listed = |id| self.service.view(self.now).shows(id);
+        let is_listed = status.version_id.as_deref().is_some_and(is_listed);
+        let there = is_listed
+            && stored.is_some_and(|stored| stored.creator != Creator::Somebody || self.can_be_mistaken());
         invariant!(
             is_true(&status.common, "Ready") == (there && !self.older && !deleting),
             "Ready is {}, though the version is there: {there}",

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use chatcaptain_operator::{
-    chatcaptain::ApiCall,
+    chatcaptain::{ApiCall, Failure, FailureClass, Refusal},
     crd::LiveEnvironment,
     plan::version::{Observation, Outcome},
 };
@@ -84,6 +84,7 @@ impl VersionWorld {
         invariant!(!self.older, "a version of an older object is deleted");
         self.check_owner(&id)?;
         let end = self.end(choices);
+        let is_there = self.service.find(&id).is_some();
         if end.is_slow() {
             self.now += SLOW;
         }
@@ -91,7 +92,10 @@ impl VersionWorld {
             self.service.delete(&id, self.now);
         }
         self.snapshot = None;
-        let result = end.failure(ApiCall::Delete).map_or(Ok(()), Err);
+        let not_found =
+            || Failure::new(ApiCall::Delete, FailureClass::Refused(Refusal::NotFound), "no such version");
+        let failure = end.failure(ApiCall::Delete).or_else(|| (!is_there).then(not_found));
+        let result = failure.map_or(Ok(()), Err);
         if self.between(choices, false) == Between::Crash {
             return Ok(None);
         }

@@ -80,15 +80,20 @@ fn deletions() -> Vec<Option<Deletion>> {
     ] {
         for delete_version in YES_NO {
             for force_orphan in YES_NO {
-                for (timed_out, delete_pending, absence_proven) in triples() {
-                    deletions.push(Some(Deletion {
-                        delete_version,
-                        force_orphan,
-                        timed_out,
-                        delete_pending,
-                        absence_proven,
-                        live_state,
-                    }));
+                for (timed_out, account_known) in [(false, false), (false, true), (true, false), (true, true)]
+                {
+                    for (delete_pending, delete_confirmed, delete_refused) in DELETES {
+                        deletions.push(Some(Deletion {
+                            delete_version,
+                            force_orphan,
+                            timed_out,
+                            delete_pending,
+                            delete_confirmed,
+                            delete_refused,
+                            account_known,
+                            live_state,
+                        }));
+                    }
                 }
             }
         }
@@ -96,9 +101,14 @@ fn deletions() -> Vec<Option<Deletion>> {
     deletions
 }
 
-fn triples() -> impl Iterator<Item = (bool, bool, bool)> {
-    (0..8u8).map(|bits| (bits & 1 != 0, bits & 2 != 0, bits & 4 != 0))
-}
+/// Whether the last delete is pending, confirmed, refused.
+const DELETES: [(bool, bool, bool); 5] = [
+    (false, false, false),
+    (true, false, false),
+    (true, true, false),
+    (false, true, false),
+    (false, false, true),
+];
 
 /// Whether the parts of a state can occur together: only a recorded version is present or missing, and only while none is
 /// recorded are there candidates.
@@ -178,12 +188,14 @@ fn holds_while_deleting(state: &State, deletion: Deletion, step: Step) -> Result
     match step {
         Step::Delete => invariant!(
             state.create_state == CreateState::Created
-                && state.matched == Match::Present
                 && deletion.live_state == LiveState::NotLive
                 && deletion.delete_version
                 && !deletion.force_orphan
-                && !deletion.delete_pending,
-            "deleted though it is not there, live, retained, forced or deleted already"
+                && match state.matched {
+                    Match::Present => !deletion.delete_pending,
+                    _ => deletion.account_known && !deletion.delete_confirmed,
+                },
+            "deleted though it is live, retained, forced, another account's or deleted already"
         ),
         Step::RemoveFinalizer(why) => {
             invariant!(state.finalizer, "the finalizer is removed twice");
@@ -193,7 +205,7 @@ fn holds_while_deleting(state: &State, deletion: Deletion, step: Step) -> Result
                 FinalizerRemoval::OwnedByOther => state.conflict,
                 FinalizerRemoval::ForeignMarker => state.matched == Match::ForeignMarker,
                 FinalizerRemoval::Deleted => {
-                    deletion.absence_proven
+                    deletion.delete_confirmed
                         && !matches!(
                             state.matched,
                             Match::Present | Match::ForeignMarker | Match::Unavailable(_)
@@ -209,6 +221,9 @@ fn holds_while_deleting(state: &State, deletion: Deletion, step: Step) -> Result
                 FinalizerRemoval::HandedOver => deletion.live_state == LiveState::HandedOver,
                 FinalizerRemoval::LiveUnmanaged => {
                     matches!(deletion.live_state, LiveState::Unmanaged | LiveState::Unknown)
+                }
+                FinalizerRemoval::Unconfirmed => {
+                    deletion.timed_out && deletion.delete_refused && state.matched != Match::Present
                 }
                 FinalizerRemoval::CredentialsTimeout => {
                     deletion.timed_out && !matches!(state.matched, Match::Present | Match::ForeignMarker)

@@ -158,6 +158,10 @@ pub fn starts(extra: i8) -> Vec<VersionWorld> {
             start(late, before, Place::Dev, 1);
         }
     }
+    // a long list is cut: one more version, and that of the object is not listed any more
+    for place in [Place::Dev, Place::Managed] {
+        start(Behavior { cut: true, ..Behavior::IDEAL }, Preexisting::Nothing, place, 2);
+    }
     for (readable, dated) in [(true, true), (false, true), (false, false)] {
         let behavior = Behavior { readable, dated, ..Behavior::IDEAL };
         start(behavior, Preexisting::Nothing, Place::Test, 2);

@@ -151,7 +151,8 @@ pub fn list(settings: &Settings, bot: &mut Bot, now: Moment) -> Answer {
     body.extend_from_slice(b"{\"versions\":[");
     let start = body.len();
     let delay = Duration::from_millis(settings.list_delay_ms);
-    for one in bot.versions_mut() {
+    let cut = settings.list_limit.map_or(0, |limit| bot.versions().count().saturating_sub(limit));
+    for one in bot.versions_mut().skip(cut) {
         if now.since(one.created) < delay {
             continue;
         }

@@ -30,6 +30,8 @@ pub struct Settings {
     pub failures_as: FailuresAs,
     /// How many milliseconds after its creation the list shows a version.
     pub list_delay_ms: u64,
+    /// How many versions the list shows, the newest; without it all of them.
+    pub list_limit: Option<usize>,
     /// Whether the deployment status can be read.
     pub deployments_status: DeploymentsStatus,
     /// Whether a version that is live may be deleted.
@@ -85,6 +87,7 @@ impl Default for Settings {
             rollback_missing_status: 404,
             failures_as: FailuresAs::Http,
             list_delay_ms: 0,
+            list_limit: None,
             deployments_status: DeploymentsStatus::Allowed,
             delete_live: DeleteLive::Refused,
             descriptions: Descriptions::AsSent,

@@ -16,6 +16,7 @@ pub const ACCEPTED: &[(&str, &str)] = &[
     ("rollbackMissingStatus", "404 | 405"),
     ("failuresAs", "http | ok"),
     ("listDelayMs", "milliseconds"),
+    ("listLimit", "null | number of versions"),
     ("deploymentsStatus", "allowed | forbidden | missing"),
     ("deleteLive", "refused | accepted"),
     ("descriptions", "asSent | missing | {\"cut\": characters}"),
