@@ -216,6 +216,7 @@ fn intent(searched: Option<i64>) -> impl FnOnce(&mut ChatbotVersion) {
             attempt_id: "attempt".to_owned(),
             start_time: ago(100),
             existing_ids: vec![],
+            version_id: None,
             search_start_time: searched.map(ago),
         });
     }

@@ -40,6 +40,8 @@ pub struct Behavior {
     pub late: bool,
     /// The list shows the newest version alone.
     pub cut: bool,
+    /// The answer to a create names the id of something else.
+    pub misleading: bool,
     /// The key may read the deployment status.
     pub readable: bool,
     /// The list says when a version was deployed.
@@ -60,6 +62,7 @@ impl Behavior {
         descriptions: Descriptions::Returned,
         late: false,
         cut: false,
+        misleading: false,
         readable: true,
         dated: true,
         numbered: true,

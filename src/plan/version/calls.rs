@@ -67,6 +67,7 @@ pub(super) fn intent_recorded(observation: &Observation, state: &State) -> Repor
             .map(|version| version.id.as_str().to_owned())
             .take(MAX_EXISTING_IDS)
             .collect(),
+        version_id: None,
         search_start_time: None,
     });
     // after `recreate` the lost id must not remain this object's claim
@@ -103,41 +104,36 @@ pub(super) fn created(
     }
 }
 
-/// The id in the answer is a hint, which the list confirms.
+/// `hint` is the id in the answer. Only the list says which version was created: the answer may name another object.
 fn create_accepted(
     observation: &Observation,
-    id: Option<&VersionId>,
+    hint: Option<&VersionId>,
     list: Option<&Inventory>,
 ) -> Report<ChatbotVersionStatus> {
-    let listed = list.and_then(|list| match id {
-        Some(id) => list.version(id.as_str()),
-        None => observation.sole_match(list),
-    });
-    let id = listed.map(|version| &version.id).or(id);
+    let hint = hint.map(VersionId::as_str);
+    let listed = list.and_then(|list| observation.created_version(list, hint));
     // never before its intent, even if the clock was put back meanwhile
     let start = observation.pending_create().map(|create| create.start_time.0);
     let time = start.map_or(observation.now, |start| observation.now.max(start));
-    let record = operation_record(Operation::Create, id.map(VersionId::as_str), &Ok(()), time);
-    let mut report = match (listed, id) {
-        (Some(version), _) => {
-            let condition = messages::available(version, &[]);
-            let mut report = observation.report_with(&condition, observation.requeue_at_interval());
-            copy_version(&mut report.status, version, None);
-            report
-        }
-        (None, Some(id)) => {
-            let condition = messages::waiting_for_visibility(id.as_str());
-            let mut report = observation.report_with(&condition, observation.requeue_at_poll_interval());
-            report.status.version_id = Some(id.as_str().to_owned());
-            report
-        }
-        (None, None) => search_started(observation),
-    };
-    // without an id the intent stays: a version exists that only the search can find, and no request may follow
-    if id.is_some() {
+    let id = listed.map(|version| version.id.as_str());
+    let record = operation_record(Operation::Create, id, &Ok(()), time);
+    let mut report = if let Some(version) = listed {
+        let condition = messages::available(version, &[]);
+        let mut report = observation.report_with(&condition, observation.requeue_at_interval());
+        copy_version(&mut report.status, version, None);
         report.status.pending_create = None;
-        report.status.common.retry = None;
-    }
+        report
+    } else {
+        // the intent stays: a version exists that only the search can find, and no request may follow
+        let mut report = search_started(observation);
+        let accepted = observation.status_with(&observation.not_listed_yet());
+        report.status.common.conditions = accepted.common.conditions;
+        if let Some(create) = &mut report.status.pending_create {
+            create.version_id = hint.map(str::to_owned);
+        }
+        report
+    };
+    report.status.common.retry = None;
     report.status.common.push_operation(record);
     report
 }
@@ -192,14 +188,40 @@ fn back_off(
     requeue_after_backoff(common, observation.now)
 }
 
+/// The search has found what our request created.
 fn recovered(observation: &Observation, version: &Version) -> Report<ChatbotVersionStatus> {
     let mut status = observation.status_with(&messages::available(version, &[]));
     copy_version(&mut status, version, None);
+    record_created(observation, &mut status.common, version);
     status.pending_create = None;
     status.common.retry = None;
-    Report::new(status, Requeue::Immediately)
+    let report = Report::new(status, Requeue::Immediately);
+    if observation.is_create_accepted() {
+        // no answer was missing, only the version in the list
+        return report;
+    }
+    report
         .event(false, EventReason::CreateRecovered, messages::create_recovered(version.id.as_str()))
         .count(CounterIncrement::CreateRecovered)
+}
+
+/// Completes the record of the create; after a crash there is none yet.
+fn record_created(observation: &Observation, common: &mut CommonStatus, version: &Version) {
+    let start = observation.pending_create().map(|create| create.start_time.0);
+    let id = Some(version.id.as_str().to_owned());
+    let of_this_attempt = |record: &&mut OperationRecord| {
+        record.operation == Operation::Create && start.is_some_and(|start| record.completion_time.0 >= start)
+    };
+    match common.last_operations.iter_mut().find(of_this_attempt) {
+        Some(record) => record.version_id = id,
+        None => common.push_operation(OperationRecord {
+            operation: Operation::Create,
+            version_id: id,
+            completion_time: truncate_to_seconds(observation.now),
+            result: OperationResult::Unknown,
+            message: None,
+        }),
+    }
 }
 
 pub(super) fn adopted(observation: &Observation) -> Report<ChatbotVersionStatus> {
@@ -282,7 +304,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::super::{
         Step,
-        fixtures::{OURS, failure, inventory, version},
+        fixtures::{OURS, THEIRS, failure, inventory, version},
     };
     use super::*;
     use crate::{
@@ -338,19 +360,53 @@ mod tests {
     }
 
     #[test]
-    fn an_accepted_create_that_is_not_listed_yet_is_recorded_by_its_id() {
-        let report = create(Ok(Some("v1")), None);
-        assert_eq!(report.ready().0, "WaitingForVisibility");
-        assert_eq!(report.status.version_id.as_deref(), Some("v1"));
-        assert_eq!(report.status.pending_create, None);
+    fn an_accepted_create_that_is_not_listed_yet_is_searched_for() {
+        for (id, list) in [(Some("v1"), None), (Some("v1"), Some(vec![])), (None, Some(vec![]))] {
+            let report = create(Ok(id), list);
+            assert_eq!(report.ready().0, "WaitingForVisibility");
+            assert_eq!(report.status.version_id, None, "it is a hint");
+            let pending = report.status.pending_create.as_ref().unwrap();
+            assert_eq!(pending.version_id.as_deref(), id);
+            assert!(pending.search_start_time.is_some());
+            assert_eq!(results(&report), [(Operation::Create, Accepted)]);
+        }
     }
 
     #[test]
-    fn an_accepted_create_without_an_id_is_searched_for() {
-        let report = create(Ok(None), Some(vec![]));
-        assert_eq!(report.ready().0, "CreateUnconfirmed");
-        assert!(report.status.pending_create.as_ref().unwrap().search_start_time.is_some());
-        assert_eq!(results(&report), [(Operation::Create, Accepted)]);
+    fn the_marker_decides_against_the_id_in_the_answer() {
+        for hint in ["model", "v2"] {
+            let listed = vec![version("v1", OURS), version("v2", THEIRS)];
+            let report = create(Ok(Some(hint)), Some(listed));
+            assert_eq!(report.status.version_id.as_deref(), Some("v1"), "{hint}");
+        }
+        let theirs = create(Ok(Some("v2")), Some(vec![version("v2", THEIRS)]));
+        assert_eq!(theirs.status.version_id, None);
+    }
+
+    #[test]
+    fn without_markers_the_id_in_the_answer_chooses_among_the_new_versions() {
+        let listed = || vec![version("v1", ""), version("v2", "")];
+        assert_eq!(create(Ok(Some("v2")), Some(listed())).status.version_id.as_deref(), Some("v2"));
+        assert_eq!(create(Ok(Some("model")), Some(listed())).status.version_id, None);
+        let sole = |hint| create(Ok(hint), Some(vec![version("v1", "")])).status.version_id;
+        assert_eq!(sole(None).as_deref(), Some("v1"));
+        assert_eq!(sole(Some("model")), None, "the version that the answer names may be listed late");
+    }
+
+    #[test]
+    fn an_accepted_create_that_the_search_finds_is_not_recovered() {
+        let searching = Observation::test().searching(1).after(Operation::Create, None, 1);
+        let report = searching.listing(vec![version("v1", OURS)]).report();
+        assert_eq!(report.status.version_id.as_deref(), Some("v1"));
+        assert_eq!((report.event_reasons(), report.counters.as_slice()), (vec![], [].as_slice()));
+        let record = &report.status.common.last_operations[0];
+        assert_eq!((record.result, record.version_id.as_deref()), (Accepted, Some("v1")));
+    }
+
+    #[test]
+    fn a_create_that_is_found_after_a_crash_is_recorded() {
+        let report = Observation::test().searching(1).listing(vec![version("v1", OURS)]).report();
+        assert_eq!(results(&report), [(Operation::Create, Unknown)]);
     }
 
     #[test]

@@ -135,6 +135,7 @@ impl Observation {
                 attempt_id: "attempt".to_owned(),
                 start_time: seconds_ago(60),
                 existing_ids: existing.iter().map(|&id| id.to_owned()).collect(),
+                version_id: None,
                 search_start_time: None,
             });
         })

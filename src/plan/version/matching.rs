@@ -90,10 +90,39 @@ impl Observation {
         let description = marker.append_to(self.object.spec.description.as_deref());
         // what had the name before the intent cannot come from its request
         let existing = self.pending_create().map(|create| create.existing_ids.as_slice()).unwrap_or_default();
-        inventory
+        let unmarked = inventory
             .with_unreadable_marker(name, &description)
             .filter(|version| !existing.iter().any(|id| id == version.id.as_str()))
-            .collect()
+            .collect();
+        let hint = self.pending_create().and_then(|create| create.version_id.as_deref());
+        self.narrowed_by_hint(unmarked, hint)
+    }
+
+    /// Of versions without a marker, the one that the answer to the create names. While it may be listed late none counts;
+    /// after the search the answer has named something else.
+    fn narrowed_by_hint<'a>(&self, unmarked: Vec<&'a Version>, hint: Option<&str>) -> Vec<&'a Version> {
+        let named = unmarked.iter().find(|version| Some(version.id.as_str()) == hint);
+        match named {
+            Some(&version) => vec![version],
+            None if hint.is_some() && self.create_state() != CreateState::SearchExpired => Vec::new(),
+            None => unmarked,
+        }
+    }
+
+    /// The version that an accepted create made, as the list shows it; `hint` is the id in the answer.
+    pub(super) fn created_version<'a>(
+        &self,
+        inventory: &'a Inventory,
+        hint: Option<&str>,
+    ) -> Option<&'a Version> {
+        let free = self.free_candidates(inventory);
+        let named = free.iter().find(|version| Some(version.id.as_str()) == hint);
+        match (named, free.as_slice()) {
+            (Some(&version), _) => Some(version),
+            // a name alone does not contradict the answer: what that names may be listed late
+            (None, &[version]) if version.marker().is_some() || hint.is_none() => Some(version),
+            _ => None,
+        }
     }
 
     /// The candidates that no other object holds.
@@ -149,7 +178,7 @@ impl Observation {
     }
 
     /// Whether the service accepted the request of the recorded intent, though it returned no id.
-    fn is_create_accepted(&self) -> bool {
+    pub(super) fn is_create_accepted(&self) -> bool {
         let start = self.pending_create().map(|create| &create.start_time);
         self.status().common.last_operations.iter().any(|record| {
             // not the record of an earlier attempt; `>=`, because both times are whole seconds

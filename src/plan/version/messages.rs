@@ -48,6 +48,14 @@ pub(super) fn create_unconfirmed(name: &str) -> ReadyCondition {
     )
 }
 
+/// The service accepted the create request; which version it has created is known once that is listed.
+pub(super) fn created_not_listed_yet(name: &str) -> ReadyCondition {
+    ReadyCondition::new(
+        Reason::WaitingForVisibility,
+        format!("Version {name:?} is created; waiting for the service to list it. No action needed."),
+    )
+}
+
 pub(super) fn waiting_for_visibility(id: &str) -> ReadyCondition {
     ReadyCondition::new(
         Reason::WaitingForVisibility,
@@ -382,6 +390,7 @@ mod tests {
             creating(NAME),
             older_create_pending(NAME),
             create_unconfirmed(NAME),
+            created_not_listed_yet(NAME),
             waiting_for_visibility(ID),
             waiting_for_deletion(NAME),
             deletion_accepted(ID),

@@ -13,7 +13,8 @@
 //!    written with the resourceVersion that was read, so that of two leaders, or with a stale cache, one write fails.
 //! 3. The list is read again, requested after that write. A version with this object's marker is adopted instead.
 //! 4. `Create`: the request, with the marker as the last line of the description.
-//! 5. The id is recorded and `pendingCreate` removed. An id in the answer is a hint; the list confirms it.
+//! 5. The id is recorded and `pendingCreate` removed: the id that the list shows under the marker. An id in the answer is a
+//!    hint, because it may be that of another object in the answer.
 //!
 //! **Why an intent is written ahead.** A process can die between the request and its record. Without the intent the next
 //! one would find an object without an id and create a second version; with it, it knows that a request may be out.
@@ -26,9 +27,9 @@
 //!
 //! | answer | what is recorded | then |
 //! |---|---|---|
-//! | accepted, the list shows the version | its id | Ready |
-//! | accepted with an id that is not listed yet | that id | `WaitingForVisibility` |
-//! | accepted without an id, nothing listed | the search begins | after it `AmbiguousVersion`: there is one somewhere |
+//! | accepted, the list shows our marker | the id with the marker, whatever the answer says | Ready |
+//! | accepted, no marker can be read | the answer's id, if it is new and has the name | Ready |
+//! | accepted, neither is listed | the hint; the search begins | `WaitingForVisibility`, then `AmbiguousVersion`: there is one somewhere |
 //! | refused, forbidden | the intent is removed | backoff, then a new intent |
 //! | not sent (throttled, no connection) | the intent stays, and its permit | backoff, then the same attempt |
 //! | timeout, reset, 5xx, unreadable | the search begins | `CreateUnconfirmed` |

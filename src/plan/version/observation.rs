@@ -137,7 +137,7 @@ impl Observation {
         self.status().pending_create.as_ref()
     }
 
-    fn create_state(&self) -> CreateState {
+    pub(super) fn create_state(&self) -> CreateState {
         match self.pending_create() {
             None if self.object.version_id().is_some() => CreateState::Created,
             None => CreateState::NotStarted,

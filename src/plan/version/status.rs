@@ -108,8 +108,14 @@ impl Observation {
     pub(super) fn unconfirmed(&self) -> ReadyCondition {
         match self.object.metadata.deletion_timestamp {
             Some(_) => messages::searching_before_deletion(self.name()),
+            None if self.is_create_accepted() => self.not_listed_yet(),
             None => messages::create_unconfirmed(self.name()),
         }
+    }
+
+    /// The condition of a create that was accepted, and whose version is not listed yet.
+    pub(super) fn not_listed_yet(&self) -> ReadyCondition {
+        messages::created_not_listed_yet(self.name())
     }
 }
 

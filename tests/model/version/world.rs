@@ -158,6 +158,14 @@ pub fn starts(extra: i8) -> Vec<VersionWorld> {
             start(late, before, Place::Dev, 1);
         }
     }
+    for descriptions in [Descriptions::Returned, Descriptions::Missing] {
+        for late in [false, true] {
+            let misleading = Behavior { misleading: true, late, descriptions, ..Behavior::IDEAL };
+            for before in [Preexisting::Nothing, Preexisting::HeldByOther, Preexisting::Namesake] {
+                start(misleading, before, Place::Dev, 1);
+            }
+        }
+    }
     // a long list is cut: one more version, and that of the object is not listed any more
     for place in [Place::Dev, Place::Managed] {
         start(Behavior { cut: true, ..Behavior::IDEAL }, Preexisting::Nothing, place, 2);
@@ -259,6 +267,7 @@ impl VersionWorld {
                 attempt_id: "older".to_owned(),
                 start_time: Time(at(0)),
                 existing_ids: Vec::new(),
+                version_id: None,
                 search_start_time: None,
             }),
         );
@@ -370,7 +379,7 @@ fn hash_status(status: &ChatbotVersionStatus, meta: &ObjectMeta, now: i64, hashe
     (&status.version_id, &status.live_in, status.last_deploy_time.is_some(), &status.duplicates).hash(hasher);
     (status.last_handled_recreate.as_deref() == annotation_value(meta, annotation::RECREATE)).hash(hasher);
     if let Some(intent) = &status.pending_create {
-        (&intent.existing_ids, intent.search_start_time.is_some()).hash(hasher);
+        (&intent.existing_ids, &intent.version_id, intent.search_start_time.is_some()).hash(hasher);
     }
 }
 

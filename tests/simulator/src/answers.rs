@@ -168,12 +168,18 @@ pub fn list(settings: &Settings, bot: &mut Bot, now: Moment) -> Answer {
     Answer::raw(200, body)
 }
 
-pub fn created(settings: &Settings, id: &str, shown: &str) -> Answer {
+/// `oldest` is the id of the chatbot's oldest version.
+pub fn created(settings: &Settings, id: &str, oldest: &str, shown: &str) -> Answer {
     let text = match settings.create_answer {
         CreateAnswer::Wrapped => format!("{{\"version\":{shown}}}"),
         CreateAnswer::Bare => shown.to_owned(),
         CreateAnswer::VersionId => json!({"versionId": id}).to_string(),
         CreateAnswer::Id => json!({"id": id}).to_string(),
+        CreateAnswer::OtherIds => json!({
+            "id": "mdl-1", "model": {"id": "mdl-1", "name": "a model"}, "createdBy": {"id": "usr-1"},
+        })
+        .to_string(),
+        CreateAnswer::OldestVersion => json!({"version": {"id": oldest}}).to_string(),
         CreateAnswer::Empty => return Answer::new(settings.create_status, Body::Empty),
     };
     Answer::raw(settings.create_status, text.into_bytes())

@@ -126,6 +126,10 @@ pub enum CreateAnswer {
     Id,
     /// No body.
     Empty,
+    /// Other objects, each with an id of its own: `{"id": "mdl-1", "model": {"id": "mdl-1"}, …}`
+    OtherIds,
+    /// `{"version": {"id": "…"}}` with the id of the chatbot's oldest version.
+    OldestVersion,
 }
 
 /// The body a deploy answers with.

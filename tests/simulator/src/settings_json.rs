@@ -6,7 +6,7 @@ use crate::settings::Settings;
 
 /// Every setting with what it accepts, for errors and for the help text.
 pub const ACCEPTED: &[(&str, &str)] = &[
-    ("createAnswer", "wrapped | bare | versionId | id | empty"),
+    ("createAnswer", "wrapped | bare | versionId | id | empty | otherIds | oldestVersion"),
     ("createStatus", "200 | 201"),
     ("deployAnswer", "empty | object | detail"),
     ("deployStatus", "200 | 201 | 202"),
