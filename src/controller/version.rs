@@ -228,7 +228,7 @@ async fn deletion_pending(
 
 fn is_older_create_pending(object: &ChatbotVersion, context: &Context) -> bool {
     let key = IndexKey::pending_create(&object.spec.chatbot_id, object.version_name());
-    claims::is_older_create_pending(object, &context.versions.find(key))
+    claims::is_older_create_pending(object, &context.versions.find(key), Context::now())
 }
 
 /// Sends the create, if this reconcile gets the permit for it.

@@ -3,15 +3,15 @@
 //! One rule for all of them: the older object wins, and of two that were created within one second the one with the
 //! smaller uid. Every replica and every restart comes to the same answer, because it depends on the objects alone.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{PlanConfig, annotation_value, deployment::possibly_live};
+use super::{PlanConfig, annotation_value, deployment::possibly_live, elapsed};
 use crate::crd::{
-    ChatbotDeployment, ChatbotDeploymentStatus, ChatbotVersion, DeletionPolicy, LiveEnvironment,
-    VersionSource, annotation,
+    ChatbotDeployment, ChatbotDeploymentStatus, ChatbotVersion, ChatbotVersionStatus, ConditionType,
+    DeletionPolicy, LiveEnvironment, VersionSource, annotation,
 };
 
 /// Whether `a` wins a claim against `b`.
@@ -66,13 +66,27 @@ pub fn is_held_by_other(object: &ChatbotVersion, id: &str, holders: &[Arc<Chatbo
     holders.iter().any(|other| is_other(object, other) && holds(other, &object.spec.chatbot_id, id))
 }
 
+/// How long a younger object waits for the create of an older one.
+const OLDER_CREATE_DEADLINE: Duration = Duration::from_mins(5);
+
 /// Whether an older object has a create under way for a version of the same name. Where the service returns no
 /// descriptions, only one of them may create at a time: by its name alone a new version cannot be distinguished from another.
+/// One that is suspended, or needs a user, keeps none waiting; nor does any for longer than the deadline.
 #[must_use]
-pub fn is_older_create_pending(object: &ChatbotVersion, others: &[Arc<ChatbotVersion>]) -> bool {
+pub fn is_older_create_pending(
+    object: &ChatbotVersion,
+    others: &[Arc<ChatbotVersion>],
+    now: Timestamp,
+) -> bool {
+    let is_progressing = |status: &ChatbotVersionStatus| {
+        let create = status.pending_create.as_ref();
+        create.is_some_and(|create| elapsed(&create.start_time, now) <= OLDER_CREATE_DEADLINE)
+            && !status.common.is_true(ConditionType::Stalled)
+    };
     others.iter().any(|other| {
         is_other(object, other)
-            && other.status.as_ref().is_some_and(|status| status.pending_create.is_some())
+            && other.status.as_ref().is_some_and(is_progressing)
+            && other.spec.suspend != Some(true)
             && other.spec.chatbot_id == object.spec.chatbot_id
             && other.version_name() == object.version_name()
             && is_older(&other.metadata, &object.metadata)
@@ -284,13 +298,27 @@ mod tests {
     fn only_an_older_create_for_the_same_name_is_waited_for() {
         let intent = json!({"pendingCreate": {"attemptId": "a", "startTime": "2026-01-01T00:00:00Z"}});
         let (first, second) = (version("x", 1, &intent), version("a", 2, &intent));
-        let pending = |object: &ChatbotVersion, other: ChatbotVersion| {
-            is_older_create_pending(object, &[Arc::new(other)])
+        let at = |second: i64| Timestamp::from_second(1_767_225_600 + second).unwrap();
+        let pending_at = |second, object: &ChatbotVersion, other: ChatbotVersion| {
+            is_older_create_pending(object, &[Arc::new(other)], at(second))
         };
+        let pending = |object: &ChatbotVersion, other| pending_at(0, object, other);
         assert!(pending(&second, first.clone()));
         assert!(!pending(&first, second.clone()));
         assert!(!pending(&second, second.clone()));
         assert!(!pending(&second, version("x", 1, &json!({"versionId": "v1"}))), "it has its version");
+        assert!(pending_at(300, &second, first.clone()));
+        assert!(!pending_at(301, &second, first.clone()), "it is not waited for without an end");
+        let suspended = changed(&first, |v| v.spec.suspend = Some(true));
+        assert!(!pending(&second, (*suspended).clone()));
+        let stalled = json!([{
+            "type": "Stalled", "status": "True", "reason": "RequestRejected", "message": "",
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }]);
+        let stalled = changed(&first, |v| {
+            v.status.as_mut().unwrap().common.conditions = serde_json::from_value(stalled).unwrap();
+        });
+        assert!(!pending(&second, (*stalled).clone()), "it waits for a user");
         let renamed = changed(&first, |v| v.spec.name = Some("q5".to_owned()));
         assert!(!pending(&second, (*renamed).clone()));
         let other_chatbot = changed(&first, |v| v.spec.chatbot_id = "other".to_owned());

@@ -10,8 +10,8 @@ use std::{
 use chatcaptain_operator::{
     chatcaptain::{ApiCall, VersionId},
     crd::{
-        ChatbotDeployment, ChatbotVersion, DeletionPolicy, FINALIZER, LiveEnvironment, Operation,
-        OperationRecord, OperationResult, PendingCreate, Retry, annotation,
+        ChatbotDeployment, ChatbotVersion, DeletionPolicy, Environment, FINALIZER, LiveEnvironment,
+        Operation, OperationRecord, OperationResult, PendingCreate, Retry, annotation,
     },
     plan::{
         ServiceView, UnavailableReason, elapsed,
@@ -34,7 +34,7 @@ variants!(Wait: Available Suspended BackingOff Unavailable OlderCreatePending Wa
 variants!(FinalizerRemoval: Deleted NeverCreated Retained HandedOver OwnedByOther ForeignMarker ForceOrphaned LiveUnmanaged CredentialsTimeout Unconfirmed);
 variants!(CreateState: NotStarted IntentRecorded OutcomeUnknown Searching SearchExpired Created);
 variants!(Match: NotQueried Unavailable Present ForeignMarker NotYetListed Missing None Single DeletionPending Ambiguous Unmarked AdoptMissing AdoptConflict);
-variants!(LiveState: NotLive HandoverPending HandedOver Unmanaged Unknown);
+variants!(LiveState: NotLive HandoverPending HandedOver RolloutPending Unmanaged Unknown);
 
 const OURS: &str = "[chatcaptain.dev default/ns/support]";
 const OTHER_OWNER: &str = "[chatcaptain.dev other/ns/support]";
@@ -377,6 +377,10 @@ fn handovers(object: &ChatbotVersion) -> Vec<Observation> {
         Observation { environment_owners: managed(pending), ..scene(object, live(), known) },
         scene(object, live(), known),
         scene(object, stale, known),
+        scene(object, shown(vec![version("v1", "support", OURS)], Some([None, None])), |o| {
+            called(o, Operation::Create);
+            o.spec.environment = Some(Environment::Test);
+        }),
         // the key may not read what is live
         scene(object, ours(), known),
     ]

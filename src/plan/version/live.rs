@@ -3,14 +3,33 @@
 //! A live version is never deleted. Where the key may not read the deployment status, the deployments of this chatbot and the
 //! deploy times in the list decide.
 
+use std::time::Duration;
+
 use super::{LiveState, Observation};
 use crate::{
-    crd::{ChatbotDeploymentStatus, LiveEnvironment},
-    plan::{ServiceView, claims},
+    crd::{
+        ChatbotDeploymentStatus, ConditionType, Environment, LiveEnvironment, Operation, OperationRecord,
+        OperationResult, Reason,
+    },
+    plan::{ServiceView, claims, elapsed},
 };
+
+/// How long a version that was created for an environment may take to become live there.
+// as long as a rollout that this process remembers: a slow service takes minutes, and a mistake here deletes what runs
+const CREATE_ROLLOUT_TIME: Duration = Duration::from_mins(5);
 
 impl Observation {
     pub(super) fn live_state(&self) -> LiveState {
+        match self.current_live_state() {
+            // on record, in place of a wait without an end
+            LiveState::HandoverPending | LiveState::RolloutPending if self.has_waited_to_the_end() => {
+                LiveState::Unmanaged
+            }
+            state => state,
+        }
+    }
+
+    fn current_live_state(&self) -> LiveState {
         let Some(id) = self.object.version_id() else {
             return LiveState::NotLive;
         };
@@ -20,10 +39,45 @@ impl Observation {
             // first, whatever else is pending: a deployment that uses the version can take its deletion over
             _ if !environments.is_empty() => self.handover_state(id, &environments),
             // the deployment object may be deleted by now, but its call makes the version live in a moment
-            ServiceView::Available { rollout_pending: true, .. } => LiveState::HandoverPending,
+            ServiceView::Available { rollout_pending: true, .. } => LiveState::RolloutPending,
+            _ if self.create_may_deploy() => LiveState::RolloutPending,
             _ if live_in.is_some() || self.is_not_deployed() => LiveState::NotLive,
             _ => LiveState::Unknown,
         }
+    }
+
+    /// Whether our create, which also deploys, may make the version live in a moment. By the status: a process that was
+    /// started since then does not know of the call.
+    fn create_may_deploy(&self) -> bool {
+        let Some(environment) = self.object.spec.environment.and_then(Environment::deploys_to) else {
+            return false;
+        };
+        let owner = self.environment_owners.get(&environment);
+        let owned_since = owner.and_then(|owner| owner.metadata.creation_timestamp.as_ref());
+        // what was live once is not awaited any more
+        let was_live = self.status().last_deploy_time.is_some()
+            || !self.status().live_in.is_empty()
+            || self.listed().is_some_and(|version| version.deployed.is_some());
+        let may_deploy = |record: &OperationRecord| {
+            record.operation == Operation::Create
+                && record.result != OperationResult::Refused
+                && elapsed(&record.completion_time, self.now) <= CREATE_ROLLOUT_TIME
+                // for an environment that a deployment managed by then, the version was created for none
+                && owned_since.is_none_or(|since| since.0 > record.completion_time.0)
+        };
+        !was_live && self.status().common.last_operations.iter().any(may_deploy)
+    }
+
+    /// Whether a deletion that was to be handed over, or a rollout, was waited for until `--deletion-timeout`.
+    fn has_waited_to_the_end(&self) -> bool {
+        let conditions = &self.status().common.conditions;
+        let waiting = conditions.iter().find(|condition| {
+            condition.type_ == ConditionType::Reconciling.as_str()
+                && condition.reason == Reason::Deleting.as_str()
+        });
+        // also where no operator ran for that long: the deployment had no time to take it over then
+        let waited = waiting.map(|condition| elapsed(&condition.last_transition_time, self.now));
+        self.is_deletion_timed_out() && waited.is_some_and(|waited| waited > self.config.visibility_grace)
     }
 
     /// The environments that run the recorded version, as the service shows it; `None` if that cannot be read.
@@ -104,8 +158,9 @@ impl Observation {
 mod tests {
     use serde_json::json;
 
-    use super::super::fixtures::{OURS, version};
+    use super::super::fixtures::{OURS, seconds_ago, version};
     use super::*;
+    use crate::chatcaptain::Version;
 
     /// The recorded version, listed as number 1.1.
     fn recorded() -> Observation {
@@ -190,7 +245,7 @@ mod tests {
         if let ServiceView::Available { rollout_pending, .. } = &mut pending.service {
             *rollout_pending = true;
         }
-        assert_eq!(pending.live_state(), LiveState::HandoverPending);
+        assert_eq!(pending.live_state(), LiveState::RolloutPending);
         let lost = |id: &str| {
             let record = json!({
                 "operation": "Deploy", "versionId": id, "result": "Unknown",
@@ -200,5 +255,50 @@ mod tests {
         };
         assert_eq!(lost("v1"), LiveState::HandoverPending);
         assert_eq!(lost("v2"), LiveState::NotLive);
+    }
+
+    #[test]
+    fn a_version_that_was_created_for_an_environment_is_about_to_be_live() {
+        let created = |seconds| {
+            let recorded = recorded().after(Operation::Create, Some("v1"), seconds);
+            recorded.with(|o| o.spec.environment = Some(Environment::Test))
+        };
+        assert_eq!(created(300).live_state(), LiveState::RolloutPending);
+        assert_eq!(created(301).live_state(), LiveState::NotLive);
+        let refused = created(1).with_status(|status| {
+            status.common.last_operations[0].result = OperationResult::Refused;
+        });
+        assert_eq!(refused.live_state(), LiveState::NotLive);
+        assert_eq!(created(1).running("1.1").live_state(), LiveState::Unmanaged, "it is live now");
+        let moved_on = Version { deployed: Some(seconds_ago(1).0), ..version("v1", OURS) };
+        assert_eq!(created(1).listing(vec![moved_on]).live_state(), LiveState::NotLive, "it was live before");
+        assert_eq!(recorded().after(Operation::Create, Some("v1"), 1).live_state(), LiveState::NotLive);
+        let managed = |seconds| {
+            let mut managed = created(60).managed_by(&json!({}));
+            let owner = managed.environment_owners.get_mut(&LiveEnvironment::Test).unwrap();
+            std::sync::Arc::make_mut(owner).metadata.creation_timestamp = Some(seconds_ago(seconds));
+            managed.live_state()
+        };
+        assert_eq!(managed(61), LiveState::NotLive, "it was created for no environment");
+        assert_eq!(managed(59), LiveState::RolloutPending);
+    }
+
+    #[test]
+    fn a_hand_over_that_does_not_come_ends_with_the_timeout() {
+        let live = |seconds| recorded().running("1.1").managed_by(&json!({})).deleted(seconds);
+        let report = live(901).report();
+        assert_eq!(report.finalizer, None, "no operator ran before: the deployment has had no time");
+        let waiting = |seconds, since| {
+            live(seconds).with_status(|status| {
+                status.common.conditions.clone_from(&report.status.common.conditions);
+                for condition in &mut status.common.conditions {
+                    condition.last_transition_time = seconds_ago(since);
+                }
+            })
+        };
+        assert_eq!(waiting(900, 900).live_state(), LiveState::HandoverPending);
+        assert_eq!(waiting(901, 30).live_state(), LiveState::HandoverPending);
+        assert_eq!(waiting(901, 31).live_state(), LiveState::Unmanaged);
+        assert_eq!(waiting(901, 31).report().event_reasons(), ["Orphaned"]);
     }
 }

@@ -209,6 +209,14 @@ pub(super) fn waiting_for_handover(id: &str) -> ReadyCondition {
     ))
 }
 
+/// A call of ours may make the version live in a moment.
+pub(super) fn waiting_for_rollout(id: &str) -> ReadyCondition {
+    deleting(format!(
+        "Version {id} may become live in a moment; waiting for the service to show whether it does before deleting it. No \
+         action needed."
+    ))
+}
+
 pub(super) fn searching_before_deletion(name: &str) -> ReadyCondition {
     deleting(format!(
         "The result of the create request for version {name:?} is unknown. Searching the service before this object is \
@@ -292,7 +300,8 @@ pub(super) fn force_orphaned(version: &str) -> String {
 
 pub(super) fn live_unmanaged(version: &str) -> String {
     format!(
-        "Finalizer removed without deleting {version}: it is or may be live, and no ChatbotDeployment manages it."
+        "Finalizer removed without deleting {version}: it is or may be live, and no ChatbotDeployment takes over its \
+         deletion."
     )
 }
 
@@ -347,7 +356,7 @@ impl fmt::Display for FinalizerRemoval {
             Self::OwnedByOther => "version belongs to an older object",
             Self::ForeignMarker => "version belongs to another installation",
             Self::ForceOrphaned => "force-orphan annotation",
-            Self::LiveUnmanaged => "version may be live and no ChatbotDeployment manages it",
+            Self::LiveUnmanaged => "version may be live and no ChatbotDeployment takes over its deletion",
             Self::Unconfirmed => "service rejects the deletion of a version that it does not list",
             Self::CredentialsTimeout => "no valid credentials within --deletion-timeout",
         })
@@ -397,6 +406,7 @@ mod tests {
             waiting_for_disappearance(ID),
             waiting_for_visibility_before_deletion(ID),
             waiting_for_handover(ID),
+            waiting_for_rollout(ID),
             searching_before_deletion(NAME),
             deletion_blocked_until_timeout(&unknown_account(ID, SECRET).message),
             waiting_for_other_finalizers(),

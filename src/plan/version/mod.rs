@@ -79,7 +79,7 @@
 //! | the outcome of a create is unknown | search to the end; found: adopt it; nothing: the finalizer goes |
 //! | several versions can be this object's | wait for `adopt-id` or `force-orphan` |
 //! | listed, and live or about to be | the `ChatbotDeployment` that runs it records the deletion; then the finalizer goes |
-//! | listed and live, and no `ChatbotDeployment` can take over | the finalizer goes; the version stays |
+//! | listed and live, and no `ChatbotDeployment` can take over, or does until `--deletion-timeout` | the finalizer goes; the version stays |
 //! | listed and not live | delete it, and wait until the list does not show it |
 //! | not listed, created within the visibility grace | wait: it is not listed *yet* |
 //! | not listed, and our delete was answered as done or not found | the finalizer goes; the version is deleted |
@@ -88,6 +88,9 @@
 //!
 //! A list without the version proves nothing by itself: a long list may be cut to the newest versions. Nor does a delete
 //! that is not found, where the key belongs to another account: that lists nothing of ours, so no delete is sent with it.
+//!
+//! A version that was created for an environment is about to be live, also for a process that has not sent the request:
+//! the status has the record of the create.
 //!
 //! A live version is handed over because a finalizer must not wait for another object in git: Argo CD would not go on to
 //! the next sync wave, in which that object changes. The deployment deletes the version once it has switched to another.

@@ -219,7 +219,7 @@ fn next_step_deleting_listed(deletion: Deletion) -> Step {
     match deletion.live_state {
         // the deployment has written the deletion to its status, so from here on no crash loses it
         LiveState::HandedOver => Step::RemoveFinalizer(FinalizerRemoval::HandedOver),
-        LiveState::HandoverPending => Step::Wait(Wait::Deleting),
+        LiveState::HandoverPending | LiveState::RolloutPending => Step::Wait(Wait::Deleting),
         // unknown counts as live: what may be live is never deleted
         LiveState::Unmanaged | LiveState::Unknown => Step::RemoveFinalizer(FinalizerRemoval::LiveUnmanaged),
         // one request for each grace: the list may show a deleted version a little longer
@@ -354,6 +354,7 @@ mod tests {
         let live = |live_state| deleting(Match::Present, Deletion { live_state, ..DELETION });
         assert_eq!(live(LiveState::NotLive), Step::Delete);
         assert_eq!(live(LiveState::HandoverPending), Step::Wait(Wait::Deleting));
+        assert_eq!(live(LiveState::RolloutPending), Step::Wait(Wait::Deleting));
         assert_eq!(live(LiveState::HandedOver), Step::RemoveFinalizer(FinalizerRemoval::HandedOver));
         for live_state in [LiveState::Unmanaged, LiveState::Unknown] {
             assert_eq!(live(live_state), Step::RemoveFinalizer(FinalizerRemoval::LiveUnmanaged));

@@ -170,7 +170,6 @@ impl Observation {
 
     fn deletion(&self) -> Deletion {
         let meta = &self.object.metadata;
-        let since = meta.deletion_timestamp.as_ref();
         let pending =
             |record: &OperationRecord| is_pending_delete(record, self.now, self.config.visibility_grace);
         Deletion {
@@ -179,13 +178,19 @@ impl Observation {
             delete_version: self.deletion_policy() == DeletionPolicy::Delete
                 || matches!(self.service, ServiceView::Unavailable(_)),
             force_orphan: annotation_value(meta, annotation::FORCE_ORPHAN).is_some(),
-            timed_out: since.is_some_and(|since| elapsed(since, self.now) > self.config.deletion_timeout),
+            timed_out: self.is_deletion_timed_out(),
             delete_pending: self.status().common.last_operations.iter().any(pending),
             delete_confirmed: self.has_delete(OperationResult::Accepted),
             delete_refused: self.has_delete(OperationResult::Refused),
             account_known: matches!(self.service, ServiceView::Available { authoritative: true, .. }),
             live_state: self.live_state(),
         }
+    }
+
+    /// More than `--deletion-timeout` ago, the deletion of the object was requested.
+    pub(super) fn is_deletion_timed_out(&self) -> bool {
+        let since = self.object.metadata.deletion_timestamp.as_ref();
+        since.is_some_and(|since| elapsed(since, self.now) > self.config.deletion_timeout)
     }
 
     /// Whether our last delete of the version ended so. By the status, which a process that was started since knows, too.

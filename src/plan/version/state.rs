@@ -109,9 +109,11 @@ pub enum LiveState {
     NotLive,
     /// It is live or about to be, and no `ChatbotDeployment` has recorded the deletion yet.
     HandoverPending,
-    /// A `ChatbotDeployment` that runs it has recorded the deletion in its status.
+    /// A `ChatbotDeployment` has recorded the deletion in its status.
     HandedOver,
-    /// An environment runs it that no `ChatbotDeployment` manages, or one that can record no further deletion.
+    /// A call of ours may make it live in a moment.
+    RolloutPending,
+    /// It is or may be live in an environment that no `ChatbotDeployment` manages, or none takes its deletion over.
     Unmanaged,
     /// The key may not read the deployment status, and nothing else shows what is live.
     Unknown,

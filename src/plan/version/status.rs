@@ -9,7 +9,7 @@ use super::{
 use crate::{
     crd::{ChatbotVersionStatus, Reason},
     plan::{
-        EventReason, Report, Requeue, ServiceView, UnavailableReason,
+        EventReason, Report, Requeue, ServiceView, UnavailableReason, elapsed,
         service_view::requeue_unavailable,
         status::{
             ReadyCondition, carry_over, is_ready, requeue_after_backoff, suspended_status, with_conditions,
@@ -23,6 +23,8 @@ const MAX_IDS_IN_MESSAGE: usize = 5;
 /// How often the list is read while something is about to show in it.
 // short is cheap: all objects of a chatbot share the list
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
+/// The same while a deletion waits for what may take minutes.
+const LONGEST_POLL_INTERVAL: Duration = Duration::from_secs(30);
 
 /// What `step` and its `outcome` lead to. `state` is the one that the step was decided by.
 #[must_use]
@@ -288,7 +290,7 @@ fn ambiguous(observation: &Observation, state: &State) -> ReadyCondition {
 fn deleting(observation: &Observation, state: &State) -> Report<ChatbotVersionStatus> {
     let ServiceView::Unavailable(unavailable) = &observation.service else {
         let condition = deletion_progress(observation, state);
-        return observation.report_with(&condition, observation.requeue_at_poll_interval());
+        return observation.report_with(&condition, requeue_while_deleting(observation, state));
     };
     let condition = if unavailable.reason.is_transient() {
         ReadyCondition::new(Reason::Deleting, unavailable.message.as_str())
@@ -299,17 +301,40 @@ fn deleting(observation: &Observation, state: &State) -> Report<ChatbotVersionSt
     observation.report_with(&condition, requeue)
 }
 
+/// What changes in the cluster queues the object; the service is read less and less often.
+fn requeue_while_deleting(observation: &Observation, state: &State) -> Requeue {
+    let poll = observation.requeue_at_poll_interval();
+    let live_state = state.deleting.map(|deletion| deletion.live_state);
+    let since = observation.object.metadata.deletion_timestamp.as_ref();
+    match (live_state, since, poll) {
+        (
+            Some(LiveState::HandoverPending | LiveState::RolloutPending),
+            Some(since),
+            Requeue::After(shortest),
+        ) => {
+            let growing = elapsed(since, observation.now) / 5;
+            Requeue::After(growing.clamp(shortest, LONGEST_POLL_INTERVAL))
+        }
+        _ => poll,
+    }
+}
+
 fn deletion_progress(observation: &Observation, state: &State) -> ReadyCondition {
     let (id, name) = (observation.id(), observation.name());
     let deletion = state.deleting;
-    let is_handover = deletion.is_some_and(|deletion| deletion.live_state == LiveState::HandoverPending);
+    let live_state = deletion.map(|deletion| deletion.live_state);
     let is_requested = deletion.is_some_and(|deletion| deletion.delete_pending);
     match (state.create_state, state.matched) {
         (_, Match::DeletionPending) => messages::waiting_for_deletion(name),
         (CreateState::Created, Match::NotYetListed) if !is_requested => {
             messages::waiting_for_visibility_before_deletion(id)
         }
-        (CreateState::Created, _) if is_handover => messages::waiting_for_handover(id),
+        (CreateState::Created, _) if live_state == Some(LiveState::HandoverPending) => {
+            messages::waiting_for_handover(id)
+        }
+        (CreateState::Created, _) if live_state == Some(LiveState::RolloutPending) => {
+            messages::waiting_for_rollout(id)
+        }
         // a list that shows nothing of ours proves nothing
         (CreateState::Created, Match::Missing | Match::NotYetListed) => {
             let problem = messages::unknown_account(id, &observation.secret());
@@ -514,6 +539,17 @@ mod tests {
             message(expired).contains("lists no matching version"),
             "the version of another object is not offered"
         );
+    }
+
+    #[test]
+    fn a_hand_over_is_polled_less_and_less_often() {
+        let requeue = |seconds| {
+            let live = listed().running("1.1").managed_by(&serde_json::json!({}));
+            live.deleted(seconds).report().requeue
+        };
+        assert_eq!(requeue(0), Requeue::After(POLL_INTERVAL));
+        assert_eq!(requeue(50), Requeue::After(Duration::from_secs(10)));
+        assert_eq!(requeue(800), Requeue::After(LONGEST_POLL_INTERVAL));
     }
 
     #[test]

@@ -219,6 +219,47 @@ fn live_version_that_a_cut_list_hides_is_not_deleted() {
     wait_for_orphans(&world, 1);
 }
 
+/// The operator that has sent the create is gone, and with it what it remembered.
+#[test]
+fn version_whose_create_still_deploys_is_not_deleted_after_a_restart() {
+    let world = World::new(Settings { rollout_ms: 10_000, ..Settings::default() });
+    world.apply_version("a", &["environment: prod"]);
+    world.wait_until_version_ready("a");
+    world.kill();
+    world.delete("chatbotversion", "a");
+    world.start();
+    let message = world.wait_for_reason::<ChatbotVersion>("a", "Deleting");
+    assert!(message.contains("may become live"), "{message}");
+    world.wait_until_deleted::<ChatbotVersion>("a");
+    assert_eq!(world.live_version(Environment::Prod).as_deref(), Some("a"));
+    assert_eq!(world.service.counters().of(Operation::Delete).calls, 0);
+    world.wait_for_event("a", "Orphaned");
+}
+
+/// A suspended deployment does not know that its environment runs `a`, so it cannot take the deletion over.
+#[test]
+fn hand_over_that_does_not_come_ends_with_the_timeout() {
+    let world = World::with_flags(
+        Settings::default(),
+        &[("deletion-timeout", "4s"), ("visibility-grace", "1s"), ("interval", "1h")],
+    );
+    for name in ["a", "b"] {
+        ready_version_id(&world, name, &[]);
+    }
+    world.apply_deployment("test", "b", &[]);
+    world.wait_until_deployment_ready("test");
+    world.apply_deployment("test", "b", &["suspend: true"]);
+    world.service.hand_deploy(&world.bot, "a", Environment::Test).unwrap();
+    world.delete("chatbotversion", "a");
+    let message = world.wait_for_reason::<ChatbotVersion>("a", "Deleting");
+    assert!(message.contains("take over the deletion"), "{message}");
+    world.wait_until_deleted::<ChatbotVersion>("a");
+    let note = world.wait_for_event("a", "Orphaned");
+    assert!(note.contains("no ChatbotDeployment takes over its deletion"), "{note}");
+    assert_eq!(world.live_version(Environment::Test).as_deref(), Some("a"));
+    wait_for_orphans(&world, 1);
+}
+
 /// Row 20. Objects are deleted while no operator runs: they wait for the next one.
 #[test]
 fn deletion_without_an_operator_is_carried_out_later() {

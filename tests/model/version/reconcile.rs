@@ -27,6 +27,7 @@ impl VersionWorld {
         };
         self.now += self.sleep;
         self.sleep = 0;
+        self.service.pass_time(self.now);
         let mut observation = self.observe(&object, choices);
         let step = next_step(&observation.state());
         self.check_step(&observation, step)?;
@@ -85,7 +86,7 @@ impl VersionWorld {
             let held_by_others = ids.filter(|id| claims::is_held_by_other(object, id, &holders));
             let held_by_others = held_by_others.map(str::to_owned).collect();
             observation.older_create_pending = !inventory.has_descriptions()
-                && claims::is_older_create_pending(object, &self.older_creates());
+                && claims::is_older_create_pending(object, &self.older_creates(), at(self.now));
             observation.held_by_others = held_by_others;
         }
         observation

@@ -83,6 +83,7 @@ impl VersionWorld {
     pub fn delete(&mut self, choices: &mut Choices) -> Result<Option<Outcome>, Violation> {
         let id = self.known_id().unwrap_or_default().to_owned();
         invariant!(!self.service.is_live(&id), "a live version is deleted");
+        invariant!(!self.service.is_coming(&id), "a version that is about to be live is deleted");
         invariant!(!self.older, "a version of an older object is deleted");
         self.check_owner(&id)?;
         let end = self.end(choices);

@@ -75,6 +75,7 @@ fn deletions() -> Vec<Option<Deletion>> {
         LiveState::NotLive,
         LiveState::HandoverPending,
         LiveState::HandedOver,
+        LiveState::RolloutPending,
         LiveState::Unmanaged,
         LiveState::Unknown,
     ] {

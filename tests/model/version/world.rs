@@ -170,6 +170,11 @@ pub fn starts(extra: i8) -> Vec<VersionWorld> {
     for place in [Place::Dev, Place::Managed] {
         start(Behavior { cut: true, ..Behavior::IDEAL }, Preexisting::Nothing, place, 2);
     }
+    // what a create deploys becomes live later
+    for dated in [true, false] {
+        let slow = Behavior { rollout: 2 * LATE, dated, ..Behavior::IDEAL };
+        start(slow, Preexisting::Nothing, Place::Test, 2);
+    }
     for (readable, dated) in [(true, true), (false, true), (false, false)] {
         let behavior = Behavior { readable, dated, ..Behavior::IDEAL };
         start(behavior, Preexisting::Nothing, Place::Test, 2);
@@ -265,7 +270,7 @@ impl VersionWorld {
             None,
             Some(PendingCreate {
                 attempt_id: "older".to_owned(),
-                start_time: Time(at(0)),
+                start_time: Time(at(self.now)),
                 existing_ids: Vec::new(),
                 version_id: None,
                 search_start_time: None,
@@ -291,7 +296,9 @@ impl VersionWorld {
             let id = self.known_id().unwrap_or_default();
             let mut deployment: ChatbotDeployment = serde_json::from_value(json!({
                 "apiVersion": "chatcaptain.dev/v1alpha1", "kind": "ChatbotDeployment",
-                "metadata": {"name": "test", "namespace": "ns", "uid": "d"},
+                "metadata": {
+                    "name": "test", "namespace": "ns", "uid": "d", "creationTimestamp": "1970-01-01T00:00:00Z",
+                },
                 "spec": {"chatbotId": "bot", "environment": "test", "versionId": "other"},
             }))
             .unwrap();
