@@ -21,7 +21,7 @@ const CREATE_ROLLOUT_TIME: Duration = Duration::from_mins(5);
 impl Observation {
     pub(super) fn live_state(&self) -> LiveState {
         match self.current_live_state() {
-            // on record, in place of a wait without an end
+            // with an event, in place of a wait without an end
             LiveState::HandoverPending | LiveState::RolloutPending if self.has_waited_to_the_end() => {
                 LiveState::Unmanaged
             }
