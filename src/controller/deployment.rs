@@ -14,7 +14,7 @@ use super::{
 use crate::{
     chatcaptain::{ApiCall, Failure, FailureClass, VersionId},
     crd::{
-        ChatbotDeployment, ChatbotDeploymentStatus, ChatbotVersion, CommonStatus, LiveEnvironment,
+        ChatbotDeployment, ChatbotDeploymentStatus, ChatbotVersion, CommonStatus, FINALIZER, LiveEnvironment,
         VersionSource, annotation,
     },
     plan::{
@@ -177,6 +177,8 @@ async fn versions_being_deleted(object: &ChatbotDeployment, context: &Context) -
     for id in claims::versions_in_charge(object, Context::now(), &context.config) {
         for version in context.version_holders(&object.spec.chatbot_id, id) {
             if version.metadata.deletion_timestamp.is_some()
+                // one without it has handed its deletion over, whatever else keeps the object
+                && version.finalizers().iter().any(|finalizer| finalizer == FINALIZER)
                 && is_deleted_with_object(&version, context).await
             {
                 found.push(VersionBeingDeleted { version_id: id.to_owned(), name: version.name_any() });

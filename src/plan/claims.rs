@@ -165,7 +165,9 @@ fn is_other(object: &ChatbotVersion, other: &ChatbotVersion) -> bool {
     other.metadata.uid != object.metadata.uid
 }
 
-fn full_name(meta: &ObjectMeta) -> String {
+/// An object as messages name it: `namespace/name`.
+#[must_use]
+pub fn full_name(meta: &ObjectMeta) -> String {
     format!("{}/{}", meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
 }
 

@@ -357,7 +357,7 @@ fn endings(object: &ChatbotVersion) -> Vec<Observation> {
 /// It is being deleted while its version is, or may be, live.
 fn handovers(object: &ChatbotVersion) -> Vec<Observation> {
     let live = || shown(vec![version("v1", "support", OURS)], Some([Some("1.1"), None]));
-    let managed = |pending_deletions: serde_json::Value| {
+    let deployment = |pending_deletions: serde_json::Value| -> Arc<ChatbotDeployment> {
         let deployment: ChatbotDeployment = serde_json::from_value(json!({
             "apiVersion": "chatcaptain.dev/v1alpha1", "kind": "ChatbotDeployment",
             "metadata": {"name": "test", "namespace": "ns", "uid": "d"},
@@ -365,8 +365,10 @@ fn handovers(object: &ChatbotVersion) -> Vec<Observation> {
             "status": {"pendingDeletions": pending_deletions},
         }))
         .unwrap();
-        BTreeMap::from([(LiveEnvironment::Test, Arc::new(deployment))])
+        Arc::new(deployment)
     };
+    let managed =
+        |pending_deletions| BTreeMap::from([(LiveEnvironment::Test, deployment(pending_deletions))]);
     let pending = json!([{"versionId": "v1", "name": "support", "requestTime": "2026-01-01T00:00:00Z"}]);
     let mut stale = live();
     if let ServiceView::Available { age, .. } = &mut stale {
@@ -374,7 +376,14 @@ fn handovers(object: &ChatbotVersion) -> Vec<Observation> {
     }
     vec![
         Observation { environment_owners: managed(json!([])), ..scene(object, live(), known) },
-        Observation { environment_owners: managed(pending), ..scene(object, live(), known) },
+        Observation { deployments: vec![deployment(pending.clone())], ..scene(object, live(), known) },
+        Observation {
+            deployments: vec![deployment(pending)],
+            ..scene(object, ServiceView::NotQueried, |o| {
+                known(o);
+                o.spec.deletion_policy = Some(DeletionPolicy::Retain);
+            })
+        },
         scene(object, live(), known),
         scene(object, stale, known),
         scene(object, shown(vec![version("v1", "support", OURS)], Some([None, None])), |o| {

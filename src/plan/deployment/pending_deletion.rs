@@ -11,7 +11,7 @@ use crate::{
     plan::{MarkerOwner, ServiceView, claims, is_pending_delete, marker_owner, truncate_to_seconds},
 };
 
-/// A version whose object is being deleted while it runs here, or may.
+/// A version whose object is being deleted while it runs here, or may, and still has our finalizer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VersionBeingDeleted {
     /// Id of the version in the service.
@@ -30,6 +30,11 @@ impl Observation {
         }
         if recorded.is_empty() {
             return PendingDeletionState::None;
+        }
+        // the other object removes its finalizer because of this record; without it both would report what is left behind
+        let is_being_deleted = self.object.metadata.deletion_timestamp.is_some();
+        if is_being_deleted && !self.versions_being_deleted.is_empty() {
+            return PendingDeletionState::HandingOver;
         }
         match self.deletable() {
             Some(_) if self.delete_in_flight() => PendingDeletionState::InFlight,
@@ -255,6 +260,15 @@ mod tests {
             *authoritative = false;
         }
         assert_eq!(ids(&doubtful), ["v2"], "a key of another account lists nothing of ours");
+    }
+
+    #[test]
+    fn deployment_that_is_being_deleted_waits_for_the_objects_that_hand_over() {
+        let waiting = VersionBeingDeleted { version_id: "v2".to_owned(), name: "b".to_owned() };
+        let waiting = Observation { versions_being_deleted: vec![waiting], ..pending() };
+        assert_eq!(waiting.state().pending_deletion, PendingDeletionState::Ready);
+        assert_eq!(waiting.deleted(1).state().pending_deletion, PendingDeletionState::HandingOver);
+        assert_eq!(pending().deleted(1).state().pending_deletion, PendingDeletionState::Ready);
     }
 
     #[test]

@@ -149,6 +149,8 @@ pub enum PendingDeletionState {
     Ready,
     /// A delete was sent, and the list may still show the version.
     InFlight,
+    /// This object is being deleted, and an object whose deletion it took over has not observed that yet.
+    HandingOver,
 }
 
 impl Observation {

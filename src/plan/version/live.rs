@@ -3,15 +3,19 @@
 //! A live version is never deleted. Where the key may not read the deployment status, the deployments of this chatbot and the
 //! deploy times in the list decide.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{LiveState, Observation};
 use crate::{
     crd::{
-        ChatbotDeploymentStatus, ConditionType, Environment, LiveEnvironment, Operation, OperationRecord,
-        OperationResult, Reason,
+        ChatbotDeployment, ChatbotDeploymentStatus, ConditionType, Environment, LiveEnvironment, Operation,
+        OperationRecord, OperationResult, Reason,
     },
-    plan::{ServiceView, claims, elapsed},
+    plan::{
+        ServiceView,
+        claims::{self, full_name},
+        elapsed,
+    },
 };
 
 /// How long a version that was created for an environment may take to become live there.
@@ -33,11 +37,15 @@ impl Observation {
         let Some(id) = self.object.version_id() else {
             return LiveState::NotLive;
         };
+        // whatever is live: the deployment that has recorded the deletion carries it out, or reports what it leaves behind
+        if self.handed_over_to().is_some() {
+            return LiveState::HandedOver;
+        }
         let live_in = self.live_in();
         let environments = self.environments_using(id, live_in.as_deref());
         match &self.service {
-            // first, whatever else is pending: a deployment that uses the version can take its deletion over
-            _ if !environments.is_empty() => self.handover_state(id, &environments),
+            // before what else is pending: a deployment that uses the version can take its deletion over
+            _ if !environments.is_empty() => self.handover_state(&environments),
             // the deployment object may be deleted by now, but its call makes the version live in a moment
             ServiceView::Available { rollout_pending: true, .. } => LiveState::RolloutPending,
             _ if self.create_may_deploy() => LiveState::RolloutPending,
@@ -114,26 +122,37 @@ impl Observation {
         LiveEnvironment::ALL.into_iter().filter(|e| is_shown(e) || is_used(e)).collect()
     }
 
-    /// How far the deployments that manage these environments have taken over the deletion.
-    fn handover_state(&self, id: &str, environments: &[LiveEnvironment]) -> LiveState {
-        let pending = environments.iter().map(|environment| {
-            let status = self.environment_owners.get(environment)?.status.as_ref();
-            Some(status.map(|status| status.pending_deletions.as_slice()).unwrap_or_default())
-        });
+    /// The deployment that has recorded the deletion, as `namespace/name`; also one that is being deleted itself.
+    pub(super) fn handed_over_to(&self) -> Option<String> {
+        let id = self.object.version_id()?;
+        let is_recorded = |deployment: &&Arc<ChatbotDeployment>| {
+            let mut entries = deployment.status.iter().flat_map(|status| &status.pending_deletions);
+            entries.any(|entry| entry.version_id == id)
+        };
+        self.deployments.iter().find(is_recorded).map(|deployment| full_name(&deployment.metadata))
+    }
+
+    /// The deployments that may take the deletion over, as `namespace/name`.
+    pub(super) fn handover_candidates(&self) -> Vec<String> {
+        let id = self.object.version_id().unwrap_or_default();
+        let environments = self.environments_using(id, self.live_in().as_deref());
+        let owners = environments.iter().filter_map(|environment| self.environment_owners.get(environment));
+        owners.map(|owner| full_name(&owner.metadata)).collect()
+    }
+
+    /// Whether the deployments that manage these environments can take over the deletion.
+    fn handover_state(&self, environments: &[LiveEnvironment]) -> LiveState {
+        let owners = environments.iter().map(|environment| self.environment_owners.get(environment));
         // one environment without a deployment is enough: no reconcile would learn when the version leaves that one
-        let Some(pending) = pending.collect::<Option<Vec<_>>>() else {
+        let Some(owners) = owners.collect::<Option<Vec<_>>>() else {
             return LiveState::Unmanaged;
         };
         // a full list takes no more, and a finalizer must not wait for room that may never come
-        let is_full = |entries: &&[_]| entries.len() >= ChatbotDeploymentStatus::MAX_PENDING_DELETIONS;
-        // the last one that runs it deletes it, so one that has recorded the deletion is enough
-        if pending.iter().copied().flatten().any(|entry| entry.version_id == id) {
-            LiveState::HandedOver
-        } else if pending.iter().all(is_full) {
-            LiveState::Unmanaged
-        } else {
-            LiveState::HandoverPending
-        }
+        let is_full = |owner: &&Arc<ChatbotDeployment>| {
+            let entries = owner.status.as_ref().map_or(0, |status| status.pending_deletions.len());
+            entries >= ChatbotDeploymentStatus::MAX_PENDING_DELETIONS
+        };
+        if owners.iter().all(is_full) { LiveState::Unmanaged } else { LiveState::HandoverPending }
     }
 
     /// Where the deployment status cannot be read: whether the version was never deployed, or not since each environment
@@ -192,6 +211,14 @@ mod tests {
         let full: Vec<String> =
             (0..ChatbotDeploymentStatus::MAX_PENDING_DELETIONS).map(|n| format!("x{n}")).collect();
         assert_eq!(live(&full), LiveState::Unmanaged);
+    }
+
+    #[test]
+    fn a_deployment_that_is_being_deleted_has_taken_over_what_it_has_recorded() {
+        let mut handed_over = recorded().running("1.1").managed_by(&pending_deletions(&["v1".to_owned()]));
+        handed_over.environment_owners.clear();
+        assert_eq!(handed_over.live_state(), LiveState::HandedOver);
+        assert_eq!(handed_over.handed_over_to().as_deref(), Some("chatbots/support-test"));
     }
 
     #[test]

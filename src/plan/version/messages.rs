@@ -202,9 +202,18 @@ pub(super) fn waiting_for_visibility_before_deletion(id: &str) -> ReadyCondition
     deleting(format!("Waiting for the service to list version {id} before deleting it; no action needed."))
 }
 
-pub(super) fn waiting_for_handover(id: &str) -> ReadyCondition {
+/// `deployments` are the `namespace/name` of those that use the version.
+pub(super) fn waiting_for_handover(id: &str, deployments: &[String]) -> ReadyCondition {
     deleting(format!(
-        "Version {id} is live or about to be; waiting for the ChatbotDeployment that runs it to take over the deletion. No \
+        "Version {id} is in use; waiting for ChatbotDeployment {} to take over the deletion. No action needed.",
+        deployments.join(" or ")
+    ))
+}
+
+/// The version stays, but `deployment` has recorded its deletion.
+pub(super) fn waiting_for_call_off(id: &str, deployment: &str) -> ReadyCondition {
+    deleting(format!(
+        "Version {id} stays in the service; waiting for ChatbotDeployment {deployment} to drop its pending deletion. No \
          action needed."
     ))
 }
@@ -281,9 +290,10 @@ pub(super) fn duplicates_found(ids: &[String]) -> String {
     )
 }
 
-pub(super) fn deletion_delegated(id: &str) -> String {
+/// `deployment` is the `namespace/name` of the one that has recorded the deletion.
+pub(super) fn deletion_delegated(id: &str, deployment: &str) -> String {
     format!(
-        "Version {id} is live; it is deleted once the ChatbotDeployment that runs it has switched to another version."
+        "Version {id} is in use by ChatbotDeployment {deployment}, which deletes it once it is no longer in use."
     )
 }
 
@@ -405,7 +415,8 @@ mod tests {
             deletion_accepted(ID),
             waiting_for_disappearance(ID),
             waiting_for_visibility_before_deletion(ID),
-            waiting_for_handover(ID),
+            waiting_for_handover(ID, &[OBJECT.to_owned(), OBJECT.to_owned()]),
+            waiting_for_call_off(ID, OBJECT),
             waiting_for_rollout(ID),
             searching_before_deletion(NAME),
             deletion_blocked_until_timeout(&unknown_account(ID, SECRET).message),

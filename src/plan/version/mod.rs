@@ -68,17 +68,19 @@
 //!
 //! | what is so | what happens |
 //! |---|---|
+//! | one of the next two rows, but a `ChatbotDeployment` has recorded the deletion | it drops the record first, until `--deletion-timeout` |
 //! | `force-orphan` is set | the finalizer goes at once; the version may stay |
 //! | the policy is Retain, or the object is suspended | the finalizer goes; the version stays |
 //! | an older object holds the version | the finalizer goes; the version stays with that object |
 //! | the marker of the version names another owner | the finalizer goes; the version stays |
+//! | a `ChatbotDeployment` has recorded the deletion | the finalizer goes; it deletes the version once it is not in use |
 //! | no id is recorded, and one version is this object's | it is adopted, and the rows below decide |
 //! | its deletion was requested elsewhere | wait until that has taken effect, or has not |
 //! | nothing was sent, and no version is this object's | the finalizer goes; nothing was created |
 //! | no valid credentials for `--deletion-timeout` | the finalizer goes; the version stays |
 //! | the outcome of a create is unknown | search to the end; found: adopt it; nothing: the finalizer goes |
 //! | several versions can be this object's | wait for `adopt-id` or `force-orphan` |
-//! | listed, and live or about to be | the `ChatbotDeployment` that runs it records the deletion; then the finalizer goes |
+//! | listed, and live or about to be | wait until the `ChatbotDeployment` that runs it has recorded the deletion |
 //! | listed and live, and no `ChatbotDeployment` can take over, or does until `--deletion-timeout` | the finalizer goes; the version stays |
 //! | listed and not live | delete it, and wait until the list does not show it |
 //! | not listed, created within the visibility grace | wait: it is not listed *yet* |
@@ -96,6 +98,7 @@
 //! the next sync wave, in which that object changes. The deployment deletes the version once it has switched to another.
 
 mod calls;
+mod deletion;
 mod earlier_run;
 #[cfg(test)]
 mod fixtures;

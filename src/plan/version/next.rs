@@ -98,6 +98,15 @@ pub fn next_step(state: &State) -> Step {
     }
 }
 
+impl Deletion {
+    /// Whether a `ChatbotDeployment` has recorded a deletion that is not wanted any more. It is waited for until
+    /// `--deletion-timeout`.
+    fn is_to_be_called_off(self, state: &State) -> bool {
+        let version_stays = self.force_orphan || state.suspended || !self.delete_version;
+        version_stays && self.live_state == LiveState::HandedOver && !self.timed_out
+    }
+}
+
 fn next_step_active(state: &State) -> Step {
     // before the finalizer: for a suspended object nothing is changed, not even its metadata
     if state.suspended {
@@ -162,11 +171,18 @@ fn next_step_deleting(state: &State, deletion: Deletion) -> Step {
     match (state.create_state, state.matched) {
         // without our finalizer the object may disappear at any moment, so nothing is started for it
         _ if !state.finalizer => Step::Wait(Wait::WaitingForOtherFinalizers),
+        // the version stays, so the deployment that has recorded its deletion drops the record first
+        _ if deletion.is_to_be_called_off(state) => wait,
         // before every row that needs the service: it is the way out of all waits below
         _ if deletion.force_orphan => Step::RemoveFinalizer(FinalizerRemoval::ForceOrphaned),
         _ if state.suspended || !deletion.delete_version => Step::RemoveFinalizer(FinalizerRemoval::Retained),
         // the version is the older object's, so it must survive this one
         _ if state.conflict => Step::RemoveFinalizer(FinalizerRemoval::OwnedByOther),
+
+        // the deployment has written the deletion to its status, so from here on no crash loses it
+        (Created, _) if deletion.live_state == LiveState::HandedOver => {
+            Step::RemoveFinalizer(FinalizerRemoval::HandedOver)
+        }
 
         // a version that is not recorded is adopted first; if there is none, nothing was created
         (_, Match::Single) => Step::Adopt,
@@ -217,7 +233,7 @@ fn next_step_deleting_unlisted(deletion: Deletion) -> Step {
 /// The recorded version is listed: it is deleted, unless it is live.
 fn next_step_deleting_listed(deletion: Deletion) -> Step {
     match deletion.live_state {
-        // the deployment has written the deletion to its status, so from here on no crash loses it
+        // never here: the table has a row for it
         LiveState::HandedOver => Step::RemoveFinalizer(FinalizerRemoval::HandedOver),
         LiveState::HandoverPending | LiveState::RolloutPending => Step::Wait(Wait::Deleting),
         // unknown counts as live: what may be live is never deleted
@@ -446,6 +462,27 @@ mod tests {
         assert_eq!(next_step(&State { conflict: true, ..CREATED }), removed(OwnedByOther));
         let gone = State { finalizer: false, ..CREATED };
         assert_eq!(next_step(&gone), Step::Wait(Wait::WaitingForOtherFinalizers));
+    }
+
+    #[test]
+    fn a_hand_over_is_called_off_before_the_finalizer_goes_without_a_delete() {
+        let handed_over = Deletion { live_state: LiveState::HandedOver, ..DELETION };
+        let retained = Deletion { delete_version: false, ..handed_over };
+        let forced = Deletion { force_orphan: true, ..handed_over };
+        for deletion in [retained, forced] {
+            assert_eq!(deleting(Match::NotQueried, deletion), Step::Wait(Wait::Deleting));
+            let late = Deletion { timed_out: true, ..deletion };
+            assert!(matches!(deleting(Match::NotQueried, late), Step::RemoveFinalizer(_)));
+        }
+        let suspended = State { suspended: true, deleting: Some(handed_over), ..CREATED };
+        assert_eq!(next_step(&suspended), Step::Wait(Wait::Deleting));
+    }
+
+    #[test]
+    fn what_is_handed_over_needs_no_answer_of_the_service() {
+        let handed_over = Deletion { live_state: LiveState::HandedOver, ..DELETION };
+        let away = Match::Unavailable(UnavailableReason::ServiceUnavailable);
+        assert_eq!(deleting(away, handed_over), Step::RemoveFinalizer(FinalizerRemoval::HandedOver));
     }
 
     #[test]

@@ -1,15 +1,13 @@
-//! The report of a step: the status, the events, and when to reconcile again. `calls` has the steps of creates and deletes.
+//! The report of a step: the status, the events, and when to reconcile again. `calls` has the steps
+//! of creates and deletes, `deletion` what a deletion waits for and leaves behind.
 
 use std::{sync::Arc, time::Duration};
 
-use super::{
-    CreateState, FinalizerRemoval, LiveState, Match, Observation, Outcome, State, Step, Wait, calls,
-    messages, next_step,
-};
+use super::{Match, Observation, Outcome, State, Step, Wait, calls, deletion, messages, next_step};
 use crate::{
     crd::{ChatbotVersionStatus, Reason},
     plan::{
-        EventReason, Report, Requeue, ServiceView, UnavailableReason, elapsed,
+        EventReason, Report, Requeue, ServiceView, UnavailableReason,
         service_view::requeue_unavailable,
         status::{
             ReadyCondition, carry_over, is_ready, requeue_after_backoff, suspended_status, with_conditions,
@@ -23,8 +21,6 @@ const MAX_IDS_IN_MESSAGE: usize = 5;
 /// How often the list is read while something is about to show in it.
 // short is cheap: all objects of a chatbot share the list
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
-/// The same while a deletion waits for what may take minutes.
-const LONGEST_POLL_INTERVAL: Duration = Duration::from_secs(30);
 
 /// What `step` and its `outcome` lead to. `state` is the one that the step was decided by.
 #[must_use]
@@ -40,7 +36,7 @@ pub fn report(
         }
         (Step::Delete, Outcome::Deleted(result)) => calls::deleted(observation, result),
         (Step::AddFinalizer, _) => Report { finalizer: Some(true), ..observation.unchanged() },
-        (Step::RemoveFinalizer(why), _) => finalizer_removed(observation, why),
+        (Step::RemoveFinalizer(why), _) => deletion::finalizer_removed(observation, why),
         (Step::RecordIntent, _) => calls::intent_recorded(observation, state),
         (Step::StartSearch, _) => calls::search_started(observation),
         (Step::Adopt, _) => calls::adopted(observation),
@@ -121,36 +117,6 @@ impl Observation {
     }
 }
 
-fn finalizer_removed(observation: &Observation, why: FinalizerRemoval) -> Report<ChatbotVersionStatus> {
-    let status = observation.status().clone();
-    // nothing to come back for: the object disappears, or waits for the finalizers of others
-    let report = Report { finalizer: Some(false), ..Report::new(status, Requeue::OnChange) };
-    let version = messages::version_label(observation.object.version_id(), observation.name());
-    let orphaned = match why {
-        FinalizerRemoval::HandedOver => {
-            let note = messages::deletion_delegated(observation.id());
-            return report.event(false, EventReason::DeletionDelegated, note);
-        }
-        FinalizerRemoval::ForceOrphaned => messages::force_orphaned(&version),
-        FinalizerRemoval::LiveUnmanaged => messages::live_unmanaged(&version),
-        FinalizerRemoval::CredentialsTimeout => messages::credentials_timeout(&version),
-        FinalizerRemoval::Unconfirmed => messages::deletion_unconfirmed(&version),
-        FinalizerRemoval::ForeignMarker => {
-            let owner = observation.listed().and_then(|version| observation.foreign_owner(version));
-            messages::foreign_not_deleted(&version, &owner.unwrap_or_default())
-        }
-        FinalizerRemoval::Retained => match observation.invalid_namespace_policy() {
-            Some(value) => messages::invalid_namespace_policy(value, &version),
-            None => return report,
-        },
-        FinalizerRemoval::Deleted | FinalizerRemoval::NeverCreated | FinalizerRemoval::OwnedByOther => {
-            return report;
-        }
-    };
-    let orphans = vec![observation.id().to_owned()];
-    Report { orphans, ..report.event(true, EventReason::Orphaned, orphaned) }
-}
-
 /// In one write the id, and what is known of the version.
 fn reclaimed(observation: &Observation) -> Report<ChatbotVersionStatus> {
     let Some(id) = observation.reclaimable().map(|run| run.version_id.to_owned()) else {
@@ -182,7 +148,7 @@ fn waiting(observation: &Observation, state: &State, wait: Wait) -> Report<Chatb
         }
         Wait::Unavailable(reason) => return unavailable(observation, reason),
         Wait::VersionLost => return version_lost(observation),
-        Wait::Deleting => return deleting(observation, state),
+        Wait::Deleting => return deletion::deleting(observation, state),
         Wait::OlderCreatePending => (messages::older_create_pending(name), poll),
         Wait::WaitingForDeletion => (messages::waiting_for_deletion(name), poll),
         Wait::CreateUnconfirmed => (observation.unconfirmed(), poll),
@@ -287,82 +253,15 @@ fn ambiguous(observation: &Observation, state: &State) -> ReadyCondition {
     }
 }
 
-fn deleting(observation: &Observation, state: &State) -> Report<ChatbotVersionStatus> {
-    let ServiceView::Unavailable(unavailable) = &observation.service else {
-        let condition = deletion_progress(observation, state);
-        return observation.report_with(&condition, requeue_while_deleting(observation, state));
-    };
-    let condition = if unavailable.reason.is_transient() {
-        ReadyCondition::new(Reason::Deleting, unavailable.message.as_str())
-    } else {
-        messages::deletion_blocked_until_timeout(&unavailable.message)
-    };
-    let requeue = requeue_unavailable(unavailable, observation.interval(), observation.jitter);
-    observation.report_with(&condition, requeue)
-}
-
-/// What changes in the cluster queues the object; the service is read less and less often.
-fn requeue_while_deleting(observation: &Observation, state: &State) -> Requeue {
-    let poll = observation.requeue_at_poll_interval();
-    let live_state = state.deleting.map(|deletion| deletion.live_state);
-    let since = observation.object.metadata.deletion_timestamp.as_ref();
-    match (live_state, since, poll) {
-        (
-            Some(LiveState::HandoverPending | LiveState::RolloutPending),
-            Some(since),
-            Requeue::After(shortest),
-        ) => {
-            let growing = elapsed(since, observation.now) / 5;
-            Requeue::After(growing.clamp(shortest, LONGEST_POLL_INTERVAL))
-        }
-        _ => poll,
-    }
-}
-
-fn deletion_progress(observation: &Observation, state: &State) -> ReadyCondition {
-    let (id, name) = (observation.id(), observation.name());
-    let deletion = state.deleting;
-    let live_state = deletion.map(|deletion| deletion.live_state);
-    let is_requested = deletion.is_some_and(|deletion| deletion.delete_pending);
-    match (state.create_state, state.matched) {
-        (_, Match::DeletionPending) => messages::waiting_for_deletion(name),
-        (CreateState::Created, Match::NotYetListed) if !is_requested => {
-            messages::waiting_for_visibility_before_deletion(id)
-        }
-        (CreateState::Created, _) if live_state == Some(LiveState::HandoverPending) => {
-            messages::waiting_for_handover(id)
-        }
-        (CreateState::Created, _) if live_state == Some(LiveState::RolloutPending) => {
-            messages::waiting_for_rollout(id)
-        }
-        // a list that shows nothing of ours proves nothing
-        (CreateState::Created, Match::Missing | Match::NotYetListed) => {
-            let problem = messages::unknown_account(id, &observation.secret());
-            messages::deletion_blocked_until_timeout(&problem.message)
-        }
-        (CreateState::Created, _) => messages::waiting_for_disappearance(id),
-        _ => observation.unconfirmed(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::fixtures::{OURS, version};
     use super::*;
-    use crate::crd::{DeletionPolicy, Operation, annotation};
+    use crate::crd::{Operation, annotation};
 
     /// An object whose version is listed.
     fn listed() -> Observation {
         Observation::test().recorded("v1").listing(vec![version("v1", OURS)])
-    }
-
-    /// The one event and the versions that may be left behind.
-    fn orphaned(observation: &Observation) -> (String, Vec<String>) {
-        let report = observation.report();
-        assert_eq!(report.finalizer, Some(false));
-        assert_eq!(report.event_reasons(), ["Orphaned"]);
-        assert!(report.events[0].warning);
-        (report.events[0].note.clone(), report.orphans)
     }
 
     #[test]
@@ -440,87 +339,6 @@ mod tests {
     }
 
     #[test]
-    fn a_finalizer_removed_by_force_orphan_emits_an_event() {
-        let (note, orphans) = orphaned(&listed().deleted(0).annotated(annotation::FORCE_ORPHAN, "yes"));
-        assert!(note.contains("force-orphan") && note.contains("version v1"), "{note}");
-        assert_eq!(orphans, ["v1"]);
-        let unknown = Observation::test().searching(1).deleted(0).annotated(annotation::FORCE_ORPHAN, "yes");
-        assert!(orphaned(&unknown).0.contains("a version named \"support\""));
-    }
-
-    #[test]
-    fn a_finalizer_removed_after_the_timeout_emits_an_event() {
-        let refused =
-            |seconds| listed().deleted(seconds).unavailable(UnavailableReason::AuthenticationFailed);
-        let waiting = refused(900).report();
-        assert_eq!((waiting.ready().0, waiting.finalizer), ("Deleting", None));
-        assert!(waiting.ready().1.contains("--deletion-timeout"), "{}", waiting.ready().1);
-        let (note, orphans) = orphaned(&refused(901));
-        assert!(note.contains("--deletion-timeout") && note.contains("v1"), "{note}");
-        assert_eq!(orphans, ["v1"]);
-    }
-
-    #[test]
-    fn a_finalizer_removed_though_the_delete_is_rejected_emits_an_event() {
-        let refused =
-            Observation::test().recorded("v1").deleted(901).after(Operation::Delete, Some("v1"), 60);
-        let refused = refused.with_status(|status| {
-            status.common.last_operations[0].result = crate::crd::OperationResult::Refused;
-        });
-        let (note, orphans) = orphaned(&refused);
-        assert!(note.contains("--deletion-timeout") && note.contains("v1"), "{note}");
-        assert_eq!(orphans, ["v1"]);
-    }
-
-    #[test]
-    fn a_live_version_without_a_deployment_stays_and_emits_an_event() {
-        let (note, orphans) = orphaned(&listed().running("1.1").deleted(0));
-        assert!(note.contains("live") && note.contains("v1"), "{note}");
-        assert_eq!(orphans, ["v1"]);
-    }
-
-    #[test]
-    fn a_version_of_another_installation_stays_and_emits_an_event() {
-        let foreign = listed().listing(vec![version("v1", super::super::fixtures::FOREIGN)]).deleted(0);
-        let (note, orphans) = orphaned(&foreign);
-        assert!(note.contains("owner id \"other\"") && note.contains("v1"), "{note}");
-        assert_eq!(orphans, ["v1"]);
-    }
-
-    #[test]
-    fn retain_is_no_orphan_unless_the_policy_is_a_mistake() {
-        let retained = listed().deleted(0).with(|o| o.spec.deletion_policy = Some(DeletionPolicy::Retain));
-        let report = retained.report();
-        assert_eq!((report.finalizer, report.event_reasons()), (Some(false), vec![]));
-        assert_eq!(report.orphans, Vec::<String>::new());
-
-        let misspelt = Observation { namespace_policy: Some("delete".to_owned()), ..listed().deleted(0) };
-        let (note, orphans) = orphaned(&misspelt);
-        for part in [annotation::DELETION_POLICY, "\"delete\"", "v1"] {
-            assert!(note.contains(part), "{part} is not in: {note}");
-        }
-        assert_eq!(orphans, ["v1"]);
-    }
-
-    #[test]
-    fn a_deletion_says_what_it_waits_for() {
-        let message = |observation: Observation| {
-            let report = observation.deleted(0).report();
-            assert_eq!((report.ready().0, report.finalizer), ("Deleting", None));
-            report.ready().1.to_owned()
-        };
-        let live = listed().running("1.1").managed_by(&serde_json::json!({}));
-        assert!(message(live).contains("ChatbotDeployment"));
-        let deleted = listed().after(Operation::Delete, Some("v1"), 1);
-        assert!(message(deleted).contains("version v1 to disappear"));
-        let created = Observation::test().recorded("v1").after(Operation::Create, Some("v1"), 1);
-        assert!(message(created).contains("to list version v1"));
-        assert!(message(Observation::test().searching(1)).contains("create request"));
-        let other_key = Observation::test().recorded("v1").with_unknown_account();
-        assert!(message(other_key).contains("--deletion-timeout"));
-    }
-
-    #[test]
     fn an_ambiguous_version_offers_only_what_works() {
         let message = |observation: Observation| {
             let report = observation.report();
@@ -542,17 +360,6 @@ mod tests {
     }
 
     #[test]
-    fn a_hand_over_is_polled_less_and_less_often() {
-        let requeue = |seconds| {
-            let live = listed().running("1.1").managed_by(&serde_json::json!({}));
-            live.deleted(seconds).report().requeue
-        };
-        assert_eq!(requeue(0), Requeue::After(POLL_INTERVAL));
-        assert_eq!(requeue(50), Requeue::After(Duration::from_secs(10)));
-        assert_eq!(requeue(800), Requeue::After(LONGEST_POLL_INTERVAL));
-    }
-
-    #[test]
     fn a_short_grace_is_polled_more_often() {
         let with_grace = |seconds| {
             let mut observation = Observation::test();
@@ -562,19 +369,5 @@ mod tests {
         assert_eq!(with_grace(4), Requeue::After(Duration::from_secs(1)));
         assert_eq!(with_grace(0), Requeue::After(Duration::from_millis(250)));
         assert_eq!(with_grace(600), Requeue::After(POLL_INTERVAL));
-    }
-
-    #[test]
-    fn a_deletion_names_the_version_it_waits_for_or_the_key() {
-        let mut pending = Observation::test().listing(vec![version("v1", OURS)]).deleted(0);
-        pending.deletion_pending.insert("v1".to_owned());
-        let waiting = messages::waiting_for_deletion("support").message;
-        assert_eq!(pending.report().ready().1, waiting);
-        let created = Observation::test().recorded("v1").after(Operation::Create, Some("v1"), 1);
-        let requested = created.after(Operation::Delete, Some("v1"), 1).with_status(|status| {
-            status.common.last_operations[0].result = crate::crd::OperationResult::Unknown;
-        });
-        let report = requested.with_unknown_account().deleted(0).report();
-        assert!(report.ready().1.contains("--deletion-timeout"), "{}", report.ready().1);
     }
 }
