@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{CreateState, Observation, State, messages};
+use super::{CreateState, Match, Observation, State, messages, status::with_loss};
 use crate::{
     chatcaptain::{Failure, FailureClass, Inventory, Refusal, Version, VersionId},
     crd::{
@@ -75,6 +75,7 @@ pub(super) fn intent_recorded(observation: &Observation, state: &State) -> Repor
     // in the same write as the intent: one token leads to one intent, wherever the process dies
     status.last_handled_recreate = annotation_value(meta, annotation::RECREATE).map(str::to_owned);
     let report = Report::new(status, Requeue::Immediately);
+    let report = if state.matched == Match::Missing { with_loss(observation, report) } else { report };
     match state.create_state {
         // here, because the next intent is written once, while many reconciles may see that the search is over
         CreateState::SearchExpired => report.count(CounterIncrement::CreateAbsent),

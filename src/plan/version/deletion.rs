@@ -113,8 +113,8 @@ fn deletion_progress(observation: &Observation, state: &State) -> ReadyCondition
         }
         // a list that shows nothing of ours proves nothing
         (CreateState::Created, Match::Missing | Match::NotYetListed) => {
-            let problem = messages::unknown_account(id, &observation.secret());
-            messages::deletion_blocked_until_timeout(&problem.message)
+            let problem = messages::unknown_account_problem(id, &observation.secret());
+            messages::deletion_blocked_until_timeout(&problem)
         }
         (CreateState::Created, _) => messages::waiting_for_disappearance(id),
         _ => observation.unconfirmed(),

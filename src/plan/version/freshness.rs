@@ -54,7 +54,7 @@ impl Observation {
     }
 
     /// The listed versions that other objects may hold or delete, and that therefore have to be checked: all candidates
-    /// while the object does not know which version is its own, and its own while that may disappear.
+    /// while the object does not know which version is its own or has lost it, and its own while that may disappear.
     #[must_use]
     pub fn candidates_to_check<'a>(&self, inventory: &'a Inventory) -> Vec<&'a Version> {
         match self.object.version_id().filter(|_| self.status().pending_create.is_none()) {
@@ -62,6 +62,7 @@ impl Observation {
             Some(id) if self.is_waiting_for(Reason::WaitingForDeletion) => {
                 inventory.version(id).into_iter().collect()
             }
+            Some(id) if self.adopt_id().is_some_and(|other| other != id) => self.candidates(inventory),
             Some(_) => Vec::new(),
         }
     }

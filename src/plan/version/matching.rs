@@ -15,8 +15,8 @@ impl Observation {
         match &self.service {
             ServiceView::NotQueried => Match::NotQueried,
             ServiceView::Unavailable(unavailable) => Match::Unavailable(unavailable.reason),
-            ServiceView::Available { age, .. } if create_state == CreateState::Created => {
-                self.match_recorded(*age)
+            ServiceView::Available { inventory, age, .. } if create_state == CreateState::Created => {
+                self.match_recorded(inventory, *age)
             }
             ServiceView::Available { inventory, .. } => match self.adopt_id() {
                 Some(id) => self.match_adopt_id(inventory, id),
@@ -25,7 +25,15 @@ impl Observation {
         }
     }
 
-    fn match_recorded(&self, list_age: Duration) -> Match {
+    /// `adopt-id` names another version in place of the recorded one, which is lost.
+    fn is_replaced(&self, inventory: &Inventory) -> bool {
+        let other = self.adopt_id().filter(|id| self.object.version_id() != Some(*id));
+        // an annotation from before must not hand the next version to a deletion
+        !self.is_being_deleted()
+            && other.is_some_and(|id| self.match_adopt_id(inventory, id) == Match::Single)
+    }
+
+    fn match_recorded(&self, inventory: &Inventory, list_age: Duration) -> Match {
         match self.listed() {
             Some(version) if self.foreign_owner(version).is_some() => Match::ForeignMarker,
             // while the object itself is being deleted, its own deletion decides
@@ -34,6 +42,7 @@ impl Observation {
             }
             Some(_) => Match::Present,
             None if self.is_newly_created(list_age) => Match::NotYetListed,
+            None if self.is_replaced(inventory) => Match::Single,
             None => Match::Missing,
         }
     }
@@ -271,6 +280,27 @@ mod tests {
         assert_eq!(matched(&named), Match::Single);
         named.held_by_others.insert("v1".to_owned());
         assert_eq!(matched(&named), Match::AdoptConflict);
+    }
+
+    #[test]
+    fn adopt_id_replaces_a_recorded_version_that_is_lost() {
+        let named = |listed: &[&str]| {
+            let listed = listed.iter().map(|id| version(id, "")).collect();
+            Observation::test().recorded("v1").listing(listed).annotated(annotation::ADOPT_ID, "v2")
+        };
+        assert_eq!(matched(&named(&["v2"])), Match::Single);
+        assert_eq!(named(&["v2"]).report().status.version_id.as_deref(), Some("v2"));
+        assert_eq!(matched(&named(&["v1", "v2"])), Match::Present, "it is not lost");
+        assert_eq!(matched(&named(&["v3"])), Match::Missing);
+        let mut held = named(&["v2"]);
+        assert_eq!(
+            held.candidates_to_check(&Inventory::new(vec![version("v2", "")], std::time::Instant::now()))
+                .len(),
+            1
+        );
+        held.held_by_others.insert("v2".to_owned());
+        assert_eq!(matched(&held), Match::Missing);
+        assert_eq!(matched(&named(&["v2"]).deleted(1)), Match::Missing, "it may be from an earlier version");
     }
 
     #[test]

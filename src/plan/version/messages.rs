@@ -91,9 +91,18 @@ pub(super) fn unknown_account(id: &str, secret: &str) -> ReadyCondition {
     ReadyCondition::new(
         Reason::VersionLost,
         format!(
-            "The API key in Secret {secret} lists neither version {id} nor any other version of this installation. Check \
-             that the key belongs to the chatbot's account."
+            "{} If it does, annotate this object with {}=<new token> to create a new snapshot.",
+            unknown_account_problem(id, secret),
+            annotation::RECREATE
         ),
+    )
+}
+
+/// The same as the cause of something else.
+pub(super) fn unknown_account_problem(id: &str, secret: &str) -> String {
+    format!(
+        "The API key in Secret {secret} lists neither version {id} nor any other version of this installation. Check \
+         that the key belongs to the chatbot's account."
     )
 }
 
@@ -419,7 +428,7 @@ mod tests {
             waiting_for_call_off(ID, OBJECT),
             waiting_for_rollout(ID),
             searching_before_deletion(NAME),
-            deletion_blocked_until_timeout(&unknown_account(ID, SECRET).message),
+            deletion_blocked_until_timeout(&unknown_account_problem(ID, SECRET)),
             waiting_for_other_finalizers(),
         ]
     }

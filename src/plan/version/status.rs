@@ -5,9 +5,9 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Match, Observation, Outcome, State, Step, Wait, calls, deletion, messages, next_step};
 use crate::{
-    crd::{ChatbotVersionStatus, Reason},
+    crd::{ChatbotVersionStatus, Reason, annotation},
     plan::{
-        EventReason, Report, Requeue, ServiceView, UnavailableReason,
+        EventReason, Report, Requeue, ServiceView, UnavailableReason, annotation_value,
         service_view::requeue_unavailable,
         status::{
             ReadyCondition, carry_over, is_ready, requeue_after_backoff, suspended_status, with_conditions,
@@ -85,6 +85,11 @@ impl Observation {
     /// The list shows neither the recorded version nor any other of ours: the key may belong to another account.
     fn is_unknown_account(&self) -> bool {
         matches!(self.service, ServiceView::Available { authoritative: false, .. })
+    }
+
+    /// The list is empty: every version of the chatbot is gone at once, or the key is another account's.
+    fn lists_nothing(&self) -> bool {
+        matches!(&self.service, ServiceView::Available { inventory, .. } if inventory.versions().is_empty())
     }
 
     pub(super) fn secret(&self) -> String {
@@ -174,6 +179,10 @@ fn available(observation: &Observation) -> Report<ChatbotVersionStatus> {
     let mut status = observation.status_with(&messages::available(version, &duplicates));
     status.common.retry = None;
     calls::copy_version(&mut status, version, observation.live_in());
+    // there is nothing to create again: kept, the token would make a snapshot at some later loss
+    if let Some(token) = annotation_value(&observation.object.metadata, annotation::RECREATE) {
+        status.last_handled_recreate = Some(token.to_owned());
+    }
     let note = messages::duplicates_found(&duplicates);
     status.duplicates = duplicates;
     let report = Report::new(status, observation.requeue_at_interval());
@@ -208,20 +217,27 @@ fn unavailable(observation: &Observation, reason: UnavailableReason) -> Report<C
 
 fn version_lost(observation: &Observation) -> Report<ChatbotVersionStatus> {
     let id = observation.id();
-    let condition = if observation.is_unknown_account() {
+    let condition = if observation.is_unknown_account() || observation.lists_nothing() {
         messages::unknown_account(id, &observation.secret())
     } else {
         let run = observation.earlier_run().filter(|run| run.version_id == id);
         messages::version_lost(id, observation.name(), run.map(|run| run.environment))
     };
     let report = observation.report_with(&condition, observation.requeue_at_interval());
+    // a key of another account has lost nothing
+    if observation.is_unknown_account() { report } else { with_loss(observation, report) }
+}
+
+/// With the event of a loss, once for each.
+pub(super) fn with_loss(
+    observation: &Observation,
+    report: Report<ChatbotVersionStatus>,
+) -> Report<ChatbotVersionStatus> {
     let reason = Reason::VersionLost.as_str();
-    let is_reported = observation.status().common.conditions.iter().any(|c| c.reason == reason);
-    // once for each loss; a key of another account has lost nothing
-    if is_reported || observation.is_unknown_account() {
+    if observation.status().common.conditions.iter().any(|c| c.reason == reason) {
         return report;
     }
-    report.event(true, EventReason::VersionLost, messages::lost(id))
+    report.event(true, EventReason::VersionLost, messages::lost(observation.id()))
 }
 
 fn conflict(observation: &Observation) -> ReadyCondition {
@@ -255,18 +271,47 @@ fn ambiguous(observation: &Observation, state: &State) -> ReadyCondition {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixtures::{OURS, version};
+    use super::super::fixtures::{OURS, THEIRS, version};
     use super::*;
-    use crate::crd::{Operation, annotation};
+    use crate::crd::Operation;
 
     /// An object whose version is listed.
     fn listed() -> Observation {
         Observation::test().recorded("v1").listing(vec![version("v1", OURS)])
     }
 
+    /// An object whose version is not listed, but others of ours are.
+    fn lost() -> Observation {
+        Observation::test().recorded("v1").listing(vec![version("v2", THEIRS)])
+    }
+
+    #[test]
+    fn recreate_on_a_version_that_exists_is_handled_and_not_kept() {
+        let report = listed().annotated(annotation::RECREATE, "1").report();
+        assert_eq!(report.status.last_handled_recreate.as_deref(), Some("1"));
+        let lost = lost().annotated(annotation::RECREATE, "1").with_status(|status| *status = report.status);
+        assert_eq!(lost.report().ready().0, "VersionLost");
+        let without = listed().with_status(|status| status.last_handled_recreate = Some("1".to_owned()));
+        assert_eq!(
+            without.report().status.last_handled_recreate.as_deref(),
+            Some("1"),
+            "it is not forgotten"
+        );
+    }
+
+    #[test]
+    fn a_loss_is_an_event_also_where_it_is_created_again_at_once() {
+        let report = lost().annotated(annotation::RECREATE, "1").report();
+        assert!(report.status.pending_create.is_some());
+        assert_eq!(report.event_reasons(), ["VersionLost"]);
+        let reported = lost().report().status;
+        let later = lost().with_status(|status| *status = reported).annotated(annotation::RECREATE, "1");
+        assert_eq!(later.report().event_reasons(), Vec::<&str>::new(), "it was one already");
+    }
+
     #[test]
     fn a_lost_version_is_an_event_once() {
-        let lost = Observation::test().recorded("v1");
+        let lost = lost();
         let report = lost.report();
         assert_eq!(report.ready().0, "VersionLost");
         assert!(report.ready().1.contains(annotation::RECREATE), "{}", report.ready().1);
@@ -280,8 +325,8 @@ mod tests {
         let history = [serde_json::json!({
             "versionId": "v1", "versionName": "support", "startTime": "2026-01-01T00:00:00Z",
         })];
-        let back = Observation::test().managed_by(&serde_json::json!({"history": history}));
-        let report = back.report();
+        let back = lost().with_status(|status| status.version_id = None);
+        let report = back.managed_by(&serde_json::json!({"history": history})).report();
         assert_eq!(report.ready().0, "VersionLost");
         for part in ["\"support\" (v1)", "ran in test", annotation::RECREATE] {
             assert!(report.ready().1.contains(part), "{part} is not in: {}", report.ready().1);
@@ -312,7 +357,11 @@ mod tests {
         let (reason, message) = report.ready();
         assert_eq!(reason, "VersionLost");
         assert!(message.contains("Secret chatcaptain") && message.contains("account"), "{message}");
+        assert!(message.contains(annotation::RECREATE), "only then: {message}");
         assert_eq!(report.event_reasons(), Vec::<&str>::new());
+        // the same key listed our versions before: it is a loss, but the key is worth a check
+        let all_at_once = Observation::test().recorded("v1").report();
+        assert_eq!((all_at_once.ready().1, all_at_once.event_reasons()), (message, vec!["VersionLost"]));
     }
 
     #[test]

@@ -77,6 +77,38 @@ fn rejected_recreate_is_retried_though_the_name_is_in_a_history() {
 }
 
 #[test]
+fn recreate_on_a_version_that_exists_is_not_kept_for_a_later_loss() {
+    let world = World::new(Settings::default());
+    for name in ["a", "b"] {
+        world.apply_version(name, &[]);
+        world.wait_until_version_ready(name);
+    }
+    world.kubectl(&["annotate", "cbv", "a", "chatcaptain.dev/recreate=1"], "");
+    world.eventually("the token is handled", || {
+        (world.version("a").status?.last_handled_recreate.as_deref() == Some("1")).then_some(())
+    });
+    let lose = || {
+        let id = world.version("a").version_id().unwrap().to_owned();
+        world.service.hand_delete(&world.bot, &id).unwrap();
+    };
+    lose();
+    world.wait_for_reason::<ChatbotVersion>("a", "VersionLost");
+    world.wait_for_event("a", "VersionLost");
+    assert_eq!(world.creates(), 2);
+    world.kubectl(&["annotate", "--overwrite", "cbv", "a", "chatcaptain.dev/recreate=2"], "");
+    world.wait_until_version_ready("a");
+    assert_eq!(world.creates(), 3);
+
+    // a version that somebody created in its place
+    lose();
+    world.wait_for_reason::<ChatbotVersion>("a", "VersionLost");
+    let id = world.service.hand_create(&world.bot, "manual", None).unwrap().version;
+    world.kubectl(&["annotate", "cbv", "a", &format!("chatcaptain.dev/adopt-id={id}")], "");
+    assert_eq!(world.wait_until_version_ready("a").version_id(), Some(id.as_str()));
+    assert_eq!(world.creates(), 3);
+}
+
+#[test]
 fn version_that_never_ran_is_created_again() {
     let world = World::new(Settings::default());
     for _ in 0..2 {

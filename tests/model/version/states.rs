@@ -119,7 +119,7 @@ fn is_possible(state: &State) -> bool {
         Match::Present | Match::ForeignMarker | Match::NotYetListed | Match::Missing => {
             state.create_state == CreateState::Created
         }
-        Match::DeletionPending => true,
+        Match::DeletionPending | Match::Single => true,
         _ => state.create_state != CreateState::Created,
     }
 }
