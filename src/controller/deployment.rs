@@ -2,7 +2,6 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::{
@@ -86,7 +85,7 @@ impl Reconciler for ChatbotDeployment {
             _ => None,
         };
         let promoted_after = object.spec.promote_after.as_ref().map(|after| &after.deployment_ref.name);
-        let (in_use_elsewhere, elsewhere_stable_since) = other_environments(object, context);
+        let elsewhere = other_environment(object, context);
         let intent_written = lock(&context.call_permits).granted_at(&uid, object.status.as_ref());
         let mut observation = Observation {
             service: ServiceView::NotQueried,
@@ -97,8 +96,8 @@ impl Reconciler for ChatbotDeployment {
             promotion_source: promoted_after.and_then(|name| context.deployments.get(&namespace, name)),
             versions_being_deleted: versions_being_deleted(object, context).await,
             reclaimed: reclaimed(object, context),
-            in_use_elsewhere,
-            elsewhere_stable_since,
+            in_use_elsewhere: in_use_elsewhere(elsewhere.as_deref(), context),
+            elsewhere,
             config: context.config.clone(),
             now: Context::now(),
             jitter: Context::jitter(),
@@ -207,21 +206,17 @@ fn reclaimed(object: &ChatbotDeployment, context: &Context) -> HashSet<String> {
         .collect()
 }
 
-/// What the chatbot's other environments run or are about to run; and since when, if a deployment manages each of them
-/// and knows.
-fn other_environments(object: &ChatbotDeployment, context: &Context) -> (HashSet<String>, Option<Timestamp>) {
-    let (mut in_use, mut stable_since) = (HashSet::new(), Some(Timestamp::MAX));
-    for environment in LiveEnvironment::ALL.into_iter().filter(|e| *e != object.spec.environment) {
-        let owner = context.environment_owner(&object.spec.chatbot_id, environment);
-        let status = owner.as_ref().and_then(|owner| owner.status.as_ref());
-        let active_since = status.and_then(|status| status.active.as_ref()).map(|a| a.start_time.0);
-        stable_since = stable_since.zip(active_since).map(|(since, active)| since.min(active));
-        if let Some(owner) = &owner {
-            let used = claims::in_use(owner, Context::now(), &context.config);
-            in_use.extend(used.into_iter().map(str::to_owned));
-        }
-    }
-    (in_use, stable_since)
+/// The deployment that manages the chatbot's other environment.
+fn other_environment(object: &ChatbotDeployment, context: &Context) -> Option<Arc<ChatbotDeployment>> {
+    let other =
+        LiveEnvironment::ALL.into_iter().find(|environment| *environment != object.spec.environment)?;
+    context.environment_owner(&object.spec.chatbot_id, other)
+}
+
+/// What that runs or is about to run.
+fn in_use_elsewhere(elsewhere: Option<&ChatbotDeployment>, context: &Context) -> HashSet<String> {
+    let used = elsewhere.map(|owner| claims::in_use(owner, Context::now(), &context.config));
+    used.into_iter().flatten().map(str::to_owned).collect()
 }
 
 /// Reads until the answers are as new as the next step needs them.

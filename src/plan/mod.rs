@@ -10,6 +10,7 @@
 pub mod call_permits;
 pub mod claims;
 mod config;
+mod deploy_times;
 pub mod deployment;
 mod freshness;
 mod marker_owner;

@@ -157,7 +157,7 @@ fn scene(object: ChatbotDeployment, service: ServiceView) -> Observation {
         versions_being_deleted: vec![],
         reclaimed: HashSet::new(),
         in_use_elsewhere: HashSet::new(),
-        elsewhere_stable_since: Some(jiff::Timestamp::MAX),
+        elsewhere: None,
         config: config(),
         now: at(NOW),
         jitter: 0.0,

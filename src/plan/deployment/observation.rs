@@ -42,8 +42,8 @@ pub struct Observation {
     pub reclaimed: HashSet<String>,
     /// Ids that other environments of the chatbot run or are about to run.
     pub in_use_elsewhere: HashSet<String>,
-    /// Since when the other environments of the chatbot run what they run; `None` where that is not known of one.
-    pub elsewhere_stable_since: Option<Timestamp>,
+    /// The deployment that manages the other environment of the chatbot.
+    pub elsewhere: Option<Arc<ChatbotDeployment>>,
     /// The operator's flags.
     pub config: Arc<PlanConfig>,
     /// The time of this reconcile, in whole seconds as objects keep it.

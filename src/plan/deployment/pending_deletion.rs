@@ -2,13 +2,14 @@
 
 use std::collections::HashSet;
 
-use jiff::Timestamp;
-
 use super::{Observation, PendingDeletionState};
 use crate::{
     chatcaptain::{DeploymentStatus, Inventory, Version},
     crd::{ChatbotDeploymentStatus, LiveEnvironment, PendingDeletion},
-    plan::{MarkerOwner, ServiceView, claims, is_pending_delete, marker_owner, truncate_to_seconds},
+    plan::{
+        MarkerOwner, ServiceView, claims, deploy_times::is_replaced_everywhere, is_pending_delete,
+        marker_owner, truncate_to_seconds,
+    },
 };
 
 /// A version whose object is being deleted while it runs here, or may, and still has our finalizer.
@@ -84,20 +85,20 @@ impl Observation {
             return None;
         };
         let mut in_use = self.versions_in_use();
-        let stable_since = if let Some(deployment_status) = deployment_status {
+        if let Some(deployment_status) = deployment_status {
             // `?`: where something runs that has no name, it may be any of them
             in_use.extend(live_versions(deployment_status, inventory)?);
-            None
         } else {
-            // then only a version that was not deployed since is known to run nowhere
+            // then only a version that was deployed before what runs now is known to run nowhere
             self.live()?;
-            Some(self.environments_stable_since()?)
-        };
+        }
+        let deployments = [Some(self.object.as_ref()), self.elsewhere.as_deref()];
         self.pending_deletions().into_iter().find(|entry| {
             !in_use.contains(&entry.version_id)
                 && inventory.version(&entry.version_id).is_some_and(|version| {
                     !self.is_foreign(version)
-                        && stable_since.is_none_or(|since| inventory.not_deployed_since(version, since))
+                        && (deployment_status.is_some()
+                            || is_replaced_everywhere(inventory, version, &deployments))
                 })
         })
     }
@@ -116,13 +117,6 @@ impl Observation {
         ids.extend(self.desired().ok().map(|desired| desired.version_id));
         ids.extend(self.live());
         ids
-    }
-
-    /// Since when every environment of the chatbot runs what it runs; `None` where that is not known of one.
-    fn environments_stable_since(&self) -> Option<Timestamp> {
-        let here = self.status().active.as_ref()?.start_time.0;
-        // the earliest: a version counts as unused only if it was deployed before every environment moved on
-        Some(here.min(self.elsewhere_stable_since?))
     }
 
     fn delete_in_flight(&self) -> bool {
@@ -211,20 +205,20 @@ mod tests {
 
     #[test]
     fn without_deployment_status_only_deploy_times_prove_that_a_version_runs_nowhere() {
+        let elsewhere = |active| {
+            let status = json!({"active": {"versionId": active, "startTime": ago(60)}});
+            Some(Observation::test().with_spec(&json!({"environment": "test"})).with_status(&status).object)
+        };
         let listing = |seconds| Observation {
-            elsewhere_stable_since: Some(at(-60)),
-            ..pending().listing([deployed("v1", 50), deployed("v2", seconds)])
+            elsewhere: elsewhere("v3"),
+            ..pending().listing([deployed("v1", 50), deployed("v2", seconds), deployed("v3", 60)])
         };
         assert_eq!(deletable(&listing(500)).as_deref(), Some("v2"));
-        assert_eq!(
-            deletable(&listing(55)),
-            None,
-            "it was deployed after the other environment was last confirmed"
-        );
-        let unknown = Observation { elsewhere_stable_since: None, ..listing(500) };
+        assert_eq!(deletable(&listing(55)), None, "it may have been deployed to the other environment");
+        let unknown = Observation { elsewhere: None, ..listing(500) };
         assert_eq!(deletable(&unknown), None);
-        let timeless = Observation { elsewhere_stable_since: Some(at(-60)), ..pending() };
-        assert_eq!(deletable(&timeless.listing([version("v1"), version("v2")])), None);
+        let timeless = listing(500).listing([version("v1"), version("v2"), version("v3")]);
+        assert_eq!(deletable(&timeless), None);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::{
     plan::{
         ServiceView,
         claims::{self, full_name},
+        deploy_times::is_replaced_everywhere,
         elapsed,
     },
 };
@@ -155,21 +156,14 @@ impl Observation {
         if owners.iter().all(is_full) { LiveState::Unmanaged } else { LiveState::HandoverPending }
     }
 
-    /// Where the deployment status cannot be read: whether the version was never deployed, or not since each environment
-    /// runs another one.
+    /// Where the deployment status cannot be read: whether the list proves that no environment runs the version.
     fn is_not_deployed(&self) -> bool {
         let (ServiceView::Available { inventory, .. }, Some(version)) = (&self.service, self.listed()) else {
             return false;
         };
-        // a list without any deploy time does not say that nothing was deployed
-        let never = version.deployed.is_none() && inventory.has_deploy_times();
-        never
-            || LiveEnvironment::ALL.iter().all(|environment| {
-                let status = self.environment_owners.get(environment).and_then(|owner| owner.status.as_ref());
-                let active = status.and_then(|status| status.active.as_ref());
-                // it may have been deployed outside the operator since
-                active.is_some_and(|active| inventory.not_deployed_since(version, active.start_time.0))
-            })
+        let owners = LiveEnvironment::ALL
+            .map(|environment| self.environment_owners.get(&environment).map(|owner| owner.as_ref()));
+        is_replaced_everywhere(inventory, version, &owners)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Deletions that involve more than one object; `table.rs` has those of a single version.
 
 use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion};
-use simulator::{Environment, Operation, Settings};
+use simulator::{DeploymentsStatus, Environment, Operation, Settings};
 use support::{Flags, World};
 
 /// A version with its id, Ready.
@@ -214,6 +214,27 @@ fn live_version_that_a_cut_list_hides_is_not_deleted() {
     assert_eq!(world.service.counters().of(Operation::Delete).calls, 0);
     world.wait_for_event("a", "Orphaned");
     wait_for_orphans(&world, 1);
+}
+
+/// Only times of deployment show that somebody has deployed `a`, and the service's clock is two hours behind.
+#[test]
+fn version_deployed_manually_is_not_deleted_whatever_the_services_clock() {
+    let world = World::new(Settings {
+        deployments_status: DeploymentsStatus::Forbidden,
+        clock_offset_seconds: -7200,
+        ..Settings::default()
+    });
+    for (name, environment) in [("b", "test"), ("c", "prod")] {
+        ready_version_id(&world, name, &[]);
+        world.apply_deployment(environment, name, &[]);
+        world.wait_until_deployment_ready(environment);
+    }
+    ready_version_id(&world, "a", &[]);
+    world.service.hand_deploy(&world.bot, "a", Environment::Test).unwrap();
+    delete_and_wait(&world, "a");
+    assert_eq!(world.live_version(Environment::Test).as_deref(), Some("a"));
+    assert_eq!(world.service.counters().of(Operation::Delete).calls, 0);
+    world.wait_for_event("a", "Orphaned");
 }
 
 /// The operator that has sent the create is gone, and with it what it remembered.

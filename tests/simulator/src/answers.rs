@@ -119,12 +119,13 @@ struct Shown<'a> {
 
 /// The JSON of a version.
 pub fn version(settings: &Settings, version: &Version) -> String {
-    let deployed = version.deployed.map(Moment::text);
+    let text = |moment: Moment| moment.text_ahead(settings.clock_offset_seconds);
+    let deployed = version.deployed.map(text);
     let shown = Shown {
         id: &version.id,
         name: &version.name,
         description: description(settings.descriptions, version.description.as_deref()),
-        created: version.created.text(),
+        created: text(version.created),
         deployed: deployed.filter(|_| settings.deployed_field == FieldShown::Shown),
         model_id: "model-1",
         version_number: Some(version.number.as_str())

@@ -32,6 +32,8 @@ pub struct Settings {
     pub list_delay_ms: u64,
     /// How many versions the list shows, the newest; without it all of them.
     pub list_limit: Option<usize>,
+    /// How many seconds the service's clock is ahead of ours; below zero it is behind.
+    pub clock_offset_seconds: i64,
     /// Whether the deployment status can be read.
     pub deployments_status: DeploymentsStatus,
     /// Whether a version that is live may be deleted.
@@ -88,6 +90,7 @@ impl Default for Settings {
             failures_as: FailuresAs::Http,
             list_delay_ms: 0,
             list_limit: None,
+            clock_offset_seconds: 0,
             deployments_status: DeploymentsStatus::Allowed,
             delete_live: DeleteLive::Refused,
             descriptions: Descriptions::AsSent,

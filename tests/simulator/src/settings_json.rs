@@ -17,6 +17,7 @@ pub const ACCEPTED: &[(&str, &str)] = &[
     ("failuresAs", "http | ok"),
     ("listDelayMs", "milliseconds"),
     ("listLimit", "null | number of versions"),
+    ("clockOffsetSeconds", "seconds"),
     ("deploymentsStatus", "allowed | forbidden | missing"),
     ("deleteLive", "refused | accepted"),
     ("descriptions", "asSent | missing | {\"cut\": characters}"),
