@@ -238,7 +238,8 @@ pub(super) fn invalid_spec() -> ReadyCondition {
 
 pub(super) fn conflict(observation: &Observation) -> ReadyCondition {
     let message = format!(
-        "ChatbotDeployment {}, which is older, manages {} of chatbot {} already. Delete one of the two.",
+        "ChatbotDeployment {} manages {} of chatbot {} already. Delete one of the two. If that one is Stalled and has never \
+         run a version, it is enough to delete this one and apply it again.",
         observation.older_claim.as_deref().unwrap_or_default(),
         observation.environment(),
         observation.object.spec.chatbot_id
@@ -542,7 +543,7 @@ mod tests {
     #[test]
     fn conflict_and_deletion_name_what_to_do() {
         let older = Observation { older_claim: Some("ns/older".to_owned()), ..Observation::test() };
-        assert_ends(&ready(&older), &["ns/older", "prod of chatbot bot"], "Delete one of the two.");
+        assert_ends(&ready(&older), &["ns/older", "prod of chatbot bot"], "apply it again.");
         assert_ends(&deleting().message, &["status.pendingDeletions"], "chatcaptain.dev/force-orphan=true.");
         let deletion = Deletion { force_orphan: false, timed_out: false };
         let new =

@@ -28,7 +28,7 @@ pub struct Observation {
     pub service: ServiceView,
     /// This process recorded the intent that status shows, and has not sent the call.
     pub may_call: bool,
-    /// An older object that manages the same environment of the chatbot, as `namespace/name`.
+    /// The object that manages the same environment of the chatbot, as `namespace/name`.
     pub older_claim: Option<String>,
     /// The object that `spec.versionRef` names.
     pub referenced_version: Option<Arc<ChatbotVersion>>,

@@ -162,7 +162,7 @@ impl Observation {
             return false;
         };
         let owners = LiveEnvironment::ALL
-            .map(|environment| self.environment_owners.get(&environment).map(|owner| owner.as_ref()));
+            .map(|environment| self.environment_owners.get(&environment).map(AsRef::as_ref));
         is_replaced_everywhere(inventory, version, &owners)
     }
 }
