@@ -321,7 +321,7 @@ mod tests {
             d.status.as_mut().unwrap().common.conditions[0].reason = "Conflict".to_owned();
         });
         assert_eq!(owner(&[&second, &waiting]), "a", "it waited for a claim that has ended");
-        // what has run a version keeps the environment, whatever happens to it, and whoever is older
+        // what has run a version keeps the environment, whatever happens to it, and though another is older
         assert_eq!(owner(&[&second, &stalled(&after_a_version(&first), 2)]), "a");
         assert_eq!(owner(&[&after_a_version(&second), &first]), "b");
         assert_eq!(owner(&[&after_a_version(&second), &after_a_version(&first)]), "a");

@@ -132,7 +132,8 @@ fn reclaimed(observation: &Observation) -> Report<ChatbotVersionStatus> {
     let state = known.state();
     let report = match next_step(&state) {
         Step::Wait(wait) => waiting(&known, &state, wait),
-        _ => known.unchanged(),
+        // the object is being deleted, and the next step deletes the version or removes the finalizer
+        _ => known.report_with(&messages::waiting_for_disappearance(known.id()), Requeue::Immediately),
     };
     // at once, because whether another object holds the version is known only of a recorded one
     let report = Report { requeue: Requeue::Immediately, ..report };
@@ -334,6 +335,18 @@ mod tests {
         assert_eq!(report.event_reasons(), ["VersionLost"]);
         assert_eq!(report.status.version_id.as_deref(), Some("v1"));
         assert_eq!(report.status.common.last_operations, []);
+    }
+
+    #[test]
+    fn what_ran_under_the_name_is_deleted_with_its_object() {
+        let history = [serde_json::json!({
+            "versionId": "v1", "versionName": "support", "startTime": "2026-01-01T00:00:00Z",
+        })];
+        let back = Observation::test().managed_by(&serde_json::json!({"history": history})).deleted(0);
+        let report = back.clone().listing(vec![version("v1", "")]).report();
+        assert_eq!((report.ready().0, report.status.version_id.as_deref()), ("Deleting", Some("v1")));
+        let known = back.with_status(|status| *status = report.status);
+        assert_eq!(known.listing(vec![version("v1", "")]).step(), Step::Delete);
     }
 
     #[test]
