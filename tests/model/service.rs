@@ -38,7 +38,7 @@ pub struct Behavior {
     pub descriptions: Descriptions,
     /// The list shows changes late.
     pub late: bool,
-    /// The list shows the newest version alone.
+    /// The list shows the newest two versions alone. One alone would hide a new version before any search can find it.
     pub cut: bool,
     /// The answer to a create names the id of something else.
     pub misleading: bool,
@@ -248,7 +248,7 @@ impl Service {
         };
         let mut list: Vec<Line> = shown.map(line).collect();
         if self.behavior.cut {
-            list.drain(..list.len().saturating_sub(1));
+            list.drain(..list.len().saturating_sub(2));
         }
         View { list, live: self.behavior.readable.then_some(self.live) }
     }

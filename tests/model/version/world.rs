@@ -166,7 +166,7 @@ pub fn starts(extra: i8) -> Vec<VersionWorld> {
             }
         }
     }
-    // a long list is cut: one more version, and that of the object is not listed any more
+    // a long list is cut: two more versions, and that of the object is not listed any more
     for place in [Place::Dev, Place::Managed] {
         start(Behavior { cut: true, ..Behavior::IDEAL }, Preexisting::Nothing, place, 2);
     }
