@@ -42,8 +42,8 @@ chaos: control-plane ## run the failure scenarios in their long form, a quarter 
 	    cargo test --locked --test e2e -- --nocapture $(CHAOS)
 	cargo test --locked --test robustness -- --nocapture
 
-bench: control-plane ## measure calls, writes, memory and times against their budgets
-	cargo bench --locked --bench operator
+bench: control-plane ## measure calls, writes, memory and times; ROWS=going-back only these
+	cargo bench --locked --bench operator -- $(ROWS)
 
 lint: ## check format, lints and that crds/ matches the code
 	cargo fmt --all --check

@@ -6,8 +6,9 @@ use std::{
     sync::{Arc, RwLock},
 };
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
-    Resource, ResourceExt,
+    ResourceExt,
     core::DeserializeGuard,
     runtime::{
         reflector::{ObjectRef, Store},
@@ -17,7 +18,8 @@ use kube::{
 
 use super::Indexed;
 use crate::{
-    crd,
+    crd::{self, annotation},
+    plan::annotation_value,
     sync::{read, write},
 };
 
@@ -66,9 +68,11 @@ impl IndexKey {
 }
 
 /// Drops what no reconcile needs: of ten thousand objects, every line counts.
-pub fn strip_unused_fields<K: Indexed>(object: &mut Guarded<K>) {
-    let meta = object.meta_mut();
-    meta.managed_fields = None;
+pub fn strip_unused_fields(meta: &mut ObjectMeta) {
+    // they show whether the manifest holds this command, which few objects have
+    if annotation_value(meta, annotation::ROLLBACK_TO).is_none() {
+        meta.managed_fields = None;
+    }
     meta.labels = None;
     if let Some(annotations) = &mut meta.annotations {
         annotations.retain(|name, _| name.starts_with(crd::GROUP));

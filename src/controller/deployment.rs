@@ -19,7 +19,8 @@ use crate::{
     plan::{
         Report, ServiceReads, ServiceView, annotation_value, claims,
         deployment::{
-            Observation, Outcome, RolloutMethod, State, Step, VersionBeingDeleted, next_step, report,
+            Observation, Outcome, RolloutMethod, State, Step, VersionBeingDeleted, is_promotion_ring,
+            next_step, report,
         },
     },
     sync::lock,
@@ -84,8 +85,11 @@ impl Reconciler for ChatbotDeployment {
             Some(VersionSource::Ref(name)) => Some(name),
             _ => None,
         };
+        let deployment = |name: &str| context.deployments.get(&namespace, name);
         let promoted_after = object.spec.promote_after.as_ref().map(|after| &after.deployment_ref.name);
         let elsewhere = other_environment(object, context);
+        let mut in_use_elsewhere = in_use_elsewhere(elsewhere.as_deref(), context);
+        in_use_elsewhere.extend(returning(object, context));
         let intent_written = lock(&context.call_permits).granted_at(&uid, object.status.as_ref());
         let mut observation = Observation {
             service: ServiceView::NotQueried,
@@ -93,10 +97,11 @@ impl Reconciler for ChatbotDeployment {
             older_claim: older_claim(object, context),
             referenced_version: version(referenced),
             rollback_version: version(annotation_value(&object.metadata, annotation::ROLLBACK_TO)),
-            promotion_source: promoted_after.and_then(|name| context.deployments.get(&namespace, name)),
+            promotion_source: promoted_after.and_then(|name| deployment(name)),
+            promotion_ring: is_promotion_ring(object, deployment),
             versions_being_deleted: versions_being_deleted(object, context).await,
-            reclaimed: reclaimed(object, context),
-            in_use_elsewhere: in_use_elsewhere(elsewhere.as_deref(), context),
+            reclaimed: reclaimed(object, context).await,
+            in_use_elsewhere,
             elsewhere,
             config: context.config.clone(),
             now: Context::now(),
@@ -173,12 +178,14 @@ fn older_claim(object: &ChatbotDeployment, context: &Context) -> Option<String> 
 /// The versions that this deployment has to delete because their objects are being deleted.
 async fn versions_being_deleted(object: &ChatbotDeployment, context: &Context) -> Vec<VersionBeingDeleted> {
     let mut found = Vec::new();
-    for id in claims::versions_in_charge(object, Context::now(), &context.config) {
+    let mut ids = claims::versions_in_charge(object, Context::now(), &context.config);
+    let named = referenced_version(object, context);
+    ids.extend(named.as_ref().and_then(|version| version.version_id()));
+    for id in ids {
         for version in context.version_holders(&object.spec.chatbot_id, id) {
-            if version.metadata.deletion_timestamp.is_some()
-                // one without it has handed its deletion over, whatever else keeps the object
-                && version.finalizers().iter().any(|finalizer| finalizer == FINALIZER)
-                && is_deleted_with_object(&version, context).await
+            // one without it has handed its deletion over, whatever else keeps the object
+            if version.finalizers().iter().any(|finalizer| finalizer == FINALIZER)
+                && is_deleted_with_object(&version, context).await == Some(true)
             {
                 found.push(VersionBeingDeleted { version_id: id.to_owned(), name: version.name_any() });
             }
@@ -187,22 +194,51 @@ async fn versions_being_deleted(object: &ChatbotDeployment, context: &Context) -
     found
 }
 
-async fn is_deleted_with_object(version: &ChatbotVersion, context: &Context) -> bool {
-    // while the namespace's policy is unknown no deletion is taken over
-    let Ok(policy) = context.namespace_policy(version).await else {
-        return false;
-    };
-    claims::is_deleted_with_object(version, policy.as_deref(), &context.config)
+/// Whether the object is being deleted and its version with it; `None` while the policy of its namespace is unknown.
+async fn is_deleted_with_object(version: &ChatbotVersion, context: &Context) -> Option<bool> {
+    if version.metadata.deletion_timestamp.is_none() {
+        return Some(false);
+    }
+    let policy = context.namespace_policy(version).await.ok()?;
+    Some(claims::is_deleted_with_object(version, policy.as_deref(), &context.config))
 }
 
-/// Ids in `pendingDeletions` that an object holds again which is not being deleted.
-fn reclaimed(object: &ChatbotDeployment, context: &Context) -> HashSet<String> {
+/// The object that `spec.versionRef` names, if it is of the same chatbot.
+fn referenced_version(object: &ChatbotDeployment, context: &Context) -> Option<Arc<ChatbotVersion>> {
+    let Some(VersionSource::Ref(name)) = object.spec.version_source() else {
+        return None;
+    };
+    let version = context.versions.get(&object.namespace().unwrap_or_default(), name)?;
+    (version.spec.chatbot_id == object.spec.chatbot_id).then_some(version)
+}
+
+/// Ids in `pendingDeletions` that an object holds with which they are not deleted: it is back, or its policy has changed.
+async fn reclaimed(object: &ChatbotDeployment, context: &Context) -> HashSet<String> {
+    let mut reclaimed = HashSet::new();
+    for entry in object.status.iter().flat_map(|status| &status.pending_deletions) {
+        for version in context.version_holders(&object.spec.chatbot_id, &entry.version_id) {
+            if is_deleted_with_object(&version, context).await == Some(false) {
+                reclaimed.insert(entry.version_id.clone());
+            }
+        }
+    }
+    reclaimed
+}
+
+/// Ids in `pendingDeletions` whose object is back and has not adopted its version yet.
+fn returning(object: &ChatbotDeployment, context: &Context) -> Vec<String> {
+    let namespace = object.namespace().unwrap_or_default();
+    let is_back = |version: &ChatbotVersion| {
+        version.metadata.deletion_timestamp.is_none()
+            && version.spec.chatbot_id == object.spec.chatbot_id
+            && version.version_id().is_none()
+    };
     let entries = object.status.iter().flat_map(|status| &status.pending_deletions);
-    let is_kept = |version: &Arc<ChatbotVersion>| version.metadata.deletion_timestamp.is_none();
     entries
-        .map(|entry| &entry.version_id)
-        .filter(|id| context.version_holders(&object.spec.chatbot_id, id).iter().any(is_kept))
-        .cloned()
+        .filter(|entry| {
+            context.versions.get(&namespace, &entry.name).is_some_and(|version| is_back(&version))
+        })
+        .map(|entry| entry.version_id.clone())
         .collect()
 }
 

@@ -12,7 +12,7 @@ use kube::{
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
-use super::{Context, Reconciler, after_write::after_write};
+use super::{Context, Reconciler, after_write::after_write, cache::strip_unused_fields};
 use crate::{
     backoff::Backoff,
     crd::FINALIZER,
@@ -145,20 +145,22 @@ async fn write<K: Reconciler>(
     report: &Report<K::Status>,
     context: &Context,
 ) -> Result<Arc<K>, Error> {
-    if report.finalizer.is_none() && object.status() == Some(&report.status) {
+    let changes_metadata = report.finalizer.is_some() || report.annotation_to_remove.is_some();
+    if !changes_metadata && object.status() == Some(&report.status) {
         return Ok(object.clone());
     }
     if !context.fence.allows_writes() {
         return Err(Error::Cluster("this replica is no longer the leader".to_owned()));
     }
-    let written = match report.finalizer {
-        Some(set) => write_finalizer(object.as_ref(), set, context).await,
-        None => write_status(object.as_ref(), &report.status, context).await,
+    let written = match (report.finalizer, report.annotation_to_remove) {
+        (Some(set), _) => write_finalizer(object.as_ref(), set, context).await,
+        (None, Some(annotation)) => remove_annotation(object.as_ref(), annotation, context).await,
+        (None, None) => write_status(object.as_ref(), &report.status, context).await,
     };
     match written {
         Ok(mut written) => {
-            // as in the caches: the copy goes on to the next step
-            written.managed_fields_mut().clear();
+            // the copy goes on to the next step
+            strip_unused_fields(written.meta_mut());
             let uid = object.uid().unwrap_or_default();
             context.stale_reads.mark_stale(
                 &uid,
@@ -169,9 +171,7 @@ async fn write<K: Reconciler>(
         }
         // the answer to an earlier attempt at this very write may have been lost
         Err(Error::Stale) => match read(object.as_ref(), context).await {
-            Ok(now) if report.finalizer.is_none() && now.status() == Some(&report.status) => {
-                Ok(Arc::new(now))
-            }
+            Ok(now) if !changes_metadata && now.status() == Some(&report.status) => Ok(Arc::new(now)),
             _ => Err(Error::Stale),
         },
         // without its last finalizer it disappears, by this write or by one whose answer was lost
@@ -182,10 +182,20 @@ async fn write<K: Reconciler>(
 
 async fn write_finalizer<K: Reconciler>(object: &K, set: bool, context: &Context) -> Result<K, Error> {
     // the whole list is replaced: only the resourceVersion keeps another controller's finalizer from being undone
-    let patch = json!({"metadata": {
-        "resourceVersion": object.resource_version(),
-        "finalizers": finalizers(object, set),
-    }});
+    patch_metadata(object, json!({"finalizers": finalizers(object, set)}), context).await
+}
+
+async fn remove_annotation<K: Reconciler>(object: &K, name: &str, context: &Context) -> Result<K, Error> {
+    patch_metadata(object, json!({"annotations": {name: null}}), context).await
+}
+
+async fn patch_metadata<K: Reconciler>(
+    object: &K,
+    mut metadata: serde_json::Value,
+    context: &Context,
+) -> Result<K, Error> {
+    metadata["resourceVersion"] = json!(object.resource_version());
+    let patch = json!({"metadata": metadata});
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     let api = api(object, context);
     with_timeout(api.patch(&object.name_any(), &params, &Patch::Merge(&patch))).await

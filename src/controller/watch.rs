@@ -107,7 +107,7 @@ fn controller<K: Reconciler>(
     let events = restarting_watch(scoped::<Guarded<K>>(&context.client, namespace), watcher_config(scope))
         .default_backoff()
         // before the store, which keeps what it is given
-        .modify(strip_unused_fields)
+        .modify(|object| strip_unused_fields(object.meta_mut()))
         .reflect(writer);
     let objects = objects_to_reconcile(events, context.clone(), store.clone(), cache);
     Controller::for_stream(log_errors(K::KIND, objects), store as Store<Guarded<K>>)

@@ -180,8 +180,8 @@ pub struct Retry {
     /// Number of consecutive failures.
     #[schemars(range(min = 1))]
     pub failures: i32,
-    /// Time before which the operator sends no further change to the service for this object. A new generation of the
-    /// spec, or a new value of the annotation chatcaptain.dev/reconcile-requested-at, ends the wait.
+    /// Time before which the operator does not repeat the request that failed. A new generation of the spec, or a new
+    /// value of the annotation chatcaptain.dev/reconcile-requested-at, ends the wait.
     pub next_attempt_time: Time,
 }
 
@@ -204,7 +204,8 @@ pub struct CommonStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
     pub last_operations: Vec<OperationRecord>,
-    /// Backoff after a failure. Absent when nothing waits to be retried.
+    /// Backoff after a request failed: the create or delete of a ChatbotVersion, the rollout of a ChatbotDeployment's
+    /// target. Another target does not wait for it. Absent when nothing waits to be retried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
 }

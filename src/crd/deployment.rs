@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CommonStatus, CredentialsRef, LiveEnvironment, MetaDuration, Operation, OperationResult,
+    CommonStatus, CredentialsRef, LiveEnvironment, MetaDuration, Operation, OperationResult, Retry,
     common::OBJECT_NAME,
 };
 
@@ -87,6 +87,12 @@ pub struct ChatbotDeploymentSpec {
     /// What happens when another version is deployed to the environment outside the operator. Defaults to Enforce.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift: Option<DriftPolicy>,
+    /// How many versions that the environment ran before are kept, so that it can go back to them, when their
+    /// ChatbotVersions are deleted: the newest ones of status.history without the live one. With 0, a version is deleted
+    /// as soon as it is no longer in use. Defaults to 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 10))]
+    pub revision_history_limit: Option<i32>,
     /// ChatbotDeployment that has to be Ready on the version that the spec names before this object deploys it. A
     /// version that this environment ran before does not wait. When unset, no version waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -191,11 +197,14 @@ pub struct ChatbotDeploymentStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
     pub history: Vec<HistoryEntry>,
-    /// Versions whose ChatbotVersion was deleted while they were live, at most 50. Each is deleted once it is no longer in
-    /// use.
+    /// Versions whose ChatbotVersion was deleted while they were in use here or kept by spec.revisionHistoryLimit, at most
+    /// 50. Each is deleted once it is no longer needed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50))]
     pub pending_deletions: Vec<PendingDeletion>,
+    /// ChatbotVersion that the rollout waits for. Absent once it has a version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_for_version: Option<WaitingForVersion>,
     /// Deploy or rollback in progress.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current_operation: Option<CurrentOperation>,
@@ -289,6 +298,19 @@ pub struct PendingDeletion {
     pub name: String,
     /// Time at which this object took over the deletion.
     pub request_time: Time,
+    /// Backoff after a delete request that failed. It delays neither a rollout nor another deletion.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+}
+
+/// A ChatbotVersion that does not exist, or has no version yet.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct WaitingForVersion {
+    /// Name of the ChatbotVersion.
+    pub name: String,
+    /// Time since which the rollout waits; progressDeadline counts from here.
+    pub start_time: Time,
 }
 
 /// A deploy or rollback in progress.
@@ -335,10 +357,14 @@ pub struct FailedVersions {
 pub struct RollbackCommand {
     /// Value of the annotation chatcaptain.dev/rollback-to.
     pub value: String,
-    /// Generation of the spec at the time of the command; a new generation ends the rollback.
-    pub generation: i64,
-    /// Id of the version that the value named at that time.
+    /// Id of the version that the value named when the command was given.
     pub version_id: String,
+    /// Id of the version that the spec named at that time; the rollback ends when the spec names another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spec_version_id: Option<String>,
+    /// Whether the rollback has ended although the annotation is still there, because the manifest holds it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ended: bool,
 }
 
 /// Corrections of drift.
@@ -387,6 +413,13 @@ impl ChatbotDeploymentSpec {
             (None, None, Some(number)) => Some(VersionSource::Number(number)),
             _ => None,
         }
+    }
+
+    /// How many earlier versions are kept; the default applied.
+    #[must_use]
+    pub fn revision_history_limit(&self) -> usize {
+        // enough for the last few releases, few enough that a chatbot's list of versions stays short
+        self.revision_history_limit.map_or(3, |limit| usize::try_from(limit).unwrap_or_default())
     }
 
     /// What happens when a rollout fails; the default applied.

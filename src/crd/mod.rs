@@ -18,7 +18,7 @@ pub use deployment::{
     Cause, ChatbotDeployment, ChatbotDeploymentSpec, ChatbotDeploymentStatus, CurrentOperation,
     DeployedVersion, DriftCorrections, DriftPolicy, FailedVersions, HistoryEntry, LocalObjectReference,
     OnFailure, PendingDeletion, PromoteAfter, RollbackCommand, RollbackMethod, RollbackPolicy, Target,
-    VersionSource,
+    VersionSource, WaitingForVersion,
 };
 pub use duration::MetaDuration;
 pub use version::{ChatbotVersion, ChatbotVersionSpec, ChatbotVersionStatus, PendingCreate};
@@ -55,7 +55,7 @@ pub mod annotation {
         RECREATE = "recreate";
         /// On an object that is being deleted, any value: remove the finalizer at once. The version stays in the service; an event, a metric and the log record its id.
         FORCE_ORPHAN = "force-orphan";
-        /// On a ChatbotDeployment: roll back to `previous`, to the ChatbotVersion of this name or to the version with this id. Holds until the spec changes.
+        /// On a ChatbotDeployment: roll back to `previous` (what ran before the version of the spec), to the ChatbotVersion of this name, or to the version with this id or number. Holds until the spec names another version; then the operator removes the annotation, as it does with one that names no version.
         ROLLBACK_TO = "rollback-to";
         /// On a namespace: `Delete` or `Retain`, for the ChatbotVersions in it that do not set `spec.deletionPolicy`. Any other value keeps the versions, and an event reports it.
         DELETION_POLICY = "deletion-policy";

@@ -145,10 +145,12 @@ pub fn is_deleted_with_object(
         && annotation_value(&version.metadata, annotation::FORCE_ORPHAN).is_none()
 }
 
-/// The versions that a deployment uses: the one rule for both kinds of what must not be deleted.
+/// The versions that a deployment uses: the one rule for both kinds of what must not be deleted. ([`names`] has the part of
+/// it that no id shows.)
 ///
-/// What it runs, should run, is rolling out, or may run in a moment; what its spec names by id; and, until the target is
-/// live, what ran before: a rollout may empty the environment, and a rollback then needs it.
+/// What it runs, should run, is rolling out, or may run in a moment; what its spec names, also while a command holds another
+/// version; until the target is live, what ran before, because a rollout may empty the environment and a rollback then needs
+/// it; and the versions that `spec.revisionHistoryLimit` keeps. A deployment that is being deleted goes back to nothing.
 #[must_use]
 pub fn in_use<'a>(
     deployment: &'a ChatbotDeployment,
@@ -166,8 +168,34 @@ pub fn in_use<'a>(
     ids.extend(status.target.iter().map(|target| target.version_id.as_str()));
     ids.extend(status.current_operation.iter().map(|operation| operation.version_id.as_str()));
     ids.extend(possibly_live(status, now, config));
-    ids.extend(rollback_candidate(status));
+    if deployment.metadata.deletion_timestamp.is_none() {
+        let command = status.rollback_command.as_ref();
+        ids.extend(command.and_then(|command| command.spec_version_id.as_deref()));
+        ids.extend(rollback_candidate(status));
+        ids.extend(kept_revisions(status, deployment.spec.revision_history_limit()));
+    }
     ids
+}
+
+/// Whether the spec of a deployment names the object of a version.
+#[must_use]
+pub fn names(deployment: &ChatbotDeployment, namespace: Option<&str>, name: &str) -> bool {
+    deployment.metadata.deletion_timestamp.is_none()
+        && deployment.metadata.namespace.as_deref() == namespace
+        && deployment.spec.version_source() == Some(VersionSource::Ref(name))
+}
+
+/// The newest `limit` versions of `history`, each once, without the live one.
+fn kept_revisions(status: &ChatbotDeploymentStatus, limit: usize) -> Vec<&str> {
+    let active = status.active.as_ref().map(|active| active.version_id.as_str());
+    let mut kept: Vec<&str> = Vec::new();
+    for entry in &status.history {
+        let id = entry.version_id.as_str();
+        if kept.len() < limit && Some(id) != active && !kept.contains(&id) {
+            kept.push(id);
+        }
+    }
+    kept
 }
 
 /// The newest version that ran before the target, while that is not live.
@@ -207,6 +235,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use std::time::Duration;
 
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use serde_json::{Value, json};
 
     use super::*;
@@ -442,6 +471,7 @@ mod tests {
                 "completionTime": "2026-01-01T00:00:00Z",
             }],
             "history": [{"versionId": "ran", "startTime": "2026-01-01T00:00:00Z"}],
+            "rollbackCommand": {"value": "previous", "versionId": "target", "specVersionId": "replaced"},
             "pendingDeletions": [
                 {"versionId": "pending", "name": "a", "requestTime": "2026-01-01T00:00:00Z"},
             ],
@@ -452,10 +482,49 @@ mod tests {
         }))
         .unwrap();
         let now = "2026-01-01T00:00:10Z".parse().unwrap();
-        let used = ["active", "target", "operation", "late", "named", "ran"];
+        let used = ["active", "target", "operation", "late", "named", "ran", "replaced"];
         // a pending deletion does not keep its version in use
         assert_eq!(in_use(&deployment, now, &config()), HashSet::from(used));
         let in_charge = versions_in_charge(&deployment, now, &config());
         assert_eq!(in_charge, used.into_iter().chain(["pending"]).collect());
+        let deleted = changed(&deployment, |d| d.metadata.deletion_timestamp = Some(Time(now)));
+        let live = HashSet::from(["active", "target", "operation", "late", "named"]);
+        assert_eq!(in_use(&deleted, now, &config()), live, "it goes back to nothing");
+    }
+
+    #[test]
+    fn deployment_keeps_the_newest_versions_that_ran_each_once_and_without_the_live_one() {
+        let kept = |limit: Option<i32>| {
+            let entry = |id: &&str| json!({"versionId": id, "startTime": "2026-01-01T00:00:00Z"});
+            let history: Vec<Value> = ["live", "a", "live", "a", "b", "c", "d"].iter().map(entry).collect();
+            let status = json!({"active": entry(&"live"), "history": history});
+            let deployment = changed(&*deployment("x", 1), |d| {
+                d.spec.revision_history_limit = limit;
+                d.status = serde_json::from_value(status).unwrap();
+            });
+            let now = "2026-01-01T00:00:10Z".parse().unwrap();
+            let mut ids: Vec<_> =
+                in_use(&deployment, now, &config()).into_iter().map(str::to_owned).collect();
+            ids.sort();
+            ids
+        };
+        assert_eq!(kept(None), ["a", "b", "c", "live", "v1"], "three, and what the spec names");
+        assert_eq!(kept(Some(0)), ["live", "v1"]);
+        assert_eq!(kept(Some(1)), ["a", "live", "v1"]);
+        assert_eq!(kept(Some(10)), ["a", "b", "c", "d", "live", "v1"]);
+    }
+
+    #[test]
+    fn version_whose_object_the_spec_names_is_used_before_it_runs() {
+        let named = changed(&*deployment("x", 1), |d| {
+            d.spec.version_id = None;
+            d.spec.version_ref = Some(crate::crd::LocalObjectReference { name: "q4".to_owned() });
+        });
+        assert!(names(&named, Some("ns"), "q4"));
+        assert!(!names(&named, Some("ns"), "q3"));
+        assert!(!names(&named, Some("other"), "q4"), "a reference stays in its namespace");
+        let deleted =
+            changed(&*named, |d| d.metadata.deletion_timestamp = d.metadata.creation_timestamp.clone());
+        assert!(!names(&deleted, Some("ns"), "q4"));
     }
 }

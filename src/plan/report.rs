@@ -13,6 +13,18 @@ pub enum Requeue {
     OnChange,
 }
 
+impl Requeue {
+    /// The same, but after `delay` at the latest.
+    #[must_use]
+    pub fn at_latest(self, delay: Duration) -> Self {
+        match self {
+            Self::Immediately => Self::Immediately,
+            Self::After(later) => Self::After(later.min(delay)),
+            Self::OnChange => Self::After(delay),
+        }
+    }
+}
+
 /// An event for `kubectl describe`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewEvent {
@@ -58,6 +70,8 @@ event_reasons! {
     Deployed,
     /// The environment runs an earlier version again.
     RolledBack,
+    /// The annotation rollback-to is removed: its rollback has ended, or it names no version to go back to.
+    RollbackCommandEnded,
     /// The service rejects a rollback, or it has no effect; the operator deploys the version instead.
     RollbackFallback,
     /// A version does not become live within spec.progressDeadline.
@@ -96,6 +110,8 @@ pub struct Report<S> {
     pub status: S,
     /// Whether to add or remove the finalizer; the status is not written then.
     pub finalizer: Option<bool>,
+    /// An annotation to remove; the status is not written then.
+    pub annotation_to_remove: Option<&'static str>,
     /// When to reconcile again.
     pub requeue: Requeue,
     /// Emitted once the report is written.
@@ -113,6 +129,7 @@ impl<S> Report<S> {
         Self {
             status,
             finalizer: None,
+            annotation_to_remove: None,
             requeue,
             events: Vec::new(),
             counters: Vec::new(),

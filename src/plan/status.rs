@@ -110,7 +110,8 @@ pub fn is_ready(old: &CommonStatus, meta: &ObjectMeta) -> bool {
 /// Keeps an object Stalled during a retry: only the retry's success changes what the user has to do.
 pub(super) fn carry_over_stalled(new: &mut CommonStatus, old: &CommonStatus, meta: &ObjectMeta) {
     if old.is_true(ConditionType::Stalled)
-        && old.retry.is_some()
+        // of the new status: the backoff of another rollout is not retried, and has ended
+        && new.retry.is_some()
         && old.observed_generation == meta.generation
     {
         *new = carry_over(old, meta, true);
@@ -135,16 +136,27 @@ pub(super) fn suspended_status(
     common
 }
 
-/// Whether a change has to wait for the backoff. A new generation or a reconcile request ends it. A remaining
-/// time that is longer than any delay after so many failures is from before the clock was put back, and is ignored.
+/// Whether the object's change has to wait for its backoff.
 #[must_use]
 pub fn is_backing_off(old: &CommonStatus, meta: &ObjectMeta, now: Timestamp) -> bool {
+    is_waiting_for_retry(old.retry.as_ref(), old, meta, now)
+}
+
+/// Whether a request has to wait for its backoff. A new generation or a reconcile request ends it. A remaining
+/// time that is longer than any delay after so many failures is from before the clock was put back, and is ignored.
+#[must_use]
+pub fn is_waiting_for_retry(
+    retry: Option<&Retry>,
+    old: &CommonStatus,
+    meta: &ObjectMeta,
+    now: Timestamp,
+) -> bool {
     let is_pending = |retry: &Retry| {
         let remaining = retry.next_attempt_time.0.duration_since(now);
         let longest = REFUSED_BACKOFF.delay(retry.failures.unsigned_abs()) + ROUNDING;
         remaining.is_positive() && remaining.unsigned_abs() <= longest
     };
-    old.retry.as_ref().is_some_and(is_pending)
+    retry.is_some_and(is_pending)
         && old.observed_generation == meta.generation
         && !reconcile_requested(meta, old.last_handled_reconcile_at.as_deref())
 }
@@ -163,11 +175,16 @@ pub fn next_backoff(old: Option<&Retry>, failure: &Failure, now: Timestamp, jitt
     Retry { failures, next_attempt_time: Time(Timestamp::from_second(until).unwrap_or(now)) }
 }
 
-/// When the backoff is over.
+/// When the object's backoff is over.
 #[must_use]
 pub fn requeue_after_backoff(common: &CommonStatus, now: Timestamp) -> Requeue {
-    let remaining = common.retry.as_ref().map(|retry| retry.next_attempt_time.0.duration_since(now));
-    Requeue::After(remaining.and_then(|remaining| Duration::try_from(remaining).ok()).unwrap_or_default())
+    Requeue::After(common.retry.as_ref().map_or(Duration::ZERO, |retry| time_until_retry(retry, now)))
+}
+
+/// The time until a request may be repeated.
+#[must_use]
+pub fn time_until_retry(retry: &Retry, now: Timestamp) -> Duration {
+    Duration::try_from(retry.next_attempt_time.0.duration_since(now)).unwrap_or_default()
 }
 
 /// The entry of `lastOperations` for a call.

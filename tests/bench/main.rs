@@ -7,6 +7,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod bare;
+mod going_back;
 mod report;
 mod rows;
 mod stage;
@@ -14,9 +15,24 @@ mod stage;
 use report::Table;
 use support::Cluster;
 
+/// A group of rows; the number scales those that say 10,000.
+type Group = fn(&mut Table, usize);
+
+/// By the name that selects one: `make bench ROWS=going-back`.
+const GROUPS: [(&str, Group); 7] = [
+    ("binary", |table, _| rows::binary(table)),
+    ("idle", |table, _| rows::memory_idle(table)),
+    ("steady-state", |table, _| rows::steady_state(table)),
+    ("faults", |table, _| rows::creates_under_faults_and_kills_happen_once(table)),
+    ("going-back", |table, _| going_back::rows(table)),
+    ("bare-loop", |table, _| rows::against_a_bare_loop(table, 1_000)),
+    ("many-objects", rows::many_objects),
+];
+
 fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
     // `cargo test` runs benches, too, with this argument: there is nothing to test here
-    if std::env::args().any(|argument| argument == "--test") {
+    if arguments.iter().any(|argument| argument == "--test") {
         return;
     }
     let objects: usize = std::env::var("BENCH_OBJECTS")
@@ -25,11 +41,11 @@ fn main() {
     eprintln!("starting etcd and kube-apiserver");
     // it ends with this process
     Cluster::shared();
-    rows::binary(&mut table);
-    rows::memory_idle(&mut table);
-    rows::steady_state(&mut table);
-    rows::creates_under_faults_and_kills_happen_once(&mut table);
-    rows::against_a_bare_loop(&mut table, 1_000);
-    rows::many_objects(&mut table, objects);
+    let selected: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
+    for (name, group) in GROUPS {
+        if selected.is_empty() || selected.iter().any(|selected| *selected == name) {
+            group(&mut table, objects);
+        }
+    }
     table.print();
 }

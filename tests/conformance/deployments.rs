@@ -20,15 +20,15 @@ use crate::states::{
     version,
 };
 
-variants!(Step: AddFinalizer RemoveFinalizer RecordIntent StartRollout FailRollout DeleteVersion Wait);
+variants!(Step: AddFinalizer RemoveFinalizer RemoveRollbackCommand RecordIntent StartRollout FailRollout DeleteVersion Wait);
 variants!(Wait: Available Suspended BackingOff InvalidSpec Conflict Unavailable Unresolved WaitingForPromotion PromotionBlocked Progressing ProgressDeadlineExceeded RolledBack DriftTolerated
     DriftCorrectionPaused Deleting WaitingForOtherFinalizers);
-variants!(Unresolved: WaitingForVersion ReferenceMismatch VersionNotFound AmbiguousVersion RollbackTargetNotFound);
+variants!(Unresolved: WaitingForVersion VersionTimedOut ReferenceMismatch VersionNotFound AmbiguousVersion);
 variants!(TargetState: Resolved Failed Unresolved);
 variants!(Rollout: None IntentRecorded OutcomeUnknown InProgress RollbackIneffective DeadlineExceeded);
 variants!(Promotion: Allowed Waiting Blocked);
 variants!(Drift: None LateEffect Enforce LimitReached Warn);
-variants!(PendingDeletionState: None New InUse Ready InFlight HandingOver);
+variants!(PendingDeletionState: None New InUse Ready BackingOff InFlight HandingOver);
 
 /// Every state, and proof that there is a scene for each value of the plan's enums.
 pub fn states() -> Vec<ObjectState> {
@@ -154,6 +154,7 @@ fn scene(object: ChatbotDeployment, service: ServiceView) -> Observation {
         referenced_version: Some(named(&json!({}))),
         rollback_version: None,
         promotion_source: None,
+        promotion_ring: false,
         versions_being_deleted: vec![],
         reclaimed: HashSet::new(),
         in_use_elsewhere: HashSet::new(),
@@ -210,12 +211,14 @@ fn unresolved(object: &ChatbotDeployment) -> Vec<Observation> {
     let mut twins = vec![version("v1", "a", ""), version("v2", "b", "")];
     twins[1].number = Some("1.1".into());
     let other = json!({"spec": {"chatbotId": "other"}});
+    let waiting = json!({"waitingForVersion": {"name": "a", "startTime": ago(1000)}});
     vec![
         Observation { referenced_version: None, ..scene(object.clone(), runs("")) },
         Observation {
             referenced_version: Some(named(&json!({"status": {}}))),
             ..scene(object.clone(), runs(""))
         },
+        Observation { referenced_version: None, ..scene(with(object, &json!({}), &waiting), runs("")) },
         Observation { referenced_version: Some(named(&other)), ..scene(object.clone(), runs("")) },
         scene(wants(json!({"versionRef": null, "versionId": "v9"})), runs("")),
         scene(wants(json!({"versionRef": null, "versionNumber": "1.1"})), shown(twins, Some([None, None]))),
@@ -229,7 +232,7 @@ fn rollouts(object: &ChatbotDeployment) -> Vec<Observation> {
     let ran = json!({"history": [{"versionId": "v1", "startTime": ago(100)}]});
     let promoted = with(object, &json!({"promoteAfter": {"deploymentRef": {"name": "test"}}}), &json!({}));
     let for_long = json!({"versionId": "v1", "cause": "Spec", "startTime": ago(1000)});
-    let later = json!({"retry": {"failures": 1, "nextAttemptTime": ago(-10)}});
+    let later = json!({"target": for_long, "retry": {"failures": 1, "nextAttemptTime": ago(-10)}});
     let called = |call, seconds, result| status(operation_of(call, Some(seconds), Some(result)));
     let with_intent = |call| status(operation_of(call, None, None));
     let mut abandoned = with_intent("Deploy");
@@ -306,7 +309,8 @@ fn pending_deletions(object: &ChatbotDeployment) -> Vec<Observation> {
         object.metadata.generation = Some(2);
         object
     };
-    let backing_off = json!({"retry": {"failures": 1, "nextAttemptTime": ago(-10)}, "pendingDeletions": pending["pendingDeletions"]});
+    let mut backing_off = pending.clone();
+    backing_off["pendingDeletions"][0]["retry"] = json!({"failures": 1, "nextAttemptTime": ago(-10)});
     let new = vec![VersionBeingDeleted { version_id: "v1".to_owned(), name: "a".to_owned() }];
     let handing_over = vec![VersionBeingDeleted { version_id: "v2".to_owned(), name: "b".to_owned() }];
     let mut foreign = being_deleted(object.clone());

@@ -21,7 +21,20 @@ pub(super) fn record_live(observation: &Observation, status: &mut ChatbotDeploym
     status.previous = previous.or_else(older);
     status.active = Some(entry.to_deployed_version());
     status.history.insert(0, entry);
-    status.history.truncate(MAX_HISTORY);
+    truncate(&mut status.history);
+}
+
+/// Drops the oldest entry between the first and the last run of a version, else the oldest of all: two versions that
+/// alternate push no other out, and which of them ran first stays known.
+fn truncate(history: &mut Vec<HistoryEntry>) {
+    while history.len() > MAX_HISTORY {
+        let is_between = |index: &usize| {
+            let is_same = |other: &HistoryEntry| other.version_id == history[*index].version_id;
+            history[..*index].iter().any(is_same) && history[*index + 1..].iter().any(is_same)
+        };
+        let oldest = (0..history.len()).rev().find(is_between).unwrap_or(history.len() - 1);
+        history.remove(oldest);
+    }
 }
 
 fn entry(observation: &Observation, id: &str) -> HistoryEntry {
@@ -82,6 +95,17 @@ mod tests {
         assert_eq!(ids(&status), ([None, Some("v1")], vec!["v1", "v2", "v1"]));
         sync_history(&Observation::test().running(Some("v1")), &mut status);
         assert_eq!(ids(&status).0, [Some("v1"), Some("v2")], "previous is not what runs");
+    }
+
+    #[test]
+    fn versions_that_alternate_push_no_other_out_of_the_history() {
+        let mut status = ChatbotDeploymentStatus::default();
+        let alternating = ["v1", "v2"].into_iter().cycle().take(30);
+        for id in ["v3"].into_iter().chain(alternating) {
+            sync_history(&Observation::test().running(Some(id)), &mut status);
+        }
+        let (_, history) = ids(&status);
+        assert_eq!((history.len(), history.last()), (10, Some(&"v3")));
     }
 
     #[test]

@@ -25,8 +25,7 @@ impl Observation {
             return false;
         };
         deployment_status.get(self.environment()).is_none_or(|deployed| {
-            let comparable = deployed.number.is_some() && inventory.has_version_numbers();
-            comparable || deployed.resolve(inventory).is_some()
+            deployed.resolve(inventory).is_some() || named_by(deployed, inventory) == NamedBy::NoListedVersion
         })
     }
 
@@ -52,10 +51,16 @@ impl Observation {
         if let Some(version) = deployed.resolve(inventory) {
             return Some(version.id.as_str().to_owned());
         }
-        // numbers on both sides that match none: another version runs, whatever deploy times suggest
-        let comparable = deployed.number.is_some() && inventory.has_version_numbers();
-        self.live_by_recorded_number(deployed)
-            .or_else(|| if comparable { None } else { self.live_by_list(inventory) })
+        match named_by(deployed, inventory) {
+            // another version runs, whatever deploy times suggest
+            NamedBy::NoListedVersion => None,
+            NamedBy::SeveralVersions => self
+                .live_by_list(inventory)
+                .filter(|id| inventory.version(id).is_some_and(|version| version.number == deployed.number)),
+            NamedBy::Nothing => {
+                self.live_by_recorded_number(deployed).or_else(|| self.live_by_list(inventory))
+            }
+        }
     }
 
     /// The list may show no numbers; then the one that status recorded for our own version decides.
@@ -113,6 +118,25 @@ impl Observation {
     }
 }
 
+/// What the number in the deployment status names where it is not exactly one version.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum NamedBy {
+    /// One of several listed versions with this number: it decides between none of them.
+    SeveralVersions,
+    /// A version that is not listed.
+    NoListedVersion,
+    /// There is no number to compare, here or in the list.
+    Nothing,
+}
+
+fn named_by(deployed: &LiveVersion, inventory: &Inventory) -> NamedBy {
+    let Some(number) = deployed.number.as_deref().filter(|_| inventory.has_version_numbers()) else {
+        return NamedBy::Nothing;
+    };
+    let is_listed = inventory.by_number(number).next().is_some();
+    if is_listed { NamedBy::SeveralVersions } else { NamedBy::NoListedVersion }
+}
+
 /// Versions that may become live though no operation is current: the outcome of a call for them was unknown within
 /// the last visibility grace, and they have not been live since.
 pub fn possibly_live<'a>(
@@ -160,6 +184,26 @@ mod tests {
         assert_eq!(incomparable.live().as_deref(), Some("v2"), "no number shows that it is another");
         let unreadable = with_active("v2").listing([version("v1"), version("v2")]);
         assert_eq!(unreadable.live().as_deref(), Some("v2"));
+    }
+
+    #[test]
+    fn number_of_two_versions_decides_nothing() {
+        let twins = || [version("v1"), Version { number: Some("1.1".into()), ..version("v2") }];
+        let target = json!({"target": {"versionId": "v1", "versionNumber": "1.1", "cause": "Spec"}});
+        let twin = with_active("v2").with_status(&target).listing(twins()).running(Some("v1"));
+        assert_eq!(twin.live().as_deref(), Some("v2"), "as last confirmed, not the target without a call");
+        assert!(!twin.live_is_observable());
+        assert_eq!(twin.next_step(), crate::plan::deployment::Step::RecordIntent(RolloutMethod::Deploy));
+        let mut called = operation("Deploy", "v1", Some(5), Some("Accepted"));
+        called["currentOperation"]["previousDeployTime"] = ago(500);
+        let shown = |seconds: i64| {
+            let list = twins().map(|v| Version { deployed: Some(at(-seconds)), ..v });
+            twin.clone().with_status(&called).listing(list).running(Some("v1")).live()
+        };
+        assert_eq!(shown(500), None);
+        assert_eq!(shown(4).as_deref(), Some("v1"), "its deploy time has moved");
+        let other = twin.listing(twins()).running(Some("v3"));
+        assert_eq!(other.live(), None, "neither has this number");
     }
 
     #[test]

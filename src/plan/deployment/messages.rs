@@ -7,15 +7,12 @@ use std::fmt;
 
 use super::{
     Desired, Drift, Observation, PendingDeletionState, RolloutMethod, State, Step, Unresolved,
-    promotion::is_heading_to,
+    promotion::is_heading_to, rollback_command::CommandEnd,
 };
 use crate::{
-    crd::{Cause, OperationResult, Reason, VersionSource, annotation},
-    plan::{EventReason, annotation_value, status::ReadyCondition},
+    crd::{Cause, ChatbotVersion, OperationResult, Reason, VersionSource, annotation},
+    plan::{EventReason, status::ReadyCondition},
 };
-
-/// Ids that one message names.
-const MAX_IDS: usize = 5;
 
 // ---- conditions: rollout ----
 
@@ -31,16 +28,6 @@ pub(super) fn rollout(observation: &Observation, method: RolloutMethod) -> Ready
             format!("Rolling {environment} back to {desired} and waiting for it to become live."),
         ),
     }
-}
-
-/// The last call failed; it may have been the delete of an old version.
-pub(super) fn backing_off(observation: &Observation) -> ReadyCondition {
-    let (desired, environment) = (desired_label(observation), observation.environment());
-    let message = format!(
-        "{environment} does not run {desired}: the last request to the service failed. Retrying automatically after a \
-         pause; no action needed."
-    );
-    ReadyCondition::new(Reason::Retrying, message)
 }
 
 /// The environment runs what it should.
@@ -59,10 +46,13 @@ pub(super) fn reached(observation: &Observation, reason: Reason, desired: &Desir
             )
         }
         (Reason::RolledBack, _) => format!(
-            "{environment} runs {live} because of the annotation {}. Remove the annotation or change the spec to end \
-             the rollback.",
+            "{environment} runs {live} because of the annotation {}. Remove the annotation, or name another version in \
+             the spec, to end the rollback.",
             annotation::ROLLBACK_TO
         ),
+        _ if observation.has_ended_command_in_manifest() => {
+            format!("{environment} runs {live}. {}", ended_command_in_manifest())
+        }
         _ => format!("{environment} runs {live}."),
     };
     ReadyCondition::new(reason, message)
@@ -114,6 +104,9 @@ pub(super) fn unresolved(observation: &Observation, why: Unresolved) -> ReadyCon
         Unresolved::WaitingForVersion => {
             (Reason::WaitingForVersion, waiting_for_version(observation, reference))
         }
+        Unresolved::VersionTimedOut => {
+            (Reason::ProgressDeadlineExceeded, waiting_for_version(observation, reference))
+        }
         Unresolved::ReferenceMismatch => (
             Reason::ReferenceMismatch,
             format!(
@@ -129,9 +122,6 @@ pub(super) fn unresolved(observation: &Observation, why: Unresolved) -> ReadyCon
             );
             (Reason::AmbiguousVersion, message)
         }
-        Unresolved::RollbackTargetNotFound => {
-            (Reason::VersionNotFound, rollback_target_not_found(observation))
-        }
     };
     ReadyCondition::new(reason, message)
 }
@@ -144,13 +134,14 @@ fn waiting_for_version(observation: &Observation, reference: &str) -> String {
             "ChatbotVersion {reference} is being deleted. Name another one in spec.versionRef, or apply it again once \
              it is gone."
         ),
-        (Some(_), _) => {
-            format!(
+        (Some(version), _) => match stalled_because(version) {
+            Some(cause) => format!("ChatbotVersion {reference} is Stalled. {cause}"),
+            None => format!(
                 "Waiting for ChatbotVersion {reference} to become Ready. See its conditions for the cause."
-            )
-        }
+            ),
+        },
         (None, Some(entry)) => format!(
-            "ChatbotVersion {reference} was deleted, and {} is deleted once no environment runs it. Name another one in \
+            "ChatbotVersion {reference} was deleted, and {} is kept only while it is needed. Name another one in \
              spec.versionRef, or apply the ChatbotVersion again to keep it.",
             version_label(observation, &entry.version_id)
         ),
@@ -158,6 +149,13 @@ fn waiting_for_version(observation: &Observation, reference: &str) -> String {
             "ChatbotVersion {reference} does not exist in this namespace. Apply it or correct spec.versionRef."
         ),
     }
+}
+
+/// Reason and message of an object that is Stalled.
+fn stalled_because(version: &ChatbotVersion) -> Option<String> {
+    let conditions = version.status.iter().flat_map(|status| &status.common.conditions);
+    let stalled = conditions.into_iter().find(|c| c.type_ == "Stalled" && c.status == "True")?;
+    Some(format!("{}: {}", stalled.reason, stalled.message))
 }
 
 fn version_not_found(observation: &Observation) -> String {
@@ -172,30 +170,6 @@ fn version_not_found(observation: &Observation) -> String {
     format!("The service lists no version of chatbot {chatbot} with the id {id}. Correct spec.versionId.")
 }
 
-/// Why the annotation `rollback-to` leads to no version.
-fn rollback_target_not_found(observation: &Observation) -> String {
-    let command = annotation::ROLLBACK_TO;
-    let value = annotation_value(&observation.object.metadata, command).unwrap_or_default();
-    if value == "previous" {
-        return format!(
-            "The annotation {command} says previous, but no earlier version is known, or the service no longer lists \
-             it. Name another version in the annotation, or remove it."
-        );
-    }
-    let numbered = observation.inventory().into_iter().flat_map(|inventory| inventory.by_number(value));
-    let mut ids: Vec<&str> = numbered.map(|version| version.id.as_str()).collect();
-    ids.sort_unstable();
-    ids.truncate(MAX_IDS);
-    let hint = match ids.as_slice() {
-        [] => String::new(),
-        ids => format!(" {value} is a version number; its id is {}.", ids.join(" or ")),
-    };
-    format!(
-        "The annotation {command} names no known version. Use previous, the name of a ChatbotVersion of this chatbot, \
-         or a version id.{hint}"
-    )
-}
-
 /// The version is deployed only after the deployment that `spec.promoteAfter` names; for `WaitingForPromotion` and
 /// `PromotionBlocked`.
 pub(super) fn promotion(observation: &Observation, reason: Reason) -> ReadyCondition {
@@ -203,6 +177,14 @@ pub(super) fn promotion(observation: &Observation, reason: Reason) -> ReadyCondi
     let name = after.map_or("", |after| after.deployment_ref.name.as_str());
     let desired = desired_label(observation);
     let message = match &observation.promotion_source {
+        _ if observation.promotion_ring => format!(
+            "spec.promoteAfter names ChatbotDeployment {name}, and leads from there back to a deployment before it, so \
+             each waits for another. Remove promoteAfter from one of them."
+        ),
+        Some(_) if reason == Reason::PromotionBlocked && observation.is_source_suspended() => format!(
+            "ChatbotDeployment {name}, which spec.promoteAfter names, is suspended and does not run {desired}. Set its \
+             spec.suspend to false, or remove spec.promoteAfter."
+        ),
         None => format!(
             "ChatbotDeployment {name}, which spec.promoteAfter names, does not exist. Create it or correct the name."
         ),
@@ -277,6 +259,38 @@ pub(super) fn rollout_note(observation: &Observation, event: EventReason, id: &s
     }
 }
 
+/// The annotation `rollback-to` is removed.
+pub(super) fn rollback_command_removed(observation: &Observation, why: CommandEnd) -> String {
+    let command = annotation::ROLLBACK_TO;
+    let value: String = observation.rollback_annotation().unwrap_or_default().chars().take(128).collect();
+    match why {
+        CommandEnd::SpecChanged => format!(
+            "The rollback to {value} has ended, because the spec names another version; the annotation {command} is \
+             removed."
+        ),
+        CommandEnd::NamedBySpec => format!(
+            "The spec names version {value} already, so there is nothing to roll back; the annotation {command} is \
+             removed."
+        ),
+        CommandEnd::VersionNotFound if value == "previous" => format!(
+            "The annotation {command} says previous, but no earlier version is known, or the service no longer lists \
+             it; the annotation is removed. Name a ChatbotVersion, a version id or a version number instead."
+        ),
+        CommandEnd::VersionNotFound => format!(
+            "The annotation {command} says {value}, which is no version of this chatbot, or the number of several; the \
+             annotation is removed. Use previous, the name of a ChatbotVersion, a version id or a version number."
+        ),
+    }
+}
+
+/// The annotation `rollback-to` is part of the manifest, and its rollback has ended. Also a part of the condition.
+pub(super) fn ended_command_in_manifest() -> String {
+    format!(
+        "The annotation {} in the manifest has ended and is ignored. Remove it from the manifest.",
+        annotation::ROLLBACK_TO
+    )
+}
+
 pub(super) fn rollout_failed_note(observation: &Observation) -> String {
     rollout_failure(observation) + "."
 }
@@ -329,6 +343,7 @@ impl fmt::Display for Step {
         f.write_str(match self {
             Self::AddFinalizer => "add finalizer",
             Self::RemoveFinalizer => "remove finalizer",
+            Self::RemoveRollbackCommand => "remove rollback-to annotation",
             Self::RecordIntent(RolloutMethod::Deploy) => "record deploy intent",
             Self::RecordIntent(RolloutMethod::Rollback) => "record rollback intent",
             Self::StartRollout(RolloutMethod::Deploy) => "deploy",
@@ -425,156 +440,4 @@ fn other_label() -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::{
-        super::{VersionBeingDeleted, fixtures::*},
-        *,
-    };
-    use crate::plan::deployment::{Deletion, Wait};
-
-    fn ready(observation: &Observation) -> String {
-        let report = observation.report();
-        report
-            .status
-            .common
-            .conditions
-            .into_iter()
-            .find(|condition| condition.type_ == "Ready")
-            .unwrap()
-            .message
-    }
-
-    /// A message that starts with what is so and ends with this.
-    fn assert_ends(message: &str, parts: &[&str], end: &str) {
-        assert!(parts.iter().all(|part| message.contains(part)), "{parts:?} in: {message}");
-        assert!(message.ends_with(end), "{end:?} at the end of: {message}");
-        assert!(message.len() <= 512, "{} characters: {message}", message.len());
-    }
-
-    #[test]
-    fn failures_name_the_retry() {
-        let failed = json!({"failedVersions": {"generation": 1, "versionIds": ["v1"]}});
-        let late = Observation::test().with_status(&failed).running(Some("v2"));
-        let retry = "annotate the object with chatcaptain.dev/reconcile-requested-at=<any new value>.";
-        assert_ends(&ready(&late), &["version 1.1 (v1)", "prod runs version 1.2 (v2)"], retry);
-        assert_ends(&ready(&late.clone().running(None)), &["prod runs nothing"], retry);
-        let history = json!({"history": [{"versionId": "v2", "startTime": ago(1)}]});
-        let previous = json!({"rollback": {"onFailure": "Previous"}});
-        let back = late.with_status(&history).with_spec(&previous);
-        assert_ends(&ready(&back), &["prod runs version 1.2 (v2) again", "because version 1.1 (v1)"], retry);
-    }
-
-    #[test]
-    fn commands_name_how_they_end() {
-        let commanded =
-            |value| Observation::test().annotated(annotation::ROLLBACK_TO, value).running(Some("v2"));
-        let end = "Remove the annotation or change the spec to end the rollback.";
-        assert_ends(&ready(&commanded("v2")), &["version 1.2 (v2)", "chatcaptain.dev/rollback-to"], end);
-        assert_ends(
-            &ready(&commanded("1.3")),
-            &["or a version id."],
-            "1.3 is a version number; its id is v3.",
-        );
-        assert_ends(&ready(&commanded("previous")), &["no earlier version"], "or remove it.");
-    }
-
-    #[test]
-    fn drift_names_both_versions_and_who_can_end_it() {
-        let drifted = |status| {
-            Observation::test().with_status(&reached_target("v1")).with_status(&status).running(Some("v2"))
-        };
-        let both = ["prod runs version 1.2 (v2), which was deployed outside", "instead of version 1.1 (v1)"];
-        let warned = drifted(json!({})).with_spec(&json!({"drift": "Warn"}));
-        assert_ends(&ready(&warned), &both, "Set spec.drift to Enforce to redeploy version 1.1 (v1).");
-        let corrections = json!({"driftCorrections": {"count": 5, "windowStartTime": ago(100)}});
-        let paused = drifted(corrections);
-        assert_ends(&ready(&paused), &both, "reconcile-requested-at=<any new value>.");
-        assert_ends(&ready(&paused), &["5 times within an hour", "paused"], ".");
-        assert!(ready(&paused.running(None)).starts_with("prod runs nothing instead of version 1.1 (v1)"));
-    }
-
-    #[test]
-    fn unresolved_names_the_field_to_correct() {
-        let by_id = Observation::test().with_spec(&json!({"versionRef": null, "versionId": "v9"}));
-        assert_ends(&ready(&by_id), &["chatbot bot", "v9"], "Correct spec.versionId.");
-        let by_number = Observation::test().with_spec(&json!({"versionRef": null, "versionNumber": "9"}));
-        assert_ends(&ready(&by_number), &["chatbot bot", "9"], "Correct spec.versionNumber.");
-        let missing = Observation { referenced_version: None, ..Observation::test() };
-        assert_ends(&ready(&missing), &["ChatbotVersion a does not exist"], "correct spec.versionRef.");
-        let other = Observation {
-            referenced_version: Some(referenced(&json!({"spec": {"chatbotId": "other"}}))),
-            ..Observation::test()
-        };
-        assert_ends(&ready(&other), &["ChatbotVersion a", "bot"], "Correct spec.versionRef.");
-        let two = Observation::test().with_spec(&json!({"versionId": "v1"}));
-        assert_ends(&ready(&two), &["Set exactly one"], "spec.versionNumber.");
-    }
-
-    #[test]
-    fn deleted_version_names_how_to_keep_it() {
-        let version = VersionBeingDeleted { version_id: "v1".to_owned(), name: "a".to_owned() };
-        let entry = json!({"versionId": "v1", "name": "a", "requestTime": ago(1)});
-        let status = json!({"pendingDeletions": [entry]});
-        let gone = Observation { referenced_version: None, ..Observation::test().with_status(&status) };
-        let parts = ["ChatbotVersion a was deleted", "version 1.1 (v1)"];
-        assert_ends(&ready(&gone), &parts, "apply the ChatbotVersion again to keep it.");
-        let deleted = referenced(&json!({"metadata": {"name": "a", "deletionTimestamp": ago(1)}}));
-        let being_deleted =
-            Observation { referenced_version: Some(deleted), versions_being_deleted: vec![version], ..gone };
-        let being_deleted =
-            being_deleted.with_metadata(&json!({"finalizers": ["chatcaptain.dev/finalizer"]}));
-        assert_ends(&ready(&being_deleted), &["is being deleted"], "or apply it again once it is gone.");
-    }
-
-    #[test]
-    fn waiting_for_promotion_names_the_other_deployment() {
-        let after = json!({"promoteAfter": {"deploymentRef": {"name": "support-test"}, "soak": "30m"}});
-        let waiting = Observation::test().with_spec(&after);
-        assert_ends(&ready(&waiting), &["support-test", "does not exist"], "correct the name.");
-        let source = |status| Some(Observation::test().with_status(&status).object);
-        let heading = Observation { promotion_source: source(reached_target("v1")), ..waiting.clone() };
-        assert_ends(&ready(&heading), &["support-test", "version 1.1 (v1) for 30m"], "no action needed.");
-        let elsewhere = Observation { promotion_source: source(reached_target("v2")), ..waiting };
-        assert_ends(&ready(&elsewhere), &["support-test", "version 1.1 (v1)"], "earlier sync wave.");
-    }
-
-    #[test]
-    fn conflict_and_deletion_name_what_to_do() {
-        let older = Observation { older_claim: Some("ns/older".to_owned()), ..Observation::test() };
-        assert_ends(&ready(&older), &["ns/older", "prod of chatbot bot"], "apply it again.");
-        assert_ends(&deleting().message, &["status.pendingDeletions"], "chatcaptain.dev/force-orphan=true.");
-        let deletion = Deletion { force_orphan: false, timed_out: false };
-        let new =
-            State { deleting: Some(deletion), pending_deletion: PendingDeletionState::New, ..State::test() };
-        assert_ends(&orphaned_note(&new, "v1", "a"), &["Version v1", "ChatbotVersion a"], "is deleted, too.");
-    }
-
-    #[test]
-    fn log_lines_use_the_words_of_the_documentation() {
-        let intent = Step::RecordIntent(RolloutMethod::Rollback);
-        assert_eq!(intent.to_string(), "record rollback intent");
-        assert_eq!(Step::StartRollout(RolloutMethod::Deploy).to_string(), "deploy");
-        assert_eq!(Step::Wait(Wait::Available).to_string(), "update status");
-    }
-
-    #[test]
-    fn longest_message_fits_a_condition() {
-        let (id, name) = ("vrsKq8BxZaJd2", "customer-support-assistant-2026-q4-release-candidate-12");
-        let listed = || crate::chatcaptain::Version { number: Some("12.34".into()), ..version(id) };
-        let corrections = json!({"driftCorrections": {"count": 5, "windowStartTime": ago(100)}});
-        let paused = Observation {
-            referenced_version: Some(referenced(&json!({"status": {"versionId": id}}))),
-            ..Observation::test()
-        };
-        let paused = paused.with_status(&reached_target(id)).with_status(&corrections);
-        let paused = paused.listing([listed(), version("v2")]).running(Some("v2"));
-        let message = ready(&paused);
-        assert!(message.contains(id) && message.len() < 512, "{} characters: {message}", message.len());
-        let after = json!({"promoteAfter": {"deploymentRef": {"name": name}, "soak": "1h30m"}});
-        let source = Some(Observation::test().object);
-        let waiting = Observation { promotion_source: source, ..Observation::test().with_spec(&after) };
-        assert!(ready(&waiting).contains(name) && ready(&waiting).len() < 512);
-    }
-}
+mod tests;

@@ -43,10 +43,10 @@
 //!
 //! # Deletions that are handed over
 //!
-//! A `ChatbotVersion` that is deleted while this environment runs its version must not wait for git to move on: a
+//! A `ChatbotVersion` that is deleted while this object uses its version must not wait for git to move on: a
 //! finalizer that waits for another object stops a sync from git. So this object takes the deletion over: it sets its own
 //! finalizer, then writes the version to `pendingDeletions`; from then on the other object may go. The version is
-//! deleted once it is proven to run nowhere ([`Observation::deletable`]); the entry is dropped when the list does not
+//! deleted once no deployment uses it and it is proven to run nowhere ([`Observation::deletable`]); the entry is dropped when the list does not
 //! show the version any more, or when another object holds it again; after the last one the finalizer goes. If this
 //! object is deleted itself, it deletes the versions that can be deleted; each other one stays in the service, with an event.
 
@@ -61,6 +61,7 @@ mod next;
 mod observation;
 mod pending_deletion;
 mod promotion;
+mod rollback_command;
 mod rollout;
 mod state;
 mod status;
@@ -70,6 +71,7 @@ pub use live::possibly_live;
 pub use next::{Step, Wait, next_step};
 pub use observation::Observation;
 pub use pending_deletion::VersionBeingDeleted;
+pub use promotion::is_promotion_ring;
 pub use state::{
     Deletion, Drift, Live, PendingDeletionState, Promotion, Rollout, RolloutMethod, State, TargetState,
     Unresolved,

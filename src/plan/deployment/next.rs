@@ -13,6 +13,8 @@ pub enum Step {
     AddFinalizer,
     /// Remove the finalizer: nothing is left to delete, or what is left stays, with an event for each version.
     RemoveFinalizer,
+    /// Remove the annotation `rollback-to`, whose rollback has ended or which names no version.
+    RemoveRollbackCommand,
     /// Record the intent: which call is about to be sent.
     RecordIntent(RolloutMethod),
     /// Send the call whose intent is recorded.
@@ -32,7 +34,7 @@ pub enum Wait {
     Available,
     /// `spec.suspend` is true.
     Suspended,
-    /// The backoff after a failed call is not over.
+    /// The backoff after a failed call for the target is not over.
     BackingOff,
     /// The spec does not name exactly one version.
     InvalidSpec,
@@ -62,7 +64,7 @@ pub enum Wait {
     WaitingForOtherFinalizers,
 }
 
-/// Decides the next step by the state alone. During a backoff nothing is started that changes the service.
+/// Decides the next step by the state alone. A rollout waits for its own backoff, never for that of a deletion.
 #[must_use]
 pub fn next_step(state: &State) -> Step {
     let step = match state.deleting {
@@ -70,9 +72,7 @@ pub fn next_step(state: &State) -> Step {
         None => next_step_active(state),
     };
     match step {
-        Step::RecordIntent(_) | Step::StartRollout(_) | Step::DeleteVersion if state.backing_off => {
-            Step::Wait(Wait::BackingOff)
-        }
+        Step::RecordIntent(_) | Step::StartRollout(_) if state.backing_off => Step::Wait(Wait::BackingOff),
         step => step,
     }
 }
@@ -98,12 +98,12 @@ fn next_step_active(state: &State) -> Step {
     if let Some(reason) = state.unavailable {
         return Step::Wait(Wait::Unavailable(reason));
     }
+    if state.command_ended {
+        return Step::RemoveRollbackCommand;
+    }
     match (state.target, state.live) {
         (TargetState::Unresolved(why), _) => Step::Wait(Wait::Unresolved(why)),
-        // a delete that backs off does not hide that the environment runs what it should
-        (_, Live::Desired) if state.pending_deletion == PendingDeletionState::Ready && !state.backing_off => {
-            Step::DeleteVersion
-        }
+        (_, Live::Desired) if state.pending_deletion == PendingDeletionState::Ready => Step::DeleteVersion,
         (TargetState::Resolved(Cause::Spec) | TargetState::Failed, Live::Desired) => {
             Step::Wait(Wait::Available)
         }
@@ -148,7 +148,9 @@ fn next_step_deleting(state: &State, deletion: Deletion) -> Step {
         // a deletion that is not recorded here stays with the other object
         (_, PendingDeletionState::None | PendingDeletionState::New) => Step::RemoveFinalizer,
         (Some(reason), _) if reason.is_credentials_problem() && deletion.timed_out => Step::RemoveFinalizer,
-        (Some(_), _) | (None, PendingDeletionState::InFlight) => Step::Wait(Wait::Deleting),
+        (Some(_), _) | (None, PendingDeletionState::InFlight | PendingDeletionState::BackingOff) => {
+            Step::Wait(Wait::Deleting)
+        }
         (None, PendingDeletionState::Ready) => Step::DeleteVersion,
         // the service has no undeploy, so waiting for such a version would have no end
         (None, PendingDeletionState::InUse | PendingDeletionState::HandingOver) => Step::RemoveFinalizer,
@@ -211,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn backoff_delays_every_call_and_no_report() {
+    fn backoff_delays_the_rollout_and_nothing_else() {
         let backing_off = State { backing_off: true, ..State::test() };
         let not_started = State { live: Live::Other, ..backing_off };
         let recorded = State { rollout: Rollout::IntentRecorded(RolloutMethod::Rollback), ..not_started };
@@ -219,7 +221,9 @@ mod tests {
             assert_eq!(next_step(&state), Step::Wait(Wait::BackingOff));
         }
         let delete = State { pending_deletion: PendingDeletionState::Ready, finalizer: true, ..backing_off };
-        assert_eq!(next_step(&delete), Step::Wait(Wait::Available), "what runs is what should run");
+        assert_eq!(next_step(&delete), Step::DeleteVersion, "a deletion has a backoff of its own");
+        let retried = State { pending_deletion: PendingDeletionState::BackingOff, ..delete };
+        assert_eq!(next_step(&retried), Step::Wait(Wait::Available), "what runs is what should run");
         let failed = State { rollout: Rollout::DeadlineExceeded, ..not_started };
         assert_eq!(next_step(&failed), Step::FailRollout);
     }

@@ -36,11 +36,14 @@ pub struct Observation {
     pub rollback_version: Option<Arc<ChatbotVersion>>,
     /// The object that `spec.promoteAfter` names.
     pub promotion_source: Option<Arc<ChatbotDeployment>>,
+    /// `spec.promoteAfter` leads over other deployments back to one of them: none of them is ever the first.
+    pub promotion_ring: bool,
     /// Versions that run here, or may, and whose objects are being deleted with them.
     pub versions_being_deleted: Vec<VersionBeingDeleted>,
-    /// Ids in `status.pendingDeletions` that an object which is not being deleted holds again.
+    /// Ids in `status.pendingDeletions` that an object holds with which they are not deleted: it is back, or its policy has
+    /// changed since.
     pub reclaimed: HashSet<String>,
-    /// Ids that other environments of the chatbot run or are about to run.
+    /// Ids that other environments of the chatbot use, or whose object is back and has not adopted them yet.
     pub in_use_elsewhere: HashSet<String>,
     /// The deployment that manages the other environment of the chatbot.
     pub elsewhere: Option<Arc<ChatbotDeployment>>,

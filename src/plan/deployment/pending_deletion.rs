@@ -1,14 +1,17 @@
-//! Deletions that were handed over to this object because the versions ran here: which wait, and which can be carried out.
+//! Deletions that were handed over to this object because it used the versions: which wait, and which can be carried out.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use super::{Observation, PendingDeletionState};
 use crate::{
     chatcaptain::{DeploymentStatus, Inventory, Version},
     crd::{ChatbotDeploymentStatus, LiveEnvironment, PendingDeletion},
     plan::{
-        MarkerOwner, ServiceView, claims, deploy_times::is_replaced_everywhere, is_pending_delete,
-        marker_owner, truncate_to_seconds,
+        MarkerOwner, ServiceView, claims,
+        deploy_times::is_replaced_everywhere,
+        is_pending_delete, marker_owner,
+        status::{is_waiting_for_retry, time_until_retry},
+        truncate_to_seconds,
     },
 };
 
@@ -37,12 +40,28 @@ impl Observation {
         if is_being_deleted && !self.versions_being_deleted.is_empty() {
             return PendingDeletionState::HandingOver;
         }
-        match self.deletable() {
-            Some(_) if self.delete_in_flight() => PendingDeletionState::InFlight,
-            Some(_) => PendingDeletionState::Ready,
+        let unused = self.unused_entries();
+        if unused.iter().any(|entry| self.can_be_sent(entry)) {
+            PendingDeletionState::Ready
+        } else if unused.iter().any(|entry| self.is_in_flight(entry)) {
+            PendingDeletionState::InFlight
+        } else if unused.is_empty() {
             // also where every deletion is finished: the next status drops the entries, and then the finalizer is removed
-            None => PendingDeletionState::InUse,
+            PendingDeletionState::InUse
+        } else {
+            PendingDeletionState::BackingOff
         }
+    }
+
+    fn can_be_sent(&self, entry: &PendingDeletion) -> bool {
+        let (common, meta) = (&self.status().common, &self.object.metadata);
+        !self.is_in_flight(entry) && !is_waiting_for_retry(entry.retry.as_ref(), common, meta, self.now)
+    }
+
+    /// The time until the first deletion that failed may be tried again.
+    pub(super) fn time_until_deletion_retry(&self) -> Option<Duration> {
+        let retries = self.unused_entries().into_iter().filter_map(|entry| entry.retry);
+        retries.map(|retry| time_until_retry(&retry, self.now)).min()
     }
 
     /// The entries of `status.pendingDeletions` that are still to be deleted: the version exists, and no object holds it again.
@@ -72,15 +91,25 @@ impl Observation {
                     version_id: version.version_id.clone(),
                     name: version.name.clone(),
                     request_time: truncate_to_seconds(self.now),
+                    retry: None,
                 });
             }
         }
         entries
     }
 
-    /// A version that can be deleted: it is listed, and runs in no environment nor is about to.
+    /// A version that can be deleted now. One whose last delete failed keeps no other from being deleted.
     #[must_use]
     pub fn deletable(&self) -> Option<PendingDeletion> {
+        self.unused_entries().into_iter().find(|entry| self.can_be_sent(entry))
+    }
+
+    fn unused_entries(&self) -> Vec<PendingDeletion> {
+        self.find_unused_entries().unwrap_or_default()
+    }
+
+    /// The entries whose versions are listed, run in no environment and are not about to; `None` where that is not known.
+    fn find_unused_entries(&self) -> Option<Vec<PendingDeletion>> {
         let ServiceView::Available { inventory, deployment_status, .. } = &self.service else {
             return None;
         };
@@ -93,14 +122,18 @@ impl Observation {
             self.live()?;
         }
         let deployments = [Some(self.object.as_ref()), self.elsewhere.as_deref()];
-        self.pending_deletions().into_iter().find(|entry| {
+        let mut entries = self.pending_deletions();
+        let namespace = self.object.metadata.namespace.as_deref();
+        entries.retain(|entry| {
             !in_use.contains(&entry.version_id)
+                && !claims::names(&self.object, namespace, &entry.name)
                 && inventory.version(&entry.version_id).is_some_and(|version| {
                     !self.is_foreign(version)
                         && (deployment_status.is_some()
                             || is_replaced_everywhere(inventory, version, &deployments))
                 })
-        })
+        });
+        Some(entries)
     }
 
     /// Its marker names another installation: the entry is from a backup, or `--owner-id` has changed since.
@@ -119,10 +152,12 @@ impl Observation {
         ids
     }
 
-    fn delete_in_flight(&self) -> bool {
-        // the newest call alone: after another one a delete may be sent once more, which does no harm
-        let last = self.status().common.last_operations.first();
-        last.is_some_and(|last| is_pending_delete(last, self.now, self.config.visibility_grace))
+    /// A delete of the version was sent, and the list may still show it.
+    fn is_in_flight(&self, entry: &PendingDeletion) -> bool {
+        self.status().common.last_operations.iter().any(|record| {
+            record.version_id.as_ref() == Some(&entry.version_id)
+                && is_pending_delete(record, self.now, self.config.visibility_grace)
+        })
     }
 }
 
@@ -136,7 +171,7 @@ fn live_versions(deployment_status: &DeploymentStatus, inventory: &Inventory) ->
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::{super::fixtures::*, *};
 
@@ -233,6 +268,20 @@ mod tests {
         assert_eq!(sent(10, "Unknown"), PendingDeletionState::InFlight);
         assert_eq!(sent(10, "Refused"), PendingDeletionState::Ready);
         assert_eq!(sent(31, "Accepted"), PendingDeletionState::Ready);
+    }
+
+    #[test]
+    fn failed_delete_delays_only_that_version() {
+        let entry = |id: &str, retry: Value| json!({"versionId": id, "name": "b", "requestTime": ago(100), "retry": retry});
+        let waits = json!({"failures": 1, "nextAttemptTime": ago(-10)});
+        let with = |entries: Value| pending().with_status(&json!({"pendingDeletions": entries}));
+        let one = with(json!([entry("v2", waits.clone())]));
+        assert_eq!(one.state().pending_deletion, PendingDeletionState::BackingOff);
+        let other = with(json!([entry("v2", waits), entry("v3", Value::Null)]));
+        assert_eq!(deletable(&other).as_deref(), Some("v3"));
+        assert_eq!(other.time_until_deletion_retry(), Some(Duration::from_secs(10)));
+        let over = with(json!([entry("v2", json!({"failures": 1, "nextAttemptTime": ago(0)}))]));
+        assert_eq!(deletable(&over).as_deref(), Some("v2"));
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! `spec.promoteAfter`: whether another deployment has run the version for long enough. Delays only
 //! versions that are new here: a rollback waits for no other deployment.
 
+use std::{collections::HashSet, sync::Arc};
+
 use super::{Desired, Observation, Promotion};
 use crate::{
-    crd::{Cause, ChatbotDeploymentStatus, ConditionType, MetaDuration, PromoteAfter},
+    crd::{Cause, ChatbotDeployment, ChatbotDeploymentStatus, ConditionType, MetaDuration, PromoteAfter},
     plan::elapsed,
 };
 
@@ -19,6 +21,11 @@ impl Observation {
         if source.is_some_and(|source| self.has_soaked(source, after, desired)) {
             return Promotion::Allowed;
         }
+        if self.promotion_ring
+            || source.is_none_or(|source| !runs(source, desired)) && self.is_source_suspended()
+        {
+            return Promotion::Blocked;
+        }
         let target = self.status().target.as_ref().filter(|target| target.version_id == desired);
         // from the start of this target: each version that is to be promoted has its own deadline
         let since = target.and_then(|target| target.start_time.as_ref());
@@ -29,6 +36,10 @@ impl Observation {
         } else {
             Promotion::Waiting
         }
+    }
+
+    pub(super) fn is_source_suspended(&self) -> bool {
+        self.promotion_source.as_ref().is_some_and(|source| source.spec.suspend == Some(true))
     }
 
     /// Whether the other deployment has been Ready on this version for the soak time.
@@ -42,6 +53,31 @@ impl Observation {
                 && elapsed(&active.start_time, self.now) >= soak
         })
     }
+}
+
+fn runs(status: &ChatbotDeploymentStatus, id: &str) -> bool {
+    status.active.as_ref().is_some_and(|active| active.version_id == id)
+}
+
+/// Whether `promoteAfter` leads from a deployment over others back to one of them; `named` finds a deployment by its name.
+/// None of a ring is ever the first.
+#[must_use]
+pub fn is_promotion_ring(
+    deployment: &ChatbotDeployment,
+    named: impl Fn(&str) -> Option<Arc<ChatbotDeployment>>,
+) -> bool {
+    let after = |deployment: &ChatbotDeployment| {
+        deployment.spec.promote_after.as_ref().map(|after| after.deployment_ref.name.clone())
+    };
+    let mut passed: HashSet<String> = deployment.metadata.name.clone().into_iter().collect();
+    let mut next = after(deployment);
+    while let Some(name) = next {
+        next = named(&name).and_then(|deployment| after(&deployment));
+        if !passed.insert(name) {
+            return true;
+        }
+    }
+    false
 }
 
 /// Whether a deployment runs a version or is deploying it.
@@ -115,6 +151,41 @@ mod tests {
         let missing =
             Observation { promotion_source: None, ..after_test(&json!({})).with_status(&since(301)) };
         assert_eq!(missing.state().promotion, Promotion::Blocked);
+    }
+
+    #[test]
+    fn promotion_is_blocked_at_once_where_it_would_wait_for_ever() {
+        let mut suspended = after_test(&runs("v2", 61, ready(61, "Available", "True")));
+        let source = suspended.promotion_source.as_mut().unwrap();
+        Arc::make_mut(source).spec.suspend = Some(true);
+        assert_eq!(suspended.state().promotion, Promotion::Blocked);
+        let source = Observation::test().with_status(&runs("v1", 59, ready(61, "Available", "True"))).object;
+        let mut soaking = Observation { promotion_source: Some(source), ..suspended };
+        Arc::make_mut(soaking.promotion_source.as_mut().unwrap()).spec.suspend = Some(true);
+        assert_eq!(soaking.state().promotion, Promotion::Waiting, "it stays Ready on the version");
+        let ring = Observation { promotion_ring: true, ..after_test(&json!({})) };
+        assert_eq!(ring.state().promotion, Promotion::Blocked);
+    }
+
+    #[test]
+    fn ring_of_promotions_is_found_wherever_it_closes() {
+        let named = |name: &str, after: Option<&str>| {
+            let after = after.map(|after| json!({"deploymentRef": {"name": after}}));
+            let object = Observation::test().with_spec(&json!({"promoteAfter": after})).object;
+            let mut object = ChatbotDeployment::clone(&object);
+            object.metadata.name = Some(name.to_owned());
+            Arc::new(object)
+        };
+        let is_ring = |all: &[(&str, Option<&str>)]| {
+            let all: Vec<_> = all.iter().map(|(name, after)| named(name, *after)).collect();
+            let find = |name: &str| all.iter().find(|d| d.metadata.name.as_deref() == Some(name)).cloned();
+            is_promotion_ring(&all[0], find)
+        };
+        assert!(is_ring(&[("prod", Some("prod"))]), "it waits for itself");
+        assert!(is_ring(&[("prod", Some("test")), ("test", Some("prod"))]));
+        assert!(is_ring(&[("prod", Some("test")), ("test", Some("dev")), ("dev", Some("test"))]));
+        assert!(!is_ring(&[("prod", Some("test")), ("test", Some("dev")), ("dev", None)]));
+        assert!(!is_ring(&[("prod", Some("missing"))]));
     }
 
     #[test]

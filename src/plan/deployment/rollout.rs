@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{Observation, Rollout, RolloutMethod};
 use crate::{
-    crd::{CurrentOperation, Operation, OperationResult, RollbackMethod},
+    crd::{CurrentOperation, HistoryEntry, Operation, OperationResult, RollbackMethod},
     plan::elapsed,
 };
 
@@ -69,9 +69,10 @@ impl Observation {
         }
     }
 
-    /// Whether a rollout of this version is a rollback: this environment ran it before. No promotion delays it then.
+    /// Whether a rollout of this version goes back: this environment ran it before it ran the live one for the first time. No
+    /// promotion delays it then. To return to the later of the two is a release like the first one.
     pub(super) fn is_rollback(&self, desired: &str) -> bool {
-        self.status().history.iter().any(|entry| entry.version_id == desired)
+        ran_before(&self.status().history, desired, self.live().as_deref())
     }
 
     /// The body of the rollback request: the environment, and what `spec.rollback.parameters` adds. A parameter cannot
@@ -90,6 +91,17 @@ impl Observation {
     /// Whether a rollback to the version uses the rollback call of the service.
     pub(super) fn use_rollback(&self, desired: &str) -> bool {
         self.object.spec.rollback_method() == RollbackMethod::Rollback && self.is_rollback(desired)
+    }
+}
+
+/// Whether an environment with this history ran `id` before `other` for the first time; `None`: nothing that is known.
+pub(super) fn ran_before(history: &[HistoryEntry], id: &str, other: Option<&str>) -> bool {
+    // newest first
+    let first_run = |id: &str| history.iter().rposition(|entry| entry.version_id == id);
+    match (first_run(id), other.and_then(first_run)) {
+        (Some(ran), Some(other)) => ran > other,
+        (ran, None) => ran.is_some(),
+        (None, Some(_)) => false,
     }
 }
 
@@ -152,6 +164,23 @@ mod tests {
         status["currentOperation"]["firstCallTime"] = ago(301);
         let late = Observation::test().with_status(&status);
         assert_eq!(late.state().rollout, Rollout::DeadlineExceeded);
+    }
+
+    #[test]
+    fn return_to_the_later_of_two_versions_is_no_rollback() {
+        let history = |ids: &[&str]| {
+            let entries = ids.iter().map(|id| json!({"versionId": id, "startTime": ago(1)}));
+            serde_json::from_value::<Vec<HistoryEntry>>(entries.collect()).unwrap()
+        };
+        let back_and_forth = history(&["v1", "v2", "v1"]);
+        assert!(!ran_before(&back_and_forth, "v2", Some("v1")), "forward again");
+        assert!(ran_before(&history(&["v2", "v1", "v2", "v1"]), "v1", Some("v2")));
+        assert!(ran_before(&back_and_forth, "v2", None), "nothing runs");
+        assert!(
+            ran_before(&back_and_forth, "v2", Some("v3")),
+            "deployed outside the operator, not recorded yet"
+        );
+        assert!(!ran_before(&back_and_forth, "v3", Some("v1")));
     }
 
     #[test]

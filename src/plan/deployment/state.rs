@@ -1,5 +1,7 @@
 //! What decides the next step: a few small enums, so that the tests can go through every combination.
 
+use std::time::Duration;
+
 use super::{Desired, Observation};
 use crate::{
     crd::{Cause, FINALIZER, annotation},
@@ -19,7 +21,9 @@ pub struct State {
     pub finalizer: bool,
     /// An older object manages the same environment of the same chatbot.
     pub conflict: bool,
-    /// A call failed a moment ago: the service is read, but not changed, until the backoff ends.
+    /// The annotation `rollback-to` leads nowhere, or no longer.
+    pub command_ended: bool,
+    /// The last call for this target failed a moment ago: none is made for it until the backoff ends.
     pub backing_off: bool,
     /// Why the service could not be read, if it could not.
     pub unavailable: Option<UnavailableReason>,
@@ -55,14 +59,14 @@ pub enum TargetState {
 pub enum Unresolved {
     /// The `ChatbotVersion` does not exist, has no version yet, or is being deleted.
     WaitingForVersion,
+    /// The same, for longer than `progressDeadline`.
+    VersionTimedOut,
     /// The `ChatbotVersion` belongs to another chatbot.
     ReferenceMismatch,
     /// The service lists no version with this id or number.
     VersionNotFound,
     /// The service lists several versions with this number.
     AmbiguousVersion,
-    /// The annotation `rollback-to` names no version of the service.
-    RollbackTargetNotFound,
 }
 
 /// What runs, compared with what should run.
@@ -108,7 +112,8 @@ pub enum Promotion {
     Allowed,
     /// The other deployment may still become Ready on the version.
     Waiting,
-    /// The target of the other deployment is another version, or it is Stalled, and `progressDeadline` is over.
+    /// The other deployment does not get there by itself: it waits for this one, is suspended, or, once `progressDeadline`
+    /// is over, is Stalled or has another version as its target.
     Blocked,
 }
 
@@ -147,6 +152,8 @@ pub enum PendingDeletionState {
     InUse,
     /// A version can be deleted.
     Ready,
+    /// The versions that can be deleted wait for their backoff.
+    BackingOff,
     /// A delete was sent, and the list may still show the version.
     InFlight,
     /// This object is being deleted, and an object whose deletion it took over has not observed that yet.
@@ -167,7 +174,8 @@ impl Observation {
             deleting: self.deletion(),
             finalizer: meta.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER),
             conflict: self.older_claim.is_some(),
-            backing_off: is_backing_off(&self.status().common, meta, self.now),
+            command_ended: self.command_to_remove().is_some(),
+            backing_off: desired.as_ref().is_ok_and(|desired| self.is_backing_off(desired)),
             unavailable: self.unavailable_reason(),
             target: self.target_state(&desired, live),
             live,
@@ -190,6 +198,13 @@ impl Observation {
         })
     }
 
+    /// The backoff belongs to the rollout that failed: not to another version, nor to the same one for another cause.
+    fn is_backing_off(&self, desired: &Desired) -> bool {
+        let (status, meta) = (self.status(), &self.object.metadata);
+        let failed = status.target.as_ref().is_some_and(|target| desired.is(target));
+        failed && is_backing_off(&status.common, meta, self.now)
+    }
+
     fn unavailable_reason(&self) -> Option<UnavailableReason> {
         if let ServiceView::Unavailable(unavailable) = &self.service {
             Some(unavailable.reason)
@@ -200,6 +215,9 @@ impl Observation {
 
     fn target_state(&self, desired: &Result<Desired, Unresolved>, live: Live) -> TargetState {
         match desired {
+            Err(Unresolved::WaitingForVersion) if self.time_for_version() == Some(Duration::ZERO) => {
+                TargetState::Unresolved(Unresolved::VersionTimedOut)
+            }
             Err(why) => TargetState::Unresolved(*why),
             // only while another version runs: one that becomes live late is as good as one in time
             Ok(desired) if live == Live::Other && self.has_failed(&desired.version_id) => TargetState::Failed,

@@ -11,15 +11,13 @@ use super::{
     Desired, Drift, Observation, State, Step,
     history::{clear_active, sync_history},
     messages,
+    rollback_command::CommandEnd,
 };
 use crate::{
     chatcaptain::Failure,
-    crd::{
-        Cause, ChatbotDeploymentStatus, ConditionType, FailedVersions, Reason, RollbackCommand, Target,
-        annotation,
-    },
+    crd::{ChatbotDeploymentStatus, ConditionType, FailedVersions, Reason, Target, annotation},
     plan::{
-        EventReason, Report, Requeue, ServiceView, annotation_value, elapsed,
+        EventReason, Report, Requeue, ServiceView, elapsed,
         status::{ReadyCondition, with_conditions},
         truncate_to_seconds,
     },
@@ -50,6 +48,7 @@ pub fn report(
     let report = match (step, outcome) {
         (Step::AddFinalizer, _) => return Report { finalizer: Some(true), ..unchanged(observation) },
         (Step::RemoveFinalizer, _) => return remove_finalizer(observation, state),
+        (Step::RemoveRollbackCommand, _) => return remove_rollback_command(observation),
         (Step::StartRollout(method), Outcome::RolloutStarted(result)) => {
             calls::rollout_started(observation, state, method, result)
         }
@@ -62,7 +61,30 @@ pub fn report(
         // no call ends without its outcome; if one did, the next reconcile decides
         (Step::StartRollout(_) | Step::DeleteVersion, _) => unchanged(observation),
     };
-    with_pending_deletions(observation, report)
+    with_pending_deletions(observation, with_ended_command(observation, report))
+}
+
+fn remove_rollback_command(observation: &Observation) -> Report<ChatbotDeploymentStatus> {
+    let Some(why) = observation.command_to_remove() else {
+        return unchanged(observation);
+    };
+    let report = Report { annotation_to_remove: Some(annotation::ROLLBACK_TO), ..unchanged(observation) };
+    let note = messages::rollback_command_removed(observation, why);
+    report.event(why == CommandEnd::VersionNotFound, EventReason::RollbackCommandEnded, note)
+}
+
+/// An annotation that the manifest holds is not removed; an event says so, once.
+fn with_ended_command(
+    observation: &Observation,
+    report: Report<ChatbotDeploymentStatus>,
+) -> Report<ChatbotDeploymentStatus> {
+    let has_ended = |status: &ChatbotDeploymentStatus| {
+        status.rollback_command.as_ref().is_some_and(|command| command.ended)
+    };
+    if has_ended(&report.status) && !has_ended(observation.status()) {
+        return report.event(true, EventReason::RollbackCommandEnded, messages::ended_command_in_manifest());
+    }
+    report
 }
 
 /// Takes over the new deletions, and drops those that are finished.
@@ -78,7 +100,14 @@ fn with_pending_deletions(
             report = report.event(false, EventReason::VersionDeleted, note);
         }
     }
-    report.status.pending_deletions = observation.next_pending_deletions();
+    // the step may have changed the backoff of one
+    let reported =
+        std::mem::replace(&mut report.status.pending_deletions, observation.next_pending_deletions());
+    for entry in &mut report.status.pending_deletions {
+        if let Some(reported) = reported.iter().find(|reported| reported.version_id == entry.version_id) {
+            entry.retry.clone_from(&reported.retry);
+        }
+    }
     report
 }
 
@@ -148,23 +177,19 @@ fn sync_spec(observation: &Observation, status: &mut ChatbotDeploymentStatus) {
     if observation.failed_versions().is_empty() {
         status.failed_versions = None;
     }
-    let value = annotation_value(&observation.object.metadata, annotation::ROLLBACK_TO);
-    // before the new one is recorded below, which happens only where none is left
-    status.rollback_command.take_if(|command| Some(command.value.as_str()) != value);
+    status.waiting_for_version = observation.missing_version();
+    observation.sync_rollback_command(status);
     let Ok(desired) = observation.desired() else { return };
-    if desired.cause == Cause::RollbackCommand && status.rollback_command.is_none() {
-        status.rollback_command = Some(RollbackCommand {
-            value: value.unwrap_or_default().to_owned(),
-            generation: observation.object.metadata.generation.unwrap_or_default(),
-            version_id: desired.version_id.clone(),
-        });
-    }
     // an operation on another version is forgotten once it can make no difference any more
     let may_take_effect =
         !observation.live_is_observable() || observation.other_call_in_flight(&desired.version_id);
     status
         .current_operation
         .take_if(|operation| operation.version_id != desired.version_id && !may_take_effect);
+    // the backoff of another rollout
+    if !status.target.as_ref().is_some_and(|target| desired.is(target)) {
+        status.common.retry = None;
+    }
     status.target = Some(next_target(observation, status.target.take(), desired));
 }
 
@@ -226,7 +251,12 @@ fn requeue_while_progressing(observation: &Observation) -> Requeue {
     // several reads within the grace, so that a rollback without effect is noticed soon after it
     let longest = (observation.config.visibility_grace / 4).clamp(SHORTEST, Duration::from_secs(10));
     // a fifth of the time that has passed: a delay of the report that is not felt, and few reads of a slow rollout
-    Requeue::After((since / 5).clamp(SHORTEST, longest))
+    let poll = Requeue::After((since / 5).clamp(SHORTEST, longest));
+    let called_at = operation.and_then(|operation| operation.call_time.as_ref());
+    // objects keep whole seconds: the deadline is over in the second after it
+    let deadline = observation.progress_deadline() + Duration::from_secs(1);
+    let remaining = called_at.map(|at| deadline.saturating_sub(elapsed(at, observation.now)));
+    remaining.filter(|remaining| !remaining.is_zero()).map_or(poll, |remaining| poll.at_latest(remaining))
 }
 
 #[cfg(test)]
@@ -392,20 +422,5 @@ mod tests {
         };
         assert!(!timed_out(900));
         assert!(timed_out(901));
-    }
-
-    #[test]
-    fn command_is_recorded_until_its_annotation_changes() {
-        let status = json!({"rollbackCommand": {"value": "v2", "generation": 1, "versionId": "v2"}});
-        let recorded = Observation::test().with_status(&status).running(Some("v2"));
-        let kept = |observation: Observation| {
-            observation.report().status.rollback_command.map(|command| (command.value, command.generation))
-        };
-        let held = recorded.clone().annotated(annotation::ROLLBACK_TO, "v2");
-        assert_eq!(kept(held.clone()), Some(("v2".to_owned(), 1)));
-        let annotations = json!({annotation::ROLLBACK_TO: "v2"});
-        let ended = held.with_metadata(&json!({"generation": 2, "annotations": annotations}));
-        assert_eq!(kept(ended), Some(("v2".to_owned(), 1)), "it does not begin anew");
-        assert_eq!(kept(recorded), None);
     }
 }

@@ -1,9 +1,11 @@
 //! The version that should run: by command, after a failure, or by the spec.
 
-use super::{Observation, Unresolved};
+use std::time::Duration;
+
+use super::{Observation, Unresolved, rollback_command::RollbackTo};
 use crate::{
-    crd::{Cause, OnFailure, VersionSource, annotation},
-    plan::annotation_value,
+    crd::{Cause, OnFailure, Target, VersionSource, WaitingForVersion},
+    plan::{elapsed, truncate_to_seconds},
 };
 
 /// The version that should run.
@@ -17,6 +19,13 @@ pub struct Desired {
     pub cause: Cause,
 }
 
+impl Desired {
+    /// The recorded target is the same version, for the same cause.
+    pub(super) fn is(&self, target: &Target) -> bool {
+        target.version_id == self.version_id && target.cause == self.cause
+    }
+}
+
 impl Observation {
     /// The version that should run: by command, because the spec's version failed, or by the spec.
     ///
@@ -24,8 +33,8 @@ impl Observation {
     /// Why it is not known.
     pub fn desired(&self) -> Result<Desired, Unresolved> {
         // first: with the spec before it, a commanded rollback would last until the next reconcile
-        if let Some(commanded) = self.rollback_command() {
-            return Ok(self.desired_version(commanded?, Cause::RollbackCommand));
+        if let Some(RollbackTo::Holds(id)) = self.rollback_command() {
+            return Ok(self.desired_version(id, Cause::RollbackCommand));
         }
         let by_spec = self.desired_by_spec()?;
         Ok(self.automatic_rollback(&by_spec).unwrap_or(by_spec))
@@ -94,33 +103,25 @@ impl Observation {
         })
     }
 
-    /// The version of a `rollback-to` that holds. The annotation is resolved once, when it is set: `previous` must
-    /// not move with every rollback. A later generation ends it.
-    fn rollback_command(&self) -> Option<Result<String, Unresolved>> {
-        let value = annotation_value(&self.object.metadata, annotation::ROLLBACK_TO)?;
-        let recorded = self.status().rollback_command.as_ref().filter(|command| command.value == value);
-        let id = match recorded {
-            // the annotation outlives its command: once the spec has changed it must not move the environment again
-            Some(command) if Some(command.generation) != self.object.metadata.generation => return None,
-            Some(command) => Some(command.version_id.clone()).filter(|id| self.may_exist(id)),
-            None => self.resolve_rollback(value),
+    /// The `ChatbotVersion` that the rollout waits for, for the next status.
+    pub(super) fn missing_version(&self) -> Option<WaitingForVersion> {
+        let Some(VersionSource::Ref(name)) = self.object.spec.version_source() else {
+            return None;
         };
-        Some(id.ok_or(Unresolved::RollbackTargetNotFound))
+        if self.desired() != Err(Unresolved::WaitingForVersion) {
+            return None;
+        }
+        let recorded = self.status().waiting_for_version.clone().filter(|waiting| waiting.name == name);
+        Some(recorded.unwrap_or_else(|| WaitingForVersion {
+            name: name.to_owned(),
+            start_time: truncate_to_seconds(self.now),
+        }))
     }
 
-    /// `previous`, the name of a `ChatbotVersion`, or an id, in this order.
-    fn resolve_rollback(&self, value: &str) -> Option<String> {
-        if value == "previous" {
-            let previous = self.status().previous.as_ref().map(|previous| previous.version_id.clone());
-            return previous.filter(|id| self.may_exist(id));
-        }
-        let named = self
-            .rollback_version
-            .as_ref()
-            .filter(|version| version.spec.chatbot_id == self.object.spec.chatbot_id)
-            .and_then(|version| version.version_id());
-        let listed = || self.listed(value).map(|version| version.id.as_str());
-        named.or_else(listed).map(str::to_owned)
+    /// How long the rollout still waits for the version that it lacks; zero once `progressDeadline` is over.
+    pub(super) fn time_for_version(&self) -> Option<Duration> {
+        let waiting = self.missing_version()?;
+        Some(self.progress_deadline().saturating_sub(elapsed(&waiting.start_time, self.now)))
     }
 
     /// The spec names another version than the one that the status is about.
@@ -152,7 +153,7 @@ impl Observation {
     }
 
     /// The version is listed, or the list could not be read.
-    fn may_exist(&self, id: &str) -> bool {
+    pub(super) fn may_exist(&self, id: &str) -> bool {
         // an outage must not read as a lost version
         self.inventory().is_none_or(|inventory| inventory.version(id).is_some())
     }
@@ -166,7 +167,14 @@ mod tests {
         super::{TargetState, fixtures::*},
         *,
     };
-    use crate::chatcaptain::Version;
+    use crate::{
+        chatcaptain::Version,
+        crd::annotation,
+        plan::{
+            Requeue,
+            deployment::{Step, Wait},
+        },
+    };
 
     fn desired(observation: &Observation) -> Result<(String, Cause), Unresolved> {
         observation.desired().map(|desired| (desired.version_id, desired.cause))
@@ -204,17 +212,27 @@ mod tests {
                 Observation::test().listing([version("v1"), twin_of_v1()]).with_spec(&number),
                 Unresolved::AmbiguousVersion,
             ),
-            (
-                Observation::test().annotated(annotation::ROLLBACK_TO, "nothing"),
-                Unresolved::RollbackTargetNotFound,
-            ),
-            (
-                Observation::test().annotated(annotation::ROLLBACK_TO, "previous"),
-                Unresolved::RollbackTargetNotFound,
-            ),
         ] {
             assert_eq!(desired(&observation), Err(why));
         }
+    }
+
+    #[test]
+    fn version_that_does_not_appear_within_the_deadline_fails_the_rollout() {
+        let missing = Observation { referenced_version: None, ..Observation::test() };
+        let first = missing.report();
+        assert_eq!(condition(&first, "Reconciling"), Some(("True", "WaitingForVersion")));
+        assert_eq!(first.requeue, Requeue::After(Duration::from_mins(5)));
+        let since = |seconds| json!({"waitingForVersion": {"name": "a", "startTime": ago(seconds)}});
+        let soon = missing.clone().with_status(&since(299));
+        assert_eq!(soon.report().requeue, Requeue::After(Duration::from_secs(1)));
+        let late = missing.clone().with_status(&since(300));
+        assert_eq!(late.next_step(), Step::Wait(Wait::Unresolved(Unresolved::VersionTimedOut)));
+        assert_eq!(condition(&late.report(), "Stalled"), Some(("True", "ProgressDeadlineExceeded")));
+        let renamed = late.clone().with_spec(&json!({"versionRef": {"name": "b"}}));
+        assert_eq!(renamed.next_step(), Step::Wait(Wait::Unresolved(Unresolved::WaitingForVersion)));
+        let there = Observation { referenced_version: Some(referenced(&json!({}))), ..late };
+        assert_eq!(there.report().status.waiting_for_version, None);
     }
 
     /// Another version with the number of `v1`.
@@ -228,36 +246,6 @@ mod tests {
         let observation = Observation { referenced_version: Some(deleted), ..Observation::test() };
         assert_eq!(desired(&observation.clone().running(Some("v2"))), Err(Unresolved::WaitingForVersion));
         assert_eq!(desired(&observation.running(Some("v1"))), Ok(("v1".to_owned(), Cause::Spec)));
-    }
-
-    #[test]
-    fn rollback_command_names_previous_an_object_or_an_id() {
-        let previous = json!({"previous": {"versionId": "v2", "startTime": ago(100)}});
-        let commanded =
-            |value| Observation::test().with_status(&previous).annotated(annotation::ROLLBACK_TO, value);
-        let by_command = |id: &str| Ok((id.to_owned(), Cause::RollbackCommand));
-        assert_eq!(desired(&commanded("previous")), by_command("v2"));
-        assert_eq!(desired(&commanded("v3")), by_command("v3"));
-        let named = Observation { rollback_version: Some(referenced(&json!({}))), ..commanded("a") };
-        assert_eq!(desired(&named), by_command("v1"));
-        let foreign = referenced(&json!({"spec": {"chatbotId": "other"}}));
-        let foreign = Observation { rollback_version: Some(foreign), ..commanded("a") };
-        assert_eq!(desired(&foreign), Err(Unresolved::RollbackTargetNotFound));
-    }
-
-    #[test]
-    fn rollback_command_keeps_its_version_until_the_spec_changes() {
-        let status = json!({
-            "rollbackCommand": {"value": "previous", "generation": 1, "versionId": "v2"},
-            // the rollback itself moved this
-            "previous": {"versionId": "v1", "startTime": ago(100)},
-        });
-        let commanded =
-            Observation::test().with_status(&status).annotated(annotation::ROLLBACK_TO, "previous");
-        assert_eq!(desired(&commanded), Ok(("v2".to_owned(), Cause::RollbackCommand)));
-        let annotations = json!({annotation::ROLLBACK_TO: "previous"});
-        let changed = commanded.with_metadata(&json!({"generation": 2, "annotations": annotations}));
-        assert_eq!(desired(&changed), Ok(("v1".to_owned(), Cause::Spec)));
     }
 
     #[test]

@@ -208,7 +208,9 @@ impl Observation {
         let deployment = json!({
             "apiVersion": "chatcaptain.dev/v1alpha1", "kind": "ChatbotDeployment",
             "metadata": {"name": "support-test", "namespace": "chatbots", "uid": "d"},
-            "spec": {"chatbotId": "bot59aBv7wzR9", "environment": "test", "versionId": "v9"},
+            "spec": {
+                "chatbotId": "bot59aBv7wzR9", "environment": "test", "versionId": "v9", "revisionHistoryLimit": 0,
+            },
             "status": status,
         });
         let deployment: Arc<ChatbotDeployment> = Arc::new(serde_json::from_value(deployment).unwrap());

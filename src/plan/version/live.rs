@@ -116,7 +116,12 @@ impl Observation {
     fn environments_using(&self, id: &str, live_in: Option<&[LiveEnvironment]>) -> Vec<LiveEnvironment> {
         let is_used = |environment: &LiveEnvironment| {
             let owner = self.environment_owners.get(environment);
-            owner.is_some_and(|owner| claims::in_use(owner, self.now, &self.config).contains(id))
+            let (namespace, name) =
+                (self.object.metadata.namespace.as_deref(), self.object.metadata.name.as_deref());
+            owner.is_some_and(|owner| {
+                claims::in_use(owner, self.now, &self.config).contains(id)
+                    || claims::names(owner, namespace, name.unwrap_or_default())
+            })
         };
         let is_shown =
             |environment: &LiveEnvironment| live_in.is_some_and(|live_in| live_in.contains(environment));

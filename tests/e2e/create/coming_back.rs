@@ -129,14 +129,14 @@ fn version_whose_pending_deletion_takes_effect_is_lost() {
         world.apply_version(name, &[]);
         world.wait_until_version_ready(name);
     }
-    world.apply_deployment("test", "a", &[]);
+    world.apply_deployment("test", "a", &["revisionHistoryLimit: 0"]);
     world.wait_until_deployment_ready("test");
     let mut late = Fault::new(FaultOperation::Delete, FaultKind::LateEffect).times(1);
     late.late_ms = 2_500;
     world.service.settings(|settings| settings.faults = vec![late]);
     world.delete("chatbotversion", "a");
     world.wait_until_deleted::<ChatbotVersion>("a");
-    world.apply_deployment("test", "b", &[]);
+    world.apply_deployment("test", "b", &["revisionHistoryLimit: 0"]);
     world.eventually("the deletion is under way", || {
         (world.service.counters().of(Operation::Delete).calls == 1).then_some(())
     });

@@ -233,7 +233,7 @@ fn suspended(world: &World) {
 
 fn run_in_test(world: &World) {
     create_ready(world, &[]);
-    world.apply_deployment("test", "a", &[]);
+    world.apply_deployment("test", "a", &["revisionHistoryLimit: 0"]);
     world.wait_until_deployment_ready("test");
 }
 
@@ -244,7 +244,7 @@ fn handed_over_across_restarts(world: &World) {
     world.start();
     world.wait_until_deleted::<ChatbotVersion>("a");
     world.kill();
-    world.apply_deployment("test", "other", &[]);
+    world.apply_deployment("test", "other", &["revisionHistoryLimit: 0"]);
     world.start();
     world.eventually("the move", || (world.effects_besides_creates().len() > 1).then_some(()));
     world.kill();

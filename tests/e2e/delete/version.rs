@@ -53,7 +53,7 @@ fn live_version_is_deleted_after_its_environment_moves_on() {
     let world = World::with_flags(Settings::default(), &[("interval", "1h")]);
     let a = ready_version_id(&world, "a", &[]);
     ready_version_id(&world, "b", &[]);
-    world.apply_deployment("test", "a", &[]);
+    world.apply_deployment("test", "a", &["revisionHistoryLimit: 0"]);
     world.wait_until_deployment_ready("test");
 
     // git drops a and moves on to b in one commit; the tools delete first
@@ -66,7 +66,7 @@ fn live_version_is_deleted_after_its_environment_moves_on() {
     assert_eq!(ids, [a.as_str()]);
     assert_eq!(versions_in_service(&world), ["a", "b"]);
 
-    world.apply_deployment("test", "b", &[]);
+    world.apply_deployment("test", "b", &["revisionHistoryLimit: 0"]);
     world.wait_until_deployment_ready("test");
     world.eventually("a is deleted", || (versions_in_service(&world) == ["b"]).then_some(()));
     world.wait_for_event("test", "VersionDeleted");

@@ -18,7 +18,7 @@ fn manifests(world: &World) -> String {
 }
 
 /// Deletes every object of the namespace while no operator runs.
-fn lose_objects(world: &World) {
+pub fn lose_objects(world: &World) {
     for kind in ["chatbotversions", "chatbotdeployments"] {
         let names = world.kubectl(&["get", kind, "-o", "name"], "");
         for name in names.lines() {

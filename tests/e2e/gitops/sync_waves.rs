@@ -103,13 +103,16 @@ impl<'a> Git<'a> {
 
 /// A promotion after the deployment of test.
 const AFTER_TEST: &str = "promoteAfter: {deploymentRef: {name: test}}";
+/// A version is deleted as soon as it is no longer in use.
+const KEEPS_NOTHING: &str = "revisionHistoryLimit: 0";
 
 #[test]
 fn live_version_pruned_in_an_early_wave_is_deleted_later() {
     let world = World::new(Settings { rollout_ms: 500, ..Settings::default() });
     let nothing = Git::empty(&world);
     let commit = |name: &str| {
-        Git::empty(&world).version(0, name).runs(1, "test", name, &[]).runs(2, "prod", name, &[AFTER_TEST])
+        let git = Git::empty(&world).version(0, name).runs(1, "test", name, &[KEEPS_NOTHING]);
+        git.runs(2, "prod", name, &[AFTER_TEST, KEEPS_NOTHING])
     };
     let (first, second) = (commit("a"), commit("b"));
     first.sync(&nothing).unwrap();

@@ -1,4 +1,6 @@
 //! An environment moves forward and back.
 
+mod commands;
 mod failures;
 mod rollback;
+mod waits;

@@ -138,41 +138,10 @@ fn rollback_annotation_holds_until_git_changes() {
         world.wait_for_reason::<ChatbotDeployment>("test", "RolledBack");
         assert_eq!(world.effects_besides_creates(), service.expected_effects(), "it holds over a restart");
 
-        service.apply_deployment(&world, "b", &["progressDeadline: 4m"]);
-        wait_until_running(&world, "b");
+        world.apply_version("c", &[]);
+        service.apply_deployment(&world, "c", &[]);
+        wait_until_running(&world, "c");
     });
-}
-
-/// A version number is not accepted, but the message names the id to use.
-#[test]
-fn rollback_to_a_version_number_suggests_the_id() {
-    let world = World::new(Settings::default());
-    for wanted in ["a", "b"] {
-        world.apply_version(wanted, &[]);
-        world.apply_deployment("test", wanted, &[]);
-        wait_until_running(&world, wanted);
-    }
-    let status = world.version("a").status.unwrap();
-    let (id, number) = (status.version_id.unwrap(), status.version_number.unwrap());
-    let roll_back_to = |what: &str| {
-        let command = format!("chatcaptain.dev/rollback-to={what}");
-        world.kubectl(&["annotate", "--overwrite", "cbd", "test", &command], "");
-    };
-    roll_back_to(&number);
-    let message = world.wait_for_reason::<ChatbotDeployment>("test", "VersionNotFound");
-    let (forms, hint) =
-        ("previous, the name of a ChatbotVersion", format!("{number} is a version number; its id is {id}."));
-    assert!(message.contains(forms) && message.ends_with(&hint), "{message}");
-    roll_back_to("9.9");
-    world.eventually("nothing is made of what is no number either", || {
-        world
-            .wait_for_reason::<ChatbotDeployment>("test", "VersionNotFound")
-            .ends_with("or a version id.")
-            .then_some(())
-    });
-    roll_back_to(&id);
-    world.wait_for_reason::<ChatbotDeployment>("test", "RolledBack");
-    assert_eq!(world.live_version(Environment::Test).as_deref(), Some("a"));
 }
 
 /// Where nothing is live, `previous` means the version that was live last.
@@ -335,4 +304,21 @@ fn git_revert_waits_for_no_promotion() {
     });
     assert_eq!(world.live_version(Environment::Test).as_deref(), Some("b"));
     assert_eq!(world.effects_besides_creates().last().map(String::as_str), Some("rollback a prod"));
+}
+
+/// A release that was reverted and comes again is a release, though the environment ran the version before.
+#[test]
+fn return_to_a_reverted_version_is_a_deploy_and_not_a_rollback() {
+    let world = World::new(Settings::default());
+    for wanted in ["a", "b"] {
+        world.apply_version(wanted, &[]);
+        world.apply_deployment("test", wanted, &[]);
+        wait_until_running(&world, wanted);
+    }
+    for wanted in ["a", "b", "a"] {
+        world.apply_deployment("test", wanted, &[]);
+        wait_until_running(&world, wanted);
+    }
+    let moves = ["deploy a test", "deploy b test", "rollback a test", "deploy b test", "rollback a test"];
+    assert_eq!(world.effects_besides_creates(), moves);
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion};
+use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotDeploymentStatus, ChatbotVersion};
 use kube::ResourceExt;
 use simulator::{ChatbotState, Environment, LogEntry, Operation};
 
@@ -139,17 +139,21 @@ impl Evidence {
             if status.active.as_ref().map(|active| active.version_id.as_str()) != live {
                 violations.push(format!("settled: {name} says {:?} runs, it is {live:?}", status.active));
             }
-            if !status.pending_deletions.is_empty() {
-                violations
-                    .push(format!("settled: {name} still has to delete {:?}", status.pending_deletions));
-            }
+            let kept = kept_revisions(&status);
+            let unneeded =
+                status.pending_deletions.iter().filter(|entry| !kept.contains(&entry.version_id.as_str()));
+            violations.extend(unneeded.map(|entry| format!("settled: {name} still has to delete {entry:?}")));
         }
         violations
     }
 
-    /// A version that no object holds is reported as an orphan.
+    /// A version that no object holds and that no deployment is to delete is reported as an orphan.
     fn leftovers(&self) -> Vec<String> {
-        let held: BTreeSet<&str> = self.versions.iter().filter_map(ChatbotVersion::version_id).collect();
+        let statuses = self.deployments.iter().filter_map(|object| object.status.as_ref());
+        let pending =
+            statuses.flat_map(|status| &status.pending_deletions).map(|entry| entry.version_id.as_str());
+        let held: BTreeSet<&str> =
+            self.versions.iter().filter_map(ChatbotVersion::version_id).chain(pending).collect();
         let recorded = |id: &str| {
             self.log.lines().any(|line| line.contains("may be left in the service") && line.contains(id))
         };
@@ -157,6 +161,16 @@ impl Evidence {
         let silent = all.filter(|version| !held.contains(version.id.as_str()) && !recorded(&version.id));
         silent.map(|version| format!("left: {} ({}) is on no record", version.name, version.id)).collect()
     }
+}
+
+/// The three versions that ran last and do not run now: the default of `spec.revisionHistoryLimit`.
+fn kept_revisions(status: &ChatbotDeploymentStatus) -> Vec<&str> {
+    let active = status.active.as_ref().map(|active| active.version_id.as_str());
+    let mut kept: Vec<&str> = status.history.iter().map(|entry| entry.version_id.as_str()).collect();
+    let mut known = BTreeSet::new();
+    kept.retain(|id| Some(*id) != active && known.insert(*id));
+    kept.truncate(3);
+    kept
 }
 
 /// Settled means Ready for the current generation, with no condition beside it.

@@ -173,9 +173,7 @@ impl DeploymentWorld {
             }),
             Interference::Request => self.annotate(annotation::RECONCILE_REQUESTED_AT, &token),
             Interference::Command => self.annotate(annotation::ROLLBACK_TO, "previous"),
-            Interference::RemoveCommand => self.edit(|object| {
-                object.metadata.annotations.get_or_insert_default().remove(annotation::ROLLBACK_TO);
-            }),
+            Interference::RemoveCommand => self.remove_annotation(annotation::ROLLBACK_TO),
             Interference::DeployManually(index) => {
                 self.deployed_manually = true;
                 self.service.deploy(HERE, stored(index), now);
@@ -189,6 +187,13 @@ impl DeploymentWorld {
             Interference::Younger => self.older = false,
         }
         self.collect();
+    }
+
+    /// The object loses an annotation.
+    pub fn remove_annotation(&mut self, key: &str) {
+        self.edit(|object| {
+            object.metadata.annotations.get_or_insert_default().remove(key);
+        });
     }
 
     fn annotate(&mut self, key: &str, value: &str) {

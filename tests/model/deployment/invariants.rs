@@ -2,7 +2,10 @@
 
 use chatcaptain_operator::{
     chatcaptain::Failure,
-    crd::{ChatbotDeploymentStatus, DriftPolicy, OnFailure, Operation, RollbackMethod, annotation},
+    crd::{
+        ChatbotDeploymentStatus, DriftPolicy, OnFailure, Operation, Retry, RollbackCommand, RollbackMethod,
+        annotation,
+    },
     plan::{
         Report, ServiceView, annotation_value,
         deployment::{Observation, Outcome, RolloutMethod, Step, Wait},
@@ -36,13 +39,27 @@ impl DeploymentWorld {
                     "rolled back to what never ran here"
                 );
             }
+            Step::DeleteVersion => {
+                let entry = observation.deletable();
+                let is_needed =
+                    |id: &str| self.is_needed(id) && observation.object.metadata.deletion_timestamp.is_none();
+                invariant!(
+                    entry.is_some_and(|entry| !is_needed(&entry.version_id)),
+                    "a version is deleted that git names or that is kept for a rollback"
+                );
+            }
+            Step::RemoveRollbackCommand => invariant!(self.is_commanded(), "nothing to remove"),
             Step::Wait(Wait::ProgressDeadlineExceeded) => {
                 invariant!(status.failed_versions.is_some(), "failed without a record");
             }
             _ => {}
         }
         if matches!(step, Step::StartRollout(_) | Step::DeleteVersion | Step::RecordIntent(_)) {
-            invariant!(!self.is_backing_off(observation), "a change within the backoff");
+            let retry = match step {
+                Step::DeleteVersion => observation.deletable().and_then(|entry| entry.retry),
+                _ => own_retry(observation),
+            };
+            invariant!(!self.is_waiting(retry.as_ref(), observation), "a change within its backoff");
             invariant!(
                 !self.older && observation.object.spec.suspend != Some(true),
                 "a change though suspended or in conflict"
@@ -51,10 +68,10 @@ impl DeploymentWorld {
         Ok(())
     }
 
-    fn is_backing_off(&self, observation: &Observation) -> bool {
+    fn is_waiting(&self, retry: Option<&Retry>, observation: &Observation) -> bool {
         let (status, meta) = (&observation.status().common, &observation.object.metadata);
         let handled = status.last_handled_reconcile_at.as_deref();
-        let later = status.retry.as_ref().is_some_and(|retry| retry.next_attempt_time.0 > at(self.now));
+        let later = retry.is_some_and(|retry| retry.next_attempt_time.0 > at(self.now));
         later && status.observed_generation == meta.generation && !reconcile_requested(meta, handled)
     }
 
@@ -121,9 +138,8 @@ impl DeploymentWorld {
         );
         let runs = matches!(reason(&status.common), "Available" | "RolledBack");
         for entry in status.pending_deletions.iter().filter(|_| runs && self.knows_what_runs()) {
-            let named = self.setup.by_id && id_at(self.desired()) == entry.version_id;
             invariant!(
-                named || self.service.is_live(&entry.version_id),
+                self.is_needed(&entry.version_id) || self.service.is_live(&entry.version_id),
                 "{} is never deleted",
                 entry.version_id
             );
@@ -131,20 +147,37 @@ impl DeploymentWorld {
         self.check_left_behind()
     }
 
+    /// The spec names the version, or it ran here and is kept.
+    fn is_needed(&self, id: &str) -> bool {
+        let ran = self.status().history.iter().any(|entry| entry.version_id == id);
+        id_at(self.desired()) == id || self.setup.keeps > 0 && ran
+    }
+
     /// The reason of Ready is the right one.
     fn check_verdict(&self, status: &ChatbotDeploymentStatus) -> Result<(), Violation> {
+        let by_spec = id_at(self.desired());
         let command = status.rollback_command.as_ref();
-        let command = command.filter(|c| Some(c.generation) == status.common.observed_generation);
-        let desired = command.map_or_else(|| id_at(self.desired()), |command| command.version_id.clone());
+        invariant!(
+            command.is_some() == self.is_commanded(),
+            "a command that has ended is there, or one that holds is not recorded"
+        );
+        let exists = self.version_objects[self.desired()] == VersionObject::Present || self.setup.by_id;
+        let outlasts =
+            |command: &RollbackCommand| command.spec_version_id.as_ref().is_none_or(|id| *id == by_spec);
+        invariant!(
+            // a version that cannot be found ends no command
+            !exists || command.is_none_or(outlasts),
+            "a command holds though git names another version"
+        );
+        let desired = command.map_or(by_spec, |command| command.version_id.clone());
         let live = self.service.runs(HERE).map(id_of);
         let live = live.as_ref().map_or("nothing", |id| id.as_str());
-        let exists = self.version_objects[self.desired()] == VersionObject::Present || self.setup.by_id;
         let violation = self.setup.behavior.broken.map(|id| id_of(id).as_str().to_owned());
         let is_broken = violation.as_deref() == Some(desired.as_str());
         let right = match reason(&status.common) {
             "Available" => live == desired,
             "WaitingForVersion" => !exists,
-            "VersionNotFound" => self.service.find(&desired).is_none() || self.is_commanded(),
+            "VersionNotFound" => self.service.find(&desired).is_none(),
             "RolledBack" => {
                 command.is_some() && live == desired
                     || is_broken
@@ -154,7 +187,9 @@ impl DeploymentWorld {
             }
             // where nothing shows what runs, a lost answer is never resolved
             "ProgressDeadlineExceeded" => {
-                (violation.is_some() || self.deployed_manually) && live != desired || !self.shows_anything()
+                !exists
+                    || (violation.is_some() || self.deployed_manually) && live != desired
+                    || !self.shows_anything()
             }
             "DriftTolerated" => self.setup.drift == DriftPolicy::Warn && live != desired,
             "DriftCorrectionPaused" => live != desired && status.drift_corrections.is_some(),
@@ -206,6 +241,14 @@ impl DeploymentWorld {
     fn knows_what_runs(&self) -> bool {
         self.shows_what_runs() || !self.setup.behavior.readable && self.setup.elsewhere_known
     }
+}
+
+/// The backoff of the rollout that is desired.
+fn own_retry(observation: &Observation) -> Option<Retry> {
+    let (status, desired) = (observation.status(), observation.desired().ok()?);
+    let target = status.target.as_ref()?;
+    let failed = target.version_id == desired.version_id && target.cause == desired.cause;
+    status.common.retry.clone().filter(|_| failed)
 }
 
 /// Each call that was made is recorded.

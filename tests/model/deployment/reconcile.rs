@@ -68,6 +68,7 @@ impl DeploymentWorld {
             referenced_version: if self.setup.by_id { None } else { self.version(self.desired()) },
             rollback_version: None,
             promotion_source: None,
+            promotion_ring: false,
             versions_being_deleted: self.versions_being_deleted(),
             reclaimed: self.reclaimed(),
             in_use_elsewhere: HashSet::new(),
@@ -138,6 +139,10 @@ impl DeploymentWorld {
         if let Some(set) = report.finalizer {
             self.orphans.extend(report.orphans.iter().cloned());
             self.set_finalizer(set);
+            return true;
+        }
+        if let Some(annotation) = report.annotation_to_remove {
+            self.remove_annotation(annotation);
             return true;
         }
         if object.status.as_ref() == Some(&report.status) {

@@ -19,10 +19,10 @@ const TARGETS: [TargetState; 9] = [
     TargetState::Resolved(Cause::AutomaticRollback),
     TargetState::Failed,
     TargetState::Unresolved(Unresolved::WaitingForVersion),
+    TargetState::Unresolved(Unresolved::VersionTimedOut),
     TargetState::Unresolved(Unresolved::ReferenceMismatch),
     TargetState::Unresolved(Unresolved::VersionNotFound),
     TargetState::Unresolved(Unresolved::AmbiguousVersion),
-    TargetState::Unresolved(Unresolved::RollbackTargetNotFound),
 ];
 const ROLLOUTS: [Rollout; 8] = [
     Rollout::None,
@@ -35,11 +35,12 @@ const ROLLOUTS: [Rollout; 8] = [
     Rollout::DeadlineExceeded,
 ];
 const DRIFTS: [Drift; 5] = [Drift::None, Drift::LateEffect, Drift::Enforce, Drift::LimitReached, Drift::Warn];
-const PENDING_DELETIONS: [PendingDeletionState; 6] = [
+const PENDING_DELETIONS: [PendingDeletionState; 7] = [
     PendingDeletionState::None,
     PendingDeletionState::New,
     PendingDeletionState::InUse,
     PendingDeletionState::Ready,
+    PendingDeletionState::BackingOff,
     PendingDeletionState::InFlight,
     PendingDeletionState::HandingOver,
 ];
@@ -80,7 +81,7 @@ fn every_flag(
     let mut count = 0;
     for drift in DRIFTS {
         for pending_deletion in PENDING_DELETIONS {
-            for flags in 0..3 << 7 {
+            for flags in 0..3 << 8 {
                 let flag = |bit: u8| flags & (1 << bit) != 0;
                 let state = State {
                     spec_valid: flag(0),
@@ -90,7 +91,8 @@ fn every_flag(
                     backing_off: flag(4),
                     use_rollback: flag(5),
                     live: if flag(6) { Live::Desired } else { Live::Other },
-                    promotion: [Promotion::Allowed, Promotion::Waiting, Promotion::Blocked][flags >> 7],
+                    command_ended: flag(7),
+                    promotion: [Promotion::Allowed, Promotion::Waiting, Promotion::Blocked][flags >> 8],
                     deleting,
                     unavailable,
                     target,
@@ -116,15 +118,14 @@ fn is_possible(state: &State) -> bool {
 }
 
 fn holds(state: &State, step: Step) -> Result<(), Violation> {
-    if matches!(step, Step::RecordIntent(_) | Step::StartRollout(_) | Step::DeleteVersion)
-        && is_possible(state)
-    {
-        let prevented = state.suspended || state.conflict || state.unavailable.is_some() || state.backing_off;
-        invariant!(
-            !prevented,
-            "a change while suspended, in conflict, within the backoff or without an answer of the service"
-        );
+    let is_rollout = matches!(step, Step::RecordIntent(_) | Step::StartRollout(_));
+    if (is_rollout || step == Step::DeleteVersion) && is_possible(state) {
+        let prevented = state.suspended || state.conflict || state.unavailable.is_some();
+        invariant!(!prevented, "a change while suspended, in conflict or without an answer of the service");
     }
+    invariant!(!(is_rollout && state.backing_off), "a rollout within its backoff");
+    let waits = matches!(step, Step::Wait(Wait::BackingOff));
+    invariant!(!waits || state.backing_off, "something waits for the backoff of something else");
     match step {
         Step::AddFinalizer => invariant!(
             !state.finalizer
@@ -175,6 +176,10 @@ fn holds_while_active(state: &State, step: Step) -> Result<(), Violation> {
         Step::RecordIntent(call) => {
             invariant!(known && state.live == Live::Other && state.spec_valid, "a change for nothing");
             holds_of_intent(state, call)?;
+        }
+        Step::RemoveRollbackCommand => {
+            let waits = state.suspended || state.conflict || state.unavailable.is_some();
+            invariant!(state.command_ended && !waits, "a command is removed that holds, or too early")
         }
         Step::FailRollout => {
             invariant!(state.rollout == Rollout::DeadlineExceeded, "failed before the deadline")

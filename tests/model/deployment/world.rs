@@ -80,6 +80,8 @@ pub struct Setup {
     pub by_id: bool,
     /// What the test environment runs is known from its own deployment.
     pub elsewhere_known: bool,
+    /// `spec.revisionHistoryLimit`.
+    pub keeps: i32,
     /// The object has the finalizer of another controller, too.
     pub shared: bool,
 }
@@ -129,6 +131,7 @@ pub fn starts(extra: i8) -> Vec<DeploymentWorld> {
         on_failure: OnFailure::Never,
         by_id: false,
         elsewhere_known: false,
+        keeps: 0,
         shared: false,
     };
     let slow = Behavior { rollout: 3, ..Behavior::IDEAL };
@@ -169,6 +172,8 @@ pub fn starts(extra: i8) -> Vec<DeploymentWorld> {
             2,
         );
     }
+    // an earlier version is kept for a rollback
+    start(Setup { keeps: 1, ..usual }, &[Interference::Prune(0), Interference::MoveSpec(1)], 2);
     // the desired version does not become live
     for empties in [false, true] {
         let broken = Behavior { broken: Some(2), empties, ..Behavior::IDEAL };
@@ -329,6 +334,7 @@ fn newborn(setup: Setup) -> ChatbotDeployment {
     .unwrap();
     object.metadata.finalizers = setup.shared.then(|| vec![OTHER.to_owned()]);
     object.spec.drift = Some(setup.drift);
+    object.spec.revision_history_limit = Some(setup.keeps);
     object.spec.rollback = Some(RollbackPolicy {
         on_failure: Some(setup.on_failure),
         method: Some(setup.method),
@@ -348,7 +354,11 @@ impl DeploymentWorld {
         }
         status.history.iter().for_each(|entry| entry.version_id.hash(hasher));
         possibly_live(status, at(now), &CONFIG).for_each(|id| id.hash(hasher));
-        status.pending_deletions.iter().for_each(|entry| entry.version_id.hash(hasher));
+        for entry in &status.pending_deletions {
+            let retry = entry.retry.as_ref();
+            let retry = retry.map(|retry| (retry.failures, age(&retry.next_attempt_time, now)));
+            (&entry.version_id, retry).hash(hasher);
+        }
         if let Some(operation) = &status.current_operation {
             let started = age(&operation.start_time, now).min(DEADLINE + 1);
             let called = operation.call_time.as_ref().map(|at| age(at, now).min(LATE + 1));
@@ -360,10 +370,10 @@ impl DeploymentWorld {
         }
         let failed = status.failed_versions.as_ref();
         failed.map(|failed| (Some(failed.generation) == meta.generation, &failed.version_ids)).hash(hasher);
+        let waiting = status.waiting_for_version.as_ref();
+        waiting.map(|waiting| (&waiting.name, age(&waiting.start_time, now).min(DEADLINE + 1))).hash(hasher);
         let command = status.rollback_command.as_ref();
-        command
-            .map(|command| (Some(command.generation) == meta.generation, &command.version_id))
-            .hash(hasher);
+        command.map(|command| (&command.version_id, &command.spec_version_id, command.ended)).hash(hasher);
         let corrections = status.drift_corrections.as_ref();
         corrections
             .map(|corrections| (corrections.count, age(&corrections.window_start_time, now)))

@@ -314,6 +314,7 @@ impl VersionWorld {
                 version_id: id.to_owned(),
                 name: NAME.to_owned(),
                 request_time: Time(at(0)),
+                retry: None,
             }));
             Arc::new(deployment)
         })

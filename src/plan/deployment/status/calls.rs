@@ -1,5 +1,7 @@
 //! The report of a rollout or a delete: of its intent, and of how its call ended.
 
+use std::time::Duration;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 
 use super::{requeue_while_progressing, secret, status_with, sync_spec, unchanged};
@@ -17,6 +19,9 @@ use crate::{
         truncate_to_seconds,
     },
 };
+
+/// When a delete that was not sent is tried again.
+const UNSENT_RETRY: Duration = Duration::from_secs(5);
 
 pub(super) fn record_intent(
     observation: &Observation,
@@ -152,8 +157,26 @@ pub(super) fn version_deleted(
     }
     match result {
         Ok(()) => Report::new(status, Requeue::Immediately),
-        Err(failure) => with_backoff(observation, status, failure),
+        Err(failure) => delete_failed(observation, status, id, failure),
     }
+}
+
+/// The deletion waits for a backoff of its own; everything else of the object goes on.
+fn delete_failed(
+    observation: &Observation,
+    mut status: ChatbotDeploymentStatus,
+    id: &str,
+    failure: &Failure,
+) -> Report<ChatbotDeploymentStatus> {
+    // what was not sent is no failure of the deletion; the wait keeps a throttle from making this a busy loop
+    let mut requeue = Requeue::After(UNSENT_RETRY);
+    if !failure.was_not_sent()
+        && let Some(entry) = status.pending_deletions.iter_mut().find(|entry| entry.version_id == id)
+    {
+        entry.retry = Some(next_backoff(entry.retry.as_ref(), failure, observation.now, observation.jitter));
+        requeue = Requeue::Immediately;
+    }
+    Report::new(status, requeue)
 }
 
 fn with_backoff(
@@ -249,6 +272,23 @@ mod tests {
     }
 
     #[test]
+    fn backoff_of_one_target_delays_no_other() {
+        let report = called("Deploy", Err(refused(ApiCall::Deploy)));
+        let failed = with_intent("Deploy").after(report);
+        assert!(failed.state().backing_off);
+        let moved = failed.clone().with_spec(&json!({"versionRef": null, "versionId": "v2"}));
+        assert!(!moved.state().backing_off, "git names another version");
+        assert_eq!(moved.report().status.common.retry, None);
+        let commanded = failed.annotated(crate::crd::annotation::ROLLBACK_TO, "v3");
+        assert!(!commanded.state().backing_off, "a command is another cause");
+        assert_eq!(commanded.next_step(), Step::RecordIntent(RolloutMethod::Deploy));
+        let report = commanded.report();
+        assert_eq!(condition(&report, "Reconciling"), Some(("True", "Deploying")));
+        let recorded = Observation { may_call: true, ..commanded.after(report) };
+        assert_eq!(recorded.next_step(), Step::StartRollout(RolloutMethod::Deploy));
+    }
+
+    #[test]
     fn refused_rollback_is_followed_by_deploy_at_once() {
         let report = called("Rollback", Err(refused(ApiCall::Rollback)));
         assert_eq!((report.requeue, &report.status.common.retry), (Requeue::Immediately, &None));
@@ -292,8 +332,20 @@ mod tests {
             let report = pending.report_of(&Outcome::VersionDeleted("v2".to_owned(), result));
             assert_eq!(condition(&report, "Ready"), Some(("True", "Available")));
             assert_eq!(report.status.common.last_operations[0].operation, Operation::Delete);
-            assert_eq!(report.status.common.retry.is_some(), backs_off);
+            assert_eq!(report.status.pending_deletions[0].retry.is_some(), backs_off);
+            assert_eq!(report.status.common.retry, None, "a rollout waits for no deletion");
         }
+    }
+
+    #[test]
+    fn delete_that_was_not_sent_is_no_failure() {
+        let entry = json!({"versionId": "v2", "name": "b", "requestTime": ago(100)});
+        let pending =
+            Observation::test().with_status(&json!({"pendingDeletions": [entry]})).running(Some("v1"));
+        let unsent = Outcome::VersionDeleted("v2".to_owned(), Err(throttled(ApiCall::Delete)));
+        let report = pending.report_of(&unsent);
+        assert_eq!(report.status.pending_deletions[0].retry, None);
+        assert!(matches!(report.requeue, Requeue::After(_)), "{:?}", report.requeue);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::{
             Observation, PendingDeletionState, State, Wait,
             history::{record_live, sync_history},
             messages,
+            rollout::ran_before,
         },
         service_view::requeue_unavailable,
         status::{ReadyCondition, carry_over, is_ready, requeue_after_backoff, suspended_status},
@@ -41,7 +42,7 @@ fn report_of(observation: &Observation, state: &State, wait: Wait) -> Report<Cha
         Wait::Available => return reached(observation, state, Reason::Available),
         Wait::RolledBack => return reached(observation, state, Reason::RolledBack),
         Wait::Suspended => return suspended(observation),
-        Wait::BackingOff => return backing_off(observation, state),
+        Wait::BackingOff => return backing_off(observation),
         Wait::Unavailable(reason) => return unavailable(observation, state, reason),
         Wait::DriftTolerated => return uncorrected_drift(observation, state, Reason::DriftTolerated),
         Wait::DriftCorrectionPaused => {
@@ -51,13 +52,20 @@ fn report_of(observation: &Observation, state: &State, wait: Wait) -> Report<Cha
             (messages::rollout(observation, method), requeue_while_progressing(observation))
         }
         Wait::ProgressDeadlineExceeded => (messages::deadline_exceeded(observation), at_interval),
-        Wait::Unresolved(why) => (messages::unresolved(observation, why), at_interval),
+        Wait::Unresolved(why) => {
+            let deadline = observation.time_for_version().filter(|remaining| !remaining.is_zero());
+            let requeue = deadline.map_or(at_interval, |remaining| at_interval.at_latest(remaining));
+            (messages::unresolved(observation, why), requeue)
+        }
         Wait::WaitingForPromotion => {
             (messages::promotion(observation, Reason::WaitingForPromotion), PROMOTION_POLL)
         }
         Wait::PromotionBlocked => (messages::promotion(observation, Reason::PromotionBlocked), at_interval),
         Wait::Conflict => (messages::conflict(observation), at_interval),
         Wait::InvalidSpec => (messages::invalid_spec(), Requeue::OnChange),
+        Wait::Deleting if state.pending_deletion == PendingDeletionState::BackingOff => {
+            (messages::deleting(), requeue_at_interval_or_retry(observation))
+        }
         Wait::Deleting => (messages::deleting(), DELETION_POLL),
         Wait::WaitingForOtherFinalizers => (messages::waiting_for_other_finalizers(), Requeue::OnChange),
     };
@@ -72,14 +80,16 @@ fn suspended(observation: &Observation) -> Report<ChatbotDeploymentStatus> {
     Report::new(ChatbotDeploymentStatus { common, ..status.clone() }, Requeue::OnChange)
 }
 
-fn backing_off(observation: &Observation, state: &State) -> Report<ChatbotDeploymentStatus> {
-    let common = &observation.status().common;
-    let requeue = requeue_after_backoff(common, observation.now);
-    // the failed call may be the delete of an old version, while the environment ran the desired one
-    if is_ready(common, &observation.object.metadata) {
-        return Report::new(status_with(observation, state, &messages::backing_off(observation)), requeue);
-    }
-    Report::new(observation.status().clone(), requeue)
+/// The status stays as the failed call has left it: its message says why.
+fn backing_off(observation: &Observation) -> Report<ChatbotDeploymentStatus> {
+    let status = observation.status();
+    Report::new(status.clone(), requeue_after_backoff(&status.common, observation.now))
+}
+
+/// At the interval, or sooner where a deletion that failed can be tried again by then.
+fn requeue_at_interval_or_retry(observation: &Observation) -> Requeue {
+    let requeue = requeue_at_interval(observation);
+    observation.time_until_deletion_retry().map_or(requeue, |delay| requeue.at_latest(delay))
 }
 
 /// The environment runs what it should; if it did not before, history moves on.
@@ -92,13 +102,8 @@ fn reached(observation: &Observation, state: &State, reason: Reason) -> Report<C
     let mut status = status_with(observation, state, &messages::reached(observation, reason, &desired));
     // the proof ends the operation: another version that runs later is drift
     status.current_operation = None;
-    // a version that could not be deleted yet is tried again after its own backoff
-    let requeue = if state.pending_deletion == PendingDeletionState::Ready && status.common.retry.is_some() {
-        requeue_after_backoff(&status.common, observation.now)
-    } else {
-        status.common.retry = None;
-        requeue_at_interval(observation)
-    };
+    status.common.retry = None;
+    let requeue = requeue_at_interval_or_retry(observation);
     if let Some(target) = &mut status.target {
         // the first time stays: that it is set is what makes another version drift
         target.reached_time.get_or_insert(truncate_to_seconds(observation.now));
@@ -117,7 +122,8 @@ fn reached(observation: &Observation, state: &State, reason: Reason) -> Report<C
         // it was deployed outside the operator, so there is no event
         return report;
     }
-    let went_back = old.history.iter().any(|entry| entry.version_id == *id);
+    let went_back =
+        ran_before(&old.history, id, old.active.as_ref().map(|active| active.version_id.as_str()));
     let event = if went_back { EventReason::RolledBack } else { EventReason::Deployed };
     report.event(false, event, messages::rollout_note(observation, event, id))
 }
@@ -257,14 +263,14 @@ mod tests {
 
     #[test]
     fn failed_delete_is_retried_after_its_own_backoff_while_ready() {
-        let entry = json!({"versionId": "v2", "name": "b", "requestTime": ago(100)});
-        let retry =
-            json!({"pendingDeletions": [entry], "retry": {"failures": 1, "nextAttemptTime": ago(-2)}});
-        let waiting = Observation::test().with_status(&retry).running(Some("v1"));
+        let retry = json!({"failures": 1, "nextAttemptTime": ago(-2)});
+        let entry = json!({"versionId": "v2", "name": "b", "requestTime": ago(100), "retry": retry});
+        let status = json!({"pendingDeletions": [entry]});
+        let waiting = Observation::test().with_status(&status).running(Some("v1"));
         assert_eq!(waiting.next_step(), Step::Wait(Wait::Available));
         let report = waiting.report();
         assert_eq!(report.requeue, Requeue::After(std::time::Duration::from_secs(2)));
-        assert!(report.status.common.retry.is_some());
+        assert!(report.status.pending_deletions[0].retry.is_some());
     }
 
     #[test]
