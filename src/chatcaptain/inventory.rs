@@ -5,8 +5,6 @@
 
 use std::{collections::HashMap, time::Instant};
 
-use jiff::Timestamp;
-
 use super::types::{Marker, Version, VersionId};
 
 /// The versions of one chatbot at one moment.
@@ -109,14 +107,6 @@ impl Inventory {
         self.versions.iter().any(|version| version.number.is_some())
     }
 
-    /// Whether it is proven that a version was not deployed after `since`: an environment that has run another version
-    /// since then does not run this one. Proves nothing where the list returns no times of deployment. In whole seconds,
-    /// as statuses hold times.
-    #[must_use]
-    pub fn not_deployed_since(&self, version: &Version, since: Timestamp) -> bool {
-        self.has_deploy_times() && version.deployed.is_none_or(|at| at.as_second() <= since.as_second())
-    }
-
     /// Whether the list returns times of deployment at all.
     #[must_use]
     pub fn has_deploy_times(&self) -> bool {
@@ -198,10 +188,6 @@ mod tests {
         versions.map(|version| version.id.as_str()).collect()
     }
 
-    fn time(second: i64) -> Timestamp {
-        Timestamp::from_second(second).unwrap()
-    }
-
     #[test]
     fn by_marker_finds_each_version_of_an_object_once() {
         let marker = Marker::new("default", "chatbots", "a");
@@ -250,23 +236,6 @@ mod tests {
         let inventory = inventory([named("v1"), described("v2", ""), version("other-name")]);
         assert!(!inventory.has_descriptions());
         assert_eq!(ids(inventory.with_unreadable_marker("a", "sent")), ["v1", "v2"]);
-    }
-
-    #[test]
-    fn not_deployed_since_needs_times_of_deployment() {
-        let never = version("never");
-        assert!(
-            !inventory([never.clone()]).not_deployed_since(&never, time(100)),
-            "the list returns no deploy times"
-        );
-        let at = |second| Version { deployed: Some(time(second)), ..version("at") };
-        let inventory = inventory([at(100)]);
-        assert!(inventory.not_deployed_since(&never, time(100)));
-        assert!(inventory.not_deployed_since(&at(99), time(100)));
-        let within =
-            Version { deployed: Some("1970-01-01T00:01:40.9Z".parse().unwrap()), ..version("within") };
-        assert!(inventory.not_deployed_since(&within, time(100)), "in whole seconds");
-        assert!(!inventory.not_deployed_since(&at(101), time(100)));
     }
 
     #[test]

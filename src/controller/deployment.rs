@@ -2,7 +2,6 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::{
@@ -14,7 +13,7 @@ use super::{
 use crate::{
     chatcaptain::{ApiCall, Failure, FailureClass, VersionId},
     crd::{
-        ChatbotDeployment, ChatbotDeploymentStatus, ChatbotVersion, CommonStatus, LiveEnvironment,
+        ChatbotDeployment, ChatbotDeploymentStatus, ChatbotVersion, CommonStatus, FINALIZER, LiveEnvironment,
         VersionSource, annotation,
     },
     plan::{
@@ -93,7 +92,8 @@ impl Reconciler for ChatbotDeployment {
         };
         let deployment = |name: &str| context.deployments.get(&namespace, name);
         let promoted_after = object.spec.promote_after.as_ref().map(|after| &after.deployment_ref.name);
-        let (mut in_use_elsewhere, elsewhere_stable_since) = other_environments(object, context);
+        let elsewhere = other_environment(object, context);
+        let mut in_use_elsewhere = in_use_elsewhere(elsewhere.as_deref(), context);
         in_use_elsewhere.extend(returning(object, context));
         let intent_written = lock(&context.call_permits).granted_at(&uid, object.status.as_ref());
         let mut observation = Observation {
@@ -107,7 +107,7 @@ impl Reconciler for ChatbotDeployment {
             versions_being_deleted: versions_being_deleted(object, context).await,
             reclaimed: reclaimed(object, context).await,
             in_use_elsewhere,
-            elsewhere_stable_since,
+            elsewhere,
             config: context.config.clone(),
             now: Context::now(),
             jitter: Context::jitter(),
@@ -197,7 +197,10 @@ async fn versions_being_deleted(object: &ChatbotDeployment, context: &Context) -
     ids.extend(named.as_ref().and_then(|version| version.version_id()));
     for id in ids {
         for version in context.version_holders(&object.spec.chatbot_id, id) {
-            if is_deleted_with_object(&version, context).await == Some(true) {
+            // one without it has handed its deletion over, whatever else keeps the object
+            if version.finalizers().iter().any(|finalizer| finalizer == FINALIZER)
+                && is_deleted_with_object(&version, context).await == Some(true)
+            {
                 found.push(VersionBeingDeleted { version_id: id.to_owned(), name: version.name_any() });
             }
         }
@@ -253,21 +256,17 @@ fn returning(object: &ChatbotDeployment, context: &Context) -> Vec<String> {
         .collect()
 }
 
-/// What the chatbot's other environments run or are about to run; and since when, if a deployment manages each of them
-/// and knows.
-fn other_environments(object: &ChatbotDeployment, context: &Context) -> (HashSet<String>, Option<Timestamp>) {
-    let (mut in_use, mut stable_since) = (HashSet::new(), Some(Timestamp::MAX));
-    for environment in LiveEnvironment::ALL.into_iter().filter(|e| *e != object.spec.environment) {
-        let owner = context.environment_owner(&object.spec.chatbot_id, environment);
-        let status = owner.as_ref().and_then(|owner| owner.status.as_ref());
-        let active_since = status.and_then(|status| status.active.as_ref()).map(|a| a.start_time.0);
-        stable_since = stable_since.zip(active_since).map(|(since, active)| since.min(active));
-        if let Some(owner) = &owner {
-            let used = claims::in_use(owner, Context::now(), &context.config);
-            in_use.extend(used.into_iter().map(str::to_owned));
-        }
-    }
-    (in_use, stable_since)
+/// The deployment that manages the chatbot's other environment.
+fn other_environment(object: &ChatbotDeployment, context: &Context) -> Option<Arc<ChatbotDeployment>> {
+    let other =
+        LiveEnvironment::ALL.into_iter().find(|environment| *environment != object.spec.environment)?;
+    context.environment_owner(&object.spec.chatbot_id, other)
+}
+
+/// What that runs or is about to run.
+fn in_use_elsewhere(elsewhere: Option<&ChatbotDeployment>, context: &Context) -> HashSet<String> {
+    let used = elsewhere.map(|owner| claims::in_use(owner, Context::now(), &context.config));
+    used.into_iter().flatten().map(str::to_owned).collect()
 }
 
 /// Reads until the answers are as new as the next step needs them.

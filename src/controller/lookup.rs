@@ -18,6 +18,14 @@ impl Context {
         LiveEnvironment::ALL.into_iter().filter_map(owner).collect()
     }
 
+    /// Every deployment of a chatbot.
+    pub(super) fn deployments_of(&self, chatbot: &str) -> Vec<Arc<ChatbotDeployment>> {
+        let mut found = self.deployments.find(IndexKey::chatbot(chatbot));
+        // an index key is a hash: others may have it, too
+        found.retain(|deployment| deployment.spec.chatbot_id == chatbot);
+        found
+    }
+
     /// The deployment that manages one environment.
     pub(super) fn environment_owner(
         &self,

@@ -90,6 +90,7 @@ impl Reconciler for ChatbotVersion {
             held_by_others: HashSet::new(),
             deletion_pending: HashSet::new(),
             older_create_pending: false,
+            deployments: context.deployments_of(&object.spec.chatbot_id),
             environment_owners: context.environment_owners(&object.spec.chatbot_id),
             older_claim: older_claim(object, context),
             namespace_policy,
@@ -240,7 +241,7 @@ async fn deletion_pending(
 
 fn is_older_create_pending(object: &ChatbotVersion, context: &Context) -> bool {
     let key = IndexKey::pending_create(&object.spec.chatbot_id, object.version_name());
-    claims::is_older_create_pending(object, &context.versions.find(key))
+    claims::is_older_create_pending(object, &context.versions.find(key), Context::now())
 }
 
 /// Sends the create, if this reconcile gets the permit for it.

@@ -99,16 +99,19 @@ impl std::str::FromStr for DeletionPolicy {
     }
 }
 
+/// The names that Kubernetes gives objects: DNS subdomains, as in RFC 1123.
+pub(super) const OBJECT_NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+
 /// A Secret in the object's own namespace, and a key in it.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
 pub struct CredentialsRef {
     /// Name of the Secret, which is in the namespace of this object. Defaults to chatcaptain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
     pub name: Option<String>,
     /// Key in the Secret's data whose value is the API key. Defaults to apiKey.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
     pub key: Option<String>,
 }
 

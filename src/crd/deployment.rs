@@ -9,7 +9,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{CommonStatus, CredentialsRef, LiveEnvironment, MetaDuration, Operation, OperationResult, Retry};
+use super::{
+    CommonStatus, CredentialsRef, LiveEnvironment, MetaDuration, Operation, OperationResult, Retry,
+    common::OBJECT_NAME,
+};
 
 /// Desired version of the environment.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -113,7 +116,7 @@ pub struct ChatbotDeploymentSpec {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 pub struct LocalObjectReference {
     /// Name of the object.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
     pub name: String,
 }
 

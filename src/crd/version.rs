@@ -143,6 +143,9 @@ pub struct PendingCreate {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50))]
     pub existing_ids: Vec<String>,
+    /// Id that the answer to the request names. It is a hint: the id of the version is recorded once the service lists it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version_id: Option<String>,
     /// Time since which the result of the request is unknown and the operator searches the service for its version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub search_start_time: Option<Time>,

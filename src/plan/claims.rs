@@ -1,42 +1,71 @@
 //! Which of several objects holds a claim: to an environment, to a version, to the next create.
 //!
 //! One rule for all of them: the older object wins, and of two that were created within one second the one with the
-//! smaller uid. Every replica and every restart comes to the same answer, because it depends on the objects alone.
+//! smaller uid. Only a deployment that has never run a version gives way, so that a claim without a valid key or a version
+//! keeps no other team out for ever. Every replica and every restart comes to the same answer, because it depends on the
+//! objects alone.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 
-use super::{PlanConfig, annotation_value, deployment::possibly_live};
+use super::{PlanConfig, annotation_value, deployment::possibly_live, elapsed};
 use crate::crd::{
-    ChatbotDeployment, ChatbotDeploymentStatus, ChatbotVersion, DeletionPolicy, LiveEnvironment,
-    VersionSource, annotation,
+    ChatbotDeployment, ChatbotDeploymentStatus, ChatbotVersion, ChatbotVersionStatus, ConditionType,
+    DeletionPolicy, LiveEnvironment, Reason, VersionSource, annotation,
 };
 
 /// Whether `a` wins a claim against `b`.
 #[must_use]
 pub fn is_older(a: &ObjectMeta, b: &ObjectMeta) -> bool {
-    let key = |meta: &ObjectMeta| (meta.creation_timestamp.as_ref().map(|t| t.0), meta.uid.clone());
-    key(a) < key(b)
+    age_key(a) < age_key(b)
 }
 
-/// The deployment that manages an environment: the oldest of those that claim it and are not being deleted.
+fn age_key(meta: &ObjectMeta) -> (Option<Timestamp>, Option<&str>) {
+    (meta.creation_timestamp.as_ref().map(|t| t.0), meta.uid.as_deref())
+}
+
+/// The deployment that manages an environment: of those that claim it and are not being deleted the oldest that has run a
+/// version; where none has, the oldest that gives way to no younger one.
 #[must_use]
 pub fn environment_owner(
     deployments: Vec<Arc<ChatbotDeployment>>,
     chatbot: &str,
     environment: LiveEnvironment,
 ) -> Option<Arc<ChatbotDeployment>> {
-    deployments
-        .into_iter()
-        .filter(|d| d.spec.chatbot_id == chatbot && d.spec.environment == environment)
-        // it gives the environment up at once, though other finalizers may keep it for long
-        .filter(|d| d.metadata.deletion_timestamp.is_none())
-        .reduce(|a, b| if is_older(&b.metadata, &a.metadata) { b } else { a })
+    let mut claims = deployments;
+    claims.retain(|d| d.spec.chatbot_id == chatbot && d.spec.environment == environment);
+    // it gives the environment up at once, though other finalizers may keep it for long
+    claims.retain(|d| d.metadata.deletion_timestamp.is_none());
+    claims.sort_by(|a, b| age_key(&a.metadata).cmp(&age_key(&b.metadata)));
+    match claims.iter().find(|d| has_run_a_version(d)) {
+        Some(owner) => Some(owner.clone()),
+        None => claims
+            .into_iter()
+            .reduce(|owner, younger| if gives_way(&owner, &younger) { younger } else { owner }),
+    }
 }
 
-/// The older object, as `namespace/name`, that manages the environment of `object`.
+fn has_run_a_version(deployment: &ChatbotDeployment) -> bool {
+    let status = deployment.status.as_ref();
+    status.is_some_and(|status| status.active.is_some() || !status.history.is_empty())
+}
+
+/// Whether a claim that has never run a version had stalled before the younger one was made.
+// not one that stalled later: in a cluster that is rebuilt, keys and versions may come after the objects
+fn gives_way(owner: &ChatbotDeployment, younger: &ChatbotDeployment) -> bool {
+    let is_stalled = |c: &&Condition| c.type_ == ConditionType::Stalled.as_str() && c.status == "True";
+    let mut stalled = owner.status.iter().flat_map(|status| &status.common.conditions).filter(is_stalled);
+    let created = younger.metadata.creation_timestamp.as_ref();
+    stalled.any(|stalled| {
+        // one that waits behind another claim has not failed by itself
+        stalled.reason != Reason::Conflict.as_str()
+            && created.is_some_and(|created| stalled.last_transition_time.0 < created.0)
+    })
+}
+
+/// The object, as `namespace/name`, that manages the environment of `object`: it is older, or has run a version.
 #[must_use]
 pub fn older_environment_claim(
     object: &ChatbotDeployment,
@@ -44,8 +73,10 @@ pub fn older_environment_claim(
 ) -> Option<String> {
     // by uid: an object that is applied again has the name of the one before, but not its claim
     let owner = owner.filter(|owner| owner.metadata.uid != object.metadata.uid)?;
-    // an object that is being deleted owns nothing, so the owner may be younger
-    is_older(&owner.metadata, &object.metadata).then(|| full_name(&owner.metadata))
+    // an object that is being deleted owns nothing, so the owner may be younger. The same holds of one that gave way: until
+    // the other has run a version, it goes on as soon as it can
+    let is_settled = object.metadata.deletion_timestamp.is_none() && has_run_a_version(owner);
+    (is_settled || is_older(&owner.metadata, &object.metadata)).then(|| full_name(&owner.metadata))
 }
 
 /// The older object, as `namespace/name`, that holds the version id of `object`.
@@ -69,13 +100,27 @@ pub fn is_held_by_other(object: &ChatbotVersion, id: &str, holders: &[Arc<Chatbo
     holders.iter().any(|other| is_other(object, other) && holds(other, &object.spec.chatbot_id, id))
 }
 
+/// How long a younger object waits for the create of an older one.
+const OLDER_CREATE_DEADLINE: Duration = Duration::from_mins(5);
+
 /// Whether an older object has a create under way for a version of the same name. Where the service returns no
 /// descriptions, only one of them may create at a time: by its name alone a new version cannot be distinguished from another.
+/// One that is suspended, or needs a user, keeps none waiting; nor does any for longer than the deadline.
 #[must_use]
-pub fn is_older_create_pending(object: &ChatbotVersion, others: &[Arc<ChatbotVersion>]) -> bool {
+pub fn is_older_create_pending(
+    object: &ChatbotVersion,
+    others: &[Arc<ChatbotVersion>],
+    now: Timestamp,
+) -> bool {
+    let is_progressing = |status: &ChatbotVersionStatus| {
+        let create = status.pending_create.as_ref();
+        create.is_some_and(|create| elapsed(&create.start_time, now) <= OLDER_CREATE_DEADLINE)
+            && !status.common.is_true(ConditionType::Stalled)
+    };
     others.iter().any(|other| {
         is_other(object, other)
-            && other.status.as_ref().is_some_and(|status| status.pending_create.is_some())
+            && other.status.as_ref().is_some_and(is_progressing)
+            && other.spec.suspend != Some(true)
             && other.spec.chatbot_id == object.spec.chatbot_id
             && other.version_name() == object.version_name()
             && is_older(&other.metadata, &object.metadata)
@@ -182,7 +227,9 @@ fn is_other(object: &ChatbotVersion, other: &ChatbotVersion) -> bool {
     other.metadata.uid != object.metadata.uid
 }
 
-fn full_name(meta: &ObjectMeta) -> String {
+/// An object as messages name it: `namespace/name`.
+#[must_use]
+pub fn full_name(meta: &ObjectMeta) -> String {
     format!("{}/{}", meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
 }
 
@@ -269,6 +316,60 @@ mod tests {
         assert_eq!(owner(vec![]), None);
     }
 
+    /// The deployment, Stalled since this second.
+    fn stalled(deployment: &ChatbotDeployment, second: u8) -> Arc<ChatbotDeployment> {
+        let conditions = json!([{
+            "type": "Stalled", "status": "True", "reason": "CredentialsMissing", "message": "",
+            "lastTransitionTime": format!("2026-01-01T00:00:0{second}Z"),
+        }]);
+        changed(deployment, |d| {
+            d.status.get_or_insert_default().common.conditions = serde_json::from_value(conditions).unwrap();
+        })
+    }
+
+    fn after_a_version(deployment: &ChatbotDeployment) -> Arc<ChatbotDeployment> {
+        let ran = json!([{"versionId": "v1", "startTime": "2026-01-01T00:00:00Z"}]);
+        changed(deployment, |d| {
+            d.status.get_or_insert_default().history = serde_json::from_value(ran).unwrap();
+        })
+    }
+
+    #[test]
+    fn claim_that_stalled_before_another_was_made_and_never_ran_a_version_gives_way() {
+        let owner = |deployments: &[&Arc<ChatbotDeployment>]| {
+            let deployments = deployments.iter().map(|d| (*d).clone()).collect();
+            environment_owner(deployments, "bot", LiveEnvironment::Prod)
+                .unwrap()
+                .metadata
+                .name
+                .clone()
+                .unwrap()
+        };
+        let [first, second, third] = [deployment("a", 1), deployment("b", 5), deployment("c", 7)];
+        assert_eq!(owner(&[&second, &stalled(&first, 2)]), "b");
+        assert_eq!(owner(&[&second, &stalled(&first, 5)]), "a", "it may still get its key");
+        assert_eq!(owner(&[&third, &stalled(&second, 6), &stalled(&first, 2)]), "c");
+        let waiting = changed(&*stalled(&first, 2), |d| {
+            d.status.as_mut().unwrap().common.conditions[0].reason = "Conflict".to_owned();
+        });
+        assert_eq!(owner(&[&second, &waiting]), "a", "it waited for a claim that has ended");
+        // what has run a version keeps the environment, whatever happens to it, and though another is older
+        assert_eq!(owner(&[&second, &stalled(&after_a_version(&first), 2)]), "a");
+        assert_eq!(owner(&[&after_a_version(&second), &first]), "b");
+        assert_eq!(owner(&[&after_a_version(&second), &after_a_version(&first)]), "a");
+    }
+
+    #[test]
+    fn claim_that_gave_way_is_in_conflict_once_the_other_has_run_a_version() {
+        let [first, second] = [stalled(&deployment("a", 1), 2), deployment("b", 5)];
+        assert_eq!(older_environment_claim(&first, Some(&second)), None);
+        let ran = after_a_version(&second);
+        assert_eq!(older_environment_claim(&first, Some(&ran)).as_deref(), Some("ns/b"));
+        let deleted =
+            changed(&*first, |d| d.metadata.deletion_timestamp = d.metadata.creation_timestamp.clone());
+        assert_eq!(older_environment_claim(&deleted, Some(&ran)), None);
+    }
+
     #[test]
     fn environment_claim_of_an_older_object_stands_in_the_way() {
         let [first, second] = [deployment("x", 1), deployment("a", 2)];
@@ -320,13 +421,27 @@ mod tests {
     fn only_an_older_create_for_the_same_name_is_waited_for() {
         let intent = json!({"pendingCreate": {"attemptId": "a", "startTime": "2026-01-01T00:00:00Z"}});
         let (first, second) = (version("x", 1, &intent), version("a", 2, &intent));
-        let pending = |object: &ChatbotVersion, other: ChatbotVersion| {
-            is_older_create_pending(object, &[Arc::new(other)])
+        let at = |second: i64| Timestamp::from_second(1_767_225_600 + second).unwrap();
+        let pending_at = |second, object: &ChatbotVersion, other: ChatbotVersion| {
+            is_older_create_pending(object, &[Arc::new(other)], at(second))
         };
+        let pending = |object: &ChatbotVersion, other| pending_at(0, object, other);
         assert!(pending(&second, first.clone()));
         assert!(!pending(&first, second.clone()));
         assert!(!pending(&second, second.clone()));
         assert!(!pending(&second, version("x", 1, &json!({"versionId": "v1"}))), "it has its version");
+        assert!(pending_at(300, &second, first.clone()));
+        assert!(!pending_at(301, &second, first.clone()), "it is not waited for without an end");
+        let suspended = changed(&first, |v| v.spec.suspend = Some(true));
+        assert!(!pending(&second, (*suspended).clone()));
+        let stalled = json!([{
+            "type": "Stalled", "status": "True", "reason": "RequestRejected", "message": "",
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }]);
+        let stalled = changed(&first, |v| {
+            v.status.as_mut().unwrap().common.conditions = serde_json::from_value(stalled).unwrap();
+        });
+        assert!(!pending(&second, (*stalled).clone()), "it waits for a user");
         let renamed = changed(&first, |v| v.spec.name = Some("q5".to_owned()));
         assert!(!pending(&second, (*renamed).clone()));
         let other_chatbot = changed(&first, |v| v.spec.chatbot_id = "other".to_owned());

@@ -10,8 +10,10 @@
 pub mod call_permits;
 pub mod claims;
 mod config;
+mod deploy_times;
 pub mod deployment;
 mod freshness;
+mod marker_owner;
 pub mod messages;
 mod recorded_times;
 mod report;
@@ -26,6 +28,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
 pub use config::PlanConfig;
 pub use freshness::{Freshness, ServiceReads, proves_account};
+pub use marker_owner::{MarkerOwner, marker_owner};
 pub use recorded_times::{RecordedTimes, is_in_future};
 pub use report::{CounterIncrement, EventReason, NewEvent, Report, Requeue};
 pub use service_view::{ServiceView, Unavailable, UnavailableReason};

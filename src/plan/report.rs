@@ -84,7 +84,7 @@ event_reasons! {
     VersionLost,
     /// The service has more versions with the object's marker; they are left alone and recorded.
     DuplicateFound,
-    /// A live version's ChatbotVersion is deleted; the ChatbotDeployment that runs the version deletes it later.
+    /// The ChatbotVersion of a version in use is deleted; the ChatbotDeployment that uses the version deletes it later.
     DeletionDelegated,
     /// The version of a deleted ChatbotVersion is no longer in the service.
     VersionDeleted,

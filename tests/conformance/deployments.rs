@@ -28,7 +28,7 @@ variants!(TargetState: Resolved Failed Unresolved);
 variants!(Rollout: None IntentRecorded OutcomeUnknown InProgress RollbackIneffective DeadlineExceeded);
 variants!(Promotion: Allowed Waiting Blocked);
 variants!(Drift: None LateEffect Enforce LimitReached Warn);
-variants!(PendingDeletionState: None New InUse Ready BackingOff InFlight);
+variants!(PendingDeletionState: None New InUse Ready BackingOff InFlight HandingOver);
 
 /// Every state, and proof that there is a scene for each value of the plan's enums.
 pub fn states() -> Vec<ObjectState> {
@@ -158,7 +158,7 @@ fn scene(object: ChatbotDeployment, service: ServiceView) -> Observation {
         versions_being_deleted: vec![],
         reclaimed: HashSet::new(),
         in_use_elsewhere: HashSet::new(),
-        elsewhere_stable_since: Some(jiff::Timestamp::MAX),
+        elsewhere: None,
         config: config(),
         now: at(NOW),
         jitter: 0.0,
@@ -312,6 +312,7 @@ fn pending_deletions(object: &ChatbotDeployment) -> Vec<Observation> {
     let mut backing_off = pending.clone();
     backing_off["pendingDeletions"][0]["retry"] = json!({"failures": 1, "nextAttemptTime": ago(-10)});
     let new = vec![VersionBeingDeleted { version_id: "v1".to_owned(), name: "a".to_owned() }];
+    let handing_over = vec![VersionBeingDeleted { version_id: "v2".to_owned(), name: "b".to_owned() }];
     let mut foreign = being_deleted(object.clone());
     foreign.metadata.finalizers = Some(vec!["example.com/other".to_owned()]);
     let mut scenes = vec![
@@ -325,6 +326,10 @@ fn pending_deletions(object: &ChatbotDeployment) -> Vec<Observation> {
         scene(being_deleted(with_finalizer(&pending)), runs("1.1")),
         scene(being_deleted(with_finalizer(&backing_off)), runs("1.1")),
         scene(being_deleted(with_finalizer(&sent)), runs("1.1")),
+        Observation {
+            versions_being_deleted: handing_over,
+            ..scene(being_deleted(with_finalizer(&pending)), runs("1.1"))
+        },
     ];
     scenes.extend(
         unavailable().into_iter().map(|service| scene(being_deleted(with_finalizer(&pending)), service)),

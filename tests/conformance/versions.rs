@@ -10,8 +10,8 @@ use std::{
 use chatcaptain_operator::{
     chatcaptain::{ApiCall, VersionId},
     crd::{
-        ChatbotDeployment, ChatbotVersion, DeletionPolicy, FINALIZER, LiveEnvironment, Operation,
-        OperationRecord, OperationResult, PendingCreate, Retry, annotation,
+        ChatbotDeployment, ChatbotVersion, DeletionPolicy, Environment, FINALIZER, LiveEnvironment,
+        Operation, OperationRecord, OperationResult, PendingCreate, Retry, annotation,
     },
     plan::{
         ServiceView, UnavailableReason, elapsed,
@@ -29,14 +29,15 @@ use crate::states::{
     version,
 };
 
-variants!(Step: AddFinalizer RecordIntent StartSearch Create Adopt Delete RemoveFinalizer Wait);
+variants!(Step: AddFinalizer RecordIntent StartSearch Create Adopt Reclaim Delete RemoveFinalizer Wait);
 variants!(Wait: Available Suspended BackingOff Unavailable OlderCreatePending WaitingForDeletion CreateUnconfirmed WaitingForVisibility VersionLost AmbiguousVersion VersionNotFound Conflict Deleting WaitingForOtherFinalizers);
-variants!(FinalizerRemoval: Deleted NeverCreated Retained HandedOver OwnedByOther ForceOrphaned LiveUnmanaged CredentialsTimeout);
+variants!(FinalizerRemoval: Deleted NeverCreated Retained HandedOver OwnedByOther ForeignMarker ForceOrphaned LiveUnmanaged CredentialsTimeout Unconfirmed);
 variants!(CreateState: NotStarted IntentRecorded OutcomeUnknown Searching SearchExpired Created);
-variants!(Match: NotQueried Unavailable Present NotYetListed Missing None Single DeletionPending Ambiguous Unmarked AdoptMissing AdoptConflict);
-variants!(LiveState: NotLive HandoverPending HandedOver Unmanaged Unknown);
+variants!(Match: NotQueried Unavailable Present ForeignMarker NotYetListed Missing None Single DeletionPending Ambiguous Unmarked AdoptMissing AdoptConflict);
+variants!(LiveState: NotLive HandoverPending HandedOver RolloutPending Unmanaged Unknown);
 
 const OURS: &str = "[chatcaptain.dev default/ns/support]";
+const OTHER_OWNER: &str = "[chatcaptain.dev other/ns/support]";
 const FOREIGN: &str = "[chatcaptain.dev default/ns/other]";
 
 /// Every state, and proof that there is a scene for each value of the plan's enums.
@@ -168,6 +169,7 @@ fn scene(
         deletion_pending: HashSet::new(),
         older_claim: None,
         older_create_pending: false,
+        deployments: Vec::new(),
         environment_owners: BTreeMap::new(),
         namespace_policy: None,
         config: config(),
@@ -197,6 +199,10 @@ fn ours() -> ServiceView {
     shown(vec![version("v1", "support", OURS)], None)
 }
 
+fn other_owners() -> ServiceView {
+    shown(vec![version("v1", "support", OTHER_OWNER)], None)
+}
+
 fn same(_: &mut ChatbotVersion) {}
 
 fn known(object: &mut ChatbotVersion) {
@@ -210,6 +216,7 @@ fn intent(searched: Option<i64>) -> impl FnOnce(&mut ChatbotVersion) {
             attempt_id: "attempt".to_owned(),
             start_time: ago(100),
             existing_ids: vec![],
+            version_id: None,
             search_start_time: searched.map(ago),
         });
     }
@@ -246,6 +253,8 @@ fn beginnings(object: &ChatbotVersion) -> Vec<Observation> {
         }),
         Observation { older_create_pending: true, ..scene(object, none(), same) },
         Observation { deletion_pending: ["v1".to_owned()].into(), ..scene(object, ours(), same) },
+        Observation { deletion_pending: ["v1".to_owned()].into(), ..scene(object, ours(), known) },
+        Observation { deployments: vec![ran("v9")], ..scene(object, none(), same) },
         scene(object, none(), intent(None)),
         Observation { may_call: true, ..scene(object, none(), intent(None)) },
         scene(object, none(), intent(Some(0))),
@@ -256,7 +265,20 @@ fn beginnings(object: &ChatbotVersion) -> Vec<Observation> {
         scene(object, shown(vec![version("v1", "support", "")], None), same),
         scene(object, none(), annotated(annotation::ADOPT_ID, "v9")),
         scene(object, foreign(), annotated(annotation::ADOPT_ID, "v1")),
+        scene(object, other_owners(), annotated(annotation::ADOPT_ID, "v1")),
     ]
+}
+
+/// A deployment that ran a version of this object's name.
+fn ran(id: &str) -> Arc<ChatbotDeployment> {
+    let entry = json!({"versionId": id, "versionName": "support", "startTime": "2026-01-01T00:00:00Z"});
+    let deployment = json!({
+        "apiVersion": "chatcaptain.dev/v1alpha1", "kind": "ChatbotDeployment",
+        "metadata": {"name": "test", "namespace": "ns", "uid": "d"},
+        "spec": {"chatbotId": "bot", "environment": "test", "versionId": "v1"},
+        "status": {"history": [entry]},
+    });
+    Arc::new(serde_json::from_value(deployment).unwrap())
 }
 
 /// With a version, and with everything that keeps the service from being read.
@@ -267,6 +289,7 @@ fn lives(object: &ChatbotVersion) -> Vec<Observation> {
     }
     let mut scenes = vec![
         scene(object, ours(), known),
+        scene(object, other_owners(), known),
         scene(object, none(), |o| called(o, Operation::Create)),
         scene(object, none(), known),
         scene(object, unknown_account, known),
@@ -313,9 +336,15 @@ fn endings(object: &ChatbotVersion) -> Vec<Observation> {
         scene(object, none(), intent(Some(0))),
         scene(object, none(), intent(Some(100))),
         scene(object, idle(), known),
+        scene(object, other_owners(), known),
         scene(object, idle(), |o| called(o, Operation::Delete)),
         scene(object, none(), |o| called(o, Operation::Create)),
-        scene(object, none(), known),
+        scene(object, shown(vec![], Some([None, None])), known),
+        scene(object, none(), |o| called(o, Operation::Delete)),
+        late(scene(object, shown(vec![], Some([None, None])), |o| {
+            called(o, Operation::Delete);
+            o.status.as_mut().unwrap().common.last_operations[0].result = OperationResult::Refused;
+        })),
     ];
     for service in unavailable() {
         scenes.push(scene(object, service.clone(), same));
@@ -328,7 +357,7 @@ fn endings(object: &ChatbotVersion) -> Vec<Observation> {
 /// It is being deleted while its version is, or may be, live.
 fn handovers(object: &ChatbotVersion) -> Vec<Observation> {
     let live = || shown(vec![version("v1", "support", OURS)], Some([Some("1.1"), None]));
-    let managed = |pending_deletions: serde_json::Value| {
+    let deployment = |pending_deletions: serde_json::Value| -> Arc<ChatbotDeployment> {
         let deployment: ChatbotDeployment = serde_json::from_value(json!({
             "apiVersion": "chatcaptain.dev/v1alpha1", "kind": "ChatbotDeployment",
             "metadata": {"name": "test", "namespace": "ns", "uid": "d"},
@@ -336,8 +365,10 @@ fn handovers(object: &ChatbotVersion) -> Vec<Observation> {
             "status": {"pendingDeletions": pending_deletions},
         }))
         .unwrap();
-        BTreeMap::from([(LiveEnvironment::Test, Arc::new(deployment))])
+        Arc::new(deployment)
     };
+    let managed =
+        |pending_deletions| BTreeMap::from([(LiveEnvironment::Test, deployment(pending_deletions))]);
     let pending = json!([{"versionId": "v1", "name": "support", "requestTime": "2026-01-01T00:00:00Z"}]);
     let mut stale = live();
     if let ServiceView::Available { age, .. } = &mut stale {
@@ -345,9 +376,20 @@ fn handovers(object: &ChatbotVersion) -> Vec<Observation> {
     }
     vec![
         Observation { environment_owners: managed(json!([])), ..scene(object, live(), known) },
-        Observation { environment_owners: managed(pending), ..scene(object, live(), known) },
+        Observation { deployments: vec![deployment(pending.clone())], ..scene(object, live(), known) },
+        Observation {
+            deployments: vec![deployment(pending)],
+            ..scene(object, ServiceView::NotQueried, |o| {
+                known(o);
+                o.spec.deletion_policy = Some(DeletionPolicy::Retain);
+            })
+        },
         scene(object, live(), known),
         scene(object, stale, known),
+        scene(object, shown(vec![version("v1", "support", OURS)], Some([None, None])), |o| {
+            called(o, Operation::Create);
+            o.spec.environment = Some(Environment::Test);
+        }),
         // the key may not read what is live
         scene(object, ours(), known),
     ]

@@ -203,6 +203,15 @@ fn invalid_specs_are_rejected_by_the_api_server() {
     refused(&version(&["description: first", "interval: 30m1h"]), "spec.interval in body should match");
     refused(&version(&["description: first", "interval: 0s"]), "must be greater than zero");
     refused(&support::version("a/b", "b", &[]), "spec.chatbotId");
+    for (reference, field) in [("{name: ../other}", "name"), ("{name: a_b}", "name"), ("{key: a/b}", "key")] {
+        let reference = format!("credentialsRef: {reference}");
+        refused(
+            &version(&["description: first", &reference]),
+            &format!("spec.credentialsRef.{field} in body"),
+        );
+    }
+    let other = ["versionRef: {name: A/b}"];
+    refused(&deployment(bot, "d", "test", &other), "spec.versionRef.name in body should match");
     let two = ["versionId: a", "versionNumber: '1.0'"];
     refused(&deployment(bot, "d", "test", &two), "exactly one of");
     refused(&deployment(bot, "d", "test", &[]), "exactly one of");

@@ -20,6 +20,7 @@ mod leader;
 mod limits;
 mod log_output;
 mod other_managers;
+mod ownership;
 mod probes_and_metrics;
 mod rbac;
 mod requests;

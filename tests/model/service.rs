@@ -38,6 +38,10 @@ pub struct Behavior {
     pub descriptions: Descriptions,
     /// The list shows changes late.
     pub late: bool,
+    /// The list shows the newest two versions alone. One alone would hide a new version before any search can find it.
+    pub cut: bool,
+    /// The answer to a create names the id of something else.
+    pub misleading: bool,
     /// The key may read the deployment status.
     pub readable: bool,
     /// The list says when a version was deployed.
@@ -57,6 +61,8 @@ impl Behavior {
     pub const IDEAL: Self = Self {
         descriptions: Descriptions::Returned,
         late: false,
+        cut: false,
+        misleading: false,
         readable: true,
         dated: true,
         numbered: true,
@@ -185,7 +191,9 @@ impl Service {
             self.live[environment as usize] = Some(id);
             self.stamp += 1;
             if let Some(stored) = self.stored.iter_mut().find(|stored| stored.id == id) {
-                stored.deployed = Some(at(now) + jiff::SignedDuration::from_micros(self.stamp));
+                // the service's clock is hours behind
+                let clock = at(now - 7200);
+                stored.deployed = Some(clock + jiff::SignedDuration::from_micros(self.stamp));
             }
         }
     }
@@ -238,7 +246,11 @@ impl Service {
             deployed: stored.deployed.filter(|_| self.behavior.dated),
             numbered: self.behavior.numbered,
         };
-        View { list: shown.map(line).collect(), live: self.behavior.readable.then_some(self.live) }
+        let mut list: Vec<Line> = shown.map(line).collect();
+        if self.behavior.cut {
+            list.drain(..list.len().saturating_sub(2));
+        }
+        View { list, live: self.behavior.readable.then_some(self.live) }
     }
 
     /// Hashes what can make a difference.

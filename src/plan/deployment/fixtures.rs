@@ -114,7 +114,7 @@ impl Observation {
             versions_being_deleted: vec![],
             reclaimed: HashSet::new(),
             in_use_elsewhere: HashSet::new(),
-            elsewhere_stable_since: None,
+            elsewhere: None,
             config: Arc::new(PlanConfig {
                 owner_id: "default".to_owned(),
                 interval: Duration::from_mins(5),

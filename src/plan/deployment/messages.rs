@@ -220,7 +220,8 @@ pub(super) fn invalid_spec() -> ReadyCondition {
 
 pub(super) fn conflict(observation: &Observation) -> ReadyCondition {
     let message = format!(
-        "ChatbotDeployment {}, which is older, manages {} of chatbot {} already. Delete one of the two.",
+        "ChatbotDeployment {} manages {} of chatbot {} already. Delete one of the two. If that one is Stalled and has never \
+         run a version, it is enough to delete this one and apply it again.",
         observation.older_claim.as_deref().unwrap_or_default(),
         observation.environment(),
         observation.object.spec.chatbot_id

@@ -142,6 +142,8 @@ fn next_rollout_step(state: &State) -> Step {
 fn next_step_deleting(state: &State, deletion: Deletion) -> Step {
     match (state.unavailable, state.pending_deletion) {
         _ if !state.finalizer => Step::Wait(Wait::WaitingForOtherFinalizers),
+        // it ends at once, without the service: the record is all that the other object waits for
+        (_, PendingDeletionState::HandingOver) if !deletion.timed_out => Step::Wait(Wait::Deleting),
         _ if deletion.force_orphan || state.suspended => Step::RemoveFinalizer,
         // a deletion that is not recorded here stays with the other object
         (_, PendingDeletionState::None | PendingDeletionState::New) => Step::RemoveFinalizer,
@@ -151,7 +153,7 @@ fn next_step_deleting(state: &State, deletion: Deletion) -> Step {
         }
         (None, PendingDeletionState::Ready) => Step::DeleteVersion,
         // the service has no undeploy, so waiting for such a version would have no end
-        (None, PendingDeletionState::InUse) => Step::RemoveFinalizer,
+        (None, PendingDeletionState::InUse | PendingDeletionState::HandingOver) => Step::RemoveFinalizer,
     }
 }
 

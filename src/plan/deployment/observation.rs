@@ -28,7 +28,7 @@ pub struct Observation {
     pub service: ServiceView,
     /// This process recorded the intent that status shows, and has not sent the call.
     pub may_call: bool,
-    /// An older object that manages the same environment of the chatbot, as `namespace/name`.
+    /// The object that manages the same environment of the chatbot, as `namespace/name`.
     pub older_claim: Option<String>,
     /// The object that `spec.versionRef` names.
     pub referenced_version: Option<Arc<ChatbotVersion>>,
@@ -45,8 +45,8 @@ pub struct Observation {
     pub reclaimed: HashSet<String>,
     /// Ids that other environments of the chatbot use, or whose object is back and has not adopted them yet.
     pub in_use_elsewhere: HashSet<String>,
-    /// Since when the other environments of the chatbot run what they run; `None` where that is not known of one.
-    pub elsewhere_stable_since: Option<Timestamp>,
+    /// The deployment that manages the other environment of the chatbot.
+    pub elsewhere: Option<Arc<ChatbotDeployment>>,
     /// The operator's flags.
     pub config: Arc<PlanConfig>,
     /// The time of this reconcile, in whole seconds as objects keep it.

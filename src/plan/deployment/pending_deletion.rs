@@ -2,20 +2,20 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use jiff::Timestamp;
-
 use super::{Observation, PendingDeletionState};
 use crate::{
-    chatcaptain::{DeploymentStatus, Inventory},
+    chatcaptain::{DeploymentStatus, Inventory, Version},
     crd::{ChatbotDeploymentStatus, LiveEnvironment, PendingDeletion},
     plan::{
-        ServiceView, claims, is_pending_delete,
+        MarkerOwner, ServiceView, claims,
+        deploy_times::is_replaced_everywhere,
+        is_pending_delete, marker_owner,
         status::{is_waiting_for_retry, time_until_retry},
         truncate_to_seconds,
     },
 };
 
-/// A version whose object is being deleted while it runs here, or may.
+/// A version whose object is being deleted while it runs here, or may, and still has our finalizer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VersionBeingDeleted {
     /// Id of the version in the service.
@@ -34,6 +34,11 @@ impl Observation {
         }
         if recorded.is_empty() {
             return PendingDeletionState::None;
+        }
+        // the other object removes its finalizer because of this record; without it both would report what is left behind
+        let is_being_deleted = self.object.metadata.deletion_timestamp.is_some();
+        if is_being_deleted && !self.versions_being_deleted.is_empty() {
+            return PendingDeletionState::HandingOver;
         }
         let unused = self.unused_entries();
         if unused.iter().any(|entry| self.can_be_sent(entry)) {
@@ -109,25 +114,32 @@ impl Observation {
             return None;
         };
         let mut in_use = self.versions_in_use();
-        let stable_since = if let Some(deployment_status) = deployment_status {
+        if let Some(deployment_status) = deployment_status {
             // `?`: where something runs that has no name, it may be any of them
             in_use.extend(live_versions(deployment_status, inventory)?);
-            None
         } else {
-            // then only a version that was not deployed since is known to run nowhere
+            // then only a version that was deployed before what runs now is known to run nowhere
             self.live()?;
-            Some(self.environments_stable_since()?)
-        };
+        }
+        let deployments = [Some(self.object.as_ref()), self.elsewhere.as_deref()];
         let mut entries = self.pending_deletions();
         let namespace = self.object.metadata.namespace.as_deref();
         entries.retain(|entry| {
             !in_use.contains(&entry.version_id)
                 && !claims::names(&self.object, namespace, &entry.name)
                 && inventory.version(&entry.version_id).is_some_and(|version| {
-                    stable_since.is_none_or(|since| inventory.not_deployed_since(version, since))
+                    !self.is_foreign(version)
+                        && (deployment_status.is_some()
+                            || is_replaced_everywhere(inventory, version, &deployments))
                 })
         });
         Some(entries)
+    }
+
+    /// Its marker names another installation: the entry is from a backup, or `--owner-id` has changed since.
+    fn is_foreign(&self, version: &Version) -> bool {
+        let namespace = self.object.metadata.namespace.as_deref().unwrap_or_default();
+        matches!(marker_owner(version, &self.config.owner_id, namespace, ""), MarkerOwner::OtherOwner(_))
     }
 
     /// Versions that run, should run or may run in a moment, as far as the objects in the cluster show.
@@ -138,13 +150,6 @@ impl Observation {
         ids.extend(self.desired().ok().map(|desired| desired.version_id));
         ids.extend(self.live());
         ids
-    }
-
-    /// Since when every environment of the chatbot runs what it runs; `None` where that is not known of one.
-    fn environments_stable_since(&self) -> Option<Timestamp> {
-        let here = self.status().active.as_ref()?.start_time.0;
-        // the earliest: a version counts as unused only if it was deployed before every environment moved on
-        Some(here.min(self.elsewhere_stable_since?))
     }
 
     /// A delete of the version was sent, and the list may still show it.
@@ -196,6 +201,17 @@ mod tests {
     }
 
     #[test]
+    fn version_of_another_installation_is_not_deletable() {
+        let marked = |owner: &str| {
+            let description = Some(format!("[chatcaptain.dev {owner}/ns/b]").into());
+            let listed = [version("v1"), Version { description, ..version("v2") }];
+            deletable(&pending().listing(listed).running(Some("v1")))
+        };
+        assert_eq!(marked("default").as_deref(), Some("v2"));
+        assert_eq!(marked("other"), None);
+    }
+
+    #[test]
     fn version_in_use_is_not_deletable() {
         let lost = json!({"lastOperations": [
             {"operation": "Deploy", "versionId": "v2", "completionTime": ago(10), "result": "Unknown"},
@@ -224,20 +240,20 @@ mod tests {
 
     #[test]
     fn without_deployment_status_only_deploy_times_prove_that_a_version_runs_nowhere() {
+        let elsewhere = |active| {
+            let status = json!({"active": {"versionId": active, "startTime": ago(60)}});
+            Some(Observation::test().with_spec(&json!({"environment": "test"})).with_status(&status).object)
+        };
         let listing = |seconds| Observation {
-            elsewhere_stable_since: Some(at(-60)),
-            ..pending().listing([deployed("v1", 50), deployed("v2", seconds)])
+            elsewhere: elsewhere("v3"),
+            ..pending().listing([deployed("v1", 50), deployed("v2", seconds), deployed("v3", 60)])
         };
         assert_eq!(deletable(&listing(500)).as_deref(), Some("v2"));
-        assert_eq!(
-            deletable(&listing(55)),
-            None,
-            "it was deployed after the other environment was last confirmed"
-        );
-        let unknown = Observation { elsewhere_stable_since: None, ..listing(500) };
+        assert_eq!(deletable(&listing(55)), None, "it may have been deployed to the other environment");
+        let unknown = Observation { elsewhere: None, ..listing(500) };
         assert_eq!(deletable(&unknown), None);
-        let timeless = Observation { elsewhere_stable_since: Some(at(-60)), ..pending() };
-        assert_eq!(deletable(&timeless.listing([version("v1"), version("v2")])), None);
+        let timeless = listing(500).listing([version("v1"), version("v2"), version("v3")]);
+        assert_eq!(deletable(&timeless), None);
     }
 
     #[test]
@@ -287,6 +303,15 @@ mod tests {
             *authoritative = false;
         }
         assert_eq!(ids(&doubtful), ["v2"], "a key of another account lists nothing of ours");
+    }
+
+    #[test]
+    fn deployment_that_is_being_deleted_waits_for_the_objects_that_hand_over() {
+        let waiting = VersionBeingDeleted { version_id: "v2".to_owned(), name: "b".to_owned() };
+        let waiting = Observation { versions_being_deleted: vec![waiting], ..pending() };
+        assert_eq!(waiting.state().pending_deletion, PendingDeletionState::Ready);
+        assert_eq!(waiting.deleted(1).state().pending_deletion, PendingDeletionState::HandingOver);
+        assert_eq!(pending().deleted(1).state().pending_deletion, PendingDeletionState::Ready);
     }
 
     #[test]

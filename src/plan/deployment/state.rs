@@ -156,6 +156,8 @@ pub enum PendingDeletionState {
     BackingOff,
     /// A delete was sent, and the list may still show the version.
     InFlight,
+    /// This object is being deleted, and an object whose deletion it took over has not observed that yet.
+    HandingOver,
 }
 
 impl Observation {

@@ -2,9 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{CreateState, Observation, State, messages};
+use super::{CreateState, Match, Observation, State, messages, status::with_loss};
 use crate::{
-    chatcaptain::{Failure, FailureClass, Inventory, Version, VersionId},
+    chatcaptain::{Failure, FailureClass, Inventory, Refusal, Version, VersionId},
     crd::{
         ChatbotVersionStatus, CommonStatus, LiveEnvironment, Operation, OperationRecord, OperationResult,
         PendingCreate, annotation,
@@ -67,6 +67,7 @@ pub(super) fn intent_recorded(observation: &Observation, state: &State) -> Repor
             .map(|version| version.id.as_str().to_owned())
             .take(MAX_EXISTING_IDS)
             .collect(),
+        version_id: None,
         search_start_time: None,
     });
     if let Some(retry) = &mut status.common.retry {
@@ -78,6 +79,7 @@ pub(super) fn intent_recorded(observation: &Observation, state: &State) -> Repor
     // in the same write as the intent: one token leads to one intent, wherever the process dies
     status.last_handled_recreate = annotation_value(meta, annotation::RECREATE).map(str::to_owned);
     let report = Report::new(status, Requeue::Immediately);
+    let report = if state.matched == Match::Missing { with_loss(observation, report) } else { report };
     match state.create_state {
         // here, because the next intent is written once, while many reconciles may see that the search is over
         CreateState::SearchExpired => report.count(CounterIncrement::CreateAbsent),
@@ -107,42 +109,36 @@ pub(super) fn created(
     }
 }
 
-/// The id in the answer is a hint, which the list confirms.
+/// `hint` is the id in the answer. Only the list says which version was created: the answer may name another object.
 fn create_accepted(
     observation: &Observation,
-    id: Option<&VersionId>,
+    hint: Option<&VersionId>,
     list: Option<&Inventory>,
 ) -> Report<ChatbotVersionStatus> {
-    let listed = list.and_then(|list| match id {
-        Some(id) => list.version(id.as_str()),
-        None => observation.sole_match(list),
-    });
-    let id = listed.map(|version| &version.id).or(id);
+    let hint = hint.map(VersionId::as_str);
+    let listed = list.and_then(|list| observation.created_version(list, hint));
     // never before its intent, even if the clock was put back meanwhile
     let start = observation.pending_create().map(|create| create.start_time.0);
     let time = start.map_or(observation.now, |start| observation.now.max(start));
-    let record = operation_record(Operation::Create, id.map(VersionId::as_str), &Ok(()), time);
-    let mut report = match (listed, id) {
-        (Some(version), _) => {
-            let condition = messages::available(version, &[]);
-            let mut report = observation.report_with(&condition, observation.requeue_at_interval());
-            copy_version(&mut report.status, version, None);
-            report
-        }
-        (None, Some(id)) => {
-            let condition = messages::waiting_for_visibility(id.as_str());
-            let mut report = observation.report_with(&condition, observation.requeue_at_poll_interval());
-            report.status.version_id = Some(id.as_str().to_owned());
-            report
-        }
-        (None, None) => search_started(observation),
-    };
-    // without an id the intent stays: a version exists that only the search can find, and no request may follow
-    if let Some(id) = id {
+    let id = listed.map(|version| version.id.as_str());
+    let record = operation_record(Operation::Create, id, &Ok(()), time);
+    let mut report = if let Some(version) = listed {
+        let condition = messages::available(version, &[]);
+        let mut report = observation.report_with(&condition, observation.requeue_at_interval());
+        copy_version(&mut report.status, version, None);
         report.status.pending_create = None;
-        report.status.common.retry = None;
-        report = report.event(false, EventReason::Created, messages::created(id.as_str()));
-    }
+        report.event(false, EventReason::Created, messages::created(version.id.as_str()))
+    } else {
+        // the intent stays: a version exists that only the search can find, and no request may follow
+        let mut report = search_started(observation);
+        let accepted = observation.status_with(&observation.not_listed_yet());
+        report.status.common.conditions = accepted.common.conditions;
+        if let Some(create) = &mut report.status.pending_create {
+            create.version_id = hint.map(str::to_owned);
+        }
+        report
+    };
+    report.status.common.retry = None;
     report.status.common.push_operation(record);
     report
 }
@@ -197,14 +193,40 @@ fn back_off(
     requeue_after_backoff(common, observation.now)
 }
 
+/// The search has found what our request created.
 fn recovered(observation: &Observation, version: &Version) -> Report<ChatbotVersionStatus> {
     let mut status = observation.status_with(&messages::available(version, &[]));
     copy_version(&mut status, version, None);
+    record_created(observation, &mut status.common, version);
     status.pending_create = None;
     status.common.retry = None;
-    Report::new(status, Requeue::Immediately)
+    let report = Report::new(status, Requeue::Immediately);
+    if observation.is_create_accepted() {
+        // no answer was missing, only the version in the list
+        return report.event(false, EventReason::Created, messages::created(version.id.as_str()));
+    }
+    report
         .event(false, EventReason::CreateRecovered, messages::create_recovered(version.id.as_str()))
         .count(CounterIncrement::CreateRecovered)
+}
+
+/// Completes the record of the create; after a crash there is none yet.
+fn record_created(observation: &Observation, common: &mut CommonStatus, version: &Version) {
+    let start = observation.pending_create().map(|create| create.start_time.0);
+    let id = Some(version.id.as_str().to_owned());
+    let of_this_attempt = |record: &&mut OperationRecord| {
+        record.operation == Operation::Create && start.is_some_and(|start| record.completion_time.0 >= start)
+    };
+    match common.last_operations.iter_mut().find(of_this_attempt) {
+        Some(record) => record.version_id = id,
+        None => common.push_operation(OperationRecord {
+            operation: Operation::Create,
+            version_id: id,
+            completion_time: truncate_to_seconds(observation.now),
+            result: OperationResult::Unknown,
+            message: None,
+        }),
+    }
 }
 
 pub(super) fn adopted(observation: &Observation) -> Report<ChatbotVersionStatus> {
@@ -218,22 +240,33 @@ pub(super) fn adopted(observation: &Observation) -> Report<ChatbotVersionStatus>
     if observation.pending_create().is_some() {
         return recovered(observation, version);
     }
-    let mut status = observation.status_with(&messages::available(version, &[]));
+    let condition = if observation.is_deletion_pending(version.id.as_str()) {
+        messages::waiting_for_deletion(observation.name())
+    } else {
+        messages::available(version, &[])
+    };
+    let mut status = observation.status_with(&condition);
     copy_version(&mut status, version, None);
     status.common.retry = None;
-    status.common.push_operation(OperationRecord {
+    // at once, so that the next reconcile reads where the adopted version is live
+    with_adoption(observation, Report::new(status, Requeue::Immediately))
+}
+
+/// With the record and the event of an adoption.
+pub(super) fn with_adoption(
+    observation: &Observation,
+    mut report: Report<ChatbotVersionStatus>,
+) -> Report<ChatbotVersionStatus> {
+    let id = report.status.version_id.clone().unwrap_or_default();
+    let note = messages::adopted(&id);
+    report.status.common.push_operation(OperationRecord {
         operation: Operation::Adopt,
-        version_id: Some(version.id.as_str().to_owned()),
+        version_id: Some(id),
         completion_time: truncate_to_seconds(observation.now),
         result: OperationResult::Accepted,
         message: None,
     });
-    // at once, so that the next reconcile reads where the adopted version is live
-    Report::new(status, Requeue::Immediately).event(
-        false,
-        EventReason::Adopted,
-        messages::adopted(version.id.as_str()),
-    )
+    report.event(false, EventReason::Adopted, note)
 }
 
 pub(super) fn deleted(
@@ -241,6 +274,11 @@ pub(super) fn deleted(
     result: &Result<(), Failure>,
 ) -> Report<ChatbotVersionStatus> {
     let id = observation.id();
+    // what is neither listed nor found is gone; where it is listed, only a key without access would say so
+    let is_gone = |failure: &Failure| {
+        failure.class == FailureClass::Refused(Refusal::NotFound) && observation.listed().is_none()
+    };
+    let result = if result.as_ref().is_err_and(is_gone) { &Ok(()) } else { result };
     let record = operation_record(Operation::Delete, Some(id), result, observation.now);
     let mut report = match result {
         Ok(()) => observation.report_with(&messages::deletion_accepted(id), Requeue::Immediately),
@@ -271,11 +309,11 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::super::{
         Step,
-        fixtures::{OURS, failure, inventory, version},
+        fixtures::{OURS, THEIRS, failure, inventory, version},
     };
     use super::*;
     use crate::{
-        chatcaptain::{ApiCall, Refusal},
+        chatcaptain::ApiCall,
         crd::OperationResult::{Accepted, Refused, Unknown},
     };
 
@@ -349,20 +387,53 @@ mod tests {
     }
 
     #[test]
-    fn an_accepted_create_that_is_not_listed_yet_is_recorded_by_its_id() {
-        let report = create(Ok(Some("v1")), None);
-        assert_eq!(report.ready().0, "WaitingForVisibility");
-        assert_eq!(report.status.version_id.as_deref(), Some("v1"));
-        assert_eq!(report.status.pending_create, None);
+    fn an_accepted_create_that_is_not_listed_yet_is_searched_for() {
+        for (id, list) in [(Some("v1"), None), (Some("v1"), Some(vec![])), (None, Some(vec![]))] {
+            let report = create(Ok(id), list);
+            assert_eq!(report.ready().0, "WaitingForVisibility");
+            assert_eq!(report.status.version_id, None, "it is a hint");
+            let pending = report.status.pending_create.as_ref().unwrap();
+            assert_eq!(pending.version_id.as_deref(), id);
+            assert!(pending.search_start_time.is_some());
+            assert_eq!(results(&report), [(Operation::Create, Accepted)]);
+        }
     }
 
     #[test]
-    fn an_accepted_create_without_an_id_is_searched_for() {
-        let report = create(Ok(None), Some(vec![]));
-        assert_eq!(report.ready().0, "CreateUnconfirmed");
-        assert!(report.status.pending_create.as_ref().unwrap().search_start_time.is_some());
-        assert_eq!(results(&report), [(Operation::Create, Accepted)]);
-        assert!(report.events.is_empty(), "CreateRecovered follows");
+    fn the_marker_decides_against_the_id_in_the_answer() {
+        for hint in ["model", "v2"] {
+            let listed = vec![version("v1", OURS), version("v2", THEIRS)];
+            let report = create(Ok(Some(hint)), Some(listed));
+            assert_eq!(report.status.version_id.as_deref(), Some("v1"), "{hint}");
+        }
+        let theirs = create(Ok(Some("v2")), Some(vec![version("v2", THEIRS)]));
+        assert_eq!(theirs.status.version_id, None);
+    }
+
+    #[test]
+    fn without_markers_the_id_in_the_answer_chooses_among_the_new_versions() {
+        let listed = || vec![version("v1", ""), version("v2", "")];
+        assert_eq!(create(Ok(Some("v2")), Some(listed())).status.version_id.as_deref(), Some("v2"));
+        assert_eq!(create(Ok(Some("model")), Some(listed())).status.version_id, None);
+        let sole = |hint| create(Ok(hint), Some(vec![version("v1", "")])).status.version_id;
+        assert_eq!(sole(None).as_deref(), Some("v1"));
+        assert_eq!(sole(Some("model")), None, "the version that the answer names may be listed late");
+    }
+
+    #[test]
+    fn an_accepted_create_that_the_search_finds_is_not_recovered() {
+        let searching = Observation::test().searching(1).after(Operation::Create, None, 1);
+        let report = searching.listing(vec![version("v1", OURS)]).report();
+        assert_eq!(report.status.version_id.as_deref(), Some("v1"));
+        assert_eq!((report.event_reasons(), report.counters.as_slice()), (vec!["Created"], [].as_slice()));
+        let record = &report.status.common.last_operations[0];
+        assert_eq!((record.result, record.version_id.as_deref()), (Accepted, Some("v1")));
+    }
+
+    #[test]
+    fn a_create_that_is_found_after_a_crash_is_recorded() {
+        let report = Observation::test().searching(1).listing(vec![version("v1", OURS)]).report();
+        assert_eq!(results(&report), [(Operation::Create, Unknown)]);
     }
 
     #[test]
@@ -437,6 +508,19 @@ mod tests {
         assert!(report.status.common.retry.is_some());
         // an outage ends without user action
         assert!(!delete(Err(FailureClass::Unknown)).ready().1.contains(annotation::FORCE_ORPHAN));
+    }
+
+    #[test]
+    fn a_delete_that_is_not_found_is_proof_only_where_the_version_is_not_listed() {
+        let not_found = FailureClass::Refused(Refusal::NotFound);
+        assert_eq!(results(&delete(Err(not_found))), [(Operation::Delete, Refused)], "it is listed");
+        let unlisted = Observation::test().recorded("v1").deleted(0);
+        assert_eq!(unlisted.step(), Step::Delete);
+        let answer = |class| unlisted.report_call(&Outcome::Deleted(Err(failure(ApiCall::Delete, class))));
+        assert_eq!(results(&answer(not_found)), [(Operation::Delete, Accepted)]);
+        for class in [REFUSED, FailureClass::Refused(Refusal::ErrorInBody)] {
+            assert_eq!(results(&answer(class)), [(Operation::Delete, Refused)], "{class:?}");
+        }
     }
 
     #[test]

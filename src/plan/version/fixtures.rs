@@ -18,8 +18,8 @@ use crate::{
         ApiCall, DeploymentStatus, Failure, FailureClass, Inventory, LiveVersion, Version, VersionId,
     },
     crd::{
-        ChatbotVersion, ChatbotVersionStatus, DeletionPolicy, FINALIZER, LiveEnvironment, Operation,
-        OperationRecord, OperationResult, PendingCreate,
+        ChatbotDeployment, ChatbotVersion, ChatbotVersionStatus, DeletionPolicy, FINALIZER, LiveEnvironment,
+        Operation, OperationRecord, OperationResult, PendingCreate,
     },
     plan::{PlanConfig, Report, ServiceView, Unavailable, UnavailableReason},
 };
@@ -32,6 +32,9 @@ static LIST_TIME: LazyLock<Instant> = LazyLock::new(Instant::now);
 pub(super) const OURS: &str = "[chatcaptain.dev default/chatbots/support]";
 /// The marker of another object.
 pub(super) const THEIRS: &str = "[chatcaptain.dev default/chatbots/other]";
+
+/// The marker of an object of the same name, of another installation.
+pub(super) const FOREIGN: &str = "[chatcaptain.dev other/chatbots/support]";
 
 /// A time before the reconcile.
 pub(super) fn seconds_ago(seconds: i64) -> Time {
@@ -86,6 +89,7 @@ impl Observation {
             deletion_pending: HashSet::new(),
             older_claim: None,
             older_create_pending: false,
+            deployments: Vec::new(),
             environment_owners: BTreeMap::new(),
             namespace_policy: None,
             config: Arc::new(config),
@@ -131,6 +135,7 @@ impl Observation {
                 attempt_id: "attempt".to_owned(),
                 start_time: seconds_ago(60),
                 existing_ids: existing.iter().map(|&id| id.to_owned()).collect(),
+                version_id: None,
                 search_start_time: None,
             });
         })
@@ -208,8 +213,9 @@ impl Observation {
             },
             "status": status,
         });
-        let deployment = serde_json::from_value(deployment).unwrap();
-        self.environment_owners.insert(LiveEnvironment::Test, Arc::new(deployment));
+        let deployment: Arc<ChatbotDeployment> = Arc::new(serde_json::from_value(deployment).unwrap());
+        self.deployments.push(deployment.clone());
+        self.environment_owners.insert(LiveEnvironment::Test, deployment);
         self
     }
 

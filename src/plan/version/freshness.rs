@@ -46,16 +46,25 @@ impl Observation {
 
     /// Whether a version is about to appear or to disappear, which only a newer list shows.
     fn is_about_to_change(&self) -> bool {
-        let waiting = [Reason::WaitingForVisibility, Reason::WaitingForDeletion].map(Reason::as_str);
-        self.status().common.conditions.iter().any(|c| waiting.contains(&c.reason.as_str()))
+        [Reason::WaitingForVisibility, Reason::WaitingForDeletion].into_iter().any(|r| self.is_waiting_for(r))
+    }
+
+    fn is_waiting_for(&self, reason: Reason) -> bool {
+        self.status().common.conditions.iter().any(|c| c.reason == reason.as_str())
     }
 
     /// The listed versions that other objects may hold or delete, and that therefore have to be checked: all candidates
-    /// while the object does not know which version is its own.
+    /// while the object does not know which version is its own or has lost it, and its own while that may disappear.
     #[must_use]
     pub fn candidates_to_check<'a>(&self, inventory: &'a Inventory) -> Vec<&'a Version> {
-        let is_known = self.object.version_id().is_some() && self.status().pending_create.is_none();
-        if is_known { Vec::new() } else { self.candidates(inventory) }
+        match self.object.version_id().filter(|_| self.status().pending_create.is_none()) {
+            None => self.candidates(inventory),
+            Some(id) if self.is_waiting_for(Reason::WaitingForDeletion) => {
+                inventory.version(id).into_iter().collect()
+            }
+            Some(id) if self.adopt_id().is_some_and(|other| other != id) => self.candidates(inventory),
+            Some(_) => Vec::new(),
+        }
     }
 }
 

@@ -15,8 +15,8 @@ impl Observation {
         match &self.service {
             ServiceView::NotQueried => Match::NotQueried,
             ServiceView::Unavailable(unavailable) => Match::Unavailable(unavailable.reason),
-            ServiceView::Available { age, .. } if create_state == CreateState::Created => {
-                self.match_recorded(*age)
+            ServiceView::Available { inventory, age, .. } if create_state == CreateState::Created => {
+                self.match_recorded(inventory, *age)
             }
             ServiceView::Available { inventory, .. } => match self.adopt_id() {
                 Some(id) => self.match_adopt_id(inventory, id),
@@ -25,10 +25,24 @@ impl Observation {
         }
     }
 
-    fn match_recorded(&self, list_age: Duration) -> Match {
+    /// `adopt-id` names another version in place of the recorded one, which is lost.
+    fn is_replaced(&self, inventory: &Inventory) -> bool {
+        let other = self.adopt_id().filter(|id| self.object.version_id() != Some(*id));
+        // an annotation from before must not hand the next version to a deletion
+        !self.is_being_deleted()
+            && other.is_some_and(|id| self.match_adopt_id(inventory, id) == Match::Single)
+    }
+
+    fn match_recorded(&self, inventory: &Inventory, list_age: Duration) -> Match {
         match self.listed() {
+            Some(version) if self.foreign_owner(version).is_some() => Match::ForeignMarker,
+            // while the object itself is being deleted, its own deletion decides
+            Some(version) if !self.is_being_deleted() && self.is_deletion_pending(version.id.as_str()) => {
+                Match::DeletionPending
+            }
             Some(_) => Match::Present,
             None if self.is_newly_created(list_age) => Match::NotYetListed,
+            None if self.is_replaced(inventory) => Match::Single,
             None => Match::Missing,
         }
     }
@@ -38,20 +52,23 @@ impl Observation {
             None => Match::AdoptMissing,
             // without this two objects could share a version, and the first deletion would take it from the other
             Some(_) if self.held_by_others.contains(id) => Match::AdoptConflict,
-            Some(version) => match version.marker() {
-                Some(marker) if marker != self.marker().as_str() => Match::AdoptConflict,
-                // without a marker it was made outside the operator, or the list has no descriptions: the user has named it
-                _ => Match::Single,
-            },
+            Some(version) if self.foreign_owner(version).is_some() => Match::AdoptConflict,
+            // without a marker it was made outside the operator, or the list has no descriptions; with that of another
+            // object, which does not hold it, the object was renamed: the user has named it
+            Some(_) => Match::Single,
         }
     }
 
     fn match_candidates(&self, inventory: &Inventory, create_state: CreateState) -> Match {
         let all = self.candidates(inventory);
-        // first: the object was deleted and applied again, and an adopted version would be lost a moment later
-        if all.iter().any(|version| self.is_deletion_pending(version.id.as_str())) {
-            return Match::DeletionPending;
-        }
+        let matched = self.match_by_count(&all, create_state);
+        // a single one is recorded all the same: should it disappear, that is a loss and no reason for another create
+        let is_decided = matched == Match::Single && !self.is_being_deleted();
+        let is_pending = |version: &&Version| self.is_deletion_pending(version.id.as_str());
+        if !is_decided && all.iter().any(is_pending) { Match::DeletionPending } else { matched }
+    }
+
+    fn match_by_count(&self, all: &[&Version], create_state: CreateState) -> Match {
         let marked = all.iter().any(|version| version.marker().is_some());
         let free = all.iter().filter(|version| self.is_free(version)).count();
         match (free, create_state) {
@@ -82,10 +99,39 @@ impl Observation {
         let description = marker.append_to(self.object.spec.description.as_deref());
         // what had the name before the intent cannot come from its request
         let existing = self.pending_create().map(|create| create.existing_ids.as_slice()).unwrap_or_default();
-        inventory
+        let unmarked = inventory
             .with_unreadable_marker(name, &description)
             .filter(|version| !existing.iter().any(|id| id == version.id.as_str()))
-            .collect()
+            .collect();
+        let hint = self.pending_create().and_then(|create| create.version_id.as_deref());
+        self.narrowed_by_hint(unmarked, hint)
+    }
+
+    /// Of versions without a marker, the one that the answer to the create names. While it may be listed late none counts;
+    /// after the search the answer has named something else.
+    fn narrowed_by_hint<'a>(&self, unmarked: Vec<&'a Version>, hint: Option<&str>) -> Vec<&'a Version> {
+        let named = unmarked.iter().find(|version| Some(version.id.as_str()) == hint);
+        match named {
+            Some(&version) => vec![version],
+            None if hint.is_some() && self.create_state() != CreateState::SearchExpired => Vec::new(),
+            None => unmarked,
+        }
+    }
+
+    /// The version that an accepted create made, as the list shows it; `hint` is the id in the answer.
+    pub(super) fn created_version<'a>(
+        &self,
+        inventory: &'a Inventory,
+        hint: Option<&str>,
+    ) -> Option<&'a Version> {
+        let free = self.free_candidates(inventory);
+        let named = free.iter().find(|version| Some(version.id.as_str()) == hint);
+        match (named, free.as_slice()) {
+            (Some(&version), _) => Some(version),
+            // a name alone does not contradict the answer: what that names may be listed late
+            (None, &[version]) if version.marker().is_some() || hint.is_none() => Some(version),
+            _ => None,
+        }
     }
 
     /// The candidates that no other object holds.
@@ -125,10 +171,14 @@ impl Observation {
         annotation_value(&self.object.metadata, annotation::ADOPT_ID)
     }
 
+    pub(super) fn is_being_deleted(&self) -> bool {
+        self.object.metadata.deletion_timestamp.is_some()
+    }
+
     /// Whether this process or a `ChatbotDeployment` requested its deletion within the visibility grace.
-    fn is_deletion_pending(&self, id: &str) -> bool {
-        let owners = self.environment_owners.values().filter_map(|owner| owner.status.as_ref());
-        let mut records = owners.flat_map(|status| &status.common.last_operations);
+    pub(super) fn is_deletion_pending(&self, id: &str) -> bool {
+        let statuses = self.deployments.iter().filter_map(|deployment| deployment.status.as_ref());
+        let mut records = statuses.flat_map(|status| &status.common.last_operations);
         self.deletion_pending.contains(id)
             || records.any(|record| {
                 record.version_id.as_deref() == Some(id)
@@ -137,7 +187,7 @@ impl Observation {
     }
 
     /// Whether the service accepted the request of the recorded intent, though it returned no id.
-    fn is_create_accepted(&self) -> bool {
+    pub(super) fn is_create_accepted(&self) -> bool {
         let start = self.pending_create().map(|create| &create.start_time);
         self.status().common.last_operations.iter().any(|record| {
             // not the record of an earlier attempt; `>=`, because both times are whole seconds
@@ -162,7 +212,7 @@ impl Observation {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixtures::{OURS, THEIRS, seconds_ago, version};
+    use super::super::fixtures::{FOREIGN, OURS, THEIRS, seconds_ago, version};
     use super::*;
     use crate::crd::Operation;
 
@@ -218,17 +268,51 @@ mod tests {
     #[test]
     fn adopt_id_names_a_listed_version_of_no_other_object() {
         let adopt = |id: &str| {
-            let listed = vec![version("v1", ""), version("v2", THEIRS)];
+            let listed = vec![version("v1", ""), version("v2", FOREIGN), version("v4", THEIRS)];
             matched(&Observation::test().listing(listed).annotated(annotation::ADOPT_ID, id))
         };
         assert_eq!(adopt("v1"), Match::Single);
         assert_eq!(adopt("v2"), Match::AdoptConflict);
         assert_eq!(adopt("v3"), Match::AdoptMissing);
+        assert_eq!(adopt("v4"), Match::Single, "the object has another name now");
         let mut named = Observation::test().annotated(annotation::ADOPT_ID, "v1");
         named = named.listing(vec![version("v1", OURS)]);
         assert_eq!(matched(&named), Match::Single);
         named.held_by_others.insert("v1".to_owned());
         assert_eq!(matched(&named), Match::AdoptConflict);
+    }
+
+    #[test]
+    fn adopt_id_replaces_a_recorded_version_that_is_lost() {
+        let named = |listed: &[&str]| {
+            let listed = listed.iter().map(|id| version(id, "")).collect();
+            Observation::test().recorded("v1").listing(listed).annotated(annotation::ADOPT_ID, "v2")
+        };
+        assert_eq!(matched(&named(&["v2"])), Match::Single);
+        assert_eq!(named(&["v2"]).report().status.version_id.as_deref(), Some("v2"));
+        assert_eq!(matched(&named(&["v1", "v2"])), Match::Present, "it is not lost");
+        assert_eq!(matched(&named(&["v3"])), Match::Missing);
+        let mut held = named(&["v2"]);
+        assert_eq!(
+            held.candidates_to_check(&Inventory::new(vec![version("v2", "")], std::time::Instant::now()))
+                .len(),
+            1
+        );
+        held.held_by_others.insert("v2".to_owned());
+        assert_eq!(matched(&held), Match::Missing);
+        assert_eq!(matched(&named(&["v2"]).deleted(1)), Match::Missing, "it may be from an earlier version");
+    }
+
+    #[test]
+    fn a_recorded_version_with_the_marker_of_another_owner_is_not_the_objects() {
+        let recorded = |marker| Observation::test().recorded("v1").listing(vec![version("v1", marker)]);
+        assert_eq!(matched(&recorded(FOREIGN)), Match::ForeignMarker);
+        for marker in [OURS, THEIRS, ""] {
+            assert_eq!(matched(&recorded(marker)), Match::Present, "{marker}");
+        }
+        let report = recorded(FOREIGN).report();
+        assert_eq!(report.ready().0, "Conflict");
+        assert!(report.ready().1.contains("owner id \"other\""), "{}", report.ready().1);
     }
 
     #[test]
@@ -241,19 +325,30 @@ mod tests {
     }
 
     #[test]
-    fn a_version_whose_deletion_is_pending_is_not_adopted_yet() {
+    fn a_version_whose_deletion_is_pending_is_recorded_but_not_available() {
         let mut listed = Observation::test().listing(vec![version("v1", OURS)]);
         listed.deletion_pending.insert("v1".to_owned());
-        assert_eq!(matched(&listed), Match::DeletionPending);
+        assert_eq!(matched(&listed), Match::Single);
+        let report = listed.report();
+        assert_eq!(report.ready().0, "WaitingForDeletion");
+        assert_eq!(report.status.version_id.as_deref(), Some("v1"));
+        let recorded = listed.with_status(|status| *status = report.status);
+        assert_eq!(matched(&recorded), Match::DeletionPending);
+        assert_eq!(recorded.report().ready().0, "WaitingForDeletion");
+        assert_eq!(recorded.listing(vec![]).report().ready().0, "VersionLost", "it took effect");
+    }
+
+    #[test]
+    fn a_deletion_that_a_deployment_requested_is_pending() {
         let by_deployment = |operation: &str, id: &str| {
             let record = serde_json::json!({
                 "operation": operation, "versionId": id, "result": "Accepted", "completionTime": seconds_ago(5),
             });
-            let listed = Observation::test().listing(vec![version("v1", OURS)]);
+            let listed = Observation::test().recorded("v1").listing(vec![version("v1", OURS)]);
             matched(&listed.managed_by(&serde_json::json!({"lastOperations": [record]})))
         };
         assert_eq!(by_deployment("Delete", "v1"), Match::DeletionPending);
-        assert_eq!(by_deployment("Delete", "v2"), Match::Single);
-        assert_eq!(by_deployment("Deploy", "v1"), Match::Single);
+        assert_eq!(by_deployment("Delete", "v2"), Match::Present);
+        assert_eq!(by_deployment("Deploy", "v1"), Match::Present);
     }
 }

@@ -8,7 +8,7 @@ use std::fmt;
 use super::{FinalizerRemoval, Step};
 use crate::{
     chatcaptain::Version,
-    crd::{Reason, annotation},
+    crd::{LiveEnvironment, Reason, annotation},
     plan::{messages, status::ReadyCondition},
 };
 
@@ -48,6 +48,14 @@ pub(super) fn create_unconfirmed(name: &str) -> ReadyCondition {
     )
 }
 
+/// The service accepted the create request; which version it has created is known once that is listed.
+pub(super) fn created_not_listed_yet(name: &str) -> ReadyCondition {
+    ReadyCondition::new(
+        Reason::WaitingForVisibility,
+        format!("Version {name:?} is created; waiting for the service to list it. No action needed."),
+    )
+}
+
 pub(super) fn waiting_for_visibility(id: &str) -> ReadyCondition {
     ReadyCondition::new(
         Reason::WaitingForVisibility,
@@ -62,11 +70,16 @@ pub(super) fn waiting_for_deletion(name: &str) -> ReadyCondition {
     )
 }
 
-pub(super) fn version_lost(id: &str) -> ReadyCondition {
+/// `ran_in` is the environment that ran it, as far as a history shows that.
+pub(super) fn version_lost(id: &str, name: &str, ran_in: Option<LiveEnvironment>) -> ReadyCondition {
+    let version = ran_in.map_or_else(
+        || format!("Version {id}"),
+        |environment| format!("Version {name:?} ({id}), which ran in {},", environment.as_str()),
+    );
     ReadyCondition::new(
         Reason::VersionLost,
         format!(
-            "Version {id} is no longer in the service and is not created again automatically. Annotate this object with \
+            "{version} is no longer in the service and is not created again automatically. Annotate this object with \
              {}=<new token> to create a new snapshot, or delete this object.",
             annotation::RECREATE
         ),
@@ -78,9 +91,18 @@ pub(super) fn unknown_account(id: &str, secret: &str) -> ReadyCondition {
     ReadyCondition::new(
         Reason::VersionLost,
         format!(
-            "The API key in Secret {secret} lists neither version {id} nor any other version of this installation. Check \
-             that the key belongs to the chatbot's account."
+            "{} If it does, annotate this object with {}=<new token> to create a new snapshot.",
+            unknown_account_problem(id, secret),
+            annotation::RECREATE
         ),
+    )
+}
+
+/// The same as the cause of something else.
+pub(super) fn unknown_account_problem(id: &str, secret: &str) -> String {
+    format!(
+        "The API key in Secret {secret} lists neither version {id} nor any other version of this installation. Check \
+         that the key belongs to the chatbot's account."
     )
 }
 
@@ -94,14 +116,32 @@ pub(super) fn adopt_id_not_found(id: &str) -> ReadyCondition {
     )
 }
 
-pub(super) fn adopt_id_conflict(id: &str) -> ReadyCondition {
+/// `owner` is the owner id of the installation that has the version; `None`: another object holds it.
+pub(super) fn adopt_id_conflict(id: &str, owner: Option<&str>) -> ReadyCondition {
+    let other = owner.map_or_else(|| "another object".to_owned(), installation);
     ReadyCondition::new(
         Reason::Conflict,
         format!(
-            "Version {id}, which annotation {} names, belongs to another object. Correct or remove the annotation.",
+            "Version {id}, which annotation {} names, belongs to {other}. Correct or remove the annotation.",
             annotation::ADOPT_ID
         ),
     )
+}
+
+/// The marker of the recorded version names the installation `owner`.
+pub(super) fn foreign_marker(id: &str, owner: &str) -> ReadyCondition {
+    ReadyCondition::new(
+        Reason::Conflict,
+        format!(
+            "Version {id} belongs to {}. Correct the operator's --owner-id, or delete this object; the version stays in \
+             the service.",
+            installation(owner)
+        ),
+    )
+}
+
+fn installation(owner: &str) -> String {
+    format!("another installation: its marker names the owner id {owner:?}")
 }
 
 /// `older` is the `namespace/name` of the object that keeps the version.
@@ -171,9 +211,26 @@ pub(super) fn waiting_for_visibility_before_deletion(id: &str) -> ReadyCondition
     deleting(format!("Waiting for the service to list version {id} before deleting it; no action needed."))
 }
 
-pub(super) fn waiting_for_handover(id: &str) -> ReadyCondition {
+/// `deployments` are the `namespace/name` of those that use the version.
+pub(super) fn waiting_for_handover(id: &str, deployments: &[String]) -> ReadyCondition {
     deleting(format!(
-        "Version {id} is live or about to be; waiting for the ChatbotDeployment that runs it to take over the deletion. No \
+        "Version {id} is in use; waiting for ChatbotDeployment {} to take over the deletion. No action needed.",
+        deployments.join(" or ")
+    ))
+}
+
+/// The version stays, but `deployment` has recorded its deletion.
+pub(super) fn waiting_for_call_off(id: &str, deployment: &str) -> ReadyCondition {
+    deleting(format!(
+        "Version {id} stays in the service; waiting for ChatbotDeployment {deployment} to drop its pending deletion. No \
+         action needed."
+    ))
+}
+
+/// A call of ours may make the version live in a moment.
+pub(super) fn waiting_for_rollout(id: &str) -> ReadyCondition {
+    deleting(format!(
+        "Version {id} may become live in a moment; waiting for the service to show whether it does before deleting it. No \
          action needed."
     ))
 }
@@ -250,9 +307,10 @@ pub(super) fn duplicates_found(ids: &[String]) -> String {
     )
 }
 
-pub(super) fn deletion_delegated(id: &str) -> String {
+/// `deployment` is the `namespace/name` of the one that has recorded the deletion.
+pub(super) fn deletion_delegated(id: &str, deployment: &str) -> String {
     format!(
-        "Version {id} is live; it is deleted once the ChatbotDeployment that runs it has switched to another version."
+        "Version {id} is in use by ChatbotDeployment {deployment}, which deletes it once it is no longer in use."
     )
 }
 
@@ -277,12 +335,23 @@ pub(super) fn force_orphaned(version: &str) -> String {
 
 pub(super) fn live_unmanaged(version: &str) -> String {
     format!(
-        "Finalizer removed without deleting {version}: it is or may be live, and no ChatbotDeployment manages it."
+        "Finalizer removed without deleting {version}: it is or may be live, and no ChatbotDeployment takes over its \
+         deletion."
     )
+}
+
+pub(super) fn foreign_not_deleted(version: &str, owner: &str) -> String {
+    format!("Finalizer removed without deleting {version}: it belongs to {}.", installation(owner))
 }
 
 pub(super) fn credentials_timeout(version: &str) -> String {
     format!("No valid credentials within --deletion-timeout; {version} was not deleted.")
+}
+
+pub(super) fn deletion_unconfirmed(version: &str) -> String {
+    format!(
+        "The service does not list {version} and rejects its deletion until --deletion-timeout; it may still exist."
+    )
 }
 
 /// The namespace's annotation has a value that is no policy.
@@ -304,6 +373,7 @@ impl fmt::Display for Step {
             Self::StartSearch => f.write_str("search for the result of the create request"),
             Self::Create => f.write_str("create version"),
             Self::Adopt => f.write_str("adopt version"),
+            Self::Reclaim => f.write_str("record the version that ran under this name"),
             Self::Delete => f.write_str("delete version"),
             Self::RemoveFinalizer(why) => write!(f, "remove finalizer: {why}"),
             Self::Wait(_) => f.write_str("update status"),
@@ -319,8 +389,10 @@ impl fmt::Display for FinalizerRemoval {
             Self::Retained => "version retained",
             Self::HandedOver => "deletion handed over to a ChatbotDeployment",
             Self::OwnedByOther => "version belongs to an older object",
+            Self::ForeignMarker => "version belongs to another installation",
             Self::ForceOrphaned => "force-orphan annotation",
-            Self::LiveUnmanaged => "version may be live and no ChatbotDeployment manages it",
+            Self::LiveUnmanaged => "version may be live and no ChatbotDeployment takes over its deletion",
+            Self::Unconfirmed => "service rejects the deletion of a version that it does not list",
             Self::CredentialsTimeout => "no valid credentials within --deletion-timeout",
         })
     }
@@ -332,6 +404,7 @@ mod tests {
     use super::*;
 
     const ID: &str = "vrsKq8BxZaJd2";
+    const OWNER: &str = "customer-care-production";
     const SECRET: &str = "chatcaptain-production-credentials";
     const NAME: &str = "Release 2026-09-21 for the fourth quarter, as approved by customer care";
     const OBJECT: &str = "customer-care-production/support-2026-09-21-hotfix-3";
@@ -340,10 +413,13 @@ mod tests {
     fn actions() -> Vec<(ReadyCondition, &'static str)> {
         let ids = [ID; 5];
         vec![
-            (version_lost(ID), annotation::RECREATE),
+            (version_lost(ID, NAME, None), annotation::RECREATE),
+            (version_lost(ID, NAME, Some(LiveEnvironment::Prod)), annotation::RECREATE),
             (unknown_account(ID, SECRET), "Check that the key"),
             (adopt_id_not_found(ID), "Correct or remove the annotation"),
-            (adopt_id_conflict(ID), "Correct or remove the annotation"),
+            (adopt_id_conflict(ID, None), "Correct or remove the annotation"),
+            (adopt_id_conflict(ID, Some(OWNER)), "Correct or remove the annotation"),
+            (foreign_marker(ID, OWNER), "Correct the operator's --owner-id, or delete this object"),
             (conflict(ID, OBJECT), "Delete this object"),
             (unmarked(NAME, &ids), annotation::ADOPT_ID),
             (ambiguous(&ids), annotation::ADOPT_ID),
@@ -358,14 +434,17 @@ mod tests {
             creating(NAME),
             older_create_pending(NAME),
             create_unconfirmed(NAME),
+            created_not_listed_yet(NAME),
             waiting_for_visibility(ID),
             waiting_for_deletion(NAME),
             deletion_accepted(ID),
             waiting_for_disappearance(ID),
             waiting_for_visibility_before_deletion(ID),
-            waiting_for_handover(ID),
+            waiting_for_handover(ID, &[OBJECT.to_owned(), OBJECT.to_owned()]),
+            waiting_for_call_off(ID, OBJECT),
+            waiting_for_rollout(ID),
             searching_before_deletion(NAME),
-            deletion_blocked_until_timeout(&unknown_account(ID, SECRET).message),
+            deletion_blocked_until_timeout(&unknown_account_problem(ID, SECRET)),
             waiting_for_other_finalizers(),
         ]
     }

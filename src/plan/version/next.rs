@@ -16,6 +16,8 @@ pub enum Step {
     Create,
     /// Record a listed version as this object's.
     Adopt,
+    /// Record the version that ran under this object's name as its own, listed or not.
+    Reclaim,
     /// Send the delete request.
     Delete,
     /// Remove the finalizer.
@@ -37,12 +39,16 @@ pub enum FinalizerRemoval {
     HandedOver,
     /// An older object holds the version.
     OwnedByOther,
+    /// The marker of the version names another installation: it stays.
+    ForeignMarker,
     /// The `force-orphan` annotation asks for it: the version may stay.
     ForceOrphaned,
     /// The version is or may be live, and no `ChatbotDeployment` can delete it later: it stays.
     LiveUnmanaged,
     /// No key could delete the version within `--deletion-timeout`: it stays.
     CredentialsTimeout,
+    /// The version is not listed, and the service rejects its deletion: it may stay.
+    Unconfirmed,
 }
 
 /// What the object waits for; named as the reason of its condition where it has one of its own.
@@ -70,7 +76,7 @@ pub enum Wait {
     AmbiguousVersion,
     /// The user: the version named by `adopt-id` does not exist.
     VersionNotFound,
-    /// The user: another object holds the version.
+    /// The user: another object, or another installation, has the version.
     Conflict,
     /// The deletion of the version.
     Deleting,
@@ -89,6 +95,15 @@ pub fn next_step(state: &State) -> Step {
         // a search or an adoption changes nothing in the service, so it need not wait
         Step::RecordIntent | Step::Create | Step::Delete if state.backing_off => Step::Wait(Wait::BackingOff),
         step => step,
+    }
+}
+
+impl Deletion {
+    /// Whether a `ChatbotDeployment` has recorded a deletion that is not wanted any more. It is waited for until
+    /// `--deletion-timeout`.
+    fn is_to_be_called_off(self, state: &State) -> bool {
+        let version_stays = self.force_orphan || state.suspended || !self.delete_version;
+        version_stays && self.live_state == LiveState::HandedOver && !self.timed_out
     }
 }
 
@@ -111,6 +126,7 @@ fn next_step_active(state: &State) -> Step {
         Match::Unavailable(reason) => Step::Wait(Wait::Unavailable(reason)),
 
         Match::Present => Step::Wait(Wait::Available),
+        Match::ForeignMarker => Step::Wait(Wait::Conflict),
         Match::NotYetListed => Step::Wait(Wait::WaitingForVisibility),
         // the token alone permits a second snapshot, however long the list does not show the first
         Match::Missing if state.recreate_requested => Step::RecordIntent,
@@ -123,6 +139,8 @@ fn next_step_active(state: &State) -> Step {
         Match::AdoptMissing => Step::Wait(Wait::VersionNotFound),
         Match::AdoptConflict => Step::Wait(Wait::Conflict),
 
+        // before every create: a snapshot is never taken again by itself
+        Match::None | Match::Unmarked if state.ran_before && !state.recreate_requested => Step::Reclaim,
         // an intent that was not sent cannot have made the version, and a `recreate` token is the user's answer: both
         // go on
         Match::Unmarked if state.create_state == CreateState::NotStarted && !state.recreate_requested => {
@@ -153,15 +171,23 @@ fn next_step_deleting(state: &State, deletion: Deletion) -> Step {
     match (state.create_state, state.matched) {
         // without our finalizer the object may disappear at any moment, so nothing is started for it
         _ if !state.finalizer => Step::Wait(Wait::WaitingForOtherFinalizers),
+        // the version stays, so the deployment that has recorded its deletion drops the record first
+        _ if deletion.is_to_be_called_off(state) => wait,
         // before every row that needs the service: it is the way out of all waits below
         _ if deletion.force_orphan => Step::RemoveFinalizer(FinalizerRemoval::ForceOrphaned),
         _ if state.suspended || !deletion.delete_version => Step::RemoveFinalizer(FinalizerRemoval::Retained),
         // the version is the older object's, so it must survive this one
         _ if state.conflict => Step::RemoveFinalizer(FinalizerRemoval::OwnedByOther),
 
+        // the deployment has written the deletion to its status, so from here on no crash loses it
+        (Created, _) if deletion.live_state == LiveState::HandedOver => {
+            Step::RemoveFinalizer(FinalizerRemoval::HandedOver)
+        }
+
         // a version that is not recorded is adopted first; if there is none, nothing was created
         (_, Match::Single) => Step::Adopt,
         (_, Match::DeletionPending) => wait,
+        (NotStarted, Match::None | Match::Unmarked) if state.ran_before => Step::Reclaim,
         // nothing is recorded, but the list may show a version with this marker; only an outage, which ends, is
         // waited for
         (NotStarted, Match::Unavailable(reason)) if reason.is_transient() => wait,
@@ -182,21 +208,34 @@ fn next_step_deleting(state: &State, deletion: Deletion) -> Step {
         (SearchExpired, _) => Step::RemoveFinalizer(FinalizerRemoval::NeverCreated),
 
         (Created, Match::Present) => next_step_deleting_listed(deletion),
+        (Created, Match::ForeignMarker) => Step::RemoveFinalizer(FinalizerRemoval::ForeignMarker),
         // created a moment ago: that the list does not show it proves nothing yet
         (Created, Match::NotYetListed) if !deletion.delete_pending => wait,
         // before the timeout: a version that is known to be gone is no orphan
-        (Created, _) if deletion.absence_proven => Step::RemoveFinalizer(FinalizerRemoval::Deleted),
+        (Created, _) if deletion.delete_confirmed => Step::RemoveFinalizer(FinalizerRemoval::Deleted),
+        (Created, _) if deletion.account_known => next_step_deleting_unlisted(deletion),
         (Created, _) if deletion.timed_out => Step::RemoveFinalizer(FinalizerRemoval::CredentialsTimeout),
         (Created, _) => wait,
+    }
+}
+
+/// The recorded version is not listed, and its deletion not confirmed: a list that is cut may hide it.
+fn next_step_deleting_unlisted(deletion: Deletion) -> Step {
+    let rejected_to_the_end = deletion.delete_refused && deletion.timed_out;
+    match deletion.live_state {
+        LiveState::NotLive if rejected_to_the_end => Step::RemoveFinalizer(FinalizerRemoval::Unconfirmed),
+        // also within the grace of an earlier delete: its answer is the proof
+        LiveState::NotLive => Step::Delete,
+        _ => next_step_deleting_listed(deletion),
     }
 }
 
 /// The recorded version is listed: it is deleted, unless it is live.
 fn next_step_deleting_listed(deletion: Deletion) -> Step {
     match deletion.live_state {
-        // the deployment has written the deletion to its status, so from here on no crash loses it
+        // never here: the table has a row for it
         LiveState::HandedOver => Step::RemoveFinalizer(FinalizerRemoval::HandedOver),
-        LiveState::HandoverPending => Step::Wait(Wait::Deleting),
+        LiveState::HandoverPending | LiveState::RolloutPending => Step::Wait(Wait::Deleting),
         // unknown counts as live: what may be live is never deleted
         LiveState::Unmanaged | LiveState::Unknown => Step::RemoveFinalizer(FinalizerRemoval::LiveUnmanaged),
         // one request for each grace: the list may show a deleted version a little longer
@@ -215,6 +254,7 @@ mod tests {
         finalizer: true,
         conflict: false,
         older_create_pending: false,
+        ran_before: false,
         recreate_requested: false,
         backing_off: false,
         create_state: CreateState::NotStarted,
@@ -225,7 +265,9 @@ mod tests {
         force_orphan: false,
         timed_out: false,
         delete_pending: false,
-        absence_proven: false,
+        delete_confirmed: false,
+        delete_refused: false,
+        account_known: false,
         live_state: LiveState::NotLive,
     };
     const CREATED: State = State {
@@ -274,6 +316,18 @@ mod tests {
     }
 
     #[test]
+    fn what_ran_under_the_name_is_never_created_again_by_itself() {
+        for matched in [Match::None, Match::Unmarked] {
+            let ran = State { ran_before: true, matched, ..NEW };
+            assert_eq!(next_step(&ran), Step::Reclaim);
+            assert_eq!(next_step(&State { recreate_requested: true, ..ran }), Step::RecordIntent);
+            assert_eq!(next_step(&State { deleting: Some(DELETION), ..ran }), Step::Reclaim);
+        }
+        let marked = State { ran_before: true, matched: Match::Single, ..NEW };
+        assert_eq!(next_step(&marked), Step::Adopt, "the marker decides");
+    }
+
+    #[test]
     fn a_version_that_may_be_the_objects_stops_the_create_until_the_user_decides() {
         assert_eq!(active(CreateState::NotStarted, Match::Unmarked), Step::Wait(Wait::AmbiguousVersion));
         let unmarked = State { matched: Match::Unmarked, ..NEW };
@@ -316,6 +370,7 @@ mod tests {
         let live = |live_state| deleting(Match::Present, Deletion { live_state, ..DELETION });
         assert_eq!(live(LiveState::NotLive), Step::Delete);
         assert_eq!(live(LiveState::HandoverPending), Step::Wait(Wait::Deleting));
+        assert_eq!(live(LiveState::RolloutPending), Step::Wait(Wait::Deleting));
         assert_eq!(live(LiveState::HandedOver), Step::RemoveFinalizer(FinalizerRemoval::HandedOver));
         for live_state in [LiveState::Unmanaged, LiveState::Unknown] {
             assert_eq!(live(live_state), Step::RemoveFinalizer(FinalizerRemoval::LiveUnmanaged));
@@ -323,16 +378,46 @@ mod tests {
     }
 
     #[test]
-    fn a_deletion_ends_when_the_absence_is_proven() {
+    fn a_version_of_another_installation_is_left_alone() {
+        assert_eq!(active(CreateState::Created, Match::ForeignMarker), Step::Wait(Wait::Conflict));
+        let removed = Step::RemoveFinalizer(FinalizerRemoval::ForeignMarker);
+        assert_eq!(deleting(Match::ForeignMarker, DELETION), removed);
+    }
+
+    #[test]
+    fn a_deletion_ends_when_our_delete_is_confirmed() {
         let sent = Deletion { delete_pending: true, ..DELETION };
         assert_eq!(deleting(Match::Present, sent), Step::Wait(Wait::Deleting), "it is not sent twice");
-        assert_eq!(deleting(Match::Missing, sent), Step::Wait(Wait::Deleting), "the list proves nothing");
-        let proven = Deletion { absence_proven: true, ..DELETION };
+        assert_eq!(deleting(Match::Missing, sent), Step::Wait(Wait::Deleting), "the key may be another's");
+        let confirmed = Deletion { delete_confirmed: true, ..DELETION };
         let removed = Step::RemoveFinalizer(FinalizerRemoval::Deleted);
-        assert_eq!(deleting(Match::Missing, proven), removed);
+        assert_eq!(deleting(Match::Missing, confirmed), removed);
         // created a moment ago, and not deleted by us: it may still show up
-        assert_eq!(deleting(Match::NotYetListed, proven), Step::Wait(Wait::Deleting));
-        assert_eq!(deleting(Match::NotYetListed, Deletion { delete_pending: true, ..proven }), removed);
+        assert_eq!(deleting(Match::NotYetListed, confirmed), Step::Wait(Wait::Deleting));
+        assert_eq!(deleting(Match::NotYetListed, Deletion { delete_pending: true, ..confirmed }), removed);
+    }
+
+    #[test]
+    fn an_unlisted_version_is_deleted_unless_it_may_be_live() {
+        let unlisted =
+            |live_state| deleting(Match::Missing, Deletion { account_known: true, live_state, ..DELETION });
+        assert_eq!(unlisted(LiveState::NotLive), Step::Delete);
+        assert_eq!(unlisted(LiveState::HandoverPending), Step::Wait(Wait::Deleting));
+        assert_eq!(unlisted(LiveState::HandedOver), Step::RemoveFinalizer(FinalizerRemoval::HandedOver));
+        for live_state in [LiveState::Unmanaged, LiveState::Unknown] {
+            assert_eq!(unlisted(live_state), Step::RemoveFinalizer(FinalizerRemoval::LiveUnmanaged));
+        }
+    }
+
+    #[test]
+    fn a_rejected_delete_of_an_unlisted_version_ends_with_the_timeout() {
+        let refused = Deletion { account_known: true, delete_refused: true, ..DELETION };
+        assert_eq!(deleting(Match::Missing, refused), Step::Delete);
+        let late = Deletion { timed_out: true, ..refused };
+        assert_eq!(deleting(Match::Missing, late), Step::RemoveFinalizer(FinalizerRemoval::Unconfirmed));
+        let untried = Deletion { delete_refused: false, ..late };
+        assert_eq!(deleting(Match::Missing, untried), Step::Delete, "no operator ran before");
+        assert_eq!(deleting(Match::Present, late), Step::Delete, "what is listed is no orphan yet");
     }
 
     #[test]
@@ -377,6 +462,27 @@ mod tests {
         assert_eq!(next_step(&State { conflict: true, ..CREATED }), removed(OwnedByOther));
         let gone = State { finalizer: false, ..CREATED };
         assert_eq!(next_step(&gone), Step::Wait(Wait::WaitingForOtherFinalizers));
+    }
+
+    #[test]
+    fn a_hand_over_is_called_off_before_the_finalizer_goes_without_a_delete() {
+        let handed_over = Deletion { live_state: LiveState::HandedOver, ..DELETION };
+        let retained = Deletion { delete_version: false, ..handed_over };
+        let forced = Deletion { force_orphan: true, ..handed_over };
+        for deletion in [retained, forced] {
+            assert_eq!(deleting(Match::NotQueried, deletion), Step::Wait(Wait::Deleting));
+            let late = Deletion { timed_out: true, ..deletion };
+            assert!(matches!(deleting(Match::NotQueried, late), Step::RemoveFinalizer(_)));
+        }
+        let suspended = State { suspended: true, deleting: Some(handed_over), ..CREATED };
+        assert_eq!(next_step(&suspended), Step::Wait(Wait::Deleting));
+    }
+
+    #[test]
+    fn what_is_handed_over_needs_no_answer_of_the_service() {
+        let handed_over = Deletion { live_state: LiveState::HandedOver, ..DELETION };
+        let away = Match::Unavailable(UnavailableReason::ServiceUnavailable);
+        assert_eq!(deleting(away, handed_over), Step::RemoveFinalizer(FinalizerRemoval::HandedOver));
     }
 
     #[test]

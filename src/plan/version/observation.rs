@@ -16,8 +16,8 @@ use crate::{
         LiveEnvironment, Operation, OperationRecord, OperationResult, PendingCreate, annotation,
     },
     plan::{
-        PlanConfig, ServiceView, annotation_value, elapsed, is_pending_delete, reconcile_requested,
-        status::is_backing_off,
+        MarkerOwner, PlanConfig, ServiceView, annotation_value, elapsed, is_pending_delete, marker_owner,
+        reconcile_requested, status::is_backing_off,
     },
 };
 
@@ -34,12 +34,14 @@ pub struct Observation {
     pub search_elapsed: Duration,
     /// The ids among the candidates that other objects hold.
     pub held_by_others: HashSet<String>,
-    /// The ids among the candidates whose deletion this process requested within the visibility grace.
+    /// The ids among the versions to check whose deletion this process requested within the visibility grace.
     pub deletion_pending: HashSet<String>,
     /// An older object that holds the recorded version, as `namespace/name`.
     pub older_claim: Option<String>,
     /// An older object is creating a version with the same name, and versions differ only by name.
     pub older_create_pending: bool,
+    /// Every `ChatbotDeployment` of the chatbot, in whatever namespace, also those that are being deleted.
+    pub deployments: Vec<Arc<ChatbotDeployment>>,
     /// The deployments that decide what this chatbot's environments run.
     pub environment_owners: BTreeMap<LiveEnvironment, Arc<ChatbotDeployment>>,
     /// The namespace's `deletion-policy` annotation; read only while the object is being deleted.
@@ -67,6 +69,7 @@ impl Observation {
             finalizer: meta.finalizers.iter().flatten().any(|f| f == FINALIZER),
             conflict: self.older_claim.is_some(),
             older_create_pending: self.older_create_pending,
+            ran_before: self.reclaimable().is_some(),
             recreate_requested: annotation_value(meta, annotation::RECREATE)
                 .is_some_and(|token| status.last_handled_recreate.as_deref() != Some(token)),
             backing_off: is_backing_off(&status.common, meta, self.now),
@@ -89,6 +92,21 @@ impl Observation {
         let meta = &self.object.metadata;
         let (namespace, name) = (meta.namespace.as_deref(), meta.name.as_deref());
         Marker::new(&self.config.owner_id, namespace.unwrap_or_default(), name.unwrap_or_default())
+    }
+
+    /// Whom the marker of a version names.
+    pub(super) fn marker_owner(&self, version: &Version) -> MarkerOwner {
+        let meta = &self.object.metadata;
+        let (namespace, name) = (meta.namespace.as_deref(), meta.name.as_deref());
+        marker_owner(version, &self.config.owner_id, namespace.unwrap_or_default(), name.unwrap_or_default())
+    }
+
+    /// The owner id in the marker of a version, if it is another installation's.
+    pub(super) fn foreign_owner(&self, version: &Version) -> Option<String> {
+        match self.marker_owner(version) {
+            MarkerOwner::OtherOwner(owner) => Some(owner),
+            MarkerOwner::Unmarked | MarkerOwner::ThisObject | MarkerOwner::OtherObject(_) => None,
+        }
     }
 
     /// What the create request asks for. Where a `ChatbotDeployment` manages the environment, the version is created for
@@ -119,7 +137,7 @@ impl Observation {
         self.status().pending_create.as_ref()
     }
 
-    fn create_state(&self) -> CreateState {
+    pub(super) fn create_state(&self) -> CreateState {
         match self.pending_create() {
             None if self.object.version_id().is_some() => CreateState::Created,
             None => CreateState::NotStarted,
@@ -152,7 +170,6 @@ impl Observation {
 
     fn deletion(&self) -> Deletion {
         let meta = &self.object.metadata;
-        let since = meta.deletion_timestamp.as_ref();
         let pending =
             |record: &OperationRecord| is_pending_delete(record, self.now, self.config.visibility_grace);
         Deletion {
@@ -161,23 +178,28 @@ impl Observation {
             delete_version: self.deletion_policy() == DeletionPolicy::Delete
                 || matches!(self.service, ServiceView::Unavailable(_)),
             force_orphan: annotation_value(meta, annotation::FORCE_ORPHAN).is_some(),
-            timed_out: since.is_some_and(|since| elapsed(since, self.now) > self.config.deletion_timeout),
+            timed_out: self.is_deletion_timed_out(),
             delete_pending: self.status().common.last_operations.iter().any(pending),
-            absence_proven: matches!(self.service, ServiceView::Available { authoritative: true, .. })
-                || self.is_deletion_accepted(),
+            delete_confirmed: self.has_delete(OperationResult::Accepted),
+            delete_refused: self.has_delete(OperationResult::Refused),
+            account_known: matches!(self.service, ServiceView::Available { authoritative: true, .. }),
             live_state: self.live_state(),
         }
     }
 
-    /// The service accepted our delete: then a list without the version is proof, even to a process that was started
-    /// since and has never read a list with the version.
-    fn is_deletion_accepted(&self) -> bool {
+    /// More than `--deletion-timeout` ago, the deletion of the object was requested.
+    pub(super) fn is_deletion_timed_out(&self) -> bool {
+        let since = self.object.metadata.deletion_timestamp.as_ref();
+        since.is_some_and(|since| elapsed(since, self.now) > self.config.deletion_timeout)
+    }
+
+    /// Whether our last delete of the version ended so. By the status, which a process that was started since knows, too.
+    fn has_delete(&self, result: OperationResult) -> bool {
         let id = self.object.version_id();
-        self.status().common.last_operations.iter().any(|record| {
-            record.operation == Operation::Delete
-                && record.result == OperationResult::Accepted
-                && record.version_id.as_deref() == id
-        })
+        let mut records = self.status().common.last_operations.iter();
+        let last = records
+            .find(|record| record.operation == Operation::Delete && record.version_id.as_deref() == id);
+        last.is_some_and(|record| record.result == result)
     }
 
     /// How old the service's answers may be for this object.
@@ -239,22 +261,28 @@ mod tests {
     }
 
     #[test]
-    fn a_list_without_the_version_is_proof_with_the_right_key_or_after_an_accepted_delete() {
+    fn a_version_is_gone_once_our_delete_is_confirmed_and_it_is_not_listed() {
         let deleted = || Observation::test().recorded("v1").deleted(60);
+        assert_eq!(deleted().step(), Step::Delete, "the list may be cut");
+        let confirmed = |observation: Observation| observation.after(Operation::Delete, Some("v1"), 40);
         let proven = Step::RemoveFinalizer(FinalizerRemoval::Deleted);
-        assert_eq!(deleted().step(), proven);
-        let unknown = || deleted().with_unknown_account();
-        assert_eq!(unknown().step(), Step::Wait(Wait::Deleting));
-        assert_eq!(unknown().after(Operation::Delete, Some("v1"), 40).step(), proven);
-        let lost_answer = unknown().after(Operation::Delete, Some("v1"), 40).with_status(|status| {
-            status.common.last_operations[0].result = OperationResult::Unknown;
-        });
+        assert_eq!(confirmed(deleted()).step(), proven);
+        assert_eq!(confirmed(deleted().with_unknown_account()).step(), proven, "after a restart");
+        let ended = |result| {
+            confirmed(deleted()).with_status(|status| status.common.last_operations[0].result = result)
+        };
         for unproven in [
-            unknown().after(Operation::Delete, Some("v2"), 40),
-            unknown().after(Operation::Create, Some("v1"), 40),
-            lost_answer,
+            deleted().after(Operation::Delete, Some("v2"), 40),
+            deleted().after(Operation::Create, Some("v1"), 40),
+            ended(OperationResult::Unknown),
+            ended(OperationResult::Refused),
         ] {
-            assert_eq!(unproven.step(), Step::Wait(Wait::Deleting), "{:?}", unproven.status());
+            assert_eq!(unproven.step(), Step::Delete, "{:?}", unproven.status());
         }
+        assert_eq!(
+            deleted().with_unknown_account().step(),
+            Step::Wait(Wait::Deleting),
+            "it may be another's key"
+        );
     }
 }

@@ -16,6 +16,8 @@ pub struct State {
     /// An older object is creating a version with the same name, and the service does not return the descriptions by
     /// which the two could be distinguished.
     pub older_create_pending: bool,
+    /// The object is new, and an environment ran a version of an object of its name: no other snapshot is taken by itself.
+    pub ran_before: bool,
     /// The `recreate` annotation has a token that was not acted on yet.
     pub recreate_requested: bool,
     /// A change failed a short while ago: none is started before the backoff is over.
@@ -46,7 +48,7 @@ pub enum CreateState {
 
 /// Which listed version is this object's.
 ///
-/// `Present`, `NotYetListed` and `Missing` speak of the recorded version; the others of the candidates for it while none
+/// `Present`, `ForeignMarker`, `NotYetListed` and `Missing` speak of the recorded version; the others of the candidates for it while none
 /// is recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Match {
@@ -56,6 +58,8 @@ pub enum Match {
     Unavailable(UnavailableReason),
     /// The recorded version is listed.
     Present,
+    /// The recorded version is listed, and its marker names another installation.
+    ForeignMarker,
     /// The recorded version is not listed, which proves nothing: it was created within the visibility grace.
     NotYetListed,
     /// The recorded version is not listed.
@@ -64,7 +68,8 @@ pub enum Match {
     None,
     /// One listed version is this object's.
     Single,
-    /// A candidate is listed, but its deletion was requested within the visibility grace: it may disappear.
+    /// The recorded version or a candidate is listed, but its deletion was requested within the visibility grace: it may
+    /// disappear.
     DeletionPending,
     /// Several listed versions can be this object's, or the service accepted the create and lists none.
     Ambiguous,
@@ -72,7 +77,7 @@ pub enum Match {
     Unmarked,
     /// The version named by `adopt-id` is not listed.
     AdoptMissing,
-    /// The version named by `adopt-id` belongs to another object.
+    /// The version named by `adopt-id` belongs to another object or installation.
     AdoptConflict,
 }
 
@@ -87,8 +92,12 @@ pub struct Deletion {
     pub timed_out: bool,
     /// A delete request, not refused, was sent within the visibility grace: the version may still be listed.
     pub delete_pending: bool,
-    /// A version that is not listed is gone: the service accepted our delete, or the key is known to list our versions.
-    pub absence_proven: bool,
+    /// The service answered our delete as done or not found: the version is gone once it is not listed.
+    pub delete_confirmed: bool,
+    /// The service rejected our last delete.
+    pub delete_refused: bool,
+    /// The key is known to list our versions, so it belongs to their account.
+    pub account_known: bool,
     /// Whether the version is live, and who deletes it then.
     pub live_state: LiveState,
 }
@@ -100,9 +109,11 @@ pub enum LiveState {
     NotLive,
     /// It is live or about to be, and no `ChatbotDeployment` has recorded the deletion yet.
     HandoverPending,
-    /// A `ChatbotDeployment` that runs it has recorded the deletion in its status.
+    /// A `ChatbotDeployment` has recorded the deletion in its status.
     HandedOver,
-    /// An environment runs it that no `ChatbotDeployment` manages, or one that can record no further deletion.
+    /// A call of ours may make it live in a moment.
+    RolloutPending,
+    /// It is or may be live in an environment that no `ChatbotDeployment` manages, or none takes its deletion over.
     Unmanaged,
     /// The key may not read the deployment status, and nothing else shows what is live.
     Unknown,

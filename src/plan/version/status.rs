@@ -1,14 +1,13 @@
-//! The report of a step: the status, the events, and when to reconcile again. `calls` has the steps of creates and deletes.
+//! The report of a step: the status, the events, and when to reconcile again. `calls` has the steps
+//! of creates and deletes, `deletion` what a deletion waits for and leaves behind.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use super::{
-    CreateState, FinalizerRemoval, LiveState, Match, Observation, Outcome, State, Step, Wait, calls, messages,
-};
+use super::{Match, Observation, Outcome, State, Step, Wait, calls, deletion, messages, next_step};
 use crate::{
-    crd::{ChatbotVersionStatus, Reason},
+    crd::{ChatbotVersionStatus, Reason, annotation},
     plan::{
-        EventReason, Report, Requeue, ServiceView, UnavailableReason,
+        EventReason, Report, Requeue, ServiceView, UnavailableReason, annotation_value,
         service_view::requeue_unavailable,
         status::{
             ReadyCondition, acknowledge_request, carry_over, is_ready, requeue_after_backoff,
@@ -53,10 +52,11 @@ fn report_of(
         }
         (Step::Delete, Outcome::Deleted(result)) => calls::deleted(observation, result),
         (Step::AddFinalizer, _) => Report { finalizer: Some(true), ..observation.unchanged() },
-        (Step::RemoveFinalizer(why), _) => finalizer_removed(observation, why),
+        (Step::RemoveFinalizer(why), _) => deletion::finalizer_removed(observation, why),
         (Step::RecordIntent, _) => calls::intent_recorded(observation, state),
         (Step::StartSearch, _) => calls::search_started(observation),
         (Step::Adopt, _) => calls::adopted(observation),
+        (Step::Reclaim, _) => reclaimed(observation),
         (Step::Wait(wait), _) => waiting(observation, state, wait),
         // no call ends without its outcome; if one did, the next reconcile decides
         (Step::Create | Step::Delete, _) => observation.unchanged(),
@@ -103,6 +103,11 @@ impl Observation {
         matches!(self.service, ServiceView::Available { authoritative: false, .. })
     }
 
+    /// The list is empty: every version of the chatbot is gone at once, or the key is another account's.
+    fn lists_nothing(&self) -> bool {
+        matches!(&self.service, ServiceView::Available { inventory, .. } if inventory.versions().is_empty())
+    }
+
     pub(super) fn secret(&self) -> String {
         self.object.spec.credentials_ref.clone().unwrap_or_default().name().to_owned()
     }
@@ -122,36 +127,33 @@ impl Observation {
     pub(super) fn unconfirmed(&self) -> ReadyCondition {
         match self.object.metadata.deletion_timestamp {
             Some(_) => messages::searching_before_deletion(self.name()),
+            None if self.is_create_accepted() => self.not_listed_yet(),
             None => messages::create_unconfirmed(self.name()),
         }
     }
+
+    /// The condition of a create that was accepted, and whose version is not listed yet.
+    pub(super) fn not_listed_yet(&self) -> ReadyCondition {
+        messages::created_not_listed_yet(self.name())
+    }
 }
 
-fn finalizer_removed(observation: &Observation, why: FinalizerRemoval) -> Report<ChatbotVersionStatus> {
-    let status = observation.status().clone();
-    // nothing to come back for: the object disappears, or waits for the finalizers of others
-    let report = Report { finalizer: Some(false), ..Report::new(status, Requeue::OnChange) };
-    let version = messages::version_label(observation.object.version_id(), observation.name());
-    let orphaned = match why {
-        FinalizerRemoval::HandedOver => {
-            let note = messages::deletion_delegated(observation.id());
-            return report.event(false, EventReason::DeletionDelegated, note);
-        }
-        FinalizerRemoval::ForceOrphaned => messages::force_orphaned(&version),
-        FinalizerRemoval::LiveUnmanaged => messages::live_unmanaged(&version),
-        FinalizerRemoval::CredentialsTimeout => messages::credentials_timeout(&version),
-        FinalizerRemoval::Retained => match observation.invalid_namespace_policy() {
-            Some(value) => messages::invalid_namespace_policy(value, &version),
-            None => return report,
-        },
-        FinalizerRemoval::Deleted => {
-            let note = messages::version_deleted(observation.id());
-            return report.event(false, EventReason::VersionDeleted, note);
-        }
-        FinalizerRemoval::NeverCreated | FinalizerRemoval::OwnedByOther => return report,
+/// In one write the id, and what is known of the version.
+fn reclaimed(observation: &Observation) -> Report<ChatbotVersionStatus> {
+    let Some(id) = observation.reclaimable().map(|run| run.version_id.to_owned()) else {
+        return observation.unchanged();
     };
-    let orphans = vec![observation.id().to_owned()];
-    Report { orphans, ..report.event(true, EventReason::Orphaned, orphaned) }
+    let mut known = observation.clone();
+    Arc::make_mut(&mut known.object).status.get_or_insert_default().version_id = Some(id);
+    let state = known.state();
+    let report = match next_step(&state) {
+        Step::Wait(wait) => waiting(&known, &state, wait),
+        // the object is being deleted, and the next step deletes the version or removes the finalizer
+        _ => known.report_with(&messages::waiting_for_disappearance(known.id()), Requeue::Immediately),
+    };
+    // at once, because whether another object holds the version is known only of a recorded one
+    let report = Report { requeue: Requeue::Immediately, ..report };
+    if known.listed().is_some() { calls::with_adoption(&known, report) } else { report }
 }
 
 fn waiting(observation: &Observation, state: &State, wait: Wait) -> Report<ChatbotVersionStatus> {
@@ -168,7 +170,7 @@ fn waiting(observation: &Observation, state: &State, wait: Wait) -> Report<Chatb
         }
         Wait::Unavailable(reason) => return unavailable(observation, reason),
         Wait::VersionLost => return version_lost(observation),
-        Wait::Deleting => return deleting(observation, state),
+        Wait::Deleting => return deletion::deleting(observation, state),
         Wait::OlderCreatePending => (messages::older_create_pending(name), poll),
         Wait::WaitingForDeletion => (messages::waiting_for_deletion(name), poll),
         Wait::CreateUnconfirmed => (observation.unconfirmed(), poll),
@@ -194,6 +196,10 @@ fn available(observation: &Observation) -> Report<ChatbotVersionStatus> {
     let mut status = observation.status_with(&messages::available(version, &duplicates));
     status.common.retry = None;
     calls::copy_version(&mut status, version, observation.live_in());
+    // there is nothing to create again: kept, the token would make a snapshot at some later loss
+    if let Some(token) = annotation_value(&observation.object.metadata, annotation::RECREATE) {
+        status.last_handled_recreate = Some(token.to_owned());
+    }
     let note = messages::duplicates_found(&duplicates);
     status.duplicates = duplicates;
     let report = Report::new(status, observation.requeue_at_interval());
@@ -228,26 +234,42 @@ fn unavailable(observation: &Observation, reason: UnavailableReason) -> Report<C
 
 fn version_lost(observation: &Observation) -> Report<ChatbotVersionStatus> {
     let id = observation.id();
-    let condition = if observation.is_unknown_account() {
+    let condition = if observation.is_unknown_account() || observation.lists_nothing() {
         messages::unknown_account(id, &observation.secret())
     } else {
-        messages::version_lost(id)
+        let run = observation.earlier_run().filter(|run| run.version_id == id);
+        messages::version_lost(id, observation.name(), run.map(|run| run.environment))
     };
     let report = observation.report_with(&condition, observation.requeue_at_interval());
+    // a key of another account has lost nothing
+    if observation.is_unknown_account() { report } else { with_loss(observation, report) }
+}
+
+/// With the event of a loss, once for each.
+pub(super) fn with_loss(
+    observation: &Observation,
+    report: Report<ChatbotVersionStatus>,
+) -> Report<ChatbotVersionStatus> {
     let reason = Reason::VersionLost.as_str();
-    let is_reported = observation.status().common.conditions.iter().any(|c| c.reason == reason);
-    // once for each loss; a key of another account has lost nothing
-    if is_reported || observation.is_unknown_account() {
+    if observation.status().common.conditions.iter().any(|c| c.reason == reason) {
         return report;
     }
-    report.event(true, EventReason::VersionLost, messages::lost(id))
+    report.event(true, EventReason::VersionLost, messages::lost(observation.id()))
 }
 
 fn conflict(observation: &Observation) -> ReadyCondition {
-    match &observation.older_claim {
-        Some(older) => messages::conflict(observation.id(), older),
-        None => messages::adopt_id_conflict(observation.adopt_id().unwrap_or_default()),
+    if let Some(older) = &observation.older_claim {
+        return messages::conflict(observation.id(), older);
     }
+    if let Some(owner) = observation.listed().and_then(|version| observation.foreign_owner(version)) {
+        return messages::foreign_marker(observation.id(), &owner);
+    }
+    let id = observation.adopt_id().unwrap_or_default();
+    let named = match &observation.service {
+        ServiceView::Available { inventory, .. } => inventory.version(id),
+        _ => None,
+    };
+    messages::adopt_id_conflict(id, named.and_then(|version| observation.foreign_owner(version)).as_deref())
 }
 
 fn ambiguous(observation: &Observation, state: &State) -> ReadyCondition {
@@ -267,64 +289,49 @@ fn ambiguous(observation: &Observation, state: &State) -> ReadyCondition {
     }
 }
 
-fn deleting(observation: &Observation, state: &State) -> Report<ChatbotVersionStatus> {
-    let ServiceView::Unavailable(unavailable) = &observation.service else {
-        let condition = deletion_progress(observation, state);
-        return observation.report_with(&condition, observation.requeue_at_poll_interval());
-    };
-    let condition = if unavailable.reason.is_transient() {
-        ReadyCondition::new(Reason::Deleting, unavailable.message.as_str())
-    } else {
-        messages::deletion_blocked_until_timeout(&unavailable.message)
-    };
-    let requeue = requeue_unavailable(unavailable, observation.interval(), observation.jitter);
-    observation.report_with(&condition, requeue)
-}
-
-fn deletion_progress(observation: &Observation, state: &State) -> ReadyCondition {
-    let (id, name) = (observation.id(), observation.name());
-    let deletion = state.deleting;
-    let is_handover = deletion.is_some_and(|deletion| deletion.live_state == LiveState::HandoverPending);
-    let is_requested = deletion.is_some_and(|deletion| deletion.delete_pending);
-    match (state.create_state, state.matched) {
-        (_, Match::DeletionPending) => messages::waiting_for_deletion(name),
-        (CreateState::Created, Match::Present) if is_handover => messages::waiting_for_handover(id),
-        (CreateState::Created, Match::NotYetListed) if !is_requested => {
-            messages::waiting_for_visibility_before_deletion(id)
-        }
-        // a list that shows nothing of ours proves nothing
-        (CreateState::Created, Match::Missing | Match::NotYetListed) => {
-            let problem = messages::unknown_account(id, &observation.secret());
-            messages::deletion_blocked_until_timeout(&problem.message)
-        }
-        (CreateState::Created, _) => messages::waiting_for_disappearance(id),
-        _ => observation.unconfirmed(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::fixtures::{OURS, version};
+    use super::super::fixtures::{OURS, THEIRS, version};
     use super::*;
-    use crate::crd::{DeletionPolicy, Operation, annotation};
+    use crate::crd::Operation;
 
     /// An object whose version is listed.
     fn listed() -> Observation {
         Observation::test().recorded("v1").listing(vec![version("v1", OURS)])
     }
 
-    /// The one event and the versions that may be left behind.
-    fn orphaned(observation: &Observation) -> (String, Vec<String>) {
-        let report = observation.report();
-        assert_eq!(report.finalizer, Some(false));
-        assert_eq!(report.event_reasons(), ["Orphaned"]);
-        assert!(report.events[0].warning);
-        (report.events[0].note.clone(), report.orphans)
+    /// An object whose version is not listed, but others of ours are.
+    fn lost() -> Observation {
+        Observation::test().recorded("v1").listing(vec![version("v2", THEIRS)])
+    }
+
+    #[test]
+    fn recreate_on_a_version_that_exists_is_handled_and_not_kept() {
+        let report = listed().annotated(annotation::RECREATE, "1").report();
+        assert_eq!(report.status.last_handled_recreate.as_deref(), Some("1"));
+        let lost = lost().annotated(annotation::RECREATE, "1").with_status(|status| *status = report.status);
+        assert_eq!(lost.report().ready().0, "VersionLost");
+        let without = listed().with_status(|status| status.last_handled_recreate = Some("1".to_owned()));
+        assert_eq!(
+            without.report().status.last_handled_recreate.as_deref(),
+            Some("1"),
+            "it is not forgotten"
+        );
+    }
+
+    #[test]
+    fn a_loss_is_an_event_also_where_it_is_created_again_at_once() {
+        let report = lost().annotated(annotation::RECREATE, "1").report();
+        assert!(report.status.pending_create.is_some());
+        assert_eq!(report.event_reasons(), ["VersionLost"]);
+        let reported = lost().report().status;
+        let later = lost().with_status(|status| *status = reported).annotated(annotation::RECREATE, "1");
+        assert_eq!(later.report().event_reasons(), Vec::<&str>::new(), "it was one already");
     }
 
     #[test]
     fn a_lost_version_is_an_event_once() {
-        let lost = Observation::test().recorded("v1");
+        let lost = lost();
         let report = lost.report();
         assert_eq!(report.ready().0, "VersionLost");
         assert!(report.ready().1.contains(annotation::RECREATE), "{}", report.ready().1);
@@ -334,12 +341,59 @@ mod tests {
     }
 
     #[test]
+    fn what_ran_under_the_name_and_is_gone_is_lost() {
+        let history = [serde_json::json!({
+            "versionId": "v1", "versionName": "support", "startTime": "2026-01-01T00:00:00Z",
+        })];
+        let back = lost().with_status(|status| status.version_id = None);
+        let report = back.managed_by(&serde_json::json!({"history": history})).report();
+        assert_eq!(report.ready().0, "VersionLost");
+        for part in ["\"support\" (v1)", "ran in test", annotation::RECREATE] {
+            assert!(report.ready().1.contains(part), "{part} is not in: {}", report.ready().1);
+        }
+        assert_eq!(report.event_reasons(), ["VersionLost"]);
+        assert_eq!(report.status.version_id.as_deref(), Some("v1"));
+        assert_eq!(report.status.common.last_operations, []);
+    }
+
+    #[test]
+    fn what_ran_under_the_name_is_deleted_with_its_object() {
+        let history = [serde_json::json!({
+            "versionId": "v1", "versionName": "support", "startTime": "2026-01-01T00:00:00Z",
+        })];
+        let back = Observation::test().managed_by(&serde_json::json!({"history": history})).deleted(0);
+        let report = back.clone().listing(vec![version("v1", "")]).report();
+        assert_eq!((report.ready().0, report.status.version_id.as_deref()), ("Deleting", Some("v1")));
+        let known = back.with_status(|status| *status = report.status);
+        assert_eq!(known.listing(vec![version("v1", "")]).step(), Step::Delete);
+    }
+
+    #[test]
+    fn what_ran_under_the_name_is_adopted_where_no_marker_can_be_read() {
+        let history = [serde_json::json!({
+            "versionId": "v1", "versionName": "support", "startTime": "2026-01-01T00:00:00Z",
+        })];
+        let back = Observation::test().managed_by(&serde_json::json!({"history": history}));
+        let report = back.listing(vec![version("v2", ""), version("v1", "")]).report();
+        assert_eq!(report.ready().0, "Available");
+        assert_eq!(
+            (report.status.version_id.as_deref(), report.event_reasons()),
+            (Some("v1"), vec!["Adopted"])
+        );
+        assert_eq!(report.status.common.last_operations[0].operation, Operation::Adopt);
+    }
+
+    #[test]
     fn a_key_that_lists_nothing_of_ours_is_suspected_before_the_version() {
         let report = Observation::test().recorded("v1").with_unknown_account().report();
         let (reason, message) = report.ready();
         assert_eq!(reason, "VersionLost");
         assert!(message.contains("Secret chatcaptain") && message.contains("account"), "{message}");
+        assert!(message.contains(annotation::RECREATE), "only then: {message}");
         assert_eq!(report.event_reasons(), Vec::<&str>::new());
+        // the same key listed our versions before: it is a loss, but the key is worth a check
+        let all_at_once = Observation::test().recorded("v1").report();
+        assert_eq!((all_at_once.ready().1, all_at_once.event_reasons()), (message, vec!["VersionLost"]));
     }
 
     #[test]
@@ -363,76 +417,6 @@ mod tests {
         assert_eq!(away.ready().0, "Available");
         let refused = ready.unavailable(UnavailableReason::AuthenticationFailed).report();
         assert_eq!(refused.ready().0, "AuthenticationFailed");
-    }
-
-    #[test]
-    fn a_deleted_version_is_an_event() {
-        let deleted = Observation::test().recorded("v1").after(Operation::Delete, Some("v1"), 60).deleted(60);
-        let report = deleted.report();
-        assert_eq!((report.finalizer, report.event_reasons()), (Some(false), vec!["VersionDeleted"]));
-        let never = Observation::test().deleted(0).report();
-        assert_eq!((never.finalizer, never.event_reasons()), (Some(false), vec![]));
-    }
-
-    #[test]
-    fn a_finalizer_removed_by_force_orphan_emits_an_event() {
-        let (note, orphans) = orphaned(&listed().deleted(0).annotated(annotation::FORCE_ORPHAN, "yes"));
-        assert!(note.contains("force-orphan") && note.contains("version v1"), "{note}");
-        assert_eq!(orphans, ["v1"]);
-        let unknown = Observation::test().searching(1).deleted(0).annotated(annotation::FORCE_ORPHAN, "yes");
-        assert!(orphaned(&unknown).0.contains("a version named \"support\""));
-    }
-
-    #[test]
-    fn a_finalizer_removed_after_the_timeout_emits_an_event() {
-        let refused =
-            |seconds| listed().deleted(seconds).unavailable(UnavailableReason::AuthenticationFailed);
-        let waiting = refused(900).report();
-        assert_eq!((waiting.ready().0, waiting.finalizer), ("Deleting", None));
-        assert!(waiting.ready().1.contains("--deletion-timeout"), "{}", waiting.ready().1);
-        let (note, orphans) = orphaned(&refused(901));
-        assert!(note.contains("--deletion-timeout") && note.contains("v1"), "{note}");
-        assert_eq!(orphans, ["v1"]);
-    }
-
-    #[test]
-    fn a_live_version_without_a_deployment_stays_and_emits_an_event() {
-        let (note, orphans) = orphaned(&listed().running("1.1").deleted(0));
-        assert!(note.contains("live") && note.contains("v1"), "{note}");
-        assert_eq!(orphans, ["v1"]);
-    }
-
-    #[test]
-    fn retain_is_no_orphan_unless_the_policy_is_a_mistake() {
-        let retained = listed().deleted(0).with(|o| o.spec.deletion_policy = Some(DeletionPolicy::Retain));
-        let report = retained.report();
-        assert_eq!((report.finalizer, report.event_reasons()), (Some(false), vec![]));
-        assert_eq!(report.orphans, Vec::<String>::new());
-
-        let misspelt = Observation { namespace_policy: Some("delete".to_owned()), ..listed().deleted(0) };
-        let (note, orphans) = orphaned(&misspelt);
-        for part in [annotation::DELETION_POLICY, "\"delete\"", "v1"] {
-            assert!(note.contains(part), "{part} is not in: {note}");
-        }
-        assert_eq!(orphans, ["v1"]);
-    }
-
-    #[test]
-    fn a_deletion_says_what_it_waits_for() {
-        let message = |observation: Observation| {
-            let report = observation.deleted(0).report();
-            assert_eq!((report.ready().0, report.finalizer), ("Deleting", None));
-            report.ready().1.to_owned()
-        };
-        let live = listed().running("1.1").managed_by(&serde_json::json!({}));
-        assert!(message(live).contains("ChatbotDeployment"));
-        let deleted = listed().after(Operation::Delete, Some("v1"), 1);
-        assert!(message(deleted).contains("version v1 to disappear"));
-        let created = Observation::test().recorded("v1").after(Operation::Create, Some("v1"), 1);
-        assert!(message(created).contains("to list version v1"));
-        assert!(message(Observation::test().searching(1)).contains("create request"));
-        let other_key = Observation::test().recorded("v1").with_unknown_account();
-        assert!(message(other_key).contains("--deletion-timeout"));
     }
 
     #[test]
@@ -477,19 +461,5 @@ mod tests {
         assert_eq!(with_grace(4), Requeue::After(Duration::from_secs(1)));
         assert_eq!(with_grace(0), Requeue::After(Duration::from_millis(250)));
         assert_eq!(with_grace(600), Requeue::After(POLL_INTERVAL));
-    }
-
-    #[test]
-    fn a_deletion_names_the_version_it_waits_for_or_the_key() {
-        let mut pending = Observation::test().listing(vec![version("v1", OURS)]).deleted(0);
-        pending.deletion_pending.insert("v1".to_owned());
-        let waiting = messages::waiting_for_deletion("support").message;
-        assert_eq!(pending.report().ready().1, waiting);
-        let created = Observation::test().recorded("v1").after(Operation::Create, Some("v1"), 1);
-        let requested = created.after(Operation::Delete, Some("v1"), 1).with_status(|status| {
-            status.common.last_operations[0].result = crate::crd::OperationResult::Unknown;
-        });
-        let report = requested.with_unknown_account().deleted(0).report();
-        assert!(report.ready().1.contains("--deletion-timeout"), "{}", report.ready().1);
     }
 }

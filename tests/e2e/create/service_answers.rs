@@ -7,12 +7,14 @@ use simulator::{
 };
 use support::{KEY, World, condition, run_concurrently};
 
-const ANSWERS: [CreateAnswer; 5] = [
+const ANSWERS: [CreateAnswer; 7] = [
     CreateAnswer::Wrapped,
     CreateAnswer::Bare,
     CreateAnswer::VersionId,
     CreateAnswer::Id,
     CreateAnswer::Empty,
+    CreateAnswer::OtherIds,
+    CreateAnswer::OldestVersion,
 ];
 
 /// What the service may be like around a create.
@@ -74,6 +76,40 @@ fn every_answer_format_creates_one_version() {
         creates.sort();
         let expected = ["create first dev", "create second dev", "create third dev"];
         assert_eq!(creates, expected, "{settings:?}");
+    });
+}
+
+/// The answer names the id of another object: each version is found, deployed, rolled back to and deleted all the same.
+#[test]
+fn id_of_another_object_in_an_answer_leads_nowhere() {
+    let mut services = Vec::new();
+    for create_answer in [CreateAnswer::OtherIds, CreateAnswer::OldestVersion] {
+        for descriptions in [Descriptions::AsSent, Descriptions::Missing] {
+            for list_delay_ms in [0, 700] {
+                let other = Settings { create_answer, descriptions, list_delay_ms, ..Settings::default() };
+                services.push(other);
+            }
+        }
+    }
+    run_concurrently(4, &services, |settings| {
+        let world = World::new(settings.clone());
+        for name in ["a", "b"] {
+            world.apply_version(name, &[]);
+            let id = world.wait_until_version_ready(name).status.unwrap().version_id;
+            let made = world.state().unwrap().versions.into_iter().find(|v| v.name == name).unwrap();
+            assert_eq!(id, Some(made.id), "{settings:?}");
+        }
+        for name in ["a", "b", "a"] {
+            world.apply_deployment("test", name, &[]);
+            world.wait_until_deployment_ready("test");
+        }
+        world.apply_version("c", &[]);
+        world.eventually("the create took effect", || (world.creates() == 3).then_some(()));
+        world.delete("cbv", "c");
+        world.wait_until_deleted::<ChatbotVersion>("c");
+        let expected = ["deploy a test", "deploy b test", "rollback a test", "delete c"];
+        assert_eq!(world.effects_besides_creates(), expected, "{settings:?}");
+        assert_eq!(world.metric("chatcaptain_orphans_total", &[]), 0);
     });
 }
 

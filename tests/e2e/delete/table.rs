@@ -1,7 +1,7 @@
 //! The table of deletion: when the object goes, whether its version stays, and what is reported.
 
 use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion};
-use simulator::{Environment, FailuresAs, Fault, FaultKind, FaultOperation, Operation, Settings};
+use simulator::{Environment, FailuresAs, Fault, FaultKind, FaultOperation, Operation, Settings, UnknownId};
 use support::{Flags, World, run_concurrently};
 
 use super::waiting::{key_refused, may_not_delete, permission_granted_later, refused_then_done, secret_gone};
@@ -32,7 +32,7 @@ const ROW: Row = Row {
 const SHORT: Flags = &[("deletion-timeout", "3s")];
 const LEFT: Row = Row { stays: true, orphans: 1, event: Some("Orphaned"), ..ROW };
 
-const ROWS: [Row; 20] = [
+const ROWS: [Row; 21] = [
     Row { name: "never created: nothing happens", run: never_created, ..ROW },
     Row { name: "idle: deleted, and proven", run: |world| create_and_delete(world, &[]), ..ROW },
     Row {
@@ -55,6 +55,14 @@ const ROWS: [Row; 20] = [
         flags: &[("interval", "1h")],
         run: deleted_in_service,
         ..ROW
+    },
+    Row {
+        name: "deleted in the service, which rejects the id: goes after the timeout, as an orphan",
+        settings: || Settings { unknown_id: UnknownId::BadRequest, ..Settings::default() },
+        flags: SHORT,
+        run: deleted_in_service,
+        stays: false,
+        ..LEFT
     },
     Row { name: "object says Retain: stays", run: retained_by_object, stays: true, ..ROW },
     Row { name: "namespace says Retain: stays", run: retained_by_namespace, stays: true, ..ROW },

@@ -1,8 +1,8 @@
 //! Deletions that involve more than one object; `table.rs` has those of a single version.
 
 use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion};
-use simulator::{Environment, Fault, FaultKind, FaultOperation, Operation, Settings};
-use support::{Flags, World, is_ready};
+use simulator::{DeploymentsStatus, Environment, Operation, Settings};
+use support::{Flags, World};
 
 /// A version with its id, Ready.
 fn ready_version_id(world: &World, name: &str, more: &[&str]) -> String {
@@ -181,38 +181,101 @@ fn version_and_deployment_deleted_together_do_not_deadlock() {
         world.wait_until_deleted::<ChatbotDeployment>("test");
         assert_eq!(world.live_version(Environment::Test).as_deref(), Some("a"));
         assert_eq!(world.service.counters().of(Operation::Delete).took_effect, 0);
-        // one object reports it, or both where neither has observed yet that the other one does
-        world.eventually("the orphan is reported", || {
-            (world.metric("chatcaptain_orphans_total", &[]) >= 1).then_some(())
-        });
+        wait_for_orphans(&world, 1);
     }
 }
 
-/// A live version is pruned, its environment moves on, and the object is applied again while the service still deletes
-/// the version: the new object must not refer to the deleted version.
+/// The list shows the newest two versions. `a` is not among them, but it is there.
+fn unlisted() -> World {
+    let world = World::new(Settings::default());
+    for name in ["a", "b", "c"] {
+        ready_version_id(&world, name, &[]);
+    }
+    world.service.settings(|settings| settings.list_limit = Some(2));
+    world.kubectl(&["annotate", "cbv", "a", "chatcaptain.dev/reconcile-requested-at=1"], "");
+    world.wait_for_reason::<ChatbotVersion>("a", "VersionLost");
+    world
+}
+
 #[test]
-fn version_recreated_during_its_deletion_gets_an_existing_version() {
-    let world = running(&[("visibility-grace", "4s")]);
-    world.apply_version("b", &[]);
-    world.wait_until_version_ready("b");
-    let mut late = Fault::new(FaultOperation::Delete, FaultKind::LateEffect).times(1);
-    late.late_ms = 2_500;
-    world.service.settings(|settings| settings.faults = vec![late]);
+fn version_that_a_cut_list_hides_is_deleted_with_its_object() {
+    let world = unlisted();
+    delete_and_wait(&world, "a");
+    assert_eq!(versions_in_service(&world), ["b", "c"]);
+    wait_for_orphans(&world, 0);
+}
+
+#[test]
+fn live_version_that_a_cut_list_hides_is_not_deleted() {
+    let world = unlisted();
+    world.service.hand_deploy(&world.bot, "a", Environment::Prod).unwrap();
+    delete_and_wait(&world, "a");
+    assert_eq!(world.live_version(Environment::Prod).as_deref(), Some("a"));
+    assert_eq!(world.service.counters().of(Operation::Delete).calls, 0);
+    world.wait_for_event("a", "Orphaned");
+    wait_for_orphans(&world, 1);
+}
+
+/// Only times of deployment show that somebody has deployed `a`, and the service's clock is two hours behind.
+#[test]
+fn version_deployed_manually_is_not_deleted_whatever_the_services_clock() {
+    let world = World::new(Settings {
+        deployments_status: DeploymentsStatus::Forbidden,
+        clock_offset_seconds: -7200,
+        ..Settings::default()
+    });
+    for (name, environment) in [("b", "test"), ("c", "prod")] {
+        ready_version_id(&world, name, &[]);
+        world.apply_deployment(environment, name, &[]);
+        world.wait_until_deployment_ready(environment);
+    }
+    ready_version_id(&world, "a", &[]);
+    world.service.hand_deploy(&world.bot, "a", Environment::Test).unwrap();
+    delete_and_wait(&world, "a");
+    assert_eq!(world.live_version(Environment::Test).as_deref(), Some("a"));
+    assert_eq!(world.service.counters().of(Operation::Delete).calls, 0);
+    world.wait_for_event("a", "Orphaned");
+}
+
+/// The operator that has sent the create is gone, and with it what it remembered.
+#[test]
+fn version_whose_create_still_deploys_is_not_deleted_after_a_restart() {
+    let world = World::new(Settings { rollout_ms: 10_000, ..Settings::default() });
+    world.apply_version("a", &["environment: prod"]);
+    world.wait_until_version_ready("a");
+    world.kill();
     world.delete("chatbotversion", "a");
+    world.start();
+    let message = world.wait_for_reason::<ChatbotVersion>("a", "Deleting");
+    assert!(message.contains("may become live"), "{message}");
     world.wait_until_deleted::<ChatbotVersion>("a");
-    world.apply_deployment("test", "b", &["revisionHistoryLimit: 0"]);
-    world.eventually("the deletion is under way", || {
-        (world.service.counters().of(Operation::Delete).calls == 1).then_some(())
-    });
-    world.apply_version("a", &[]);
-    world.eventually("the deletion took effect", || {
-        (world.service.counters().of(Operation::Delete).took_effect == 1).then_some(())
-    });
-    world.eventually("it has a version that exists", || {
-        let version = world.version("a");
-        let there = world.state()?.versions.into_iter().any(|v| Some(v.id.as_str()) == version.version_id());
-        (is_ready(&version) && there).then_some(())
-    });
+    assert_eq!(world.live_version(Environment::Prod).as_deref(), Some("a"));
+    assert_eq!(world.service.counters().of(Operation::Delete).calls, 0);
+    world.wait_for_event("a", "Orphaned");
+}
+
+/// A suspended deployment does not know that its environment runs `a`, so it cannot take the deletion over.
+#[test]
+fn hand_over_that_does_not_come_ends_with_the_timeout() {
+    let world = World::with_flags(
+        Settings::default(),
+        &[("deletion-timeout", "4s"), ("visibility-grace", "1s"), ("interval", "1h")],
+    );
+    for name in ["a", "b"] {
+        ready_version_id(&world, name, &[]);
+    }
+    world.apply_deployment("test", "b", &[]);
+    world.wait_until_deployment_ready("test");
+    world.apply_deployment("test", "b", &["suspend: true"]);
+    world.service.hand_deploy(&world.bot, "a", Environment::Test).unwrap();
+    world.delete("chatbotversion", "a");
+    let message = world.wait_for_reason::<ChatbotVersion>("a", "Deleting");
+    assert!(message.contains("take over the deletion"), "{message}");
+    world.wait_until_deleted::<ChatbotVersion>("a");
+    let note = world.wait_for_event("a", "Orphaned");
+    assert!(note.contains("no ChatbotDeployment takes over its deletion"), "{note}");
+    assert_eq!(world.live_version(Environment::Test).as_deref(), Some("a"));
+    wait_for_orphans(&world, 1);
 }
 
 /// Row 20. Objects are deleted while no operator runs: they wait for the next one.

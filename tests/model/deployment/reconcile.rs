@@ -3,7 +3,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use chatcaptain_operator::{
-    crd::{ChatbotDeployment, ChatbotDeploymentStatus},
+    crd::{ChatbotDeployment, ChatbotDeploymentStatus, LiveEnvironment},
     plan::{
         Report, ServiceReads, ServiceView, claims,
         deployment::{Observation, Outcome, Step, VersionBeingDeleted, next_step, report},
@@ -11,7 +11,7 @@ use chatcaptain_operator::{
     },
 };
 
-use super::world::{DeploymentWorld, HERE, NAMES, UID, VersionObject, id_at};
+use super::world::{DeploymentWorld, ELSEWHERE, HERE, NAMES, UID, VersionObject, id_at};
 use crate::{
     explore::{Choices, Violation},
     invariants::at,
@@ -55,6 +55,10 @@ impl DeploymentWorld {
     }
 
     fn observe(&mut self, object: &Arc<ChatbotDeployment>, choices: &mut Choices) -> Observation {
+        if self.setup.elsewhere_known {
+            // it was deployed again a moment ago
+            self.service.deploy(LiveEnvironment::Test, ELSEWHERE, self.now);
+        }
         let owner = claims::environment_owner(self.claimants(object), "bot", HERE);
         let mut observation = Observation {
             object: object.clone(),
@@ -68,7 +72,7 @@ impl DeploymentWorld {
             versions_being_deleted: self.versions_being_deleted(),
             reclaimed: self.reclaimed(),
             in_use_elsewhere: HashSet::new(),
-            elsewhere_stable_since: self.setup.elsewhere_known.then(|| at(self.now)),
+            elsewhere: self.elsewhere(),
             config: CONFIG.clone(),
             now: at(self.now),
             jitter: 0.0,

@@ -35,13 +35,14 @@ const ROLLOUTS: [Rollout; 8] = [
     Rollout::DeadlineExceeded,
 ];
 const DRIFTS: [Drift; 5] = [Drift::None, Drift::LateEffect, Drift::Enforce, Drift::LimitReached, Drift::Warn];
-const PENDING_DELETIONS: [PendingDeletionState; 6] = [
+const PENDING_DELETIONS: [PendingDeletionState; 7] = [
     PendingDeletionState::None,
     PendingDeletionState::New,
     PendingDeletionState::InUse,
     PendingDeletionState::Ready,
     PendingDeletionState::BackingOff,
     PendingDeletionState::InFlight,
+    PendingDeletionState::HandingOver,
 ];
 
 /// Holds the invariants for every value and counts them; in short only for those of an object that is not being deleted

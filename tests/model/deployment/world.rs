@@ -65,6 +65,9 @@ pub enum VersionObject {
     Gone,
 }
 
+/// The version that test runs, where that is known: after the two of the objects.
+pub const ELSEWHERE: u8 = 3;
+
 /// What one exploration starts from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Setup {
@@ -196,6 +199,9 @@ impl DeploymentWorld {
         for name in NAMES {
             service.create(Creator::Operator, name, "", 0);
         }
+        if setup.elsewhere_known {
+            service.create(Creator::Somebody, "elsewhere", "", 0);
+        }
         let mut world = Self {
             setup,
             budget: Budget::default(),
@@ -215,6 +221,17 @@ impl DeploymentWorld {
         };
         world.set_spec(0);
         world
+    }
+
+    /// The deployment that manages test.
+    pub fn elsewhere(&self) -> Option<Arc<ChatbotDeployment>> {
+        let deployment = json!({
+            "apiVersion": "chatcaptain.dev/v1alpha1", "kind": "ChatbotDeployment",
+            "metadata": {"name": "test", "namespace": "ns", "uid": "t"},
+            "spec": {"chatbotId": "bot", "environment": "test", "versionId": "v3"},
+            "status": {"active": {"versionId": "v3", "startTime": "1970-01-01T00:00:00Z"}},
+        });
+        self.setup.elsewhere_known.then(|| Arc::new(serde_json::from_value(deployment).unwrap()))
     }
 
     fn run_until_settled(&mut self) {

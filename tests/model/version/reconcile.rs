@@ -27,6 +27,7 @@ impl VersionWorld {
         };
         self.now += self.sleep;
         self.sleep = 0;
+        self.service.pass_time(self.now);
         let mut observation = self.observe(&object, choices);
         let step = next_step(&observation.state());
         self.check_step(&observation, step)?;
@@ -55,8 +56,8 @@ impl VersionWorld {
         let permit = self.permits.granted_at(UID, status);
         let search_started = self.searches.start(UID, status, self.now);
         let holders = self.holders();
-        let deployments = Vec::from_iter(self.deployment());
-        let owner = claims::environment_owner(deployments, "bot", LiveEnvironment::Test);
+        let deployments = self.deployments();
+        let owner = claims::environment_owner(deployments.clone(), "bot", LiveEnvironment::Test);
         let mut observation = Observation {
             object: object.clone(),
             service: ServiceView::NotQueried,
@@ -68,6 +69,7 @@ impl VersionWorld {
             deletion_pending: Default::default(),
             older_claim: claims::older_version_claim(object, &holders),
             older_create_pending: false,
+            deployments,
             environment_owners: owner.map(|owner| (LiveEnvironment::Test, owner)).into_iter().collect(),
             namespace_policy: None,
             config: CONFIG.clone(),
@@ -84,7 +86,7 @@ impl VersionWorld {
             let held_by_others = ids.filter(|id| claims::is_held_by_other(object, id, &holders));
             let held_by_others = held_by_others.map(str::to_owned).collect();
             observation.older_create_pending = !inventory.has_descriptions()
-                && claims::is_older_create_pending(object, &self.older_creates());
+                && claims::is_older_create_pending(object, &self.older_creates(), at(self.now));
             observation.held_by_others = held_by_others;
         }
         observation

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use chatcaptain_operator::{
-    chatcaptain::ApiCall,
+    chatcaptain::{ApiCall, Failure, FailureClass, Refusal},
     crd::LiveEnvironment,
     plan::version::{Observation, Outcome},
 };
@@ -60,6 +60,8 @@ impl VersionWorld {
         }
         self.snapshot = None;
         let result = match end.failure(ApiCall::Create) {
+            // the first version may be another object's, or what this create has made
+            None if self.setup.behavior.misleading => Ok(Some(id_of(self.reads as u8 % 2))),
             None => Ok(id.filter(|_| end != CallOutcome::DoneSilently).map(id_of)),
             Some(failure) => Err(failure),
         };
@@ -81,9 +83,11 @@ impl VersionWorld {
     pub fn delete(&mut self, choices: &mut Choices) -> Result<Option<Outcome>, Violation> {
         let id = self.known_id().unwrap_or_default().to_owned();
         invariant!(!self.service.is_live(&id), "a live version is deleted");
+        invariant!(!self.service.is_coming(&id), "a version that is about to be live is deleted");
         invariant!(!self.older, "a version of an older object is deleted");
         self.check_owner(&id)?;
         let end = self.end(choices);
+        let is_there = self.service.find(&id).is_some();
         if end.is_slow() {
             self.now += SLOW;
         }
@@ -91,7 +95,10 @@ impl VersionWorld {
             self.service.delete(&id, self.now);
         }
         self.snapshot = None;
-        let result = end.failure(ApiCall::Delete).map_or(Ok(()), Err);
+        let not_found =
+            || Failure::new(ApiCall::Delete, FailureClass::Refused(Refusal::NotFound), "no such version");
+        let failure = end.failure(ApiCall::Delete).or_else(|| (!is_there).then(not_found));
+        let result = failure.map_or(Ok(()), Err);
         if self.between(choices, false) == Between::Crash {
             return Ok(None);
         }

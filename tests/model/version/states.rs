@@ -16,7 +16,7 @@ pub fn every_state_alone() -> usize {
     for &deleting in &deletions {
         for &matched in &matches {
             for create_state in CREATE_STATES {
-                for flags in 0..64u8 {
+                for flags in 0..128u8 {
                     let flag = |bit: u8| flags & (1 << bit) != 0;
                     let state = State {
                         suspended: flag(0),
@@ -25,6 +25,7 @@ pub fn every_state_alone() -> usize {
                         older_create_pending: flag(3),
                         recreate_requested: flag(4),
                         backing_off: flag(5),
+                        ran_before: flag(6),
                         deleting,
                         create_state,
                         matched,
@@ -53,6 +54,7 @@ fn matches() -> Vec<Match> {
     let mut matches = vec![
         Match::NotQueried,
         Match::Present,
+        Match::ForeignMarker,
         Match::NotYetListed,
         Match::Missing,
         Match::None,
@@ -73,20 +75,26 @@ fn deletions() -> Vec<Option<Deletion>> {
         LiveState::NotLive,
         LiveState::HandoverPending,
         LiveState::HandedOver,
+        LiveState::RolloutPending,
         LiveState::Unmanaged,
         LiveState::Unknown,
     ] {
         for delete_version in YES_NO {
             for force_orphan in YES_NO {
-                for (timed_out, delete_pending, absence_proven) in triples() {
-                    deletions.push(Some(Deletion {
-                        delete_version,
-                        force_orphan,
-                        timed_out,
-                        delete_pending,
-                        absence_proven,
-                        live_state,
-                    }));
+                for (timed_out, account_known) in [(false, false), (false, true), (true, false), (true, true)]
+                {
+                    for (delete_pending, delete_confirmed, delete_refused) in DELETES {
+                        deletions.push(Some(Deletion {
+                            delete_version,
+                            force_orphan,
+                            timed_out,
+                            delete_pending,
+                            delete_confirmed,
+                            delete_refused,
+                            account_known,
+                            live_state,
+                        }));
+                    }
                 }
             }
         }
@@ -94,16 +102,24 @@ fn deletions() -> Vec<Option<Deletion>> {
     deletions
 }
 
-fn triples() -> impl Iterator<Item = (bool, bool, bool)> {
-    (0..8u8).map(|bits| (bits & 1 != 0, bits & 2 != 0, bits & 4 != 0))
-}
+/// Whether the last delete is pending, confirmed, refused.
+const DELETES: [(bool, bool, bool); 5] = [
+    (false, false, false),
+    (true, false, false),
+    (true, true, false),
+    (false, true, false),
+    (false, false, true),
+];
 
 /// Whether the parts of a state can occur together: only a recorded version is present or missing, and only while none is
 /// recorded are there candidates.
 fn is_possible(state: &State) -> bool {
     match state.matched {
         Match::NotQueried | Match::Unavailable(_) => true,
-        Match::Present | Match::NotYetListed | Match::Missing => state.create_state == CreateState::Created,
+        Match::Present | Match::ForeignMarker | Match::NotYetListed | Match::Missing => {
+            state.create_state == CreateState::Created
+        }
+        Match::DeletionPending | Match::Single => true,
         _ => state.create_state != CreateState::Created,
     }
 }
@@ -111,7 +127,8 @@ fn is_possible(state: &State) -> bool {
 fn holds(state: &State) -> Result<(), Violation> {
     let step = next_step(state);
     let changes = matches!(step, Step::Create | Step::Delete);
-    let decides = changes || matches!(step, Step::RecordIntent | Step::StartSearch | Step::Adopt);
+    let decides =
+        changes || matches!(step, Step::RecordIntent | Step::StartSearch | Step::Adopt | Step::Reclaim);
     let unread = matches!(state.matched, Match::NotQueried | Match::Unavailable(_));
     invariant!(!decides || state.finalizer, "something is decided without the finalizer");
     invariant!(
@@ -146,6 +163,10 @@ fn holds_while_active(state: &State, step: Step) -> Result<(), Violation> {
                 || state.matched == Match::Missing && state.recreate_requested,
             "an intent though a version is known or a create may be out"
         ),
+        Step::Reclaim => invariant!(
+            state.ran_before && matches!(state.matched, Match::None | Match::Unmarked),
+            "a version of the history is recorded though another matches"
+        ),
         Step::StartSearch => {
             invariant!(state.create_state == CreateState::OutcomeUnknown, "a search without an open intent")
         }
@@ -168,12 +189,14 @@ fn holds_while_deleting(state: &State, deletion: Deletion, step: Step) -> Result
     match step {
         Step::Delete => invariant!(
             state.create_state == CreateState::Created
-                && state.matched == Match::Present
                 && deletion.live_state == LiveState::NotLive
                 && deletion.delete_version
                 && !deletion.force_orphan
-                && !deletion.delete_pending,
-            "deleted though it is not there, live, retained, forced or deleted already"
+                && match state.matched {
+                    Match::Present => !deletion.delete_pending,
+                    _ => deletion.account_known && !deletion.delete_confirmed,
+                },
+            "deleted though it is live, retained, forced, another account's or deleted already"
         ),
         Step::RemoveFinalizer(why) => {
             invariant!(state.finalizer, "the finalizer is removed twice");
@@ -181,9 +204,13 @@ fn holds_while_deleting(state: &State, deletion: Deletion, step: Step) -> Result
                 FinalizerRemoval::ForceOrphaned => deletion.force_orphan,
                 FinalizerRemoval::Retained => state.suspended || !deletion.delete_version,
                 FinalizerRemoval::OwnedByOther => state.conflict,
+                FinalizerRemoval::ForeignMarker => state.matched == Match::ForeignMarker,
                 FinalizerRemoval::Deleted => {
-                    deletion.absence_proven
-                        && !matches!(state.matched, Match::Present | Match::Unavailable(_))
+                    deletion.delete_confirmed
+                        && !matches!(
+                            state.matched,
+                            Match::Present | Match::ForeignMarker | Match::Unavailable(_)
+                        )
                         && (state.matched != Match::NotYetListed || deletion.delete_pending)
                 }
                 FinalizerRemoval::NeverCreated => {
@@ -196,7 +223,12 @@ fn holds_while_deleting(state: &State, deletion: Deletion, step: Step) -> Result
                 FinalizerRemoval::LiveUnmanaged => {
                     matches!(deletion.live_state, LiveState::Unmanaged | LiveState::Unknown)
                 }
-                FinalizerRemoval::CredentialsTimeout => deletion.timed_out && state.matched != Match::Present,
+                FinalizerRemoval::Unconfirmed => {
+                    deletion.timed_out && deletion.delete_refused && state.matched != Match::Present
+                }
+                FinalizerRemoval::CredentialsTimeout => {
+                    deletion.timed_out && !matches!(state.matched, Match::Present | Match::ForeignMarker)
+                }
             };
             invariant!(allowed, "the finalizer is removed without cause");
         }

@@ -9,7 +9,7 @@ use std::{
 use chatcaptain_operator::{
     crd::{
         ChatbotDeployment, ChatbotVersion, ChatbotVersionStatus, DeletionPolicy, DeployedVersion,
-        Environment, LiveEnvironment, PendingCreate, PendingDeletion, annotation,
+        Environment, FINALIZER, LiveEnvironment, PendingCreate, PendingDeletion, annotation,
     },
     plan::{
         PlanConfig, annotation_value,
@@ -31,6 +31,8 @@ use crate::{
 pub const NAME: &str = "support";
 /// The line that marks its version.
 pub const MARKER: &str = "[chatcaptain.dev default/ns/support]";
+/// The line that marks the version of another installation's object of this name.
+const OTHER_OWNER: &str = "[chatcaptain.dev other/ns/support]";
 const FOREIGN: &str = "[chatcaptain.dev default/ns/other]";
 
 /// The object's uid; those of older objects come before it.
@@ -64,11 +66,26 @@ pub enum Preexisting {
     Foreign,
     /// Nothing, and an older object is creating a version of that name.
     OlderCreate,
+    /// Nothing, though an environment ran a version of this very manifest.
+    RanAndGone,
+    /// The version of this very manifest, which an environment ran.
+    Ran,
+    /// The version of another installation, which the status names: the object is from a backup.
+    Restored,
 }
 
 impl Preexisting {
-    const SOMETHING: [Self; 6] =
-        [Self::Earlier, Self::Twins, Self::Namesake, Self::HeldByOther, Self::Foreign, Self::OlderCreate];
+    const SOMETHING: [Self; 9] = [
+        Self::Earlier,
+        Self::Twins,
+        Self::Namesake,
+        Self::HeldByOther,
+        Self::Foreign,
+        Self::OlderCreate,
+        Self::RanAndGone,
+        Self::Ran,
+        Self::Restored,
+    ];
 }
 
 /// What the version is for.
@@ -141,6 +158,23 @@ pub fn starts(extra: i8) -> Vec<VersionWorld> {
             start(late, before, Place::Dev, 1);
         }
     }
+    for descriptions in [Descriptions::Returned, Descriptions::Missing] {
+        for late in [false, true] {
+            let misleading = Behavior { misleading: true, late, descriptions, ..Behavior::IDEAL };
+            for before in [Preexisting::Nothing, Preexisting::HeldByOther, Preexisting::Namesake] {
+                start(misleading, before, Place::Dev, 1);
+            }
+        }
+    }
+    // a long list is cut: two more versions, and that of the object is not listed any more
+    for place in [Place::Dev, Place::Managed] {
+        start(Behavior { cut: true, ..Behavior::IDEAL }, Preexisting::Nothing, place, 2);
+    }
+    // what a create deploys becomes live later
+    for dated in [true, false] {
+        let slow = Behavior { rollout: 2 * LATE, dated, ..Behavior::IDEAL };
+        start(slow, Preexisting::Nothing, Place::Test, 2);
+    }
     for (readable, dated) in [(true, true), (false, true), (false, false)] {
         let behavior = Behavior { readable, dated, ..Behavior::IDEAL };
         start(behavior, Preexisting::Nothing, Place::Test, 2);
@@ -154,12 +188,13 @@ impl VersionWorld {
     pub fn new(setup: Setup, budget: Budget) -> Self {
         let mut service = Service::new(setup.behavior);
         let (creator, description) = match setup.before {
-            Preexisting::Earlier | Preexisting::Twins => (Creator::Earlier, MARKER),
+            Preexisting::Earlier | Preexisting::Twins | Preexisting::Ran => (Creator::Earlier, MARKER),
+            Preexisting::Restored => (Creator::Somebody, OTHER_OWNER),
             Preexisting::Foreign => (Creator::Somebody, FOREIGN),
             _ => (Creator::Somebody, ""),
         };
         let count = match setup.before {
-            Preexisting::Nothing | Preexisting::OlderCreate => 0,
+            Preexisting::Nothing | Preexisting::OlderCreate | Preexisting::RanAndGone => 0,
             Preexisting::Twins => 2,
             _ => 1,
         };
@@ -181,7 +216,10 @@ impl VersionWorld {
             older_create: setup.before == Preexisting::OlderCreate,
             older: false,
             deployment_view: (false, false),
-            allowed: 1,
+            allowed: usize::from(!matches!(
+                setup.before,
+                Preexisting::RanAndGone | Preexisting::Ran | Preexisting::Restored
+            )),
             removed_because: None,
             adopt_id_set: false,
             calm: false,
@@ -232,8 +270,9 @@ impl VersionWorld {
             None,
             Some(PendingCreate {
                 attempt_id: "older".to_owned(),
-                start_time: Time(at(0)),
+                start_time: Time(at(self.now)),
                 existing_ids: Vec::new(),
+                version_id: None,
                 search_start_time: None,
             }),
         );
@@ -257,7 +296,9 @@ impl VersionWorld {
             let id = self.known_id().unwrap_or_default();
             let mut deployment: ChatbotDeployment = serde_json::from_value(json!({
                 "apiVersion": "chatcaptain.dev/v1alpha1", "kind": "ChatbotDeployment",
-                "metadata": {"name": "test", "namespace": "ns", "uid": "d"},
+                "metadata": {
+                    "name": "test", "namespace": "ns", "uid": "d", "creationTimestamp": "1970-01-01T00:00:00Z",
+                },
                 "spec": {"chatbotId": "bot", "environment": "test", "versionId": "other"},
             }))
             .unwrap();
@@ -277,6 +318,27 @@ impl VersionWorld {
             }));
             Arc::new(deployment)
         })
+    }
+
+    /// Every deployment of the chatbot.
+    pub fn deployments(&self) -> Vec<Arc<ChatbotDeployment>> {
+        let ran = match self.setup.before {
+            Preexisting::RanAndGone => Some("v9"),
+            Preexisting::Ran => Some("v1"),
+            _ => None,
+        };
+        let before = ran.map(|id| {
+            serde_json::from_value(json!({
+                "apiVersion": "chatcaptain.dev/v1alpha1", "kind": "ChatbotDeployment",
+                "metadata": {"name": "prod", "namespace": "ns", "uid": "p"},
+                "spec": {"chatbotId": "bot", "environment": "prod", "versionId": "other"},
+                "status": {"history": [
+                    {"versionId": id, "versionName": NAME, "startTime": "1970-01-01T00:00:00Z"},
+                ]},
+            }))
+            .unwrap()
+        });
+        self.deployment().into_iter().chain(before.map(Arc::new)).collect()
     }
 
     /// What the deployment would record if it were reconciled now.
@@ -311,6 +373,11 @@ fn newborn(setup: Setup) -> ChatbotVersion {
     }))
     .unwrap();
     object.spec.environment = (setup.place != Place::Dev).then_some(Environment::Test);
+    if setup.before == Preexisting::Restored {
+        object.status.get_or_insert_default().version_id = Some(id_of(1).as_str().to_owned());
+        object.metadata.finalizers = Some(vec![FINALIZER.to_owned()]);
+        return object;
+    }
     object.metadata.finalizers = setup.shared.then(|| vec![OTHER.to_owned()]);
     object
 }
@@ -320,7 +387,7 @@ fn hash_status(status: &ChatbotVersionStatus, meta: &ObjectMeta, now: i64, hashe
     (&status.version_id, &status.live_in, status.last_deploy_time.is_some(), &status.duplicates).hash(hasher);
     (status.last_handled_recreate.as_deref() == annotation_value(meta, annotation::RECREATE)).hash(hasher);
     if let Some(intent) = &status.pending_create {
-        (&intent.existing_ids, intent.search_start_time.is_some()).hash(hasher);
+        (&intent.existing_ids, &intent.version_id, intent.search_start_time.is_some()).hash(hasher);
     }
 }
 

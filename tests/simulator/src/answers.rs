@@ -119,12 +119,13 @@ struct Shown<'a> {
 
 /// The JSON of a version.
 pub fn version(settings: &Settings, version: &Version) -> String {
-    let deployed = version.deployed.map(Moment::text);
+    let text = |moment: Moment| moment.text_ahead(settings.clock_offset_seconds);
+    let deployed = version.deployed.map(text);
     let shown = Shown {
         id: &version.id,
         name: &version.name,
         description: description(settings.descriptions, version.description.as_deref()),
-        created: version.created.text(),
+        created: text(version.created),
         deployed: deployed.filter(|_| settings.deployed_field == FieldShown::Shown),
         model_id: "model-1",
         version_number: Some(version.number.as_str())
@@ -151,7 +152,8 @@ pub fn list(settings: &Settings, bot: &mut Bot, now: Moment) -> Answer {
     body.extend_from_slice(b"{\"versions\":[");
     let start = body.len();
     let delay = Duration::from_millis(settings.list_delay_ms);
-    for one in bot.versions_mut() {
+    let cut = settings.list_limit.map_or(0, |limit| bot.versions().count().saturating_sub(limit));
+    for one in bot.versions_mut().skip(cut) {
         if now.since(one.created) < delay {
             continue;
         }
@@ -167,12 +169,18 @@ pub fn list(settings: &Settings, bot: &mut Bot, now: Moment) -> Answer {
     Answer::raw(200, body)
 }
 
-pub fn created(settings: &Settings, id: &str, shown: &str) -> Answer {
+/// `oldest` is the id of the chatbot's oldest version.
+pub fn created(settings: &Settings, id: &str, oldest: &str, shown: &str) -> Answer {
     let text = match settings.create_answer {
         CreateAnswer::Wrapped => format!("{{\"version\":{shown}}}"),
         CreateAnswer::Bare => shown.to_owned(),
         CreateAnswer::VersionId => json!({"versionId": id}).to_string(),
         CreateAnswer::Id => json!({"id": id}).to_string(),
+        CreateAnswer::OtherIds => json!({
+            "id": "mdl-1", "model": {"id": "mdl-1", "name": "a model"}, "createdBy": {"id": "usr-1"},
+        })
+        .to_string(),
+        CreateAnswer::OldestVersion => json!({"version": {"id": oldest}}).to_string(),
         CreateAnswer::Empty => return Answer::new(settings.create_status, Body::Empty),
     };
     Answer::raw(settings.create_status, text.into_bytes())

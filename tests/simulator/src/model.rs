@@ -74,6 +74,12 @@ impl Moment {
         self.wall
     }
 
+    /// As a clock shows it that is so many seconds ahead.
+    pub fn text_ahead(self, seconds: i64) -> String {
+        let ahead = SignedDuration::from_secs(seconds);
+        Self { wall: self.wall.saturating_add(ahead).unwrap_or(self.wall), ..self }.text()
+    }
+
     /// RFC 3339 with milliseconds.
     pub fn text(self) -> String {
         format!("{:.3}", self.wall)

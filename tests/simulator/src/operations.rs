@@ -64,7 +64,8 @@ impl World {
         let bot = self.bots.open(&self.settings, account, chatbot, now)?;
         let version = bot.find(&entry.version).ok_or(Refusal::UnknownVersion)?;
         let shown = answers::version(&self.settings, version);
-        let answer = answers::created(&self.settings, &version.id, &shown);
+        let oldest = bot.versions().next().map_or("", |oldest| oldest.id.as_str());
+        let answer = answers::created(&self.settings, &version.id, oldest, &shown);
         Ok((answer, true))
     }
 

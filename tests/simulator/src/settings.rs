@@ -30,6 +30,10 @@ pub struct Settings {
     pub failures_as: FailuresAs,
     /// How many milliseconds after its creation the list shows a version.
     pub list_delay_ms: u64,
+    /// How many versions the list shows, the newest; without it all of them.
+    pub list_limit: Option<usize>,
+    /// How many seconds the service's clock is ahead of ours; below zero it is behind.
+    pub clock_offset_seconds: i64,
     /// Whether the deployment status can be read.
     pub deployments_status: DeploymentsStatus,
     /// Whether a version that is live may be deleted.
@@ -85,6 +89,8 @@ impl Default for Settings {
             rollback_missing_status: 404,
             failures_as: FailuresAs::Http,
             list_delay_ms: 0,
+            list_limit: None,
+            clock_offset_seconds: 0,
             deployments_status: DeploymentsStatus::Allowed,
             delete_live: DeleteLive::Refused,
             descriptions: Descriptions::AsSent,
@@ -123,6 +129,10 @@ pub enum CreateAnswer {
     Id,
     /// No body.
     Empty,
+    /// Other objects, each with an id of its own: `{"id": "mdl-1", "model": {"id": "mdl-1"}, …}`
+    OtherIds,
+    /// `{"version": {"id": "…"}}` with the id of the chatbot's oldest version.
+    OldestVersion,
 }
 
 /// The body a deploy answers with.

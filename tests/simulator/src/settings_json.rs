@@ -6,7 +6,7 @@ use crate::settings::Settings;
 
 /// Every setting with what it accepts, for errors and for the help text.
 pub const ACCEPTED: &[(&str, &str)] = &[
-    ("createAnswer", "wrapped | bare | versionId | id | empty"),
+    ("createAnswer", "wrapped | bare | versionId | id | empty | otherIds | oldestVersion"),
     ("createStatus", "200 | 201"),
     ("deployAnswer", "empty | object | detail"),
     ("deployStatus", "200 | 201 | 202"),
@@ -16,6 +16,8 @@ pub const ACCEPTED: &[(&str, &str)] = &[
     ("rollbackMissingStatus", "404 | 405"),
     ("failuresAs", "http | ok"),
     ("listDelayMs", "milliseconds"),
+    ("listLimit", "null | number of versions"),
+    ("clockOffsetSeconds", "seconds"),
     ("deploymentsStatus", "allowed | forbidden | missing"),
     ("deleteLive", "refused | accepted"),
     ("descriptions", "asSent | missing | {\"cut\": characters}"),

@@ -119,7 +119,7 @@ fn waiting_for_promotion_names_the_other_deployment() {
 #[test]
 fn conflict_and_deletion_name_what_to_do() {
     let older = Observation { older_claim: Some("ns/older".to_owned()), ..Observation::test() };
-    assert_ends(&ready(&older), &["ns/older", "prod of chatbot bot"], "Delete one of the two.");
+    assert_ends(&ready(&older), &["ns/older", "prod of chatbot bot"], "apply it again.");
     assert_ends(&deleting().message, &["status.pendingDeletions"], "chatcaptain.dev/force-orphan=true.");
     let deletion = Deletion { force_orphan: false, timed_out: false };
     let new =
