@@ -10,10 +10,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::Mutex as AsyncMutex;
-
 use super::{
     cached_fetch::CachedFetch,
+    call_queue::CallPriority,
     client::{ApiClient, NewVersion},
     error::{ApiCall, Failure},
     inventory::{DeploymentStatus, Inventory},
@@ -108,8 +107,6 @@ struct ChatbotState {
     rollouts: Mutex<HashMap<Box<str>, (VersionId, Instant)>>,
     /// Deletes and when they ended; `None` while they are under way.
     deletions: Mutex<HashMap<VersionId, Option<Instant>>>,
-    /// One call per chatbot at a time waits for the rate limit of the key, so that a busy chatbot leaves room for others.
-    queue: AsyncMutex<()>,
 }
 
 impl Account {
@@ -119,7 +116,10 @@ impl Account {
     /// The failure of the call, or of an earlier one that is not repeated yet.
     pub async fn inventory(&self, chatbot: &ChatbotId, since: Instant) -> Result<Arc<Inventory>, Failure> {
         let state = self.state(chatbot);
-        state.list.get(since, || self.call(ApiCall::List, &state, self.client.list(&self.key, chatbot))).await
+        state
+            .list
+            .get(since, || self.call(ApiCall::List, chatbot, self.client.list(&self.key, chatbot)))
+            .await
     }
 
     /// What is live for a chatbot as of `since` or later.
@@ -134,7 +134,7 @@ impl Account {
         let state = self.state(chatbot);
         state
             .deployment_status
-            .get(since, || self.call(ApiCall::Status, &state, self.client.status(&self.key, chatbot)))
+            .get(since, || self.call(ApiCall::Status, chatbot, self.client.status(&self.key, chatbot)))
             .await
     }
 
@@ -159,9 +159,10 @@ impl Account {
         if new.environment == NO_DEPLOYMENT {
             // It only adds to the list, and a caller that waits for the new version asks for a newer list anyway: a
             // hundred creates must not make all other objects list a hundred times.
-            return self.call(ApiCall::Create, &self.state(chatbot), request).await;
+            return self.call(ApiCall::Create, chatbot, request).await;
         }
-        let result = self.call_and_invalidate(ApiCall::Create, chatbot, request).await;
+        let priority = ApiCall::Create.into();
+        let result = self.call_and_invalidate(ApiCall::Create, priority, chatbot, request).await;
         // without an id there is nothing to track; the list shows the id later
         if let Ok(Some(id)) = &result {
             let rollout = (id.clone(), Instant::now());
@@ -179,7 +180,7 @@ impl Account {
         // here, because only deletes make the map grow
         lock(&state.deletions).retain(|_, ended| ended.is_none_or(|at| at.elapsed() < IDLE_TIMEOUT));
         let request = self.client.delete(&self.key, chatbot, version);
-        let call = self.call_and_invalidate(ApiCall::Delete, chatbot, request);
+        let call = self.call_and_invalidate(ApiCall::Delete, ApiCall::Delete.into(), chatbot, request);
         track_call(&state.deletions, version.clone(), None, || Some(Instant::now()), call).await
     }
 
@@ -192,7 +193,7 @@ impl Account {
         deletions.get(version).is_some_and(|ended| ended.is_none_or(|at| at.elapsed() <= grace))
     }
 
-    /// Starts to deploy a version.
+    /// Starts to deploy a version. One that `goes_back` to an earlier version is as urgent as a rollback.
     ///
     /// # Errors
     /// As [`ApiClient::deploy`].
@@ -201,9 +202,11 @@ impl Account {
         chatbot: &ChatbotId,
         version: &VersionId,
         environment: &str,
+        goes_back: bool,
     ) -> Result<(), Failure> {
         let request = self.client.deploy(&self.key, chatbot, version, environment);
-        let call = self.call_and_invalidate(ApiCall::Deploy, chatbot, request);
+        let priority = if goes_back { CallPriority::GoBack } else { ApiCall::Deploy.into() };
+        let call = self.call_and_invalidate(ApiCall::Deploy, priority, chatbot, request);
         self.track_rollout(chatbot, version, environment, call).await
     }
 
@@ -219,7 +222,7 @@ impl Account {
         body: &serde_json::Value,
     ) -> Result<(), Failure> {
         let request = self.client.rollback(&self.key, chatbot, version, body);
-        let call = self.call_and_invalidate(ApiCall::Rollback, chatbot, request);
+        let call = self.call_and_invalidate(ApiCall::Rollback, ApiCall::Rollback.into(), chatbot, request);
         self.track_rollout(chatbot, version, environment, call).await
     }
 
@@ -262,25 +265,37 @@ impl Account {
     async fn call_and_invalidate<T>(
         &self,
         call: ApiCall,
+        priority: CallPriority,
         chatbot: &ChatbotId,
         request: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
         let state = self.state(chatbot);
-        let result = self.call(call, &state, request).await;
+        let result = self.call_with_priority(call, priority, chatbot, request).await;
         // after the call: a fetch that began during it may show either state
         state.list.invalidate();
         state.deployment_status.invalidate();
         result
     }
 
-    /// The only way to the service: through the limiter, which records how the call ends.
+    /// A call with the usual priority.
     async fn call<T>(
         &self,
         call: ApiCall,
-        state: &ChatbotState,
+        chatbot: &ChatbotId,
         request: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
-        self.limiter.acquire(call, &state.queue).await?;
+        self.call_with_priority(call, call.into(), chatbot, request).await
+    }
+
+    /// The only way to the service: through the limiter, which records how the call ends.
+    async fn call_with_priority<T>(
+        &self,
+        call: ApiCall,
+        priority: CallPriority,
+        chatbot: &ChatbotId,
+        request: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        self.limiter.acquire(call, priority, chatbot).await?;
         let started = Instant::now();
         // after the wait for the limiter, in which the Lease may have been lost
         let result = if call.is_read() || (self.may_write)() {

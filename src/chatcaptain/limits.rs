@@ -10,11 +10,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter, clock::Clock};
 use rand::RngExt;
-use tokio::sync::Mutex as AsyncMutex;
 
-use super::error::{ApiCall, Failure, FailureClass};
+use super::{
+    call_queue::{CallPriority, CallQueue},
+    error::{ApiCall, Failure, FailureClass},
+    types::ChatbotId,
+};
 use crate::{backoff::Backoff, sync::lock};
 
 /// After a throttle without `Retry-After`.
@@ -60,6 +63,7 @@ pub type CallObserver = Arc<dyn Fn(CallEvent) + Send + Sync>;
 /// The limits of one key. Every call with the key needs its permission.
 pub struct CallLimiter {
     bucket: DefaultDirectRateLimiter,
+    queue: CallQueue,
     state: Mutex<State>,
     observer: CallObserver,
 }
@@ -67,21 +71,29 @@ pub struct CallLimiter {
 impl CallLimiter {
     pub fn new(limits: Limits, observer: CallObserver) -> Self {
         let quota = Quota::per_second(limits.rate).allow_burst(limits.burst);
-        Self { bucket: RateLimiter::direct(quota), state: Mutex::default(), observer }
+        Self {
+            bucket: RateLimiter::direct(quota),
+            queue: CallQueue::default(),
+            state: Mutex::default(),
+            observer,
+        }
     }
 
-    /// Waits until a call may be made. Of the callers with the same `queue` one at a time waits for the bucket,
-    /// so that each queue gets its share of it. After `acquire` the caller must `record` how the call ended.
+    /// Waits until a call may be made. After `acquire` the caller must `record` how the call ended.
     ///
     /// # Errors
     /// The throttle or the refusal that still holds; no call is to be made.
-    pub async fn acquire(&self, call: ApiCall, queue: &AsyncMutex<()>) -> Result<(), Failure> {
+    pub async fn acquire(
+        &self,
+        call: ApiCall,
+        priority: CallPriority,
+        chatbot: &ChatbotId,
+    ) -> Result<(), Failure> {
         // before the queue: a paused call fails at once instead of waiting in it
         lock(&self.state).check(call, Instant::now())?;
-        {
-            let _first = queue.lock().await;
-            self.bucket.until_ready().await;
-        }
+        let try_take =
+            || self.bucket.check().map_err(|not_until| not_until.wait_time_from(self.bucket.clock().now()));
+        self.queue.wait(priority, chatbot, try_take).await;
         // again behind it: others may have been throttled meanwhile
         lock(&self.state).admit(call, Instant::now())
     }
@@ -404,13 +416,12 @@ mod tests {
                 counter.fetch_add(1, Ordering::Relaxed);
             }
         }));
-        let queue = AsyncMutex::new(());
-        let first = queue.lock().await;
-        let (waiting, new) = tokio::join!(biased; limiter.acquire(ApiCall::Deploy, &queue), async {
+        let bot = ChatbotId::parse("bot").unwrap();
+        let acquire = |call: ApiCall| limiter.acquire(call, call.into(), &bot);
+        acquire(ApiCall::List).await.unwrap();
+        let (waiting, new) = tokio::join!(biased; acquire(ApiCall::Deploy), async {
             limiter.record(ApiCall::List, Err(&failure(THROTTLED)));
-            let new = limiter.acquire(ApiCall::Create, &queue).now_or_never();
-            drop(first);
-            new.expect("does not wait in the queue for nothing")
+            acquire(ApiCall::Create).now_or_never().expect("does not wait in the queue for nothing")
         });
         for (call, result) in [(ApiCall::Deploy, waiting), (ApiCall::Create, new)] {
             let failure = result.unwrap_err();

@@ -4,6 +4,7 @@
 //! account ── one fetch for many objects, and what was written until it shows
 //!   ├─ cached_fetch   one fetch for many callers
 //!   ├─ limits         token bucket, breaker, one probe while a key is refused
+//!   │    └─ call_queue  which call is sent next
 //!   └─ client         one request, no retry
 //!        ├─ wire      the JSON, read leniently
 //!        └─ error     what may be done after a failure
@@ -15,6 +16,7 @@
 
 mod account;
 mod cached_fetch;
+mod call_queue;
 mod client;
 mod error;
 mod inventory;

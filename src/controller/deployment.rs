@@ -8,6 +8,7 @@ use kube::ResourceExt;
 use super::{
     Context, Indexed, Reconciler,
     cache::{IndexKey, Ref},
+    fair_queue::FairSemaphore,
     service_access::ServiceQuery,
     version::permit_taken,
 };
@@ -53,6 +54,10 @@ impl Indexed for ChatbotDeployment {
 
     fn enqueue(reference: Ref<Self>, context: &Context) {
         context.enqueue_deployment(reference);
+    }
+
+    fn permits(context: &Context) -> &FairSemaphore {
+        &context.deployment_permits
     }
 
     fn enqueue_dependents(&self, context: &Context) {
@@ -267,7 +272,7 @@ async fn roll_out(
     let permit = permit.ok_or_else(|| permit_taken(call))?;
     let environment = observation.environment();
     let result = match method {
-        RolloutMethod::Deploy => account.deploy(&chatbot, &id, environment).await,
+        RolloutMethod::Deploy => account.deploy(&chatbot, &id, environment, observation.goes_back()).await,
         RolloutMethod::Rollback => {
             account.rollback(&chatbot, &id, environment, &observation.rollback_body()).await
         }

@@ -12,6 +12,7 @@ use tokio::{spawn, time::timeout};
 use super::{
     Context, Indexed, Reconciler,
     cache::{IndexKey, Ref},
+    fair_queue::FairSemaphore,
     service_access::ServiceQuery,
 };
 use crate::{
@@ -45,6 +46,10 @@ impl Indexed for ChatbotVersion {
 
     fn enqueue(reference: Ref<Self>, context: &Context) {
         context.enqueue_version(reference);
+    }
+
+    fn permits(context: &Context) -> &FairSemaphore {
+        &context.version_permits
     }
 
     fn enqueue_dependents(&self, context: &Context) {

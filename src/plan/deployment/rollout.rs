@@ -2,9 +2,9 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{Observation, Rollout, RolloutMethod};
+use super::{Desired, Observation, Rollout, RolloutMethod};
 use crate::{
-    crd::{CurrentOperation, Operation, OperationResult, RollbackMethod},
+    crd::{Cause, CurrentOperation, Operation, OperationResult, RollbackMethod},
     plan::elapsed,
 };
 
@@ -85,6 +85,17 @@ impl Observation {
         // last, so that it replaces a parameter of this name
         body.insert("environment".to_owned(), self.environment().into());
         body.into()
+    }
+
+    /// Whether the desired version is an earlier one.
+    #[must_use]
+    pub fn goes_back(&self) -> bool {
+        self.desired().is_ok_and(|desired| self.goes_back_to(&desired))
+    }
+
+    /// By command or after a failure, or by git.
+    pub(super) fn goes_back_to(&self, desired: &Desired) -> bool {
+        desired.cause != Cause::Spec || self.is_rollback(&desired.version_id)
     }
 
     /// Whether a rollback to the version uses the rollback call of the service.
