@@ -64,6 +64,8 @@ pub struct Settings {
     pub retry_after_seconds: u64,
     /// The keys that are accepted; without them any key that starts with `CCSB-`.
     pub keys: Option<BTreeMap<String, Key>>,
+    /// By chatbot: the permissions that every key lacks there.
+    pub denied: BTreeMap<String, Vec<Permission>>,
     /// The status for an absent or unknown key: 401 or 403.
     pub refused_key: u16,
     /// What goes wrong on the way. The first fault that fits a call strikes.
@@ -102,6 +104,7 @@ impl Default for Settings {
             throttle_for_ms: 0,
             retry_after_seconds: 1,
             keys: None,
+            denied: BTreeMap::new(),
             refused_key: 401,
             faults: Vec::new(),
             seed: 0,
@@ -310,12 +313,9 @@ pub enum Permission {
     /// Delete a version.
     #[serde(rename = "chatbots.versions.delete")]
     Delete,
-    /// Deploy a version.
+    /// Deploy a version, and roll back to one.
     #[serde(rename = "chatbots.versions.deploy")]
     Deploy,
-    /// Roll back to a version.
-    #[serde(rename = "chatbots.versions.rollback")]
-    Rollback,
     /// Read the deployment status.
     #[serde(rename = "chatbots.deployments.status")]
     Status,

@@ -39,8 +39,9 @@ pub const ACCEPTED: &[(&str, &str)] = &[
     (
         "keys",
         "null | {\"<key>\": {account: \"<name>\", permissions: absent | \
-         [chatbots.versions.list | .create | .delete | .deploy | .rollback, chatbots.deployments.status]}}",
+         [chatbots.versions.list | .create | .delete | .deploy, chatbots.deployments.status]}}",
     ),
+    ("denied", "{\"<chatbot>\": [permissions that every key lacks there]}"),
     ("refusedKey", "401 | 403"),
     (
         "faults",
