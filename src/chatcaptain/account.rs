@@ -6,7 +6,10 @@
 use std::{
     collections::HashMap,
     hash::Hash,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -14,7 +17,7 @@ use super::{
     cached_fetch::CachedFetch,
     call_queue::CallPriority,
     client::{ApiClient, NewVersion},
-    error::{ApiCall, Failure},
+    error::{ApiCall, Failure, FailureClass},
     inventory::{DeploymentStatus, Inventory},
     limits::{CallEvent, CallLimiter, CallObserver, Limits},
     types::{ApiKey, ChatbotId, VersionId},
@@ -74,10 +77,18 @@ impl Accounts {
             limiter: CallLimiter::new(self.config.limits, self.config.observer.clone()),
             observer: self.config.observer.clone(),
             may_write: self.config.may_write.clone(),
+            key_refused: AtomicBool::default(),
             chatbots: Mutex::default(),
         });
         by_key.insert(key.clone(), (account.clone(), now));
         account
+    }
+
+    /// The Secret with this key was written: what the service refused may be granted now.
+    pub fn retry_now(&self, key: &ApiKey) {
+        if let Some((account, _)) = lock(&self.by_key).get(key) {
+            account.limiter.retry_now(None);
+        }
     }
 
     /// How many keys are paused now because the service throttles them.
@@ -94,6 +105,8 @@ pub struct Account {
     limiter: CallLimiter,
     observer: CallObserver,
     may_write: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// The service answered 401, and `take_key_refused` was not called since.
+    key_refused: AtomicBool,
     chatbots: Mutex<HashMap<ChatbotId, Arc<ChatbotState>>>,
 }
 
@@ -136,6 +149,20 @@ impl Account {
             .deployment_status
             .get(since, || self.call(ApiCall::Status, chatbot, self.client.status(&self.key, chatbot)))
             .await
+    }
+
+    /// The user asks for it, or has changed something: the next read is sent, whatever was refused or failed before. A
+    /// throttle remains.
+    pub fn retry_now(&self, chatbot: &ChatbotId) {
+        self.limiter.retry_now(Some(chatbot));
+        let state = self.state(chatbot);
+        state.list.retry_now();
+        state.deployment_status.retry_now();
+    }
+
+    /// Whether the service has refused the key since the last call of this.
+    pub fn take_key_refused(&self) -> bool {
+        self.key_refused.swap(false, Ordering::Relaxed)
     }
 
     /// Remembers that this key lists a version known to be ours, so from now on a version that it does not list is gone.
@@ -305,8 +332,13 @@ impl Account {
         };
         let outcome = result.as_ref().map_or_else(|failure| failure.class.as_str(), |_| "ok");
         (self.observer)(CallEvent::Completed { call, outcome, duration: started.elapsed() });
-        self.limiter.record(call, result.as_ref().map(|_| ()));
-        result
+        self.limiter.record(call, chatbot, result.as_ref().map(|_| ()));
+        result.map_err(|failure| {
+            if failure.class == (FailureClass::Forbidden { whole_key: true }) {
+                self.key_refused.store(true, Ordering::Relaxed);
+            }
+            Failure { paused_for: self.limiter.pause(call, chatbot), ..failure }
+        })
     }
 }
 
@@ -334,6 +366,55 @@ async fn track_call<K: Clone + Eq + Hash, V>(
 mod tests {
     use super::*;
     use crate::chatcaptain::{FailureClass, Refusal};
+
+    fn bot() -> ChatbotId {
+        ChatbotId::parse("bot").unwrap()
+    }
+
+    fn account() -> Arc<Account> {
+        // an error says that another test has installed it
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let url = "https://chatcaptain.invalid".parse().unwrap();
+        let many = std::num::NonZeroU32::MAX;
+        let accounts = Accounts::new(AccountsConfig {
+            client: ApiClient::new(url, Duration::from_secs(1)).unwrap(),
+            limits: Limits { rate: many, burst: many },
+            observer: Arc::new(|_| ()),
+            may_write: Arc::new(|| true),
+        });
+        accounts.get(&ApiKey::parse("CCSB-account-test").unwrap())
+    }
+
+    /// The failure of a create that ends like this where it is sent.
+    async fn fail(account: &Account, class: FailureClass) -> Failure {
+        let request = async { Err::<(), _>(Failure::new(ApiCall::Create, class, "no")) };
+        account.call(ApiCall::Create, &bot(), request).await.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn failure_says_whether_the_call_was_sent_and_how_long_such_calls_are_paused() {
+        let (account, another) = (account(), account());
+        let refused = FailureClass::Forbidden { whole_key: false };
+        let first = fail(&account, refused).await;
+        assert!(first.sent && !first.was_not_sent() && first.paused_for.is_some(), "{first:?}");
+        let second = fail(&account, FailureClass::Unknown).await;
+        assert_eq!((second.class, second.sent, second.was_not_sent()), (refused, false, true));
+        assert!(fail(&another, FailureClass::Unknown).await.paused_for.is_none());
+    }
+
+    #[tokio::test]
+    async fn refusal_of_the_key_is_reported_once() {
+        let account = account();
+        fail(&account, FailureClass::Forbidden { whole_key: false }).await;
+        assert!(!account.take_key_refused());
+        account
+            .call(ApiCall::List, &bot(), async {
+                Err::<(), _>(Failure::new(ApiCall::List, FailureClass::Forbidden { whole_key: true }, "no"))
+            })
+            .await
+            .unwrap_err();
+        assert_eq!((account.take_key_refused(), account.take_key_refused()), (true, false));
+    }
 
     /// The entry during and after a call that ends like this.
     async fn track(

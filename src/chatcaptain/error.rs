@@ -43,7 +43,7 @@ impl ApiCall {
         }
     }
 
-    /// The permission that the key needs, as the service's reference names it (for rollback it names none).
+    /// The permission that the key needs for the chatbot, as the service's reference names it.
     #[must_use]
     pub fn permission(self) -> &'static str {
         match self {
@@ -82,7 +82,7 @@ pub enum FailureClass {
     Refused(Refusal),
     /// 401, or 403 that is no throttle: the user has to change the key or its permissions.
     Forbidden {
-        /// The key as a whole is refused (401), not only this call.
+        /// The key as a whole is refused (401), not only this permission for this chatbot.
         whole_key: bool,
     },
     /// Too many calls: wait, with every call of this key.
@@ -123,6 +123,10 @@ pub struct Failure {
     /// Beside the class, because a gateway may throttle (503) after the service did the work: that is both to be waited
     /// out and to be searched for.
     pub may_have_happened: bool,
+    /// The call left this machine. If not, `class` is that of the earlier answer because of which it was not sent.
+    pub sent: bool,
+    /// For how much longer calls like this are not sent, where the answer pauses them.
+    pub paused_for: Option<Duration>,
     /// The message of the service or the transport.
     pub message: String,
 }
@@ -131,8 +135,13 @@ impl Failure {
     /// A failure of `class`, of which only an unknown one may have happened.
     #[must_use]
     pub fn new(call: ApiCall, class: FailureClass, message: &str) -> Self {
-        let may_have_happened = class == FailureClass::Unknown;
-        Self { call, class, may_have_happened, message: to_single_line(message) }
+        let (may_have_happened, sent) = (class == FailureClass::Unknown, class != FailureClass::Unsent);
+        Self { call, class, may_have_happened, sent, paused_for: None, message: to_single_line(message) }
+    }
+
+    /// The same failure for a call that is not sent because of it.
+    pub(super) fn paused(self, call: ApiCall, pause: Duration) -> Self {
+        Self { call, may_have_happened: false, sent: false, paused_for: Some(pause), ..self }
     }
 
     /// The failure of a call that is not sent because this replica may not write any more.
@@ -145,7 +154,7 @@ impl Failure {
     /// operation.
     #[must_use]
     pub fn was_not_sent(&self) -> bool {
-        !self.may_have_happened && matches!(self.class, FailureClass::Throttled { .. } | FailureClass::Unsent)
+        !self.may_have_happened && (!self.sent || matches!(self.class, FailureClass::Throttled { .. }))
     }
 }
 
@@ -181,7 +190,7 @@ pub fn classify(
         Some(message) => format!("HTTP {status}: {message}"),
         None => format!("HTTP {status} without a JSON message"),
     };
-    Failure { call, class, may_have_happened, message: to_single_line(&text) }
+    Failure { may_have_happened, ..Failure::new(call, class, &text) }
 }
 
 fn refusal(status: u16) -> Refusal {
@@ -386,6 +395,7 @@ mod tests {
         assert!(!Failure { may_have_happened: true, ..failure(THROTTLED) }.was_not_sent());
         for class in [UNKNOWN, FORBIDDEN, INVALID] {
             assert!(!failure(class).was_not_sent(), "{class:?}");
+            assert!(failure(class).paused(ApiCall::Create, Duration::ZERO).was_not_sent(), "{class:?}");
         }
     }
 }

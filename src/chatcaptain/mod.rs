@@ -4,7 +4,8 @@
 //! account ── one fetch for many objects, and what was written until it shows
 //!   ├─ cached_fetch   one fetch for many callers
 //!   ├─ limits         token bucket, breaker, one probe while a key is refused
-//!   │    └─ call_queue  which call is sent next
+//!   │    ├─ call_queue  which call is sent next
+//!   │    └─ refusals    when a refused call is tried again
 //!   └─ client         one request, no retry
 //!        ├─ wire      the JSON, read leniently
 //!        └─ error     what may be done after a failure
@@ -21,6 +22,7 @@ mod client;
 mod error;
 mod inventory;
 mod limits;
+mod refusals;
 mod types;
 mod wire;
 

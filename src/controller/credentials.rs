@@ -50,16 +50,17 @@ impl Credentials {
         Self { client, cache: Mutex::default() }
     }
 
-    /// The Secret was changed or deleted: its keys are read again when they are needed.
-    pub fn invalidate(&self, namespace: &str, name: &str) {
+    /// The Secret was changed or deleted: its keys are read again when they are needed. Returns those that were known.
+    pub fn invalidate(&self, namespace: &str, name: &str) -> Vec<ApiKey> {
         let mut cache = lock(&self.cache);
         cache.changes += 1;
-        for ((ns, secret, _), known) in &mut cache.known {
-            // kept, not removed: a deletion may need it when the Secret has gone before the object
-            if ns == namespace && secret == name {
-                known.current = false;
-            }
-        }
+        let keys = cache.known.iter_mut().filter(|((ns, secret, _), _)| ns == namespace && secret == name);
+        let invalidated = keys.map(|(_, known)| {
+            // not removed: a deletion may need it when the Secret has gone before the object
+            known.current = false;
+            known.key.clone()
+        });
+        invalidated.collect()
     }
 
     /// Any Secret of the namespace, or of all, may have changed. Returns namespace and name of those that were read.
@@ -165,7 +166,7 @@ mod tests {
             if request == 0 {
                 assert!(changing.get().unwrap().invalidate_all(None).is_empty());
             }
-            let key = ByteString(format!("key-{request}").into_bytes());
+            let key = ByteString(format!("CCSB-key-{request}").into_bytes());
             let secret = Secret { data: Some([("apiKey".to_owned(), key)].into()), ..Secret::default() };
             serde_json::to_string(&secret).unwrap().into_response()
         };
@@ -174,7 +175,7 @@ mod tests {
         let reference = CredentialsRef::default();
         for _ in 0..2 {
             let key = credentials.key("default", &reference, false).await.ok().unwrap();
-            assert!(key == ApiKey::parse("key-1").unwrap(), "the older one");
+            assert!(key == ApiKey::parse("CCSB-key-1").unwrap(), "the older one");
         }
         assert_eq!(requests.load(Ordering::SeqCst), 2, "the second time it is known");
         let invalidated = credentials.invalidate_all(Some("other"));

@@ -19,10 +19,11 @@ use crate::{
         VersionSource, annotation,
     },
     plan::{
-        Report, ServiceReads, ServiceView, annotation_value, claims,
+        self, Report, ServiceReads, ServiceView, annotation_value, claims,
         deployment::{
             Observation, Outcome, RolloutMethod, State, Step, VersionBeingDeleted, next_step, report,
         },
+        retry_requested,
     },
     sync::lock,
 };
@@ -247,8 +248,9 @@ async fn query(observation: &Observation, reads: ServiceReads, context: &Context
         chatbot: &object.spec.chatbot_id,
         version_id: active.map(|active| active.version_id.as_str()),
         reads,
+        retry_now: retry_requested(&object.metadata, &observation.status().common),
         intent_written: None,
-        allow_stale_key: object.metadata.deletion_timestamp.is_some(),
+        allow_stale_key: may_use_removed_key(observation),
     };
     context.query_service(&query).await
 }
@@ -289,9 +291,20 @@ async fn delete(observation: &Observation, id: &str, context: &Context) -> Resul
     let namespace = object.namespace().unwrap_or_default();
     let credentials = object.spec.credentials_ref.as_ref();
     let (account, chatbot) = context
-        .account_for_write(ApiCall::Delete, &namespace, credentials, &object.spec.chatbot_id, true)
+        .account_for_write(
+            ApiCall::Delete,
+            &namespace,
+            credentials,
+            &object.spec.chatbot_id,
+            may_use_removed_key(observation),
+        )
         .await?;
     account.delete(&chatbot, &id).await
+}
+
+fn may_use_removed_key(observation: &Observation) -> bool {
+    let timeout = observation.config.deletion_timeout;
+    plan::may_use_removed_key(&observation.object.metadata, timeout, observation.now)
 }
 
 fn version_id(call: ApiCall, id: Option<&str>) -> Result<VersionId, Failure> {

@@ -19,7 +19,7 @@ use crate::{
     chatcaptain::{Account, ApiCall, ChatbotId, Failure, FailureClass, Inventory, VersionId},
     crd::{ChatbotVersion, ChatbotVersionStatus, CommonStatus},
     plan::{
-        Report, ServiceView, claims,
+        self, Report, ServiceView, claims, retry_requested,
         version::{Observation, Outcome, State, Step, next_step, report},
     },
     sync::lock,
@@ -184,8 +184,9 @@ async fn query_service(
         chatbot: &object.spec.chatbot_id,
         version_id: observation.status().version_id.as_deref(),
         reads: observation.service_reads(),
+        retry_now: retry_requested(&object.metadata, &observation.status().common),
         intent_written,
-        allow_stale_key: object.metadata.deletion_timestamp.is_some(),
+        allow_stale_key: may_use_removed_key(observation),
     };
     context.query_service(&query).await
 }
@@ -222,7 +223,7 @@ async fn deletion_pending(
     if candidates.is_empty() {
         return HashSet::new();
     }
-    let Ok((account, chatbot)) = account_for_write(observation, context, ApiCall::List, true).await else {
+    let Ok((account, chatbot)) = account_for_write(observation, context, ApiCall::List).await else {
         return HashSet::new();
     };
     let grace = observation.config.visibility_grace;
@@ -239,7 +240,7 @@ fn is_older_create_pending(object: &ChatbotVersion, context: &Context) -> bool {
 async fn create(observation: &Observation, context: &Context) -> Outcome {
     let (object, uid) = (&observation.object, observation.object.uid().unwrap_or_default());
     // before the permit is taken: a failure here leaves it
-    let (account, chatbot) = match account_for_write(observation, context, ApiCall::Create, false).await {
+    let (account, chatbot) = match account_for_write(observation, context, ApiCall::Create).await {
         Ok(account) => account,
         Err(failure) => return Outcome::Created(Err(failure), None),
     };
@@ -265,7 +266,7 @@ pub(super) fn permit_taken(call: ApiCall) -> Failure {
 }
 
 async fn delete(observation: &Observation, context: &Context) -> Result<(), Failure> {
-    let (account, chatbot) = account_for_write(observation, context, ApiCall::Delete, true).await?;
+    let (account, chatbot) = account_for_write(observation, context, ApiCall::Delete).await?;
     let id = VersionId::parse(observation.object.version_id().unwrap_or_default())
         .map_err(|invalid| Failure::new(ApiCall::Delete, FailureClass::Unsent, &invalid.to_string()))?;
     account.delete(&chatbot, &id).await
@@ -276,10 +277,15 @@ async fn account_for_write(
     observation: &Observation,
     context: &Context,
     call: ApiCall,
-    allow_stale_key: bool,
 ) -> Result<(Arc<Account>, ChatbotId), Failure> {
     let object = &observation.object;
     let namespace = object.namespace().unwrap_or_default();
     let credentials = object.spec.credentials_ref.as_ref();
+    let allow_stale_key = may_use_removed_key(observation);
     context.account_for_write(call, &namespace, credentials, &object.spec.chatbot_id, allow_stale_key).await
+}
+
+fn may_use_removed_key(observation: &Observation) -> bool {
+    let timeout = observation.config.deletion_timeout;
+    plan::may_use_removed_key(&observation.object.metadata, timeout, observation.now)
 }

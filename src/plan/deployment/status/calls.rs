@@ -9,7 +9,7 @@ use crate::{
     plan::{
         CounterIncrement, EventReason, Report, Requeue,
         deployment::{Drift, Observation, Rollout, RolloutMethod, State, messages},
-        service_view::write_failure_condition,
+        service_view::{pause, write_failure_condition},
         status::{
             carry_over, carry_over_stalled, next_backoff, operation_record, operation_result,
             requeue_after_backoff,
@@ -152,7 +152,10 @@ pub(super) fn version_deleted(
     }
     match result {
         Ok(()) => Report::new(status, Requeue::Immediately),
-        Err(failure) => with_backoff(observation, status, failure),
+        Err(failure) => match pause(failure) {
+            Some(delay) => Report::new(status, Requeue::After(delay)),
+            None => with_backoff(observation, status, failure),
+        },
     }
 }
 
