@@ -14,6 +14,8 @@ pub struct Settings {
     pub create_answer: CreateAnswer,
     /// The status a create answers with: 200 or 201.
     pub create_status: u16,
+    /// The word that a create for no deployment needs; the other one is refused.
+    pub no_deployment: NoDeployment,
     /// The body a deploy answers with.
     pub deploy_answer: DeployAnswer,
     /// The status a deploy answers with: 200, 201 or 202.
@@ -36,6 +38,12 @@ pub struct Settings {
     pub delete_live: DeleteLive,
     /// How descriptions come back.
     pub descriptions: Descriptions,
+    /// The description of one more entry at the end of each list, which has no id.
+    pub entry_without_id: Option<String>,
+    /// The form of `created` and `deployed`.
+    pub times: Times,
+    /// The type of `versionNumber`, and of `version` in the deployment status.
+    pub version_numbers: VersionNumbers,
     /// Whether versions carry `deployed`.
     pub deployed_field: FieldShown,
     /// Whether versions carry `versionNumber`.
@@ -79,6 +87,7 @@ impl Default for Settings {
         Self {
             create_answer: CreateAnswer::Wrapped,
             create_status: 200,
+            no_deployment: NoDeployment::Dev,
             deploy_answer: DeployAnswer::Detail,
             deploy_status: 200,
             rollback_body: RollbackBody::Environment,
@@ -90,6 +99,9 @@ impl Default for Settings {
             deployments_status: DeploymentsStatus::Allowed,
             delete_live: DeleteLive::Refused,
             descriptions: Descriptions::AsSent,
+            entry_without_id: None,
+            times: Times::Rfc3339,
+            version_numbers: VersionNumbers::Strings,
             deployed_field: FieldShown::Shown,
             version_number_field: FieldShown::Shown,
             unknown_id: UnknownId::NotFound,
@@ -126,6 +138,16 @@ pub enum CreateAnswer {
     Id,
     /// No body.
     Empty,
+}
+
+/// The word for no deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum NoDeployment {
+    /// `dev`
+    Dev,
+    /// `none`
+    None,
 }
 
 /// The body a deploy answers with.
@@ -204,6 +226,30 @@ pub enum Descriptions {
     Missing,
     /// Only so many of their first characters.
     Cut(usize),
+    /// In one line: line breaks are blanks, and there are none at the ends.
+    OneLine,
+}
+
+/// The form of a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Times {
+    /// A string.
+    Rfc3339,
+    /// Unix time in milliseconds.
+    Millis,
+    /// `{"_seconds": …, "_nanoseconds": …}`
+    Object,
+}
+
+/// The type of a version number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum VersionNumbers {
+    /// Strings.
+    Strings,
+    /// JSON numbers.
+    Numbers,
 }
 
 /// Whether a field is shown.
