@@ -17,7 +17,7 @@ use super::{
     cached_fetch::CachedFetch,
     call_queue::CallPriority,
     client::{ApiClient, NewVersion},
-    error::{ApiCall, Failure, FailureClass},
+    error::{ApiCall, Failure, FailureClass, Refusal},
     inventory::{DeploymentStatus, Inventory},
     limits::{CallEvent, CallLimiter, CallObserver, Limits},
     types::{ApiKey, ChatbotId, VersionId},
@@ -27,8 +27,8 @@ use crate::sync::lock;
 /// A key that was not used for this long is forgotten, with its limits; so is a delete that ended this long ago, because
 /// it no longer takes effect.
 const IDLE_TIMEOUT: Duration = Duration::from_hours(1);
-/// The environment of a create that deploys nothing.
-const NO_DEPLOYMENT: &str = "dev";
+/// The environment of a create that deploys nothing, and what the service may call it instead.
+const NO_DEPLOYMENT: [&str; 2] = ["dev", "none"];
 /// How long a rollout may take to show. After that the version is not expected any more: a call that was lost must not
 /// protect it for ever.
 const ROLLOUT_PENDING_TIMEOUT: Duration = Duration::from_mins(5);
@@ -78,6 +78,7 @@ impl Accounts {
             observer: self.config.observer.clone(),
             may_write: self.config.may_write.clone(),
             key_refused: AtomicBool::default(),
+            no_deployment: Mutex::new(NO_DEPLOYMENT[0]),
             chatbots: Mutex::default(),
         });
         by_key.insert(key.clone(), (account.clone(), now));
@@ -107,6 +108,8 @@ pub struct Account {
     may_write: Arc<dyn Fn() -> bool + Send + Sync>,
     /// The service answered 401, and `take_key_refused` was not called since.
     key_refused: AtomicBool,
+    /// The word of `NO_DEPLOYMENT` that the service has accepted.
+    no_deployment: Mutex<&'static str>,
     chatbots: Mutex<HashMap<ChatbotId, Arc<ChatbotState>>>,
 }
 
@@ -182,18 +185,42 @@ impl Account {
     /// # Errors
     /// As [`ApiClient::create`], or the limiter's failure; then nothing was sent. So for every write.
     pub async fn create(&self, chatbot: &ChatbotId, new: &NewVersion) -> Result<Option<VersionId>, Failure> {
-        let request = self.client.create(&self.key, chatbot, new);
-        if new.environment == NO_DEPLOYMENT {
-            // It only adds to the list, and a caller that waits for the new version asks for a newer list anyway: a
-            // hundred creates must not make all other objects list a hundred times.
-            return self.call(ApiCall::Create, chatbot, request).await;
+        if new.environment == NO_DEPLOYMENT[0] {
+            return self.create_without_deployment(chatbot, new).await;
         }
+        let request = self.client.create(&self.key, chatbot, new);
         let priority = ApiCall::Create.into();
         let result = self.call_and_invalidate(ApiCall::Create, priority, chatbot, request).await;
         // without an id there is nothing to track; the list shows the id later
         if let Ok(Some(id)) = &result {
             let rollout = (id.clone(), Instant::now());
             lock(&self.state(chatbot).rollouts).insert(new.environment.into(), rollout);
+        }
+        result
+    }
+
+    /// A create that only adds to the list. It invalidates nothing: a caller that waits for the new version asks for a newer
+    /// list anyway, and a hundred creates must not make all other objects list a hundred times.
+    async fn create_without_deployment(
+        &self,
+        chatbot: &ChatbotId,
+        new: &NewVersion,
+    ) -> Result<Option<VersionId>, Failure> {
+        let create = async |environment| {
+            let new = NewVersion { environment, ..new.clone() };
+            self.call(ApiCall::Create, chatbot, self.client.create(&self.key, chatbot, &new)).await
+        };
+        let word = *lock(&self.no_deployment);
+        let result = create(word).await;
+        // proves that nothing was created, so this does not repeat a create
+        let Err(Failure { class: FailureClass::Refused(Refusal::UnknownEnvironment), .. }) = result else {
+            return result;
+        };
+        let [first, second] = NO_DEPLOYMENT;
+        let other = if word == first { second } else { first };
+        let result = create(other).await;
+        if result.is_ok() {
+            *lock(&self.no_deployment) = other;
         }
         result
     }
@@ -365,7 +392,6 @@ async fn track_call<K: Clone + Eq + Hash, V>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chatcaptain::{FailureClass, Refusal};
 
     fn bot() -> ChatbotId {
         ChatbotId::parse("bot").unwrap()

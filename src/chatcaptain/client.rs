@@ -29,7 +29,7 @@ pub struct NewVersion {
     pub name: String,
     /// Marker included: without it the version cannot be found again.
     pub description: String,
-    /// `test` or `prod` deploy the version, too; `dev` deploys nothing.
+    /// `test` or `prod` deploy the version, too; `dev` (or `none`, whichever word the service knows) deploys nothing.
     pub environment: &'static str,
 }
 

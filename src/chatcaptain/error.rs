@@ -69,6 +69,8 @@ pub enum Refusal {
     Unsupported,
     /// 409: not now, for example because the version is live.
     Conflict,
+    /// 400 to a create, naming `environment`: the service may have another word for no deployment. Nothing was created.
+    UnknownEnvironment,
     /// 400, 422 and the other 4xx: the request is wrong, and stays wrong when it is repeated.
     Invalid,
     /// A success with `error`, `deleted: false` or `rolledBack: false`.
@@ -183,6 +185,9 @@ pub fn classify(
         403 => (FailureClass::Forbidden { whole_key: false }, false),
         // a 4xx that is no refusal: a gateway or the service gave up waiting
         408 => (FailureClass::Unknown, true),
+        400 if call == ApiCall::Create && names_environment(message.as_deref()) => {
+            (FailureClass::Refused(Refusal::UnknownEnvironment), false)
+        }
         400..=499 if message.is_some() => (FailureClass::Refused(refusal(status)), false),
         _ => (FailureClass::Unknown, true),
     };
@@ -191,6 +196,10 @@ pub fn classify(
         None => format!("HTTP {status} without a JSON message"),
     };
     Failure { may_have_happened, ..Failure::new(call, class, &text) }
+}
+
+fn names_environment(message: Option<&str>) -> bool {
+    message.is_some_and(|message| message.to_lowercase().contains("environment"))
 }
 
 fn refusal(status: u16) -> Refusal {
@@ -264,6 +273,7 @@ mod tests {
     use super::*;
 
     const JSON: &[u8] = br#"{"statusCode": 400, "message": "Forbidden resource"}"#;
+    const ENVIRONMENT: &[u8] = br#"{"message": ["environment must be one of: none, test, prod"]}"#;
     const HTML: &[u8] = b"<html>Bad Gateway</html>";
     const THROTTLE: &[u8] = b"<html>Rate limit exceeded</html>";
 
@@ -279,6 +289,9 @@ mod tests {
         let table = [
             (create, 400, None, JSON, INVALID, false),
             (create, 422, None, JSON, INVALID, false),
+            (create, 400, None, ENVIRONMENT, FailureClass::Refused(Refusal::UnknownEnvironment), false),
+            (create, 422, None, ENVIRONMENT, INVALID, false),
+            (ApiCall::Deploy, 400, None, ENVIRONMENT, INVALID, false),
             (create, 404, None, JSON, FailureClass::Refused(Refusal::NotFound), false),
             (create, 410, None, JSON, FailureClass::Refused(Refusal::NotFound), false),
             (create, 405, None, JSON, FailureClass::Refused(Refusal::Unsupported), false),
