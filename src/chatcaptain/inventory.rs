@@ -35,7 +35,7 @@ impl Inventory {
             }
             by_id.insert(version.id.clone(), versions.len());
             if let Some(marker) = version.marker() {
-                by_marker.entry(marker.into()).or_default().push(versions.len());
+                by_marker.entry(marker.into_boxed_str()).or_default().push(versions.len());
             }
             versions.push(version);
         }
@@ -65,22 +65,15 @@ impl Inventory {
 
     /// The versions with this name that may be ours although no marker can be read: the service returns no descriptions,
     /// or this one could be the start of `sent`, the description that our create sends.
-    pub fn with_unreadable_marker<'a, 'b>(
+    pub fn with_unreadable_marker<'a>(
         &'a self,
-        name: &'b str,
-        sent: &'b str,
-    ) -> impl Iterator<Item = &'a Version> + use<'a, 'b> {
-        let has_descriptions = self.has_descriptions;
+        name: &str,
+        sent: &str,
+    ) -> impl Iterator<Item = &'a Version> + use<'a> {
+        let (name, sent) = (name.to_owned(), single_spaced(sent));
         self.versions.iter().filter(move |version| {
-            version.name.as_deref() == Some(name)
-                && match version.description.as_deref() {
-                    // only this one has no description, so it is not ours
-                    None | Some("") => !has_descriptions,
-                    // a service that cuts a text may add dots
-                    Some(text) => {
-                        text.len() < sent.len() && sent.starts_with(text.trim_end_matches(['…', '.']))
-                    }
-                }
+            version.name.as_deref() == Some(&name)
+                && self.may_have_been_sent(version.description.as_deref(), &sent)
         })
     }
 
@@ -110,6 +103,19 @@ impl Inventory {
     }
 
     /// Whether it is proven that a version was not deployed after `since`: an environment that has run another version
+    /// Whether a description, as listed, may be what remains of `sent`, which is single-spaced.
+    fn may_have_been_sent(&self, description: Option<&str>, sent: &str) -> bool {
+        match description {
+            // only this one has no description, so it is not ours
+            None | Some("") => !self.has_descriptions,
+            Some(text) => {
+                // a service that cuts a text may add dots
+                let text = single_spaced(text.trim_end().trim_end_matches(['…', '.']));
+                text.len() < sent.len() && sent.starts_with(&text)
+            }
+        }
+    }
+
     /// since then does not run this one. Proves nothing where the list returns no times of deployment. In whole seconds,
     /// as statuses hold times.
     #[must_use]
@@ -150,6 +156,11 @@ impl DeploymentStatus {
 pub struct LiveVersion {
     /// The id of a version or of something else: the service's reference does not say which.
     pub id: Option<Box<str>>,
+/// As a service may return a description: line breaks become blanks, and several become one.
+fn single_spaced(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
     /// The number of the live version.
     pub number: Option<Box<str>>,
 }
@@ -240,7 +251,10 @@ mod tests {
             described("blank", ""),
             version("other-name"),
         ]);
-        assert_eq!(ids(inventory.with_unreadable_marker("a", &sent)), ["cut", "cut-with-dots"]);
+        assert_eq!(
+            ids(inventory.with_unreadable_marker("a", &sent)),
+            ["cut", "cut-with-dots", "cut-in-one-line"]
+        );
         assert_eq!(ids(inventory.with_unreadable_marker("b", &sent)), [""; 0]);
     }
 
@@ -261,6 +275,7 @@ mod tests {
         );
         let at = |second| Version { deployed: Some(time(second)), ..version("at") };
         let inventory = inventory([at(100)]);
+            described("cut-in-one-line", "Release  for Q4 [chatcaptain.dev default/c…"),
         assert!(inventory.not_deployed_since(&never, time(100)));
         assert!(inventory.not_deployed_since(&at(99), time(100)));
         let within =

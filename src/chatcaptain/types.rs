@@ -170,13 +170,13 @@ pub struct Version {
 impl Version {
     /// The marker in the description, also that of another owner.
     #[must_use]
-    pub fn marker(&self) -> Option<&str> {
+    pub fn marker(&self) -> Option<String> {
         Marker::find(self.description.as_deref()?)
     }
 }
 
-/// Names the object that a version belongs to: `[chatcaptain.dev <owner-id>/<namespace>/<name>]`, the last line of the
-/// version's description.
+/// Names the object that a version belongs to: `[chatcaptain.dev <owner-id>/<namespace>/<name>]`, sent as the last line of
+/// the version's description.
 ///
 /// The create has no idempotency key, so this is how a version is found again after a lost answer, a crash or the loss
 /// of the whole cluster. It has no UID in it: the same manifests in a new cluster adopt what they made in the old one.
@@ -192,11 +192,17 @@ impl Marker {
         Self(format!("{}{owner}/{namespace}/{name}]", Self::PREFIX))
     }
 
-    /// The marker in a description. Only the last line counts: text that users write before it is never taken for a marker.
+    /// The marker in a description, wherever the service has moved it and whatever it made of blanks and line breaks. The
+    /// last one counts, because the operator appends it: text before it is the user's.
     #[must_use]
-    pub fn find(description: &str) -> Option<&str> {
-        let last = description.trim_end().lines().next_back()?.trim();
-        (last.starts_with(Self::PREFIX) && last.ends_with(']')).then_some(last)
+    pub fn find(description: &str) -> Option<String> {
+        let (prefix, _) = Self::PREFIX.split_at(Self::PREFIX.len() - 1);
+        let (_, marker) = description.rsplit_once(prefix)?;
+        let (object, _) = marker.split_once(']')?;
+        let is_separated = object.starts_with(char::is_whitespace);
+        let object = object.trim();
+        let is_one_word = !object.is_empty() && !object.contains(char::is_whitespace);
+        (is_separated && is_one_word).then(|| format!("{}{object}]", Self::PREFIX))
     }
 
     /// The description to send: the user's text, then the marker on a line of its own.
@@ -289,25 +295,36 @@ mod tests {
         for description in [None, Some(""), Some("Release for Q4"), Some("two\nlines\n")] {
             let sent = marker.append_to(description);
             assert!(sent.starts_with(description.unwrap_or_default()), "{sent}");
-            assert_eq!(Marker::find(&sent), Some(marker.as_str()), "{sent}");
-            assert_eq!(
-                Marker::find(&format!("{sent} \r\n\n")),
-                Some(marker.as_str()),
-                "trailing white space"
-            );
+            assert_eq!(Marker::find(&sent).as_deref(), Some(marker.as_str()), "{sent}");
         }
     }
 
     #[test]
-    fn marker_counts_only_as_the_last_line() {
+    fn marker_is_found_wherever_the_service_has_moved_it() {
         let marker = Marker::new("default", "chatbots", "a");
         let line = marker.as_str();
-        for description in
-            ["", "text", &format!("see {line}"), &format!("{line}\nedited"), &line[..line.len() - 1]]
+        for description in [
+            format!("two lines {line}"),
+            format!("  {line} \r\n\n"),
+            format!("{line}\nedited"),
+            line.replace(' ', "\u{a0}"),
+            line.replace(' ', " \n "),
+        ] {
+            assert_eq!(Marker::find(&description).as_deref(), Some(line), "{description}");
+        }
+        for description in ["", "text", &line[..line.len() - 1], &line.replace(' ', ""), "[chatcaptain.dev ]"]
         {
             assert_eq!(Marker::find(description), None, "{description}");
         }
-        let other = Marker::new("other", "chatbots", "a");
-        assert_eq!(Marker::find(&other.append_to(Some(line))), Some(other.as_str()));
+    }
+
+    #[test]
+    fn marker_that_the_operator_appended_counts() {
+        let (ours, users) = (Marker::new("default", "chatbots", "a"), Marker::new("other", "chatbots", "a"));
+        let sent = ours.append_to(Some(users.as_str()));
+        for description in [sent.clone(), sent.replace('\n', " ")] {
+            assert_eq!(Marker::find(&description).as_deref(), Some(ours.as_str()), "{description}");
+        }
+        assert_eq!(Marker::find(&sent[..sent.len() - 1]), None, "ours is cut, and the other is not ours");
     }
 }
