@@ -64,12 +64,13 @@ impl ApiClient {
     /// Lists the versions of a chatbot.
     ///
     /// # Errors
-    /// Also when the list may hide a version: see `wire::list`.
+    /// Also when the answer has no list: see `wire::list`.
     pub async fn list(&self, key: &ApiKey, chatbot: &ChatbotId) -> Result<Inventory, Failure> {
         // before the request: what happens during it may be missing in the answer
         let requested_at = Instant::now();
         let body = self.call(ApiCall::List, Method::GET, key, &[chatbot.as_str(), "versions"], None).await?;
-        Ok(Inventory::new(wire::list(&body)?, requested_at))
+        let wire::List { versions, unidentified } = wire::list(&body)?;
+        Ok(Inventory::new(versions, requested_at).with_unidentified(unidentified))
     }
 
     /// Reads the deployment status of a chatbot: what is live in each environment.

@@ -31,4 +31,4 @@ pub use client::{ApiClient, NewVersion};
 pub use error::{ApiCall, Failure, FailureClass, Refusal};
 pub use inventory::{DeploymentStatus, Inventory, LiveVersion};
 pub use limits::{CallEvent, CallObserver, Limits};
-pub use types::{ApiKey, ChatbotId, InvalidId, Marker, Version, VersionId};
+pub use types::{ApiKey, ChatbotId, InvalidId, Marker, UnidentifiedVersion, Version, VersionId};

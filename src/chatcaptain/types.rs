@@ -167,6 +167,15 @@ pub struct Version {
     pub deployed: Option<Timestamp>,
 }
 
+/// An entry of the list without a usable id: a version that can be neither deployed nor deleted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UnidentifiedVersion {
+    /// As sent with the create.
+    pub name: Option<Box<str>>,
+    /// As sent with the create.
+    pub description: Option<Box<str>>,
+}
+
 impl Version {
     /// The marker in the description, also that of another owner.
     #[must_use]

@@ -16,7 +16,7 @@ use serde::{
 use super::{
     error::{ApiCall, Failure, FailureClass, Refusal, mask_volatile_tokens},
     inventory::{DeploymentStatus, LiveVersion},
-    types::{InvalidId, Version, VersionId},
+    types::{UnidentifiedVersion, Version, VersionId},
 };
 
 /// What is kept of a value of whatever type.
@@ -26,6 +26,8 @@ struct AnyValue {
     text: Option<Box<str>>,
     /// Of an object.
     id: Option<Box<str>>,
+    /// Of an object that is a time.
+    time: Option<Timestamp>,
     /// `true`, or a list or object that is not empty.
     truthy: bool,
 }
@@ -79,15 +81,28 @@ impl<'de> Visitor<'de> for AnyVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<AnyValue, A::Error> {
-        let (mut id, mut truthy) = (None, false);
+        let mut value = AnyValue::default();
+        let (mut seconds, mut nanoseconds) = (None, None);
         while let Some(key) = map.next_key::<AnyValue>()? {
-            truthy = true;
+            value.truthy = true;
             match key.text.as_deref() {
-                Some("id") => id = map.next_value::<AnyValue>()?.text,
+                Some("id") => value.id = map.next_value::<AnyValue>()?.text,
+                Some("_seconds" | "seconds") => seconds = map.next_value::<AnyValue>()?.number(),
+                Some("_nanoseconds" | "nanoseconds" | "nanos") => {
+                    nanoseconds = map.next_value::<AnyValue>()?.number();
+                }
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }
-        Ok(AnyValue { text: None, id, truthy })
+        let nanoseconds = nanoseconds.and_then(|number| number.try_into().ok()).unwrap_or_default();
+        value.time = seconds.and_then(|seconds| Timestamp::new(seconds, nanoseconds).ok());
+        Ok(value)
+    }
+}
+
+impl AnyValue {
+    fn number(&self) -> Option<i64> {
+        self.text.as_deref()?.parse().ok()
     }
 }
 
@@ -126,21 +141,29 @@ impl<'de> Deserialize<'de> for NestedId {
     }
 }
 
-impl Scalar {
-    /// RFC 3339, or a Unix time in seconds or milliseconds. Only years of four digits: a status cannot hold others.
-    fn time(self) -> Option<Timestamp> {
-        let text = self.0?;
-        let number = || {
-            // seconds, or milliseconds where seconds would lie beyond the year 5000
-            let number: i64 = text.parse().ok()?;
-            let seconds = if number.abs() < 100_000_000_000 { number } else { number / 1000 };
-            Timestamp::from_second(seconds).ok()
-        };
-        let time: Timestamp = text.parse().ok().or_else(number)?;
-        // the end is the first second of the year 10000
-        (0..253_402_300_800).contains(&time.as_second()).then_some(time)
-    }
+/// A time: RFC 3339, a Unix time in seconds or milliseconds, or an object of seconds and nanoseconds.
+#[derive(Default)]
+struct TimeField(Option<Timestamp>);
 
+impl<'de> Deserialize<'de> for TimeField {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = AnyValue::deserialize(deserializer)?;
+        let unix = || {
+            let number = value.number()?;
+            // seconds, or milliseconds where seconds would lie beyond the year 5000
+            let is_seconds = number.abs() < 100_000_000_000;
+            let time =
+                if is_seconds { Timestamp::from_second(number) } else { Timestamp::from_millisecond(number) };
+            time.ok()
+        };
+        let text = || value.text.as_deref()?.parse().ok();
+        let time: Option<Timestamp> = value.time.or_else(text).or_else(unix);
+        // only years of four digits, because a status cannot hold others: the end is the first second of the year 10000
+        Ok(Self(time.filter(|time| (0..253_402_300_800).contains(&time.as_second()))))
+    }
+}
+
+impl Scalar {
     fn non_blank(self) -> Option<Box<str>> {
         self.0.filter(|text| !text.trim().is_empty())
     }
@@ -178,42 +201,48 @@ fn read<T: DeserializeOwned>(call: ApiCall, body: &[u8]) -> Result<T, Failure> {
 /// answer alone is no bound.
 const MAX_VERSIONS: usize = 100_000;
 
-/// The versions, or why the list is unusable.
-struct Versions(Result<Vec<Version>, String>);
+/// The entries, or why the list is unusable.
+struct Entries(Result<List, String>);
 
-impl<'de> Deserialize<'de> for Versions {
+/// The list of versions.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct List {
+    pub versions: Vec<Version>,
+    /// The entries without a usable id.
+    pub unidentified: Vec<UnidentifiedVersion>,
+}
+
+impl<'de> Deserialize<'de> for Entries {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct List;
-        impl<'de> Visitor<'de> for List {
-            type Value = Versions;
+        struct EntriesVisitor;
+        impl<'de> Visitor<'de> for EntriesVisitor {
+            type Value = Entries;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a list of versions")
             }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Versions, A::Error> {
-                let mut versions = Vec::new();
-                while let Some(Object(wire)) = list.next_element::<Object<WireVersion>>()? {
-                    let error = match wire.version() {
-                        Ok(version) if versions.len() < MAX_VERSIONS => {
-                            versions.push(version);
-                            continue;
-                        }
-                        Ok(_) => format!("more than {MAX_VERSIONS} versions"),
-                        Err(invalid) => invalid.to_string(),
-                    };
-                    // read on: an `error` behind the list says more than this
-                    while list.next_element::<IgnoredAny>()?.is_some() {}
-                    return Ok(Versions(Err(error)));
+            fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Entries, A::Error> {
+                let mut list = List::default();
+                while let Some(Object(wire)) = entries.next_element::<Object<WireVersion>>()? {
+                    if list.versions.len() + list.unidentified.len() == MAX_VERSIONS {
+                        // read on: an `error` behind the list says more than this
+                        while entries.next_element::<IgnoredAny>()?.is_some() {}
+                        return Ok(Entries(Err(format!("more than {MAX_VERSIONS} versions"))));
+                    }
+                    match wire.version() {
+                        Ok(version) => list.versions.push(version),
+                        Err(unidentified) => list.unidentified.push(unidentified),
+                    }
                 }
-                Ok(Versions(Ok(versions)))
+                Ok(Entries(Ok(list)))
             }
         }
-        deserializer.deserialize_seq(List)
+        deserializer.deserialize_seq(EntriesVisitor)
     }
 }
 
 #[derive(Deserialize)]
 struct ListAnswer {
-    versions: Option<Versions>,
+    versions: Option<Entries>,
     #[serde(default)]
     error: ErrorField,
 }
@@ -230,21 +259,24 @@ struct WireVersion {
     #[serde(default)]
     version_number: Scalar,
     #[serde(default)]
-    created: Scalar,
+    created: TimeField,
     #[serde(default)]
-    deployed: Scalar,
+    deployed: TimeField,
 }
 
 impl WireVersion {
-    fn version(self) -> Result<Version, InvalidId> {
+    fn version(self) -> Result<Version, UnidentifiedVersion> {
+        let Ok(id) = VersionId::parse(self.id.0.as_deref().unwrap_or_default()) else {
+            return Err(UnidentifiedVersion { name: self.name.0, description: self.description.0 });
+        };
         Ok(Version {
-            id: VersionId::parse(self.id.0.as_deref().unwrap_or_default())?,
+            id,
             name: self.name.0,
             description: self.description.0,
             // it goes into statuses and metrics, which are bounded
             number: self.version_number.non_blank().filter(|number| number.len() <= 64),
-            created: self.created.time(),
-            deployed: self.deployed.time(),
+            created: self.created.0,
+            deployed: self.deployed.0,
         })
     }
 }
@@ -260,9 +292,8 @@ fn error_in_body(call: ApiCall, error: &str) -> Failure {
 /// Reads the list of versions.
 ///
 /// # Errors
-/// *Refused* where the service says `error`; *unknown* where the answer has no list, or where an entry has no usable id:
-/// a list that hides one version cannot prove that another is missing.
-pub fn list(body: &[u8]) -> Result<Vec<Version>, Failure> {
+/// *Refused* where the service says `error`; *unknown* where the answer has no list.
+pub fn list(body: &[u8]) -> Result<List, Failure> {
     let answer: ListAnswer = read(ApiCall::List, body)?;
     // the error first: a list beside it, above all an empty one, proves nothing
     if let Some(error) = answer.error.0 {
@@ -373,9 +404,12 @@ mod tests {
         let body = br#"{"versions": [
             {"id": 7, "name": null, "description": {"text": "x"}, "versionNumber": 2.0,
              "created": 1767225600000, "deployed": "2026-01-01T00:00:00Z", "stats": {"sessions": 3}},
-            {"id": "v8", "created": 1767225600, "deployed": "yesterday", "versionNumber": " "}
+            {"id": "v8", "created": 1767225600, "deployed": "yesterday", "versionNumber": " "},
+            {"id": "v9", "created": {"_seconds": 1767225600, "_nanoseconds": 5000000},
+             "deployed": {"seconds": "1767225600", "nanos": 0}, "versionNumber": 2.1}
         ]}"#;
-        let versions = list(body).unwrap();
+        let List { versions, unidentified } = list(body).unwrap();
+        assert_eq!(unidentified, []);
         let new_year: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
         let expected = |id: &str, number: Option<&str>, deployed| Version {
             id: VersionId::parse(id).unwrap(),
@@ -385,14 +419,39 @@ mod tests {
             created: Some(new_year),
             deployed,
         };
-        assert_eq!(versions, [expected("7", Some("2.0"), Some(new_year)), expected("v8", None, None)]);
+        let v9 = Version {
+            created: Some("2026-01-01T00:00:00.005Z".parse().unwrap()),
+            ..expected("v9", Some("2.1"), Some(new_year))
+        };
+        assert_eq!(versions, [expected("7", Some("2.0"), Some(new_year)), expected("v8", None, None), v9]);
     }
 
     #[test]
-    fn list_that_may_hide_a_version_is_unusable() {
+    fn time_keeps_what_the_service_shows_of_a_second() {
+        let created = |json: &str| {
+            let body = format!(r#"{{"versions": [{{"id": "v", "created": {json}}}]}}"#);
+            list(body.as_bytes()).unwrap().versions[0].created.map(|time| time.to_string())
+        };
+        assert_eq!(created("1767225600007").as_deref(), Some("2026-01-01T00:00:00.007Z"));
+        for json in ["{}", r#"{"_seconds": null}"#, r#"{"_seconds": 253402300800}"#, "-1", "[]", "true"] {
+            assert_eq!(created(json), None, "{json}");
+        }
+    }
+
+    #[test]
+    fn entry_without_a_usable_id_is_kept_apart() {
+        let body = br#"{"versions": [{"id": "a"}, {"name": "b", "description": "text"}, {"id": ".."}, {"id": "c"}]}"#;
+        let List { versions, unidentified } = list(body).unwrap();
+        let ids: Vec<&str> = versions.iter().map(|version| version.id.as_str()).collect();
+        assert_eq!(ids, ["a", "c"]);
+        let named = UnidentifiedVersion { name: Some("b".into()), description: Some("text".into()) };
+        assert_eq!(unidentified, [named, UnidentifiedVersion::default()]);
+    }
+
+    #[test]
+    fn list_without_versions_is_unusable() {
         for (body, class, message) in [
             ("{}", FailureClass::Unknown, "no list of versions"),
-            (r#"{"versions": [{"id": "a"}, {"name": "b"}]}"#, FailureClass::Unknown, "must not be empty"),
             (r#"{"versions": [], "error": "not now"}"#, REFUSED, "not now"),
             (r#"{"versions": [{}, {"id": "a"}], "error": true}"#, REFUSED, "an error without a message"),
             ("<html>", FailureClass::Unknown, "the answer is unusable: expected value"),

@@ -116,7 +116,7 @@ impl Context {
         };
         record_live(&account, &chatbot, &inventory, deployment_status.as_deref());
         Ok(ServiceView::Available {
-            authoritative: account.is_authoritative(&chatbot),
+            authoritative: account.is_authoritative(&chatbot) && inventory.is_complete(),
             rollout_pending: query.version_id.is_some_and(|id| account.is_rollout_pending(&chatbot, id)),
             age: inventory.requested_at.elapsed(),
             inventory,

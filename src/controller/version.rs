@@ -101,7 +101,8 @@ impl Reconciler for ChatbotVersion {
         if let Some(unavailable) = unreadable_policy {
             observation.service = ServiceView::Unavailable(unavailable);
         } else if observation.needs_service() {
-            observation.service = query_service(&observation, intent_written, context).await;
+            let service = query_service(&observation, intent_written, context).await;
+            observation.set_service(service);
         }
         check_candidates(&mut observation, context).await;
         observation

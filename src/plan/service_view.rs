@@ -60,6 +60,8 @@ pub enum UnavailableReason {
     PermissionDenied,
     /// The service does not know the chatbot.
     ChatbotNotFound,
+    /// The service lists the object's version without an id.
+    VersionUnidentified,
     /// The service throttles the API key.
     Throttled,
     /// The service cannot be reached, or fails.
@@ -68,11 +70,12 @@ pub enum UnavailableReason {
 
 impl UnavailableReason {
     /// Every reason, for tests that try each.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::CredentialsMissing,
         Self::AuthenticationFailed,
         Self::PermissionDenied,
         Self::ChatbotNotFound,
+        Self::VersionUnidentified,
         Self::Throttled,
         Self::ServiceUnavailable,
     ];
@@ -85,6 +88,7 @@ impl UnavailableReason {
             Self::AuthenticationFailed => Reason::AuthenticationFailed,
             Self::PermissionDenied => Reason::PermissionDenied,
             Self::ChatbotNotFound => Reason::ChatbotNotFound,
+            Self::VersionUnidentified => Reason::VersionUnidentified,
             Self::Throttled => Reason::Throttled,
             Self::ServiceUnavailable => Reason::ServiceUnavailable,
         }
@@ -137,9 +141,9 @@ impl Unavailable {
             UnavailableReason::PermissionDenied => messages::permission_denied(failure.call, secret, detail),
             UnavailableReason::ChatbotNotFound => messages::chatbot_not_found(chatbot, secret, detail),
             UnavailableReason::Throttled => messages::THROTTLED.to_owned(),
-            UnavailableReason::ServiceUnavailable | UnavailableReason::CredentialsMissing => {
-                messages::service_unavailable(detail)
-            }
+            UnavailableReason::ServiceUnavailable
+            | UnavailableReason::CredentialsMissing
+            | UnavailableReason::VersionUnidentified => messages::service_unavailable(detail),
         };
         Self { reason, message, retry_after: retry_after(failure) }
     }

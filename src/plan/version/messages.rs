@@ -62,6 +62,14 @@ pub(super) fn waiting_for_deletion(name: &str) -> ReadyCondition {
     )
 }
 
+/// Another create would make a second version, and a deletion needs the id.
+pub(super) fn version_unidentified(name: &str) -> String {
+    format!(
+        "The service lists version {name:?}, which is or may be this object's, without an id. Delete that version in the \
+         service; the operator then continues automatically."
+    )
+}
+
 pub(super) fn version_lost(id: &str) -> ReadyCondition {
     ReadyCondition::new(
         Reason::VersionLost,
