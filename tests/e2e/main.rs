@@ -23,6 +23,7 @@ mod rbac;
 mod rollout;
 mod scenarios;
 mod secret_leaks;
+mod service_variants;
 mod soak;
 mod steady_state;
 mod watches;
