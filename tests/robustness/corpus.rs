@@ -86,26 +86,27 @@ fn list(body: &str) -> Inventory {
     }
 }
 
-/// Only the last line of a description names an owner: not a name, not a line before, not a part of a line.
+/// The last marker of a description names the owner, wherever it stands: not a name, not a marker before it.
 #[test]
-fn marker_counts_only_in_the_last_line_of_a_description() {
+fn last_marker_of_a_description_counts() {
     let ours = Marker::new("default", "chatbots", "a");
     let text = ours.as_str();
     let entry = |id: &str, name: &str, description: &str| serde_json::json!({"id": id, "name": name, "description": description});
     let versions = [
         entry("in-the-name", text, "x"),
         entry("name-with-lines", &format!("x\n{text}\n"), "x"),
-        entry("not-the-last-line", "a", &format!("{text}\nedited later")),
         entry("another-owner-after-it", "a", &format!("{text}\n[chatcaptain.dev other/chatbots/a]")),
-        entry("part-of-a-line", "a", &format!("see {text}")),
+        entry("cut-marker-after-it", "a", &format!("{text}\n[chatcaptain.dev other/")),
         entry("nearly", "a", "[chatcaptain.dev default/chatbots/a/b]"),
+        entry("edited", "a", &format!("{text}\nedited later")),
+        entry("in-one-line", "a", &format!("anything {text}")),
         entry("null-in-it", "a", &format!("x\n{text}\u{0}")),
-        entry("this-one", "a", &format!("anything\r\n{text}\n\n")),
+        entry("as-sent", "a", &format!("anything\r\n{text}\n\n")),
     ];
     let inventory = list(&serde_json::json!({"versions": versions}).to_string());
     assert_eq!(inventory.versions().len(), versions.len());
     let marked: Vec<&str> = inventory.by_marker(&ours).map(|version| version.id.as_str()).collect();
-    assert_eq!(marked, ["this-one"]);
+    assert_eq!(marked, ["edited", "in-one-line", "null-in-it", "as-sent"]);
 }
 
 /// Of two entries with one id the first counts, and no version is found twice.
