@@ -68,8 +68,9 @@ impl ApiClient {
     pub async fn list(&self, key: &ApiKey, chatbot: &ChatbotId) -> Result<Inventory, Failure> {
         // before the request: what happens during it may be missing in the answer
         let requested_at = Instant::now();
-        let body = self.call(ApiCall::List, Method::GET, key, &[chatbot.as_str(), "versions"], None).await?;
-        let wire::List { versions, unidentified } = wire::list(&body)?;
+        let path = [chatbot.as_str(), "versions"];
+        let list = self.call(ApiCall::List, Method::GET, key, &path, None, wire::list).await?;
+        let wire::List { versions, unidentified } = list;
         Ok(Inventory::new(versions, requested_at).with_unidentified(unidentified))
     }
 
@@ -79,8 +80,7 @@ impl ApiClient {
     /// *Forbidden* is common: the operator also works with keys that lack this permission.
     pub async fn status(&self, key: &ApiKey, chatbot: &ChatbotId) -> Result<DeploymentStatus, Failure> {
         let path = [chatbot.as_str(), "deployments", "status"];
-        let body = self.call(ApiCall::Status, Method::GET, key, &path, None).await?;
-        wire::status(&body)
+        self.call(ApiCall::Status, Method::GET, key, &path, None, wire::status).await
     }
 
     /// Creates a version. Returns its id where the answer contains one.
@@ -154,11 +154,24 @@ impl ApiClient {
         body: Option<&serde_json::Value>,
     ) -> Result<Option<VersionId>, Failure> {
         let method = if call == ApiCall::Delete { Method::DELETE } else { Method::POST };
-        let answer = self.call(call, method, key, path, body).await?;
-        wire::write(call, &answer)
+        self.call(call, method, key, path, body, |answer| wire::write(call, answer)).await
     }
 
-    async fn call(
+    /// The only way to an answer: no failure leaves it with the key in its message.
+    async fn call<T>(
+        &self,
+        call: ApiCall,
+        method: Method,
+        key: &ApiKey,
+        path: &[&str],
+        body: Option<&serde_json::Value>,
+        read: impl FnOnce(&[u8]) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let answer = self.send(call, method, key, path, body).await;
+        answer.and_then(|answer| read(&answer)).map_err(|failure| failure.redacted(key))
+    }
+
+    async fn send(
         &self,
         call: ApiCall,
         method: Method,
@@ -184,12 +197,12 @@ impl ApiClient {
             request = request.header("content-type", "application/json").body(body.to_string());
         }
         let response = request.send().await.map_err(|error| transport_failure(call, &error))?;
-        read_answer(call, key, response).await
+        read_answer(call, response).await
     }
 }
 
 /// Reads a whole answer; classes it where it is no success.
-async fn read_answer(call: ApiCall, key: &ApiKey, mut response: Response) -> Result<Vec<u8>, Failure> {
+async fn read_answer(call: ApiCall, mut response: Response) -> Result<Vec<u8>, Failure> {
     let status = response.status();
     let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let (retry_after, date) = (header(RETRY_AFTER), header(DATE));
@@ -204,8 +217,6 @@ async fn read_answer(call: ApiCall, key: &ApiKey, mut response: Response) -> Res
         }
         body.extend_from_slice(&chunk);
     }
-    // while the body is whole: in a shortened message half a key would not be recognised
-    let body = key.redact(body);
     if status.is_success() {
         return Ok(body);
     }

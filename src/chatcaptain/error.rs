@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::wire;
+use super::{redact::redact, types::ApiKey, wire};
 
 /// A call of the service's API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -112,7 +112,7 @@ impl FailureClass {
     }
 }
 
-/// A failed call. The message is safe to show: bounded, one line, without the key.
+/// A failed call. The message of one that the client returns is safe to show: bounded, one line, without the key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {message}", call.as_str())]
 pub struct Failure {
@@ -138,7 +138,19 @@ impl Failure {
     #[must_use]
     pub fn new(call: ApiCall, class: FailureClass, message: &str) -> Self {
         let (may_have_happened, sent) = (class == FailureClass::Unknown, class != FailureClass::Unsent);
-        Self { call, class, may_have_happened, sent, paused_for: None, message: to_single_line(message) }
+        Self {
+            call,
+            class,
+            may_have_happened,
+            sent,
+            paused_for: None,
+            message: to_single_line(message, MAX_TEXT),
+        }
+    }
+
+    /// Masks the key, and shortens the message after that: half a key would not be recognised.
+    pub(super) fn redacted(self, key: &ApiKey) -> Self {
+        Self { message: to_single_line(&redact(&self.message, key.expose()), MAX_MESSAGE), ..self }
     }
 
     /// The same failure for a call that is not sent because of it.
@@ -256,14 +268,16 @@ fn is_volatile(word: &str) -> bool {
 
 /// In characters. A condition's message holds this and a sentence around it.
 const MAX_MESSAGE: usize = 200;
+/// Before the key is masked: enough that no part of one at its end is within the message.
+const MAX_TEXT: usize = 64 << 10;
 
-/// One line of at most `MAX_MESSAGE` characters, never empty.
-fn to_single_line(text: &str) -> String {
-    let start = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_MESSAGE + 1);
+/// One line of at most `max` characters, never empty.
+fn to_single_line(text: &str, max: usize) -> String {
+    let start = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(max + 1);
     let line = start.collect::<String>().trim().to_owned();
     match line.chars().count() {
         0 => "no reason given".to_owned(),
-        length if length > MAX_MESSAGE => line.chars().take(MAX_MESSAGE - 1).chain(['…']).collect(),
+        length if length > max => line.chars().take(max - 1).chain(['…']).collect(),
         _ => line,
     }
 }
@@ -394,10 +408,20 @@ mod tests {
 
     #[test]
     fn message_is_one_line_of_bounded_length_and_never_empty() {
-        assert_eq!(to_single_line("a\r\nb\u{0} "), "a  b");
-        assert_eq!(to_single_line(" \n "), "no reason given");
-        assert_eq!(to_single_line(&"ä".repeat(200)), "ä".repeat(200));
-        assert_eq!(to_single_line(&"ä".repeat(201)), "ä".repeat(199) + "…");
+        assert_eq!(to_single_line("a\r\nb\u{0} ", 9), "a  b");
+        assert_eq!(to_single_line(" \n ", 9), "no reason given");
+        assert_eq!(to_single_line("äää", 3), "äää");
+        assert_eq!(to_single_line("ääää", 3), "ää…");
+    }
+
+    #[test]
+    fn key_is_masked_before_the_message_is_shortened() {
+        let key = ApiKey::parse("CCSB-canary").unwrap();
+        let message = format!("{}CCSB-canary", "x".repeat(MAX_MESSAGE - 8));
+        let failure = Failure::new(ApiCall::List, UNKNOWN, &message).redacted(&key);
+        assert!(failure.message.ends_with("xx<key>"), "{}", failure.message);
+        let failure = Failure::new(ApiCall::List, UNKNOWN, &"x".repeat(MAX_MESSAGE + 1)).redacted(&key);
+        assert_eq!(failure.message.chars().count(), MAX_MESSAGE);
     }
 
     #[test]

@@ -8,7 +8,8 @@
 //!   │    └─ refusals    when a refused call is tried again
 //!   └─ client         one request, no retry
 //!        ├─ wire      the JSON, read leniently
-//!        └─ error     what may be done after a failure
+//!        ├─ error     what may be done after a failure
+//!        └─ redact    masks the key in messages
 //! inventory, types    what all of them use
 //! ```
 //!
@@ -22,6 +23,7 @@ mod client;
 mod error;
 mod inventory;
 mod limits;
+mod redact;
 mod refusals;
 mod types;
 mod wire;

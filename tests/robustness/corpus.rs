@@ -70,11 +70,15 @@ fn echoed_key_is_redacted() {
     let echo = format!(r#"{{"message": "{}{} is no key, {}"}}"#, "x".repeat(190), crate::KEY, crate::KEY);
     let mut broken = echo.clone().into_bytes();
     broken.push(0xff);
-    for body in [echo.into_bytes(), broken] {
+    let escaped: String = crate::KEY.bytes().map(|byte| format!("\\u{byte:04x}")).collect();
+    let escaped = format!(r#"{{"message": "the key {escaped} is wrong", "versions": "{escaped}"}}"#);
+    for body in [echo.into_bytes(), broken, escaped.into_bytes()] {
         for status in [200, 400, 403, 500] {
             // `ask` searches for the key, this for a part of it
-            let came = client.ask(ApiCall::Create, Answer::Body(status, body.clone()));
-            assert!(!format!("{came:?}").contains(&crate::KEY[..12]), "{came:?}");
+            for call in [ApiCall::Create, ApiCall::List] {
+                let came = client.ask(call, Answer::Body(status, body.clone()));
+                assert!(!format!("{came:?}").contains(&crate::KEY[..12]), "{came:?}");
+            }
         }
     }
 }
