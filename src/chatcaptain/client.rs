@@ -22,6 +22,10 @@ const MAX_ERROR_BYTES: usize = 64 << 10;
 /// Short, to distinguish an unreachable service from a slow one: only the former proves that nothing was sent.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a connection is kept that is not in use. Shorter than a node server keeps it (5 s): a create that meets the
+/// closing of its connection has an unknown outcome, and costs a search.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+
 /// The body of a create.
 #[derive(Clone, Debug)]
 pub struct NewVersion {
@@ -49,6 +53,7 @@ impl ApiClient {
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT.min(timeout))
             .timeout(timeout)
+            .pool_idle_timeout(IDLE_TIMEOUT)
             // a redirect would send the key to another address
             .redirect(reqwest::redirect::Policy::none())
             // a repeated create makes a second version
