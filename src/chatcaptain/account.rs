@@ -24,8 +24,8 @@ use super::{
 };
 use crate::sync::lock;
 
-/// A key that was not used for this long is forgotten, with its limits; so is a delete that ended this long ago, because
-/// it no longer takes effect.
+/// A key that was not used for this long is forgotten, with its limits, and so is a chatbot; a delete that ended this long
+/// ago, too, because it no longer takes effect.
 const IDLE_TIMEOUT: Duration = Duration::from_hours(1);
 /// The environment of a create that deploys nothing, and what the service may call it instead.
 const NO_DEPLOYMENT: [&str; 2] = ["dev", "none"];
@@ -110,7 +110,8 @@ pub struct Account {
     key_refused: AtomicBool,
     /// The word of `NO_DEPLOYMENT` that the service has accepted.
     no_deployment: Mutex<&'static str>,
-    chatbots: Mutex<HashMap<ChatbotId, Arc<ChatbotState>>>,
+    /// Each chatbot with the time of its last use.
+    chatbots: Mutex<HashMap<ChatbotId, (Arc<ChatbotState>, Instant)>>,
 }
 
 /// What is remembered of one chatbot.
@@ -308,11 +309,18 @@ impl Account {
     }
 
     fn state(&self, chatbot: &ChatbotId) -> Arc<ChatbotState> {
+        self.state_at(chatbot, Instant::now())
+    }
+
+    fn state_at(&self, chatbot: &ChatbotId, now: Instant) -> Arc<ChatbotState> {
         let mut chatbots = lock(&self.chatbots);
-        if let Some(state) = chatbots.get(chatbot) {
+        if let Some((state, used_at)) = chatbots.get_mut(chatbot) {
+            *used_at = now;
             return state.clone();
         }
-        chatbots.entry(chatbot.clone()).or_default().clone()
+        // here, because only new chatbots make the map grow
+        chatbots.retain(|_, (_, used_at)| now.duration_since(*used_at) < IDLE_TIMEOUT);
+        chatbots.entry(chatbot.clone()).or_insert_with(|| (Arc::default(), now)).0.clone()
     }
 
     /// Makes a call that changes or removes. However it ends, what was fetched before it is out of date.
@@ -426,6 +434,19 @@ mod tests {
         let second = fail(&account, FailureClass::Unknown).await;
         assert_eq!((second.class, second.sent, second.was_not_sent()), (refused, false, true));
         assert!(fail(&another, FailureClass::Unknown).await.paused_for.is_none());
+    }
+
+    #[test]
+    fn chatbot_is_forgotten_an_hour_after_its_last_use() {
+        let (account, start) = (account(), Instant::now());
+        let chatbot = |id: &str| ChatbotId::parse(id).unwrap();
+        let (half, hour) = (start + IDLE_TIMEOUT / 2, start + IDLE_TIMEOUT);
+        account.state_at(&chatbot("gone"), start);
+        let used = account.state_at(&chatbot("used"), start);
+        account.state_at(&chatbot("used"), half);
+        account.state_at(&chatbot("new"), hour);
+        assert!(!lock(&account.chatbots).contains_key(&chatbot("gone")));
+        assert!(Arc::ptr_eq(&used, &account.state_at(&chatbot("used"), hour)));
     }
 
     #[tokio::test]

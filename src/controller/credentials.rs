@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Mutex,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use k8s_openapi::api::core::v1::Secret;
@@ -21,6 +21,9 @@ use crate::{
 const READ_TIMEOUT: Duration = Duration::from_secs(15);
 /// In a large cluster some Secret changes all the time: after this many reads a key that may be stale is accepted.
 const MAX_READ_ATTEMPTS: u32 = 3;
+
+/// A key whose Secret has changed or gone is forgotten after so long without use: no deletion needs it any more.
+const IDLE_TIMEOUT: Duration = Duration::from_hours(1);
 
 /// Namespace and name of a Secret, and a key in its data.
 type SecretKeyRef = (String, String, String);
@@ -43,6 +46,22 @@ struct CachedKey {
     key: ApiKey,
     /// The Secret has not changed since it was read.
     current: bool,
+    used_at: Instant,
+}
+
+impl CachedKeys {
+    fn get(&mut self, reference: &SecretKeyRef, now: Instant) -> Option<CachedKey> {
+        let known = self.known.get_mut(reference)?;
+        known.used_at = now;
+        Some(known.clone())
+    }
+
+    fn insert(&mut self, reference: SecretKeyRef, known: CachedKey) {
+        // here, because only new keys make the map grow
+        let now = known.used_at;
+        self.known.retain(|_, known| known.current || now.duration_since(known.used_at) < IDLE_TIMEOUT);
+        self.known.insert(reference, known);
+    }
 }
 
 impl Credentials {
@@ -85,7 +104,7 @@ impl Credentials {
         allow_stale_key: bool,
     ) -> Result<ApiKey, Unavailable> {
         let reference = (namespace.to_owned(), reference.name().to_owned(), reference.key().to_owned());
-        let before = lock(&self.cache).known.get(&reference).cloned();
+        let before = lock(&self.cache).get(&reference, Instant::now());
         if let Some(known) = before.as_ref().filter(|known| known.current) {
             return Ok(known.key.clone());
         }
@@ -109,7 +128,8 @@ impl Credentials {
             // under one lock with the insert: a change between the two would be lost
             let current = cache.changes == changes;
             if current || attempts == MAX_READ_ATTEMPTS {
-                cache.known.insert(reference.clone(), CachedKey { key: key.clone(), current });
+                let known = CachedKey { key: key.clone(), current, used_at: Instant::now() };
+                cache.insert(reference.clone(), known);
                 return Ok(key);
             }
         }
@@ -154,6 +174,23 @@ mod tests {
     use k8s_openapi::ByteString;
 
     use super::*;
+
+    #[test]
+    fn key_whose_secret_is_gone_is_forgotten_an_hour_after_its_last_use() {
+        let mut keys = CachedKeys::default();
+        let reference = |name: &str| ("default".to_owned(), name.to_owned(), "apiKey".to_owned());
+        let start = Instant::now();
+        let known =
+            |current, used_at| CachedKey { key: ApiKey::parse("CCSB-key-1").unwrap(), current, used_at };
+        for name in ["gone", "used", "current"] {
+            keys.insert(reference(name), known(name == "current", start));
+        }
+        assert!(keys.get(&reference("used"), start + IDLE_TIMEOUT / 2).is_some());
+        keys.insert(reference("new"), known(true, start + IDLE_TIMEOUT));
+        let mut left: Vec<&str> = keys.known.keys().map(|(_, name, _)| name.as_str()).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["current", "new", "used"]);
+    }
 
     /// The Secret changes after the API server has read it and before its answer is there.
     #[tokio::test]
