@@ -70,7 +70,7 @@ fn echoed_key_is_redacted() {
     let echo = format!(r#"{{"message": "{}{} is no key, {}"}}"#, "x".repeat(190), crate::KEY, crate::KEY);
     let mut broken = echo.clone().into_bytes();
     broken.push(0xff);
-    let escaped: String = crate::KEY.bytes().map(|byte| format!("\\u{byte:04x}")).collect();
+    let escaped = crate::KEY.bytes().map(|byte| format!("\\u{byte:04x}")).collect::<Vec<_>>().concat();
     let escaped = format!(r#"{{"message": "the key {escaped} is wrong", "versions": "{escaped}"}}"#);
     for body in [echo.into_bytes(), broken, escaped.into_bytes()] {
         for status in [200, 400, 403, 500] {
