@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{redact::redact, types::ApiKey, wire};
+use super::{types::ApiKey, wire};
 
 /// A call of the service's API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -150,7 +150,7 @@ impl Failure {
 
     /// Masks the key, and shortens the message after that: half a key would not be recognised.
     pub(super) fn redacted(self, key: &ApiKey) -> Self {
-        Self { message: to_single_line(&redact(&self.message, key.expose()), MAX_MESSAGE), ..self }
+        Self { message: to_single_line(&key.redact(&self.message), MAX_MESSAGE), ..self }
     }
 
     /// The same failure for a call that is not sent because of it.

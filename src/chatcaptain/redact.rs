@@ -1,7 +1,7 @@
 //! Masks the API key in text that users read, in whichever form the service or a gateway echoes it: as it is, with JSON
 //! escapes, percent-encoded, or in base64.
 //!
-//! For messages of failures. What the service answers otherwise stays as it is: it may look like a key and be none.
+//! For messages of failures. What the service answers otherwise stays as it is: a name may contain what resembles a key.
 
 const MASK: &str = "<key>";
 /// The last two characters differ in the form for URLs.

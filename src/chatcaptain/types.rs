@@ -11,6 +11,8 @@ use std::{
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 
+use super::redact::redact;
+
 /// An API key. It cannot be printed and is wiped when dropped.
 #[derive(Clone)]
 pub struct ApiKey(SecretString);
@@ -38,6 +40,11 @@ impl ApiKey {
     /// For the request header only. Nothing else in the crate may read the key, hence `pub(super)`.
     pub(super) fn expose(&self) -> &str {
         self.0.expose_secret()
+    }
+
+    /// Replaces each echo of the key: parts of answers become conditions, events and log lines.
+    pub(super) fn redact(&self, text: &str) -> String {
+        redact(text, self.expose())
     }
 }
 
