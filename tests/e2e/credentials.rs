@@ -6,7 +6,7 @@ use std::{
 };
 
 use chatcaptain_operator::crd::ChatbotVersion;
-use simulator::{Key, Operation, Permission, Settings};
+use simulator::{Fault, FaultKind, FaultOperation, Key, Operation, Permission, Settings};
 use support::{KEY, World, condition, poll, run_concurrently, version};
 
 use crate::is_long;
@@ -170,4 +170,21 @@ fn user_who_ends_a_refusal_does_not_wait_for_its_backoff() {
         // the next probe would be sent after twenty seconds
         assert!(took < Duration::from_secs(10), "{what}: {took:?}");
     });
+}
+
+/// Who removes a key means it: a deletion uses the last known one no longer than `--deletion-timeout`.
+#[test]
+fn removed_key_is_used_for_a_deletion_until_its_timeout() {
+    let faults = vec![Fault::new(FaultOperation::Delete, FaultKind::Error500)];
+    let world = World::with_flags(Settings { faults, ..Settings::default() }, &[("deletion-timeout", "4s")]);
+    world.apply_version("a", &[]);
+    world.wait_until_version_ready("a");
+    world.kubectl(&["delete", "secret", "chatcaptain"], "");
+    world.wait_for_reason::<ChatbotVersion>("a", "CredentialsMissing");
+    world.delete("chatbotversion", "a");
+    world.wait_until_deleted::<ChatbotVersion>("a");
+    let note = world.wait_for_event("a", "Orphaned");
+    assert!(note.contains("--deletion-timeout"), "{note}");
+    assert!(world.service.counters().of(Operation::Delete).calls >= 1, "the last known key was used");
+    assert_eq!(world.state().unwrap().versions.len(), 1);
 }

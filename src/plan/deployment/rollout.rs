@@ -109,6 +109,7 @@ mod tests {
     use serde_json::json;
 
     use super::{super::fixtures::*, *};
+    use crate::crd::annotation;
 
     #[test]
     fn rollback_body_cannot_name_another_environment() {
@@ -172,5 +173,15 @@ mod tests {
         assert!(Observation::test().with_status(&ran).state().use_rollback);
         let redeploy = json!({"rollback": {"method": "Redeploy"}});
         assert!(!Observation::test().with_status(&ran).with_spec(&redeploy).state().use_rollback);
+    }
+
+    #[test]
+    fn earlier_version_goes_back_by_whichever_call() {
+        assert!(!Observation::test().goes_back());
+        let ran = json!({"history": [{"versionId": "v1", "startTime": ago(100)}]});
+        let redeploy = json!({"rollback": {"method": "Redeploy"}});
+        assert!(Observation::test().with_status(&ran).with_spec(&redeploy).goes_back());
+        let command = Observation::test().listing([version("v1"), version("v2")]);
+        assert!(command.annotated(annotation::ROLLBACK_TO, "v2").goes_back());
     }
 }
