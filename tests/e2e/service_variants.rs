@@ -118,8 +118,15 @@ fn version_without_an_id_stops_its_object_alone() {
     assert!(message.contains("Delete that version in the service"), "{message}");
     world.wait_for_two_polls();
     assert_eq!(world.effects(), ["create b dev"]);
+    // deleted without its id it would be left behind
+    world.delete("chatbotversion", "a");
+    world.wait_for_reason::<ChatbotVersion>("a", "Deleting");
+    world.wait_for_two_polls();
+    assert!(world.get::<ChatbotVersion>("a").is_some());
     // as the message says
     world.service.settings(|settings| settings.entry_without_id = None);
+    world.wait_until_deleted::<ChatbotVersion>("a");
+    world.apply_version("a", &[]);
     world.wait_until_version_ready("a");
     assert_eq!(world.effects(), ["create b dev", "create a dev"]);
 }
