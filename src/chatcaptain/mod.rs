@@ -8,6 +8,7 @@
 //!   │    └─ refusals    when a refused call is tried again
 //!   └─ client         one request, no retry
 //!        ├─ wire      the JSON, read leniently
+//!        │    └─ lenient  values of whatever type
 //!        ├─ error     what may be done after a failure
 //!        └─ redact    masks the key in messages
 //! inventory, types    what all of them use
@@ -22,6 +23,7 @@ mod call_queue;
 mod client;
 mod error;
 mod inventory;
+mod lenient;
 mod limits;
 mod redact;
 mod refusals;
