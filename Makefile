@@ -34,7 +34,7 @@ mutants: ## break the plan in every small way and show what no test notices; FIL
 	    --file '$(or $(FILE),src/plan/**/*.rs)' $(if $(SHARD),--shard $(SHARD))
 
 # the modules of tests/e2e with failure scenarios, and the soak
-CHAOS := api_server:: crashes:: create:: credentials:: delete:: gitops:: leader:: limits:: rollout:: soak::
+CHAOS := api_server:: crashes:: create:: credentials:: delete:: gitops:: leader:: limits:: rollout:: service_variants:: soak::
 
 # SEED=<printed seed> repeats the random decisions
 chaos: control-plane ## run the failure scenarios in their long form, a quarter of an hour and more

@@ -6,27 +6,29 @@
 use std::{
     collections::HashMap,
     hash::Hash,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use tokio::sync::Mutex as AsyncMutex;
-
 use super::{
     cached_fetch::CachedFetch,
+    call_queue::CallPriority,
     client::{ApiClient, NewVersion},
-    error::{ApiCall, Failure},
+    error::{ApiCall, Failure, FailureClass, Refusal},
     inventory::{DeploymentStatus, Inventory},
     limits::{CallEvent, CallLimiter, CallObserver, Limits},
     types::{ApiKey, ChatbotId, VersionId},
 };
 use crate::sync::lock;
 
-/// A key that was not used for this long is forgotten, with its limits; so is a delete that ended this long ago, because
-/// it no longer takes effect.
+/// A key that was not used for this long is forgotten, with its limits, and so is a chatbot; a delete that ended this long
+/// ago, too, because it no longer takes effect.
 const IDLE_TIMEOUT: Duration = Duration::from_hours(1);
-/// The environment of a create that deploys nothing.
-const NO_DEPLOYMENT: &str = "dev";
+/// The environment of a create that deploys nothing, and what the service may call it instead.
+const NO_DEPLOYMENT: [&str; 2] = ["dev", "none"];
 /// How long a rollout may take to show. After that the version is not expected any more: a call that was lost must not
 /// protect it for ever.
 const ROLLOUT_PENDING_TIMEOUT: Duration = Duration::from_mins(5);
@@ -75,10 +77,19 @@ impl Accounts {
             limiter: CallLimiter::new(self.config.limits, self.config.observer.clone()),
             observer: self.config.observer.clone(),
             may_write: self.config.may_write.clone(),
+            key_refused: AtomicBool::default(),
+            no_deployment: Mutex::new(NO_DEPLOYMENT[0]),
             chatbots: Mutex::default(),
         });
         by_key.insert(key.clone(), (account.clone(), now));
         account
+    }
+
+    /// The Secret with this key was written: what the service refused may be granted now.
+    pub fn retry_now(&self, key: &ApiKey) {
+        if let Some((account, _)) = lock(&self.by_key).get(key) {
+            account.limiter.retry_now(None);
+        }
     }
 
     /// How many keys are paused now because the service throttles them.
@@ -95,7 +106,12 @@ pub struct Account {
     limiter: CallLimiter,
     observer: CallObserver,
     may_write: Arc<dyn Fn() -> bool + Send + Sync>,
-    chatbots: Mutex<HashMap<ChatbotId, Arc<ChatbotState>>>,
+    /// The service answered 401, and `take_key_refused` was not called since.
+    key_refused: AtomicBool,
+    /// The word of `NO_DEPLOYMENT` that the service has accepted.
+    no_deployment: Mutex<&'static str>,
+    /// Each chatbot with the time of its last use.
+    chatbots: Mutex<HashMap<ChatbotId, (Arc<ChatbotState>, Instant)>>,
 }
 
 /// What is remembered of one chatbot.
@@ -108,8 +124,6 @@ struct ChatbotState {
     rollouts: Mutex<HashMap<Box<str>, (VersionId, Instant)>>,
     /// Deletes and when they ended; `None` while they are under way.
     deletions: Mutex<HashMap<VersionId, Option<Instant>>>,
-    /// One call per chatbot at a time waits for the rate limit of the key, so that a busy chatbot leaves room for others.
-    queue: AsyncMutex<()>,
 }
 
 impl Account {
@@ -119,7 +133,10 @@ impl Account {
     /// The failure of the call, or of an earlier one that is not repeated yet.
     pub async fn inventory(&self, chatbot: &ChatbotId, since: Instant) -> Result<Arc<Inventory>, Failure> {
         let state = self.state(chatbot);
-        state.list.get(since, || self.call(ApiCall::List, &state, self.client.list(&self.key, chatbot))).await
+        state
+            .list
+            .get(since, || self.call(ApiCall::List, chatbot, self.client.list(&self.key, chatbot)))
+            .await
     }
 
     /// What is live for a chatbot as of `since` or later.
@@ -134,8 +151,22 @@ impl Account {
         let state = self.state(chatbot);
         state
             .deployment_status
-            .get(since, || self.call(ApiCall::Status, &state, self.client.status(&self.key, chatbot)))
+            .get(since, || self.call(ApiCall::Status, chatbot, self.client.status(&self.key, chatbot)))
             .await
+    }
+
+    /// The user asks for it, or has changed something: the next read is sent, whatever was refused or failed before. A
+    /// throttle remains.
+    pub fn retry_now(&self, chatbot: &ChatbotId) {
+        self.limiter.retry_now(Some(chatbot));
+        let state = self.state(chatbot);
+        state.list.retry_now();
+        state.deployment_status.retry_now();
+    }
+
+    /// Whether the service has refused the key since the last call of this.
+    pub fn take_key_refused(&self) -> bool {
+        self.key_refused.swap(false, Ordering::Relaxed)
     }
 
     /// Remembers that this key lists a version known to be ours, so from now on a version that it does not list is gone.
@@ -155,17 +186,42 @@ impl Account {
     /// # Errors
     /// As [`ApiClient::create`], or the limiter's failure; then nothing was sent. So for every write.
     pub async fn create(&self, chatbot: &ChatbotId, new: &NewVersion) -> Result<Option<VersionId>, Failure> {
-        let request = self.client.create(&self.key, chatbot, new);
-        if new.environment == NO_DEPLOYMENT {
-            // It only adds to the list, and a caller that waits for the new version asks for a newer list anyway: a
-            // hundred creates must not make all other objects list a hundred times.
-            return self.call(ApiCall::Create, &self.state(chatbot), request).await;
+        if new.environment == NO_DEPLOYMENT[0] {
+            return self.create_without_deployment(chatbot, new).await;
         }
-        let result = self.call_and_invalidate(ApiCall::Create, chatbot, request).await;
+        let request = self.client.create(&self.key, chatbot, new);
+        let priority = ApiCall::Create.into();
+        let result = self.call_and_invalidate(ApiCall::Create, priority, chatbot, request).await;
         // without an id there is nothing to track; the list shows the id later
         if let Ok(Some(id)) = &result {
             let rollout = (id.clone(), Instant::now());
             lock(&self.state(chatbot).rollouts).insert(new.environment.into(), rollout);
+        }
+        result
+    }
+
+    /// A create that only adds to the list. It invalidates nothing: a caller that waits for the new version asks for a newer
+    /// list anyway, and a hundred creates must not make all other objects list a hundred times.
+    async fn create_without_deployment(
+        &self,
+        chatbot: &ChatbotId,
+        new: &NewVersion,
+    ) -> Result<Option<VersionId>, Failure> {
+        let create = async |environment| {
+            let new = NewVersion { environment, ..new.clone() };
+            self.call(ApiCall::Create, chatbot, self.client.create(&self.key, chatbot, &new)).await
+        };
+        let word = *lock(&self.no_deployment);
+        let result = create(word).await;
+        // proves that nothing was created, so this does not repeat a create
+        let Err(Failure { class: FailureClass::Refused(Refusal::UnknownEnvironment), .. }) = result else {
+            return result;
+        };
+        let [first, second] = NO_DEPLOYMENT;
+        let other = if word == first { second } else { first };
+        let result = create(other).await;
+        if result.is_ok() {
+            *lock(&self.no_deployment) = other;
         }
         result
     }
@@ -179,7 +235,7 @@ impl Account {
         // here, because only deletes make the map grow
         lock(&state.deletions).retain(|_, ended| ended.is_none_or(|at| at.elapsed() < IDLE_TIMEOUT));
         let request = self.client.delete(&self.key, chatbot, version);
-        let call = self.call_and_invalidate(ApiCall::Delete, chatbot, request);
+        let call = self.call_and_invalidate(ApiCall::Delete, ApiCall::Delete.into(), chatbot, request);
         track_call(&state.deletions, version.clone(), None, || Some(Instant::now()), call).await
     }
 
@@ -192,7 +248,7 @@ impl Account {
         deletions.get(version).is_some_and(|ended| ended.is_none_or(|at| at.elapsed() <= grace))
     }
 
-    /// Starts to deploy a version.
+    /// Starts to deploy a version. One that `goes_back` to an earlier version is as urgent as a rollback.
     ///
     /// # Errors
     /// As [`ApiClient::deploy`].
@@ -201,9 +257,11 @@ impl Account {
         chatbot: &ChatbotId,
         version: &VersionId,
         environment: &str,
+        goes_back: bool,
     ) -> Result<(), Failure> {
         let request = self.client.deploy(&self.key, chatbot, version, environment);
-        let call = self.call_and_invalidate(ApiCall::Deploy, chatbot, request);
+        let priority = if goes_back { CallPriority::GoBack } else { ApiCall::Deploy.into() };
+        let call = self.call_and_invalidate(ApiCall::Deploy, priority, chatbot, request);
         self.track_rollout(chatbot, version, environment, call).await
     }
 
@@ -219,7 +277,7 @@ impl Account {
         body: &serde_json::Value,
     ) -> Result<(), Failure> {
         let request = self.client.rollback(&self.key, chatbot, version, body);
-        let call = self.call_and_invalidate(ApiCall::Rollback, chatbot, request);
+        let call = self.call_and_invalidate(ApiCall::Rollback, ApiCall::Rollback.into(), chatbot, request);
         self.track_rollout(chatbot, version, environment, call).await
     }
 
@@ -251,36 +309,55 @@ impl Account {
     }
 
     fn state(&self, chatbot: &ChatbotId) -> Arc<ChatbotState> {
+        self.state_at(chatbot, Instant::now())
+    }
+
+    fn state_at(&self, chatbot: &ChatbotId, now: Instant) -> Arc<ChatbotState> {
         let mut chatbots = lock(&self.chatbots);
-        if let Some(state) = chatbots.get(chatbot) {
+        if let Some((state, used_at)) = chatbots.get_mut(chatbot) {
+            *used_at = now;
             return state.clone();
         }
-        chatbots.entry(chatbot.clone()).or_default().clone()
+        // here, because only new chatbots make the map grow
+        chatbots.retain(|_, (_, used_at)| now.duration_since(*used_at) < IDLE_TIMEOUT);
+        chatbots.entry(chatbot.clone()).or_insert_with(|| (Arc::default(), now)).0.clone()
     }
 
     /// Makes a call that changes or removes. However it ends, what was fetched before it is out of date.
     async fn call_and_invalidate<T>(
         &self,
         call: ApiCall,
+        priority: CallPriority,
         chatbot: &ChatbotId,
         request: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
         let state = self.state(chatbot);
-        let result = self.call(call, &state, request).await;
+        let result = self.call_with_priority(call, priority, chatbot, request).await;
         // after the call: a fetch that began during it may show either state
         state.list.invalidate();
         state.deployment_status.invalidate();
         result
     }
 
-    /// The only way to the service: through the limiter, which records how the call ends.
+    /// A call with the usual priority.
     async fn call<T>(
         &self,
         call: ApiCall,
-        state: &ChatbotState,
+        chatbot: &ChatbotId,
         request: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
-        self.limiter.acquire(call, &state.queue).await?;
+        self.call_with_priority(call, call.into(), chatbot, request).await
+    }
+
+    /// The only way to the service: through the limiter, which records how the call ends.
+    async fn call_with_priority<T>(
+        &self,
+        call: ApiCall,
+        priority: CallPriority,
+        chatbot: &ChatbotId,
+        request: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        self.limiter.acquire(call, priority, chatbot).await?;
         let started = Instant::now();
         // after the wait for the limiter, in which the Lease may have been lost
         let result = if call.is_read() || (self.may_write)() {
@@ -290,8 +367,13 @@ impl Account {
         };
         let outcome = result.as_ref().map_or_else(|failure| failure.class.as_str(), |_| "ok");
         (self.observer)(CallEvent::Completed { call, outcome, duration: started.elapsed() });
-        self.limiter.record(call, result.as_ref().map(|_| ()));
-        result
+        self.limiter.record(call, chatbot, result.as_ref().map(|_| ()));
+        result.map_err(|failure| {
+            if failure.class == (FailureClass::Forbidden { whole_key: true }) {
+                self.key_refused.store(true, Ordering::Relaxed);
+            }
+            Failure { paused_for: self.limiter.pause(call, chatbot), ..failure }
+        })
     }
 }
 
@@ -318,7 +400,68 @@ async fn track_call<K: Clone + Eq + Hash, V>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chatcaptain::{FailureClass, Refusal};
+
+    fn bot() -> ChatbotId {
+        ChatbotId::parse("bot").unwrap()
+    }
+
+    fn account() -> Arc<Account> {
+        // an error says that another test has installed it
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let url = "https://chatcaptain.invalid".parse().unwrap();
+        let many = std::num::NonZeroU32::MAX;
+        let accounts = Accounts::new(AccountsConfig {
+            client: ApiClient::new(url, Duration::from_secs(1)).unwrap(),
+            limits: Limits { rate: many, burst: many },
+            observer: Arc::new(|_| ()),
+            may_write: Arc::new(|| true),
+        });
+        accounts.get(&ApiKey::parse("CCSB-account-test").unwrap())
+    }
+
+    /// The failure of a create that ends like this where it is sent.
+    async fn fail(account: &Account, class: FailureClass) -> Failure {
+        let request = async { Err::<(), _>(Failure::new(ApiCall::Create, class, "no")) };
+        account.call(ApiCall::Create, &bot(), request).await.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn failure_says_whether_the_call_was_sent_and_how_long_such_calls_are_paused() {
+        let (account, another) = (account(), account());
+        let refused = FailureClass::Forbidden { whole_key: false };
+        let first = fail(&account, refused).await;
+        assert!(first.sent && !first.was_not_sent() && first.paused_for.is_some(), "{first:?}");
+        let second = fail(&account, FailureClass::Unknown).await;
+        assert_eq!((second.class, second.sent, second.was_not_sent()), (refused, false, true));
+        assert!(fail(&another, FailureClass::Unknown).await.paused_for.is_none());
+    }
+
+    #[test]
+    fn chatbot_is_forgotten_an_hour_after_its_last_use() {
+        let (account, start) = (account(), Instant::now());
+        let chatbot = |id: &str| ChatbotId::parse(id).unwrap();
+        let (half, hour) = (start + IDLE_TIMEOUT / 2, start + IDLE_TIMEOUT);
+        account.state_at(&chatbot("gone"), start);
+        let used = account.state_at(&chatbot("used"), start);
+        account.state_at(&chatbot("used"), half);
+        account.state_at(&chatbot("new"), hour);
+        assert!(!lock(&account.chatbots).contains_key(&chatbot("gone")));
+        assert!(Arc::ptr_eq(&used, &account.state_at(&chatbot("used"), hour)));
+    }
+
+    #[tokio::test]
+    async fn refusal_of_the_key_is_reported_once() {
+        let account = account();
+        fail(&account, FailureClass::Forbidden { whole_key: false }).await;
+        assert!(!account.take_key_refused());
+        account
+            .call(ApiCall::List, &bot(), async {
+                Err::<(), _>(Failure::new(ApiCall::List, FailureClass::Forbidden { whole_key: true }, "no"))
+            })
+            .await
+            .unwrap_err();
+        assert_eq!((account.take_key_refused(), account.take_key_refused()), (true, false));
+    }
 
     /// The entry during and after a call that ends like this.
     async fn track(

@@ -38,7 +38,8 @@ struct Fetched<T> {
 struct FailedFetch {
     failure: Failure,
     consecutive_failures: u32,
-    /// By tokio's clock, which tests can advance.
+    // both by tokio's clock, which tests can advance
+    failed_at: Clock,
     retry_at: Clock,
 }
 
@@ -56,6 +57,16 @@ impl<T> CachedFetch<T> {
     /// Makes every value whose fetch started before now too old, also that of a fetch under way.
     pub fn invalidate(&self) {
         *lock(&self.invalidated_at) = Some(Instant::now());
+    }
+
+    /// Ends the backoff of a failed fetch, as far as callers that come together still share it.
+    pub fn retry_now(&self) {
+        // locked: a fetch is under way, which is as new as one that would follow
+        if let Ok(mut in_flight) = self.in_flight.try_lock()
+            && let Some(failed) = in_flight.as_mut()
+        {
+            failed.retry_at = failed.retry_at.min(failed.failed_at + BACKOFF.initial);
+        }
     }
 
     /// The value as of `since` or later, by a fetch where there is none. A caller during a fetch shares its value, if it
@@ -105,8 +116,10 @@ impl<T> CachedFetch<T> {
             Err(failure) => {
                 let consecutive_failures =
                     failed.as_ref().map_or(0, |failed| failed.consecutive_failures) + 1;
-                let retry_at = Clock::now() + retry_delay(failure.class, consecutive_failures);
-                *failed = Some(FailedFetch { failure: failure.clone(), consecutive_failures, retry_at });
+                let failed_at = Clock::now();
+                let retry_at = failed_at + retry_delay(failure.class, consecutive_failures);
+                *failed =
+                    Some(FailedFetch { failure: failure.clone(), consecutive_failures, failed_at, retry_at });
                 Err(failure)
             }
         }
@@ -272,6 +285,16 @@ mod tests {
         assert!(counter.fail(FailureClass::Unknown).await.is_err());
         advance(BACKOFF.initial).await;
         assert_eq!(counter.get(Instant::now()).await, Ok(6), "a success ends the backoff");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn backoff_ends_on_request_but_not_within_a_second() {
+        let counter = Counter::default();
+        assert!(counter.fail(FailureClass::Refused(Refusal::NotFound)).await.is_err());
+        counter.cache.retry_now();
+        assert!(counter.get(Instant::now()).await.is_err(), "callers that come together share it");
+        advance(BACKOFF.initial).await;
+        assert_eq!(counter.get(Instant::now()).await, Ok(2));
     }
 
     #[tokio::test(start_paused = true)]

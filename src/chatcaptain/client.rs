@@ -22,6 +22,10 @@ const MAX_ERROR_BYTES: usize = 64 << 10;
 /// Short, to distinguish an unreachable service from a slow one: only the former proves that nothing was sent.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a connection is kept that is not in use. Shorter than a node server keeps it (5 s): a create that meets the
+/// closing of its connection has an unknown outcome, and costs a search.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+
 /// The body of a create.
 #[derive(Clone, Debug)]
 pub struct NewVersion {
@@ -29,7 +33,7 @@ pub struct NewVersion {
     pub name: String,
     /// Marker included: without it the version cannot be found again.
     pub description: String,
-    /// `test` or `prod` deploy the version, too; `dev` deploys nothing.
+    /// `test` or `prod` deploy the version, too; `dev` (or `none`, whichever word the service knows) deploys nothing.
     pub environment: &'static str,
 }
 
@@ -49,6 +53,7 @@ impl ApiClient {
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT.min(timeout))
             .timeout(timeout)
+            .pool_idle_timeout(IDLE_TIMEOUT)
             // a redirect would send the key to another address
             .redirect(reqwest::redirect::Policy::none())
             // a repeated create makes a second version
@@ -64,12 +69,14 @@ impl ApiClient {
     /// Lists the versions of a chatbot.
     ///
     /// # Errors
-    /// Also when the list may hide a version: see `wire::list`.
+    /// Also when the answer has no list: see `wire::list`.
     pub async fn list(&self, key: &ApiKey, chatbot: &ChatbotId) -> Result<Inventory, Failure> {
         // before the request: what happens during it may be missing in the answer
         let requested_at = Instant::now();
-        let body = self.call(ApiCall::List, Method::GET, key, &[chatbot.as_str(), "versions"], None).await?;
-        Ok(Inventory::new(wire::list(&body)?, requested_at))
+        let path = [chatbot.as_str(), "versions"];
+        let list = self.call(ApiCall::List, Method::GET, key, &path, None, wire::list).await?;
+        let wire::List { versions, unidentified } = list;
+        Ok(Inventory::new(versions, requested_at).with_unidentified(unidentified))
     }
 
     /// Reads the deployment status of a chatbot: what is live in each environment.
@@ -78,8 +85,7 @@ impl ApiClient {
     /// *Forbidden* is common: the operator also works with keys that lack this permission.
     pub async fn status(&self, key: &ApiKey, chatbot: &ChatbotId) -> Result<DeploymentStatus, Failure> {
         let path = [chatbot.as_str(), "deployments", "status"];
-        let body = self.call(ApiCall::Status, Method::GET, key, &path, None).await?;
-        wire::status(&body)
+        self.call(ApiCall::Status, Method::GET, key, &path, None, wire::status).await
     }
 
     /// Creates a version. Returns its id where the answer contains one.
@@ -153,11 +159,24 @@ impl ApiClient {
         body: Option<&serde_json::Value>,
     ) -> Result<Option<VersionId>, Failure> {
         let method = if call == ApiCall::Delete { Method::DELETE } else { Method::POST };
-        let answer = self.call(call, method, key, path, body).await?;
-        wire::write(call, &answer)
+        self.call(call, method, key, path, body, |answer| wire::write(call, answer)).await
     }
 
-    async fn call(
+    /// The only way to an answer: no failure leaves it with the key in its message.
+    async fn call<T>(
+        &self,
+        call: ApiCall,
+        method: Method,
+        key: &ApiKey,
+        path: &[&str],
+        body: Option<&serde_json::Value>,
+        read: impl FnOnce(&[u8]) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let answer = self.send(call, method, key, path, body).await;
+        answer.and_then(|answer| read(&answer)).map_err(|failure| failure.redacted(key))
+    }
+
+    async fn send(
         &self,
         call: ApiCall,
         method: Method,
@@ -183,12 +202,12 @@ impl ApiClient {
             request = request.header("content-type", "application/json").body(body.to_string());
         }
         let response = request.send().await.map_err(|error| transport_failure(call, &error))?;
-        read_answer(call, key, response).await
+        read_answer(call, response).await
     }
 }
 
 /// Reads a whole answer; classes it where it is no success.
-async fn read_answer(call: ApiCall, key: &ApiKey, mut response: Response) -> Result<Vec<u8>, Failure> {
+async fn read_answer(call: ApiCall, mut response: Response) -> Result<Vec<u8>, Failure> {
     let status = response.status();
     let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let (retry_after, date) = (header(RETRY_AFTER), header(DATE));
@@ -203,8 +222,6 @@ async fn read_answer(call: ApiCall, key: &ApiKey, mut response: Response) -> Res
         }
         body.extend_from_slice(&chunk);
     }
-    // while the body is whole: in a shortened message half a key would not be recognised
-    let body = key.redact(body);
     if status.is_success() {
         return Ok(body);
     }

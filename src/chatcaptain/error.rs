@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::wire;
+use super::{types::ApiKey, wire};
 
 /// A call of the service's API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -43,7 +43,7 @@ impl ApiCall {
         }
     }
 
-    /// The permission that the key needs, as the service's reference names it (for rollback it names none).
+    /// The permission that the key needs for the chatbot, as the service's reference names it.
     #[must_use]
     pub fn permission(self) -> &'static str {
         match self {
@@ -69,6 +69,8 @@ pub enum Refusal {
     Unsupported,
     /// 409: not now, for example because the version is live.
     Conflict,
+    /// 400 to a create, naming `environment`: the service may have another word for no deployment. Nothing was created.
+    UnknownEnvironment,
     /// 400, 422 and the other 4xx: the request is wrong, and stays wrong when it is repeated.
     Invalid,
     /// A success with `error`, `deleted: false` or `rolledBack: false`.
@@ -82,7 +84,7 @@ pub enum FailureClass {
     Refused(Refusal),
     /// 401, or 403 that is no throttle: the user has to change the key or its permissions.
     Forbidden {
-        /// The key as a whole is refused (401), not only this call.
+        /// The key as a whole is refused (401), not only this permission for this chatbot.
         whole_key: bool,
     },
     /// Too many calls: wait, with every call of this key.
@@ -110,7 +112,7 @@ impl FailureClass {
     }
 }
 
-/// A failed call. The message is safe to show: bounded, one line, without the key.
+/// A failed call. The message of one that the client returns is safe to show: bounded, one line, without the key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {message}", call.as_str())]
 pub struct Failure {
@@ -123,6 +125,10 @@ pub struct Failure {
     /// Beside the class, because a gateway may throttle (503) after the service did the work: that is both to be waited
     /// out and to be searched for.
     pub may_have_happened: bool,
+    /// The call left this machine. If not, `class` is that of the earlier answer because of which it was not sent.
+    pub sent: bool,
+    /// For how much longer calls like this are not sent, where the answer pauses them.
+    pub paused_for: Option<Duration>,
     /// The message of the service or the transport.
     pub message: String,
 }
@@ -131,8 +137,25 @@ impl Failure {
     /// A failure of `class`, of which only an unknown one may have happened.
     #[must_use]
     pub fn new(call: ApiCall, class: FailureClass, message: &str) -> Self {
-        let may_have_happened = class == FailureClass::Unknown;
-        Self { call, class, may_have_happened, message: to_single_line(message) }
+        let (may_have_happened, sent) = (class == FailureClass::Unknown, class != FailureClass::Unsent);
+        Self {
+            call,
+            class,
+            may_have_happened,
+            sent,
+            paused_for: None,
+            message: to_single_line(message, MAX_TEXT),
+        }
+    }
+
+    /// Masks the key, and shortens the message after that: half a key would not be recognised.
+    pub(super) fn redacted(self, key: &ApiKey) -> Self {
+        Self { message: to_single_line(&key.redact(&self.message), MAX_MESSAGE), ..self }
+    }
+
+    /// The same failure for a call that is not sent because of it.
+    pub(super) fn paused(self, call: ApiCall, pause: Duration) -> Self {
+        Self { call, may_have_happened: false, sent: false, paused_for: Some(pause), ..self }
     }
 
     /// The failure of a call that is not sent because this replica may not write any more.
@@ -145,7 +168,7 @@ impl Failure {
     /// operation.
     #[must_use]
     pub fn was_not_sent(&self) -> bool {
-        !self.may_have_happened && matches!(self.class, FailureClass::Throttled { .. } | FailureClass::Unsent)
+        !self.may_have_happened && (!self.sent || matches!(self.class, FailureClass::Throttled { .. }))
     }
 }
 
@@ -174,6 +197,9 @@ pub fn classify(
         403 => (FailureClass::Forbidden { whole_key: false }, false),
         // a 4xx that is no refusal: a gateway or the service gave up waiting
         408 => (FailureClass::Unknown, true),
+        400 if call == ApiCall::Create && names_environment(message.as_deref()) => {
+            (FailureClass::Refused(Refusal::UnknownEnvironment), false)
+        }
         400..=499 if message.is_some() => (FailureClass::Refused(refusal(status)), false),
         _ => (FailureClass::Unknown, true),
     };
@@ -181,7 +207,11 @@ pub fn classify(
         Some(message) => format!("HTTP {status}: {message}"),
         None => format!("HTTP {status} without a JSON message"),
     };
-    Failure { call, class, may_have_happened, message: to_single_line(&text) }
+    Failure { may_have_happened, ..Failure::new(call, class, &text) }
+}
+
+fn names_environment(message: Option<&str>) -> bool {
+    message.is_some_and(|message| message.to_lowercase().contains("environment"))
 }
 
 fn refusal(status: u16) -> Refusal {
@@ -238,14 +268,16 @@ fn is_volatile(word: &str) -> bool {
 
 /// In characters. A condition's message holds this and a sentence around it.
 const MAX_MESSAGE: usize = 200;
+/// Before the key is masked: enough that no part of one at its end is within the message.
+const MAX_TEXT: usize = 64 << 10;
 
-/// One line of at most `MAX_MESSAGE` characters, never empty.
-fn to_single_line(text: &str) -> String {
-    let start = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_MESSAGE + 1);
+/// One line of at most `max` characters, never empty.
+fn to_single_line(text: &str, max: usize) -> String {
+    let start = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(max + 1);
     let line = start.collect::<String>().trim().to_owned();
     match line.chars().count() {
         0 => "no reason given".to_owned(),
-        length if length > MAX_MESSAGE => line.chars().take(MAX_MESSAGE - 1).chain(['…']).collect(),
+        length if length > max => line.chars().take(max - 1).chain(['…']).collect(),
         _ => line,
     }
 }
@@ -255,6 +287,7 @@ mod tests {
     use super::*;
 
     const JSON: &[u8] = br#"{"statusCode": 400, "message": "Forbidden resource"}"#;
+    const ENVIRONMENT: &[u8] = br#"{"message": ["environment must be one of: none, test, prod"]}"#;
     const HTML: &[u8] = b"<html>Bad Gateway</html>";
     const THROTTLE: &[u8] = b"<html>Rate limit exceeded</html>";
 
@@ -270,6 +303,9 @@ mod tests {
         let table = [
             (create, 400, None, JSON, INVALID, false),
             (create, 422, None, JSON, INVALID, false),
+            (create, 400, None, ENVIRONMENT, FailureClass::Refused(Refusal::UnknownEnvironment), false),
+            (create, 422, None, ENVIRONMENT, INVALID, false),
+            (ApiCall::Deploy, 400, None, ENVIRONMENT, INVALID, false),
             (create, 404, None, JSON, FailureClass::Refused(Refusal::NotFound), false),
             (create, 410, None, JSON, FailureClass::Refused(Refusal::NotFound), false),
             (create, 405, None, JSON, FailureClass::Refused(Refusal::Unsupported), false),
@@ -372,10 +408,20 @@ mod tests {
 
     #[test]
     fn message_is_one_line_of_bounded_length_and_never_empty() {
-        assert_eq!(to_single_line("a\r\nb\u{0} "), "a  b");
-        assert_eq!(to_single_line(" \n "), "no reason given");
-        assert_eq!(to_single_line(&"ä".repeat(200)), "ä".repeat(200));
-        assert_eq!(to_single_line(&"ä".repeat(201)), "ä".repeat(199) + "…");
+        assert_eq!(to_single_line("a\r\nb\u{0} ", 9), "a  b");
+        assert_eq!(to_single_line(" \n ", 9), "no reason given");
+        assert_eq!(to_single_line("äää", 3), "äää");
+        assert_eq!(to_single_line("ääää", 3), "ää…");
+    }
+
+    #[test]
+    fn key_is_masked_before_the_message_is_shortened() {
+        let key = ApiKey::parse("CCSB-canary").unwrap();
+        let message = format!("{}CCSB-canary", "x".repeat(MAX_MESSAGE - 8));
+        let failure = Failure::new(ApiCall::List, UNKNOWN, &message).redacted(&key);
+        assert!(failure.message.ends_with("xx<key>"), "{}", failure.message);
+        let failure = Failure::new(ApiCall::List, UNKNOWN, &"x".repeat(MAX_MESSAGE + 1)).redacted(&key);
+        assert_eq!(failure.message.chars().count(), MAX_MESSAGE);
     }
 
     #[test]
@@ -386,6 +432,7 @@ mod tests {
         assert!(!Failure { may_have_happened: true, ..failure(THROTTLED) }.was_not_sent());
         for class in [UNKNOWN, FORBIDDEN, INVALID] {
             assert!(!failure(class).was_not_sent(), "{class:?}");
+            assert!(failure(class).paused(ApiCall::Create, Duration::ZERO).was_not_sent(), "{class:?}");
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::{collections::HashMap, time::Instant};
 
-use super::types::{Marker, Version, VersionId};
+use super::types::{Marker, UnidentifiedVersion, Version, VersionId};
 
 /// The versions of one chatbot at one moment.
 #[derive(Debug)]
@@ -14,6 +14,7 @@ pub struct Inventory {
     by_id: HashMap<VersionId, usize>,
     by_marker: HashMap<Box<str>, Vec<usize>>,
     has_descriptions: bool,
+    unidentified: Vec<UnidentifiedVersion>,
     /// When the request was sent: what happened before that shows in the list, as far as the service is prompt; what
     /// happened later may be missing.
     pub requested_at: Instant,
@@ -33,13 +34,38 @@ impl Inventory {
             }
             by_id.insert(version.id.clone(), versions.len());
             if let Some(marker) = version.marker() {
-                by_marker.entry(marker.into()).or_default().push(versions.len());
+                by_marker.entry(marker.into_boxed_str()).or_default().push(versions.len());
             }
             versions.push(version);
         }
         let has_descriptions =
             versions.iter().any(|v| v.description.as_deref().is_some_and(|d| !d.is_empty()));
-        Self { versions, by_id, by_marker, has_descriptions, requested_at }
+        Self { versions, by_id, by_marker, has_descriptions, unidentified: Vec::new(), requested_at }
+    }
+
+    /// The same with the entries of the list that have no usable id.
+    #[must_use]
+    pub fn with_unidentified(self, unidentified: Vec<UnidentifiedVersion>) -> Self {
+        Self { unidentified, ..self }
+    }
+
+    /// Whether every listed version has an id. If not, one that is not listed by its id may exist all the same.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.unidentified.is_empty()
+    }
+
+    /// Whether a version is listed without an id that carries this marker, or that may be the one with this name and the
+    /// description `sent`, of which no marker can be read.
+    #[must_use]
+    pub fn has_unidentified(&self, marker: &Marker, name: &str, sent: &str) -> bool {
+        let sent = single_spaced(sent);
+        self.unidentified.iter().any(|entry| {
+            let description = entry.description.as_deref();
+            let found = description.and_then(Marker::find);
+            found.is_some_and(|found| found == marker.as_str())
+                || entry.name.as_deref() == Some(name) && self.may_have_been_sent(description, &sent)
+        })
     }
 
     /// All versions, in the order of the list.
@@ -63,23 +89,29 @@ impl Inventory {
 
     /// The versions with this name that may be ours although no marker can be read: the service returns no descriptions,
     /// or this one could be the start of `sent`, the description that our create sends.
-    pub fn with_unreadable_marker<'a, 'b>(
+    pub fn with_unreadable_marker<'a>(
         &'a self,
-        name: &'b str,
-        sent: &'b str,
-    ) -> impl Iterator<Item = &'a Version> + use<'a, 'b> {
-        let has_descriptions = self.has_descriptions;
+        name: &str,
+        sent: &str,
+    ) -> impl Iterator<Item = &'a Version> + use<'a> {
+        let (name, sent) = (name.to_owned(), single_spaced(sent));
         self.versions.iter().filter(move |version| {
-            version.name.as_deref() == Some(name)
-                && match version.description.as_deref() {
-                    // only this one has no description, so it is not ours
-                    None | Some("") => !has_descriptions,
-                    // a service that cuts a text may add dots
-                    Some(text) => {
-                        text.len() < sent.len() && sent.starts_with(text.trim_end_matches(['…', '.']))
-                    }
-                }
+            version.name.as_deref() == Some(&name)
+                && self.may_have_been_sent(version.description.as_deref(), &sent)
         })
+    }
+
+    /// Whether a description, as listed, may be what remains of `sent`, which is single-spaced.
+    fn may_have_been_sent(&self, description: Option<&str>, sent: &str) -> bool {
+        match description {
+            // only this one has no description, so it is not ours
+            None | Some("") => !self.has_descriptions,
+            Some(text) => {
+                // a service that cuts a text may add dots
+                let text = single_spaced(text.trim_end().trim_end_matches(['…', '.']));
+                text.len() < sent.len() && sent.starts_with(&text)
+            }
+        }
     }
 
     /// The versions with this number; a number may be given again after a deletion.
@@ -112,6 +144,11 @@ impl Inventory {
     pub fn has_deploy_times(&self) -> bool {
         self.versions.iter().any(|version| version.deployed.is_some())
     }
+}
+
+/// As a service may return a description: line breaks become blanks, and several become one.
+fn single_spaced(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// The deployment status of one chatbot.
@@ -221,12 +258,16 @@ mod tests {
         let inventory = inventory([
             described("cut", "Release for"),
             described("cut-with-dots", "Release for Q4\n[chat…"),
+            described("cut-in-one-line", "Release  for Q4 [chatcaptain.dev default/c…"),
             described("whole", &sent),
             described("other-text", "Release for Q3"),
             described("blank", ""),
             version("other-name"),
         ]);
-        assert_eq!(ids(inventory.with_unreadable_marker("a", &sent)), ["cut", "cut-with-dots"]);
+        assert_eq!(
+            ids(inventory.with_unreadable_marker("a", &sent)),
+            ["cut", "cut-with-dots", "cut-in-one-line"]
+        );
         assert_eq!(ids(inventory.with_unreadable_marker("b", &sent)), [""; 0]);
     }
 
@@ -236,6 +277,27 @@ mod tests {
         let inventory = inventory([named("v1"), described("v2", ""), version("other-name")]);
         assert!(!inventory.has_descriptions());
         assert_eq!(ids(inventory.with_unreadable_marker("a", "sent")), ["v1", "v2"]);
+    }
+
+    #[test]
+    fn version_without_an_id_is_of_the_object_whose_marker_it_carries_or_may_have_carried() {
+        let marker = Marker::new("default", "chatbots", "a");
+        let sent = marker.append_to(Some("Release"));
+        let of_a = |name: &str, description: Option<&str>, listed: Vec<Version>| {
+            let entry =
+                UnidentifiedVersion { name: Some(name.into()), description: description.map(Into::into) };
+            let inventory = inventory(listed).with_unidentified(vec![entry]);
+            assert!(!inventory.is_complete());
+            inventory.has_unidentified(&marker, "a", &sent)
+        };
+        let listed = || vec![described("v1", "text")];
+        assert!(of_a("renamed", Some(&sent), listed()));
+        assert!(of_a("a", Some("Rele…"), listed()));
+        assert!(of_a("a", None, vec![]), "the service returns no descriptions");
+        assert!(!of_a("a", None, listed()));
+        assert!(!of_a("b", Some("Rele…"), listed()));
+        assert!(!of_a("a", Some("[chatcaptain.dev default/chatbots/b]"), listed()));
+        assert!(inventory([]).is_complete());
     }
 
     #[test]

@@ -4,30 +4,30 @@
 //! Decides whether a call may be made now; makes and repeats none itself.
 
 use std::{
-    collections::BTreeMap,
     num::NonZeroU32,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter, clock::Clock};
 use rand::RngExt;
-use tokio::sync::Mutex as AsyncMutex;
 
-use super::error::{ApiCall, Failure, FailureClass};
+use super::{
+    call_queue::{CallPriority, CallQueue},
+    error::{ApiCall, Failure, FailureClass},
+    refusals::Refusals,
+    types::ChatbotId,
+};
 use crate::{backoff::Backoff, sync::lock};
 
 /// After a throttle without `Retry-After`.
 // minutes at most: a throttle ends by itself, and everything with this key waits for it
 const THROTTLE_BACKOFF: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_mins(5));
-/// After a refusal of the key. Slower: the user has to change the key or its permissions.
-// another key has limits of its own, so a changed Secret does not wait for this
-const REFUSAL_BACKOFF: Backoff = Backoff::new(Duration::from_mins(1), Duration::from_hours(1));
 /// How long others wait for a probe. Its result ends the wait sooner; this is for a probe whose task ends without one,
 /// after which no call of the key would be sent again.
-const PROBE_TIMEOUT: Duration = Duration::from_mins(1);
+pub(super) const PROBE_TIMEOUT: Duration = Duration::from_mins(1);
 /// When a call that waits for a probe may try again: about how long a call takes.
-const PROBE_RETRY_AFTER: Duration = Duration::from_secs(1);
+pub(super) const PROBE_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// How fast one key may call.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +60,7 @@ pub type CallObserver = Arc<dyn Fn(CallEvent) + Send + Sync>;
 /// The limits of one key. Every call with the key needs its permission.
 pub struct CallLimiter {
     bucket: DefaultDirectRateLimiter,
+    queue: CallQueue,
     state: Mutex<State>,
     observer: CallObserver,
 }
@@ -67,32 +68,51 @@ pub struct CallLimiter {
 impl CallLimiter {
     pub fn new(limits: Limits, observer: CallObserver) -> Self {
         let quota = Quota::per_second(limits.rate).allow_burst(limits.burst);
-        Self { bucket: RateLimiter::direct(quota), state: Mutex::default(), observer }
+        Self {
+            bucket: RateLimiter::direct(quota),
+            queue: CallQueue::default(),
+            state: Mutex::default(),
+            observer,
+        }
     }
 
-    /// Waits until a call may be made. Of the callers with the same `queue` one at a time waits for the bucket,
-    /// so that each queue gets its share of it. After `acquire` the caller must `record` how the call ended.
+    /// Waits until a call may be made. After `acquire` the caller must `record` how the call ended.
     ///
     /// # Errors
     /// The throttle or the refusal that still holds; no call is to be made.
-    pub async fn acquire(&self, call: ApiCall, queue: &AsyncMutex<()>) -> Result<(), Failure> {
+    pub async fn acquire(
+        &self,
+        call: ApiCall,
+        priority: CallPriority,
+        chatbot: &ChatbotId,
+    ) -> Result<(), Failure> {
         // before the queue: a paused call fails at once instead of waiting in it
-        lock(&self.state).check(call, Instant::now())?;
-        {
-            let _first = queue.lock().await;
-            self.bucket.until_ready().await;
-        }
+        lock(&self.state).check(call, chatbot, Instant::now())?;
+        let try_take =
+            || self.bucket.check().map_err(|not_until| not_until.wait_time_from(self.bucket.clock().now()));
+        self.queue.wait(priority, chatbot, try_take).await;
         // again behind it: others may have been throttled meanwhile
-        lock(&self.state).admit(call, Instant::now())
+        lock(&self.state).admit(call, chatbot, Instant::now())
     }
 
     /// Takes note of how a call ended.
-    pub fn record(&self, call: ApiCall, result: Result<(), &Failure>) {
+    pub fn record(&self, call: ApiCall, chatbot: &ChatbotId, result: Result<(), &Failure>) {
         let now = Instant::now();
-        let paused = lock(&self.state).record(call, result, now);
+        let paused = lock(&self.state).record(call, chatbot, result, now);
         if let Some(pause) = paused {
             (self.observer)(CallEvent::Paused(pause));
         }
+    }
+
+    /// For how much longer such a call would not be sent.
+    pub fn pause(&self, call: ApiCall, chatbot: &ChatbotId) -> Option<Duration> {
+        lock(&self.state).check(call, chatbot, Instant::now()).err()?.paused_for
+    }
+
+    /// The user may have ended the cause of refusals, for this chatbot or (`None`) for all: the next call is sent. A throttle
+    /// remains.
+    pub fn retry_now(&self, chatbot: Option<&ChatbotId>) {
+        lock(&self.state).refusals.retry_now(chatbot);
     }
 
     /// Whether calls are paused now because the service throttles the key.
@@ -105,8 +125,7 @@ impl CallLimiter {
 #[derive(Default)]
 struct State {
     breaker: Option<Breaker>,
-    /// By call, because a key has a set of permissions; of the key as a whole under `None`.
-    refusals: BTreeMap<Option<ApiCall>, KeyRefusal>,
+    refusals: Refusals,
 }
 
 /// Open until a time, then half open until a call gets through.
@@ -117,55 +136,49 @@ struct Breaker {
     probing_until: Option<Instant>,
 }
 
-struct KeyRefusal {
-    /// When the next probe may be sent; each probe moves it on.
-    until: Instant,
-    consecutive_refusals: u32,
-    failure: Failure,
-}
-
 impl State {
     /// Whether a call may be made.
-    fn check(&self, call: ApiCall, now: Instant) -> Result<(), Failure> {
-        for scope in [None, Some(call)] {
-            if let Some(refusal) = self.refusals.get(&scope).filter(|refusal| refusal.until > now) {
-                return Err(Failure { call, may_have_happened: false, ..refusal.failure.clone() });
-            }
-        }
+    fn check(&self, call: ApiCall, chatbot: &ChatbotId, now: Instant) -> Result<(), Failure> {
+        self.refusals.check(call, chatbot, now)?;
         match &self.breaker {
-            Some(breaker) if breaker.open_until > now => Err(paused(call, breaker.open_until - now)),
+            Some(breaker) if breaker.open_until > now => Err(throttled(call, breaker.open_until - now)),
             Some(breaker) if breaker.probing_until.is_some_and(|until| until > now) => {
-                Err(paused(call, PROBE_RETRY_AFTER))
+                Err(throttled(call, PROBE_RETRY_AFTER))
             }
             _ => Ok(()),
         }
     }
 
     /// Lets a call through. Where the last one was throttled or refused this makes it the one probe.
-    fn admit(&mut self, call: ApiCall, now: Instant) -> Result<(), Failure> {
-        self.check(call, now)?;
-        let probing_until = now + PROBE_TIMEOUT;
+    fn admit(&mut self, call: ApiCall, chatbot: &ChatbotId, now: Instant) -> Result<(), Failure> {
+        self.check(call, chatbot, now)?;
         if let Some(breaker) = &mut self.breaker {
-            breaker.probing_until = Some(probing_until);
+            breaker.probing_until = Some(now + PROBE_TIMEOUT);
         }
-        for scope in [None, Some(call)] {
-            if let Some(refusal) = self.refusals.get_mut(&scope) {
-                refusal.until = probing_until;
-            }
-        }
+        self.refusals.start_probe(call, chatbot, now);
         Ok(())
     }
 
     /// Returns for how much longer calls are paused because of this result.
-    fn record(&mut self, call: ApiCall, result: Result<(), &Failure>, now: Instant) -> Option<Duration> {
+    fn record(
+        &mut self,
+        call: ApiCall,
+        chatbot: &ChatbotId,
+        result: Result<(), &Failure>,
+        now: Instant,
+    ) -> Option<Duration> {
         match result.map_err(|failure| (failure.class, failure)) {
-            Err((FailureClass::Throttled { retry_after }, _)) => Some(self.open_breaker(retry_after, now)),
+            Err((FailureClass::Throttled { retry_after }, _)) => {
+                self.refusals.end_probe(call, chatbot, now);
+                Some(self.open_breaker(retry_after, now))
+            }
             Err((FailureClass::Forbidden { whole_key }, failure)) => {
-                self.refuse((!whole_key).then_some(call), failure, now);
+                self.refusals.refuse(whole_key, chatbot, failure, now);
                 None
             }
             // says nothing about throttle or key; the next caller probes
             Err((FailureClass::Unknown | FailureClass::Unsent, _)) => {
+                self.refusals.end_probe(call, chatbot, now);
                 if let Some(breaker) = &mut self.breaker {
                     breaker.probing_until = None;
                 }
@@ -175,8 +188,7 @@ impl State {
             Ok(()) | Err((FailureClass::Refused(_), _)) => {
                 // while the breaker is open this was sent before it opened, and does not prove that the throttle is over
                 self.breaker.take_if(|breaker| breaker.open_until <= now);
-                self.refusals.remove(&None);
-                self.refusals.remove(&Some(call));
+                self.refusals.forget(call, chatbot);
                 None
             }
         }
@@ -199,27 +211,21 @@ impl State {
         open_until - former
     }
 
-    fn refuse(&mut self, scope: Option<ApiCall>, failure: &Failure, now: Instant) {
-        let former = self.refusals.get(&scope).map_or(0, |refusal| refusal.consecutive_refusals);
-        let consecutive_refusals = former + 1;
-        let until = now + with_jitter(REFUSAL_BACKOFF.delay(consecutive_refusals));
-        self.refusals.insert(scope, KeyRefusal { until, consecutive_refusals, failure: failure.clone() });
-    }
-
     fn is_breaker_open(&self, now: Instant) -> bool {
         self.breaker.as_ref().is_some_and(|breaker| breaker.open_until > now)
     }
 }
 
 /// The failure of a call that is not sent while calls are paused: as the service would answer.
-fn paused(call: ApiCall, remaining: Duration) -> Failure {
+fn throttled(call: ApiCall, remaining: Duration) -> Failure {
     let class = FailureClass::Throttled { retry_after: Some(remaining) };
-    Failure::new(call, class, "the service throttles this API key, so all requests with it are paused")
+    let message = "the service throttles this API key, so all requests with it are paused";
+    Failure::new(call, class, message).paused(call, remaining)
 }
 
 /// Up to a tenth longer, so that the keys of one account do not all come back at once; never shorter, because the
 /// service may count strictly.
-fn with_jitter(pause: Duration) -> Duration {
+pub(super) fn with_jitter(pause: Duration) -> Duration {
     pause + pause.mul_f64(rand::rng().random::<f64>() / 10.0)
 }
 
@@ -234,7 +240,10 @@ mod tests {
 
     const THROTTLED: FailureClass = FailureClass::Throttled { retry_after: None };
     const KEY_REFUSED: FailureClass = FailureClass::Forbidden { whole_key: true };
-    const CALL_REFUSED: FailureClass = FailureClass::Forbidden { whole_key: false };
+
+    fn bot() -> ChatbotId {
+        ChatbotId::parse("bot").unwrap()
+    }
 
     fn failure(class: FailureClass) -> Failure {
         Failure::new(ApiCall::List, class, "in these words")
@@ -258,17 +267,17 @@ mod tests {
         }
 
         fn fail(&mut self, call: ApiCall, class: FailureClass) -> Option<Duration> {
-            self.state.record(call, Err(&failure(class)), self.now)
+            self.state.record(call, &bot(), Err(&failure(class)), self.now)
         }
 
         fn succeed(&mut self, call: ApiCall) {
-            assert_eq!(self.state.record(call, Ok(()), self.now), None);
+            assert_eq!(self.state.record(call, &bot(), Ok(()), self.now), None);
         }
 
         /// `None` where the call is let through, else the class of the failure in its way.
         fn admit(&mut self, call: ApiCall) -> Option<FailureClass> {
-            let failure = self.state.admit(call, self.now).err()?;
-            assert_eq!((failure.call, failure.may_have_happened), (call, false));
+            let failure = self.state.admit(call, &bot(), self.now).err()?;
+            assert_eq!((failure.call, failure.was_not_sent()), (call, true));
             Some(failure.class)
         }
 
@@ -362,31 +371,17 @@ mod tests {
     }
 
     #[test]
-    fn refusal_holds_for_its_call_or_for_the_whole_key() {
+    fn refused_key_is_probed_once_until_the_service_handles_a_call() {
         let mut key = Key::new();
-        key.fail(ApiCall::Create, CALL_REFUSED);
-        assert_eq!((key.admit(ApiCall::Create), key.admit(ApiCall::List)), (Some(CALL_REFUSED), None));
         key.fail(ApiCall::List, KEY_REFUSED);
-        assert_eq!(key.admit(ApiCall::Deploy), Some(KEY_REFUSED));
-        // an answer proves that the key is valid, and has the permission for this call alone
-        key.succeed(ApiCall::List);
-        assert_eq!((key.admit(ApiCall::Deploy), key.admit(ApiCall::Create)), (None, Some(CALL_REFUSED)));
-        key.succeed(ApiCall::Create);
-        assert_eq!(key.admit(ApiCall::Create), None);
-    }
-
-    #[test]
-    fn refused_key_is_probed_once_and_ever_more_rarely() {
-        let mut key = Key::new();
-        for minutes in [1, 2, 4, 8, 16, 32, 60, 60] {
-            key.fail(ApiCall::List, KEY_REFUSED);
-            key.advance(Duration::from_secs(minutes * 60 - 1));
-            assert_eq!(key.admit(ApiCall::List), Some(KEY_REFUSED), "{minutes} min");
-            // the jitter
-            key.advance(Duration::from_secs(1 + minutes * 6));
-            assert_eq!(key.admit(ApiCall::List), None, "{minutes} min");
-            assert_eq!(key.admit(ApiCall::Create), Some(KEY_REFUSED), "{minutes} min");
-        }
+        assert_eq!(key.admit(ApiCall::Create), Some(KEY_REFUSED));
+        key.advance(Duration::from_secs(6));
+        assert_eq!((key.admit(ApiCall::List), key.admit(ApiCall::Create)), (None, Some(KEY_REFUSED)));
+        key.throttle(Some(1));
+        key.advance(Duration::from_secs(2));
+        assert_eq!(key.admit(ApiCall::Create), None, "that probe said nothing about the key");
+        key.fail(ApiCall::Create, FailureClass::Refused(Refusal::Invalid));
+        assert_eq!((key.admit(ApiCall::List), key.admit(ApiCall::Deploy)), (None, None));
     }
 
     fn limiter(observer: CallObserver) -> CallLimiter {
@@ -404,13 +399,12 @@ mod tests {
                 counter.fetch_add(1, Ordering::Relaxed);
             }
         }));
-        let queue = AsyncMutex::new(());
-        let first = queue.lock().await;
-        let (waiting, new) = tokio::join!(biased; limiter.acquire(ApiCall::Deploy, &queue), async {
-            limiter.record(ApiCall::List, Err(&failure(THROTTLED)));
-            let new = limiter.acquire(ApiCall::Create, &queue).now_or_never();
-            drop(first);
-            new.expect("does not wait in the queue for nothing")
+        let bot = bot();
+        let acquire = |call: ApiCall| limiter.acquire(call, call.into(), &bot);
+        acquire(ApiCall::List).await.unwrap();
+        let (waiting, new) = tokio::join!(biased; acquire(ApiCall::Deploy), async {
+            limiter.record(ApiCall::List, &bot, Err(&failure(THROTTLED)));
+            acquire(ApiCall::Create).now_or_never().expect("does not wait in the queue for nothing")
         });
         for (call, result) in [(ApiCall::Deploy, waiting), (ApiCall::Create, new)] {
             let failure = result.unwrap_err();

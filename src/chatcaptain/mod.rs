@@ -4,9 +4,13 @@
 //! account ── one fetch for many objects, and what was written until it shows
 //!   ├─ cached_fetch   one fetch for many callers
 //!   ├─ limits         token bucket, breaker, one probe while a key is refused
+//!   │    ├─ call_queue  which call is sent next
+//!   │    └─ refusals    when a refused call is tried again
 //!   └─ client         one request, no retry
 //!        ├─ wire      the JSON, read leniently
-//!        └─ error     what may be done after a failure
+//!        │    └─ lenient  values of whatever type
+//!        ├─ error     what may be done after a failure
+//!        └─ redact    masks the key in messages
 //! inventory, types    what all of them use
 //! ```
 //!
@@ -15,10 +19,14 @@
 
 mod account;
 mod cached_fetch;
+mod call_queue;
 mod client;
 mod error;
 mod inventory;
+mod lenient;
 mod limits;
+mod redact;
+mod refusals;
 mod types;
 mod wire;
 
@@ -27,4 +35,4 @@ pub use client::{ApiClient, NewVersion};
 pub use error::{ApiCall, Failure, FailureClass, Refusal};
 pub use inventory::{DeploymentStatus, Inventory, LiveVersion};
 pub use limits::{CallEvent, CallObserver, Limits};
-pub use types::{ApiKey, ChatbotId, InvalidId, Marker, Version, VersionId};
+pub use types::{ApiKey, ChatbotId, InvalidId, Marker, UnidentifiedVersion, Version, VersionId};

@@ -9,8 +9,9 @@ use std::{
 };
 
 use jiff::Timestamp;
-use memchr::memmem;
 use secrecy::{ExposeSecret, SecretString};
+
+use super::redact::redact;
 
 /// An API key. It cannot be printed and is wiped when dropped.
 #[derive(Clone)]
@@ -25,6 +26,8 @@ impl ApiKey {
         let text = text.trim();
         match text {
             "" => Err("is empty"),
+            // no key is that short, and its masking would mask other words
+            _ if text.len() < 8 => Err("is shorter than 8 characters"),
             // servers refuse a header of more than about 8 KiB
             _ if text.len() > 4096 => Err("is longer than 4096 bytes"),
             _ if !text.bytes().all(|b| b.is_ascii_graphic()) => {
@@ -39,22 +42,9 @@ impl ApiKey {
         self.0.expose_secret()
     }
 
-    /// Replaces each echo of the key in an answer: parts of answers become conditions, events and log lines.
-    pub(super) fn redact(&self, body: Vec<u8>) -> Vec<u8> {
-        let key = self.expose().as_bytes();
-        let mut redacted = Vec::new();
-        let mut copied = 0;
-        for at in memmem::find_iter(&body, key) {
-            redacted.extend_from_slice(&body[copied..at]);
-            redacted.extend_from_slice(b"<key>");
-            copied = at + key.len();
-        }
-        // almost always: a list of many megabytes is not copied for nothing
-        if copied == 0 {
-            return body;
-        }
-        redacted.extend_from_slice(&body[copied..]);
-        redacted
+    /// Replaces each echo of the key: parts of answers become conditions, events and log lines.
+    pub(super) fn redact(&self, text: &str) -> String {
+        redact(text, self.expose())
     }
 }
 
@@ -167,16 +157,25 @@ pub struct Version {
     pub deployed: Option<Timestamp>,
 }
 
+/// An entry of the list without a usable id: a version that can be neither deployed nor deleted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UnidentifiedVersion {
+    /// As sent with the create.
+    pub name: Option<Box<str>>,
+    /// As sent with the create.
+    pub description: Option<Box<str>>,
+}
+
 impl Version {
     /// The marker in the description, also that of another owner.
     #[must_use]
-    pub fn marker(&self) -> Option<&str> {
+    pub fn marker(&self) -> Option<String> {
         Marker::find(self.description.as_deref()?)
     }
 }
 
-/// Names the object that a version belongs to: `[chatcaptain.dev <owner-id>/<namespace>/<name>]`, the last line of the
-/// version's description.
+/// Names the object that a version belongs to: `[chatcaptain.dev <owner-id>/<namespace>/<name>]`, sent as the last line of
+/// the version's description.
 ///
 /// The create has no idempotency key, so this is how a version is found again after a lost answer, a crash or the loss
 /// of the whole cluster. It has no UID in it: the same manifests in a new cluster adopt what they made in the old one.
@@ -192,11 +191,17 @@ impl Marker {
         Self(format!("{}{owner}/{namespace}/{name}]", Self::PREFIX))
     }
 
-    /// The marker in a description. Only the last line counts: text that users write before it is never taken for a marker.
+    /// The marker in a description, wherever the service has moved it and whatever it made of blanks and line breaks. The
+    /// last one counts, because the operator appends it: text before it is the user's.
     #[must_use]
-    pub fn find(description: &str) -> Option<&str> {
-        let last = description.trim_end().lines().next_back()?.trim();
-        (last.starts_with(Self::PREFIX) && last.ends_with(']')).then_some(last)
+    pub fn find(description: &str) -> Option<String> {
+        let (prefix, _) = Self::PREFIX.split_at(Self::PREFIX.len() - 1);
+        let (_, marker) = description.rsplit_once(prefix)?;
+        let (object, _) = marker.split_once(']')?;
+        let is_separated = object.starts_with(char::is_whitespace);
+        let object = object.trim();
+        let is_one_word = !object.is_empty() && !object.contains(char::is_whitespace);
+        (is_separated && is_one_word).then(|| format!("{}{object}]", Self::PREFIX))
     }
 
     /// The description to send: the user's text, then the marker on a line of its own.
@@ -225,11 +230,12 @@ mod tests {
 
     #[test]
     fn api_key_is_trimmed_and_must_fit_in_a_header() {
-        assert!(key(" CCSB-1\r\n") == key("CCSB-1"));
+        assert!(key(" CCSB-key\r\n") == key("CCSB-key"));
         for (text, reason) in [
             (" \n", "is empty"),
-            ("a b", "contains spaces"),
-            ("a\u{7f}", "contains spaces"),
+            ("CCSB-ke", "is shorter than 8 characters"),
+            ("CCSB key", "contains spaces"),
+            ("CCSB-key\u{7f}", "contains spaces"),
             ("schlüssel", "characters outside ASCII"),
             (&"k".repeat(4097), "is longer than 4096 bytes"),
         ] {
@@ -241,16 +247,7 @@ mod tests {
 
     #[test]
     fn api_key_is_not_printed() {
-        assert!(!format!("{:?}", key("CCSB-1")).contains("CCSB"));
-    }
-
-    #[test]
-    fn redact_replaces_each_echo_of_the_key() {
-        let redact = |body: &str| String::from_utf8(key("CCSB-1").redact(body.into())).unwrap();
-        assert_eq!(redact("CCSB-1 and CCSB-1, not CCSB-2"), "<key> and <key>, not CCSB-2");
-        assert_eq!(redact("CCSB-1"), "<key>");
-        assert_eq!(redact("nothing here"), "nothing here");
-        assert_eq!(key("k").redact(b"\xff k \xfe".to_vec()), b"\xff <key> \xfe", "also in what is not UTF-8");
+        assert!(!format!("{:?}", key("CCSB-key")).contains("CCSB"));
     }
 
     #[test]
@@ -289,25 +286,36 @@ mod tests {
         for description in [None, Some(""), Some("Release for Q4"), Some("two\nlines\n")] {
             let sent = marker.append_to(description);
             assert!(sent.starts_with(description.unwrap_or_default()), "{sent}");
-            assert_eq!(Marker::find(&sent), Some(marker.as_str()), "{sent}");
-            assert_eq!(
-                Marker::find(&format!("{sent} \r\n\n")),
-                Some(marker.as_str()),
-                "trailing white space"
-            );
+            assert_eq!(Marker::find(&sent).as_deref(), Some(marker.as_str()), "{sent}");
         }
     }
 
     #[test]
-    fn marker_counts_only_as_the_last_line() {
+    fn marker_is_found_wherever_the_service_has_moved_it() {
         let marker = Marker::new("default", "chatbots", "a");
         let line = marker.as_str();
-        for description in
-            ["", "text", &format!("see {line}"), &format!("{line}\nedited"), &line[..line.len() - 1]]
+        for description in [
+            format!("two lines {line}"),
+            format!("  {line} \r\n\n"),
+            format!("{line}\nedited"),
+            line.replace(' ', "\u{a0}"),
+            line.replace(' ', " \n "),
+        ] {
+            assert_eq!(Marker::find(&description).as_deref(), Some(line), "{description}");
+        }
+        for description in ["", "text", &line[..line.len() - 1], &line.replace(' ', ""), "[chatcaptain.dev ]"]
         {
             assert_eq!(Marker::find(description), None, "{description}");
         }
-        let other = Marker::new("other", "chatbots", "a");
-        assert_eq!(Marker::find(&other.append_to(Some(line))), Some(other.as_str()));
+    }
+
+    #[test]
+    fn marker_that_the_operator_appended_counts() {
+        let (ours, users) = (Marker::new("default", "chatbots", "a"), Marker::new("other", "chatbots", "a"));
+        let sent = ours.append_to(Some(users.as_str()));
+        for description in [sent.clone(), sent.replace('\n', " ")] {
+            assert_eq!(Marker::find(&description).as_deref(), Some(ours.as_str()), "{description}");
+        }
+        assert_eq!(Marker::find(&sent[..sent.len() - 1]), None, "ours is cut, and the other is not ours");
     }
 }

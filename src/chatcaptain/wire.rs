@@ -2,168 +2,21 @@
 //! missing, null or of another scalar type. The reference promises little, and a field that is read strictly without
 //! need stops every object the day its type changes.
 //!
-//! Only the fields that the operator uses are kept: an answer of many megabytes must not grow further in memory. Hence
-//! the visitors in place of `serde_json::Value`.
+//! Only the fields that the operator uses are kept.
 
-use std::{fmt, marker::PhantomData};
+use std::fmt;
 
-use jiff::Timestamp;
 use serde::{
     Deserialize, Deserializer,
-    de::{self, DeserializeOwned, IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
+    de::{DeserializeOwned, IgnoredAny, SeqAccess, Visitor},
 };
 
 use super::{
     error::{ApiCall, Failure, FailureClass, Refusal, mask_volatile_tokens},
     inventory::{DeploymentStatus, LiveVersion},
-    types::{InvalidId, Version, VersionId},
+    lenient::{ErrorField, NestedId, Object, Scalar, TimeField},
+    types::{UnidentifiedVersion, Version, VersionId},
 };
-
-/// What is kept of a value of whatever type.
-#[derive(Default)]
-struct AnyValue {
-    /// Of a string or number.
-    text: Option<Box<str>>,
-    /// Of an object.
-    id: Option<Box<str>>,
-    /// `true`, or a list or object that is not empty.
-    truthy: bool,
-}
-
-impl<'de> Deserialize<'de> for AnyValue {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(AnyVisitor)
-    }
-}
-
-struct AnyVisitor;
-
-impl<'de> Visitor<'de> for AnyVisitor {
-    type Value = AnyValue;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value")
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<AnyValue, E> {
-        Ok(AnyValue { text: Some(text.into()), ..AnyValue::default() })
-    }
-
-    fn visit_u64<E: de::Error>(self, number: u64) -> Result<AnyValue, E> {
-        self.visit_str(&number.to_string())
-    }
-
-    fn visit_i64<E: de::Error>(self, number: i64) -> Result<AnyValue, E> {
-        self.visit_str(&number.to_string())
-    }
-
-    fn visit_f64<E: de::Error>(self, number: f64) -> Result<AnyValue, E> {
-        // {:?} keeps the ".0" of a version number that came as a JSON number
-        self.visit_str(&format!("{number:?}"))
-    }
-
-    fn visit_bool<E>(self, truthy: bool) -> Result<AnyValue, E> {
-        Ok(AnyValue { truthy, ..AnyValue::default() })
-    }
-
-    fn visit_unit<E>(self) -> Result<AnyValue, E> {
-        Ok(AnyValue::default())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<AnyValue, A::Error> {
-        let mut truthy = false;
-        while list.next_element::<IgnoredAny>()?.is_some() {
-            truthy = true;
-        }
-        Ok(AnyValue { truthy, ..AnyValue::default() })
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<AnyValue, A::Error> {
-        let (mut id, mut truthy) = (None, false);
-        while let Some(key) = map.next_key::<AnyValue>()? {
-            truthy = true;
-            match key.text.as_deref() {
-                Some("id") => id = map.next_value::<AnyValue>()?.text,
-                _ => drop(map.next_value::<IgnoredAny>()?),
-            }
-        }
-        Ok(AnyValue { text: None, id, truthy })
-    }
-}
-
-/// A string or number as text; everything else as nothing.
-#[derive(Default)]
-struct Scalar(Option<Box<str>>);
-
-impl<'de> Deserialize<'de> for Scalar {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        AnyValue::deserialize(deserializer).map(|value| Self(value.text))
-    }
-}
-
-/// The field `error`. One that is no text is an error all the same: otherwise a refused deployment status, which
-/// names no version, would be read as "nothing is live".
-#[derive(Default)]
-struct ErrorField(Option<Box<str>>);
-
-impl<'de> Deserialize<'de> for ErrorField {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = AnyValue::deserialize(deserializer)?;
-        let text = value.text.filter(|text| !text.trim().is_empty());
-        Ok(Self(
-            text.or_else(|| value.truthy.then(|| "the service reported an error without a message".into())),
-        ))
-    }
-}
-
-/// The `id` of an object; of anything else nothing.
-#[derive(Default)]
-struct NestedId(Option<Box<str>>);
-
-impl<'de> Deserialize<'de> for NestedId {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        AnyValue::deserialize(deserializer).map(|value| Self(value.id))
-    }
-}
-
-impl Scalar {
-    /// RFC 3339, or a Unix time in seconds or milliseconds. Only years of four digits: a status cannot hold others.
-    fn time(self) -> Option<Timestamp> {
-        let text = self.0?;
-        let number = || {
-            // seconds, or milliseconds where seconds would lie beyond the year 5000
-            let number: i64 = text.parse().ok()?;
-            let seconds = if number.abs() < 100_000_000_000 { number } else { number / 1000 };
-            Timestamp::from_second(seconds).ok()
-        };
-        let time: Timestamp = text.parse().ok().or_else(number)?;
-        // the end is the first second of the year 10000
-        (0..253_402_300_800).contains(&time.as_second()).then_some(time)
-    }
-
-    fn non_blank(self) -> Option<Box<str>> {
-        self.0.filter(|text| !text.trim().is_empty())
-    }
-}
-
-/// A JSON object and nothing else: derived code alone would take a list for one, by the order of its fields.
-struct Object<T>(T);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Fields<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
-            type Value = Object<T>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
-            }
-        }
-        deserializer.deserialize_map(Fields(PhantomData))
-    }
-}
 
 fn read<T: DeserializeOwned>(call: ApiCall, body: &[u8]) -> Result<T, Failure> {
     let object: Object<T> = serde_json::from_slice(body).map_err(|error| {
@@ -178,42 +31,48 @@ fn read<T: DeserializeOwned>(call: ApiCall, body: &[u8]) -> Result<T, Failure> {
 /// answer alone is no bound.
 const MAX_VERSIONS: usize = 100_000;
 
-/// The versions, or why the list is unusable.
-struct Versions(Result<Vec<Version>, String>);
+/// The entries, or why the list is unusable.
+struct Entries(Result<List, String>);
 
-impl<'de> Deserialize<'de> for Versions {
+/// The list of versions.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct List {
+    pub versions: Vec<Version>,
+    /// The entries without a usable id.
+    pub unidentified: Vec<UnidentifiedVersion>,
+}
+
+impl<'de> Deserialize<'de> for Entries {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct List;
-        impl<'de> Visitor<'de> for List {
-            type Value = Versions;
+        struct EntriesVisitor;
+        impl<'de> Visitor<'de> for EntriesVisitor {
+            type Value = Entries;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a list of versions")
             }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Versions, A::Error> {
-                let mut versions = Vec::new();
-                while let Some(Object(wire)) = list.next_element::<Object<WireVersion>>()? {
-                    let error = match wire.version() {
-                        Ok(version) if versions.len() < MAX_VERSIONS => {
-                            versions.push(version);
-                            continue;
-                        }
-                        Ok(_) => format!("more than {MAX_VERSIONS} versions"),
-                        Err(invalid) => invalid.to_string(),
-                    };
-                    // read on: an `error` behind the list says more than this
-                    while list.next_element::<IgnoredAny>()?.is_some() {}
-                    return Ok(Versions(Err(error)));
+            fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Entries, A::Error> {
+                let mut list = List::default();
+                while let Some(Object(wire)) = entries.next_element::<Object<WireVersion>>()? {
+                    if list.versions.len() + list.unidentified.len() == MAX_VERSIONS {
+                        // read on: an `error` behind the list says more than this
+                        while entries.next_element::<IgnoredAny>()?.is_some() {}
+                        return Ok(Entries(Err(format!("more than {MAX_VERSIONS} versions"))));
+                    }
+                    match wire.version() {
+                        Ok(version) => list.versions.push(version),
+                        Err(unidentified) => list.unidentified.push(unidentified),
+                    }
                 }
-                Ok(Versions(Ok(versions)))
+                Ok(Entries(Ok(list)))
             }
         }
-        deserializer.deserialize_seq(List)
+        deserializer.deserialize_seq(EntriesVisitor)
     }
 }
 
 #[derive(Deserialize)]
 struct ListAnswer {
-    versions: Option<Versions>,
+    versions: Option<Entries>,
     #[serde(default)]
     error: ErrorField,
 }
@@ -230,21 +89,24 @@ struct WireVersion {
     #[serde(default)]
     version_number: Scalar,
     #[serde(default)]
-    created: Scalar,
+    created: TimeField,
     #[serde(default)]
-    deployed: Scalar,
+    deployed: TimeField,
 }
 
 impl WireVersion {
-    fn version(self) -> Result<Version, InvalidId> {
+    fn version(self) -> Result<Version, UnidentifiedVersion> {
+        let Ok(id) = VersionId::parse(self.id.0.as_deref().unwrap_or_default()) else {
+            return Err(UnidentifiedVersion { name: self.name.0, description: self.description.0 });
+        };
         Ok(Version {
-            id: VersionId::parse(self.id.0.as_deref().unwrap_or_default())?,
+            id,
             name: self.name.0,
             description: self.description.0,
             // it goes into statuses and metrics, which are bounded
             number: self.version_number.non_blank().filter(|number| number.len() <= 64),
-            created: self.created.time(),
-            deployed: self.deployed.time(),
+            created: self.created.0,
+            deployed: self.deployed.0,
         })
     }
 }
@@ -260,9 +122,8 @@ fn error_in_body(call: ApiCall, error: &str) -> Failure {
 /// Reads the list of versions.
 ///
 /// # Errors
-/// *Refused* where the service says `error`; *unknown* where the answer has no list, or where an entry has no usable id:
-/// a list that hides one version cannot prove that another is missing.
-pub fn list(body: &[u8]) -> Result<Vec<Version>, Failure> {
+/// *Refused* where the service says `error`; *unknown* where the answer has no list.
+pub fn list(body: &[u8]) -> Result<List, Failure> {
     let answer: ListAnswer = read(ApiCall::List, body)?;
     // the error first: a list beside it, above all an empty one, proves nothing
     if let Some(error) = answer.error.0 {
@@ -364,6 +225,8 @@ pub fn message(body: &[u8]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
 
     const REFUSED: FailureClass = FailureClass::Refused(Refusal::ErrorInBody);
@@ -373,9 +236,12 @@ mod tests {
         let body = br#"{"versions": [
             {"id": 7, "name": null, "description": {"text": "x"}, "versionNumber": 2.0,
              "created": 1767225600000, "deployed": "2026-01-01T00:00:00Z", "stats": {"sessions": 3}},
-            {"id": "v8", "created": 1767225600, "deployed": "yesterday", "versionNumber": " "}
+            {"id": "v8", "created": 1767225600, "deployed": "yesterday", "versionNumber": " "},
+            {"id": "v9", "created": {"_seconds": 1767225600, "_nanoseconds": 5000000},
+             "deployed": {"seconds": "1767225600", "nanos": 0}, "versionNumber": 2.1}
         ]}"#;
-        let versions = list(body).unwrap();
+        let List { versions, unidentified } = list(body).unwrap();
+        assert_eq!(unidentified, []);
         let new_year: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
         let expected = |id: &str, number: Option<&str>, deployed| Version {
             id: VersionId::parse(id).unwrap(),
@@ -385,14 +251,39 @@ mod tests {
             created: Some(new_year),
             deployed,
         };
-        assert_eq!(versions, [expected("7", Some("2.0"), Some(new_year)), expected("v8", None, None)]);
+        let v9 = Version {
+            created: Some("2026-01-01T00:00:00.005Z".parse().unwrap()),
+            ..expected("v9", Some("2.1"), Some(new_year))
+        };
+        assert_eq!(versions, [expected("7", Some("2.0"), Some(new_year)), expected("v8", None, None), v9]);
     }
 
     #[test]
-    fn list_that_may_hide_a_version_is_unusable() {
+    fn time_keeps_what_the_service_shows_of_a_second() {
+        let created = |json: &str| {
+            let body = format!(r#"{{"versions": [{{"id": "v", "created": {json}}}]}}"#);
+            list(body.as_bytes()).unwrap().versions[0].created.map(|time| time.to_string())
+        };
+        assert_eq!(created("1767225600007").as_deref(), Some("2026-01-01T00:00:00.007Z"));
+        for json in ["{}", r#"{"_seconds": null}"#, r#"{"_seconds": 253402300800}"#, "-1", "[]", "true"] {
+            assert_eq!(created(json), None, "{json}");
+        }
+    }
+
+    #[test]
+    fn entry_without_a_usable_id_is_kept_apart() {
+        let body = br#"{"versions": [{"id": "a"}, {"name": "b", "description": "text"}, {"id": ".."}, {"id": "c"}]}"#;
+        let List { versions, unidentified } = list(body).unwrap();
+        let ids: Vec<&str> = versions.iter().map(|version| version.id.as_str()).collect();
+        assert_eq!(ids, ["a", "c"]);
+        let named = UnidentifiedVersion { name: Some("b".into()), description: Some("text".into()) };
+        assert_eq!(unidentified, [named, UnidentifiedVersion::default()]);
+    }
+
+    #[test]
+    fn list_without_versions_is_unusable() {
         for (body, class, message) in [
             ("{}", FailureClass::Unknown, "no list of versions"),
-            (r#"{"versions": [{"id": "a"}, {"name": "b"}]}"#, FailureClass::Unknown, "must not be empty"),
             (r#"{"versions": [], "error": "not now"}"#, REFUSED, "not now"),
             (r#"{"versions": [{}, {"id": "a"}], "error": true}"#, REFUSED, "an error without a message"),
             ("<html>", FailureClass::Unknown, "the answer is unusable: expected value"),

@@ -39,7 +39,7 @@ pub struct ContextConfig {
     pub events: Recorder,
     /// Whether this process may write.
     pub fence: Fence,
-    /// How many objects are reconciled at a time.
+    /// How many objects of each kind are reconciled at a time.
     pub concurrency: usize,
     /// No reconcile starts after this.
     pub stop: CancellationToken,
@@ -59,7 +59,9 @@ pub struct Context {
     /// Reconciles and events under way.
     pub tasks: TaskTracker,
     pub(super) cache_sync: CacheSync,
-    pub(super) fair_queue: FairSemaphore,
+    pub(super) version_permits: FairSemaphore,
+    // of their own: a rollback must not wait for a thousand creates
+    pub(super) deployment_permits: FairSemaphore,
     pub(super) stop: CancellationToken,
     pub(super) call_permits: Mutex<CallPermits<Instant>>,
     pub(super) search_timers: Mutex<SearchTimers<Instant>>,
@@ -86,7 +88,8 @@ impl Context {
             deployments: Cache::default(),
             tasks: TaskTracker::new(),
             cache_sync: CacheSync::new(stop.clone()),
-            fair_queue: FairSemaphore::new(concurrency),
+            version_permits: FairSemaphore::new(concurrency),
+            deployment_permits: FairSemaphore::new(concurrency),
             stop,
             call_permits: Mutex::default(),
             search_timers: Mutex::default(),

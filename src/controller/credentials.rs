@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Mutex,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use k8s_openapi::api::core::v1::Secret;
@@ -21,6 +21,9 @@ use crate::{
 const READ_TIMEOUT: Duration = Duration::from_secs(15);
 /// In a large cluster some Secret changes all the time: after this many reads a key that may be stale is accepted.
 const MAX_READ_ATTEMPTS: u32 = 3;
+
+/// A key whose Secret has changed or gone is forgotten after so long without use: no deletion needs it any more.
+const IDLE_TIMEOUT: Duration = Duration::from_hours(1);
 
 /// Namespace and name of a Secret, and a key in its data.
 type SecretKeyRef = (String, String, String);
@@ -43,6 +46,22 @@ struct CachedKey {
     key: ApiKey,
     /// The Secret has not changed since it was read.
     current: bool,
+    used_at: Instant,
+}
+
+impl CachedKeys {
+    fn get(&mut self, reference: &SecretKeyRef, now: Instant) -> Option<CachedKey> {
+        let known = self.known.get_mut(reference)?;
+        known.used_at = now;
+        Some(known.clone())
+    }
+
+    fn insert(&mut self, reference: SecretKeyRef, known: CachedKey) {
+        // here, because only new keys make the map grow
+        let now = known.used_at;
+        self.known.retain(|_, known| known.current || now.duration_since(known.used_at) < IDLE_TIMEOUT);
+        self.known.insert(reference, known);
+    }
 }
 
 impl Credentials {
@@ -50,16 +69,17 @@ impl Credentials {
         Self { client, cache: Mutex::default() }
     }
 
-    /// The Secret was changed or deleted: its keys are read again when they are needed.
-    pub fn invalidate(&self, namespace: &str, name: &str) {
+    /// The Secret was changed or deleted: its keys are read again when they are needed. Returns those that were known.
+    pub fn invalidate(&self, namespace: &str, name: &str) -> Vec<ApiKey> {
         let mut cache = lock(&self.cache);
         cache.changes += 1;
-        for ((ns, secret, _), known) in &mut cache.known {
-            // kept, not removed: a deletion may need it when the Secret has gone before the object
-            if ns == namespace && secret == name {
-                known.current = false;
-            }
-        }
+        let keys = cache.known.iter_mut().filter(|((ns, secret, _), _)| ns == namespace && secret == name);
+        let invalidated = keys.map(|(_, known)| {
+            // not removed: a deletion may need it when the Secret has gone before the object
+            known.current = false;
+            known.key.clone()
+        });
+        invalidated.collect()
     }
 
     /// Any Secret of the namespace, or of all, may have changed. Returns namespace and name of those that were read.
@@ -84,7 +104,7 @@ impl Credentials {
         allow_stale_key: bool,
     ) -> Result<ApiKey, Unavailable> {
         let reference = (namespace.to_owned(), reference.name().to_owned(), reference.key().to_owned());
-        let before = lock(&self.cache).known.get(&reference).cloned();
+        let before = lock(&self.cache).get(&reference, Instant::now());
         if let Some(known) = before.as_ref().filter(|known| known.current) {
             return Ok(known.key.clone());
         }
@@ -108,7 +128,8 @@ impl Credentials {
             // under one lock with the insert: a change between the two would be lost
             let current = cache.changes == changes;
             if current || attempts == MAX_READ_ATTEMPTS {
-                cache.known.insert(reference.clone(), CachedKey { key: key.clone(), current });
+                let known = CachedKey { key: key.clone(), current, used_at: Instant::now() };
+                cache.insert(reference.clone(), known);
                 return Ok(key);
             }
         }
@@ -154,6 +175,23 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn key_whose_secret_is_gone_is_forgotten_an_hour_after_its_last_use() {
+        let mut keys = CachedKeys::default();
+        let reference = |name: &str| ("default".to_owned(), name.to_owned(), "apiKey".to_owned());
+        let start = Instant::now();
+        let known =
+            |current, used_at| CachedKey { key: ApiKey::parse("CCSB-key-1").unwrap(), current, used_at };
+        for name in ["gone", "used", "current"] {
+            keys.insert(reference(name), known(name == "current", start));
+        }
+        assert!(keys.get(&reference("used"), start + IDLE_TIMEOUT / 2).is_some());
+        keys.insert(reference("new"), known(true, start + IDLE_TIMEOUT));
+        let mut left: Vec<&str> = keys.known.keys().map(|(_, name, _)| name.as_str()).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["current", "new", "used"]);
+    }
+
     /// The Secret changes after the API server has read it and before its answer is there.
     #[tokio::test]
     async fn secret_that_changes_while_it_is_read_is_read_again() {
@@ -165,7 +203,7 @@ mod tests {
             if request == 0 {
                 assert!(changing.get().unwrap().invalidate_all(None).is_empty());
             }
-            let key = ByteString(format!("key-{request}").into_bytes());
+            let key = ByteString(format!("CCSB-key-{request}").into_bytes());
             let secret = Secret { data: Some([("apiKey".to_owned(), key)].into()), ..Secret::default() };
             serde_json::to_string(&secret).unwrap().into_response()
         };
@@ -174,7 +212,7 @@ mod tests {
         let reference = CredentialsRef::default();
         for _ in 0..2 {
             let key = credentials.key("default", &reference, false).await.ok().unwrap();
-            assert!(key == ApiKey::parse("key-1").unwrap(), "the older one");
+            assert!(key == ApiKey::parse("CCSB-key-1").unwrap(), "the older one");
         }
         assert_eq!(requests.load(Ordering::SeqCst), 2, "the second time it is known");
         let invalidated = credentials.invalidate_all(Some("other"));

@@ -7,6 +7,7 @@ use kube::ResourceExt;
 use super::{
     Context, Indexed, Reconciler,
     cache::{Cache, IndexKey, Ref},
+    fair_queue::FairSemaphore,
     service_access::ServiceQuery,
     version::permit_taken,
 };
@@ -17,11 +18,12 @@ use crate::{
         VersionSource, annotation,
     },
     plan::{
-        Report, ServiceReads, ServiceView, annotation_value, claims,
+        self, Report, ServiceReads, ServiceView, annotation_value, claims,
         deployment::{
             Observation, Outcome, RolloutMethod, State, Step, VersionBeingDeleted, is_promotion_ring,
             next_step, report,
         },
+        retry_requested,
     },
     sync::lock,
 };
@@ -58,6 +60,10 @@ impl Indexed for ChatbotDeployment {
 
     fn enqueue(reference: Ref<Self>, context: &Context) {
         context.enqueue_deployment(reference);
+    }
+
+    fn permits(context: &Context) -> &FairSemaphore {
+        &context.deployment_permits
     }
 
     fn enqueue_dependents(&self, context: &Context) {
@@ -289,8 +295,9 @@ async fn query(observation: &Observation, reads: ServiceReads, context: &Context
         chatbot: &object.spec.chatbot_id,
         version_id: active.map(|active| active.version_id.as_str()),
         reads,
+        retry_now: retry_requested(&object.metadata, &observation.status().common),
         intent_written: None,
-        allow_stale_key: object.metadata.deletion_timestamp.is_some(),
+        allow_stale_key: may_use_removed_key(observation),
     };
     context.query_service(&query).await
 }
@@ -314,7 +321,7 @@ async fn roll_out(
     let permit = permit.ok_or_else(|| permit_taken(call))?;
     let environment = observation.environment();
     let result = match method {
-        RolloutMethod::Deploy => account.deploy(&chatbot, &id, environment).await,
+        RolloutMethod::Deploy => account.deploy(&chatbot, &id, environment, observation.goes_back()).await,
         RolloutMethod::Rollback => {
             account.rollback(&chatbot, &id, environment, &observation.rollback_body()).await
         }
@@ -331,9 +338,20 @@ async fn delete(observation: &Observation, id: &str, context: &Context) -> Resul
     let namespace = object.namespace().unwrap_or_default();
     let credentials = object.spec.credentials_ref.as_ref();
     let (account, chatbot) = context
-        .account_for_write(ApiCall::Delete, &namespace, credentials, &object.spec.chatbot_id, true)
+        .account_for_write(
+            ApiCall::Delete,
+            &namespace,
+            credentials,
+            &object.spec.chatbot_id,
+            may_use_removed_key(observation),
+        )
         .await?;
     account.delete(&chatbot, &id).await
+}
+
+fn may_use_removed_key(observation: &Observation) -> bool {
+    let timeout = observation.config.deletion_timeout;
+    plan::may_use_removed_key(&observation.object.metadata, timeout, observation.now)
 }
 
 fn version_id(call: ApiCall, id: Option<&str>) -> Result<VersionId, Failure> {

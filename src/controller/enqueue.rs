@@ -82,13 +82,17 @@ impl Context {
     fn retain(&self, uids: &HashSet<String>) {
         lock(&self.call_permits).retain(uids);
         lock(&self.search_timers).retain(uids);
-        self.fair_queue.retain(uids);
+        for permits in [&self.version_permits, &self.deployment_permits] {
+            permits.retain(uids);
+        }
         self.unknown_annotations.retain(uids);
     }
 
     /// Forgets an object that no longer exists.
     pub(super) fn forget(&self, uid: &str) {
-        self.fair_queue.forget(uid);
+        for permits in [&self.version_permits, &self.deployment_permits] {
+            permits.forget(uid);
+        }
         self.stale_reads.forget(uid);
         lock(&self.call_permits).forget(uid);
         lock(&self.search_timers).forget(uid);

@@ -40,6 +40,7 @@ use crate::{
     plan::{RecordedTimes, Report, call_permits::HasPendingCall},
 };
 use cache::{Cache, IndexKey, Ref};
+use fair_queue::FairSemaphore;
 
 /// A kind whose objects are found and queued by what they refer to.
 pub trait Indexed:
@@ -63,6 +64,8 @@ pub trait Indexed:
     fn keys(&self) -> Vec<IndexKey>;
     /// Queues one object of this kind.
     fn enqueue(reference: Ref<Self>, context: &Context);
+    /// The permits for reconciles of this kind.
+    fn permits(context: &Context) -> &FairSemaphore;
     /// Queues the objects that depend on this one.
     fn enqueue_dependents(&self, context: &Context);
 }

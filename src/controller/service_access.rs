@@ -18,9 +18,11 @@ pub struct ServiceQuery<'a> {
     /// The version that status names.
     pub version_id: Option<&'a str>,
     pub reads: ServiceReads,
+    /// Reads although an earlier read was refused or failed: see [`retry_requested`](crate::plan::retry_requested).
+    pub retry_now: bool,
     /// When the create intent was written, for `Freshness::AfterIntent`.
     pub intent_written: Option<Instant>,
-    /// Accepts the last known key where the Secret is gone: a namespace that is deleted may lose its Secret first.
+    /// Accepts the last known key where the Secret is gone: see [`may_use_removed_key`](crate::plan::may_use_removed_key).
     pub allow_stale_key: bool,
 }
 
@@ -50,6 +52,13 @@ impl Context {
         allow_stale_key: bool,
     ) -> Result<Arc<Account>, Unavailable> {
         let reference = reference.cloned().unwrap_or_default();
+        let key = self.credentials.key(namespace, &reference, allow_stale_key).await?;
+        let account = self.accounts.get(&key);
+        if !account.take_key_refused() {
+            return Ok(account);
+        }
+        // the Secret may have another key by now, though no event says so
+        self.credentials.invalidate(namespace, reference.name());
         let key = self.credentials.key(namespace, &reference, allow_stale_key).await?;
         Ok(self.accounts.get(&key))
     }
@@ -89,6 +98,9 @@ impl Context {
             message: messages::invalid_chatbot_id(&invalid.to_string()),
             retry_after: None,
         })?;
+        if query.retry_now {
+            account.retry_now(&chatbot);
+        }
         let inventory = account.inventory(&chatbot, list_since).await;
         let inventory =
             inventory.map_err(|failure| Unavailable::new(&failure, &query.secret(), query.chatbot))?;
@@ -104,7 +116,7 @@ impl Context {
         };
         record_live(&account, &chatbot, &inventory, deployment_status.as_deref());
         Ok(ServiceView::Available {
-            authoritative: account.is_authoritative(&chatbot),
+            authoritative: account.is_authoritative(&chatbot) && inventory.is_complete(),
             rollout_pending: query.version_id.is_some_and(|id| account.is_rollout_pending(&chatbot, id)),
             age: inventory.requested_at.elapsed(),
             inventory,

@@ -12,13 +12,14 @@ use tokio::{spawn, time::timeout};
 use super::{
     Context, Indexed, Reconciler,
     cache::{Cache, IndexKey, Ref},
+    fair_queue::FairSemaphore,
     service_access::ServiceQuery,
 };
 use crate::{
     chatcaptain::{Account, ApiCall, ChatbotId, Failure, FailureClass, Inventory, VersionId},
     crd::{ChatbotVersion, ChatbotVersionStatus, CommonStatus},
     plan::{
-        Report, ServiceView, claims,
+        self, Report, ServiceView, claims, retry_requested,
         version::{Observation, Outcome, State, Step, left_behind, next_step, report},
     },
     sync::lock,
@@ -50,6 +51,10 @@ impl Indexed for ChatbotVersion {
 
     fn enqueue(reference: Ref<Self>, context: &Context) {
         context.enqueue_version(reference);
+    }
+
+    fn permits(context: &Context) -> &FairSemaphore {
+        &context.version_permits
     }
 
     fn enqueue_dependents(&self, context: &Context) {
@@ -102,7 +107,8 @@ impl Reconciler for ChatbotVersion {
         if let Some(unavailable) = unreadable_policy {
             observation.service = ServiceView::Unavailable(unavailable);
         } else if observation.needs_service() {
-            observation.service = query_service(&observation, intent_written, context).await;
+            let service = query_service(&observation, intent_written, context).await;
+            observation.set_service(service);
         }
         check_candidates(&mut observation, context).await;
         observation
@@ -193,8 +199,9 @@ async fn query_service(
         chatbot: &object.spec.chatbot_id,
         version_id: observation.status().version_id.as_deref(),
         reads: observation.service_reads(),
+        retry_now: retry_requested(&object.metadata, &observation.status().common),
         intent_written,
-        allow_stale_key: object.metadata.deletion_timestamp.is_some(),
+        allow_stale_key: may_use_removed_key(observation),
     };
     context.query_service(&query).await
 }
@@ -231,7 +238,7 @@ async fn deletion_pending(
     if candidates.is_empty() {
         return HashSet::new();
     }
-    let Ok((account, chatbot)) = account_for_write(observation, context, ApiCall::List, true).await else {
+    let Ok((account, chatbot)) = account_for_write(observation, context, ApiCall::List).await else {
         return HashSet::new();
     };
     let grace = observation.config.visibility_grace;
@@ -248,7 +255,7 @@ fn is_older_create_pending(object: &ChatbotVersion, context: &Context) -> bool {
 async fn create(observation: &Observation, context: &Context) -> Outcome {
     let (object, uid) = (&observation.object, observation.object.uid().unwrap_or_default());
     // before the permit is taken: a failure here leaves it
-    let (account, chatbot) = match account_for_write(observation, context, ApiCall::Create, false).await {
+    let (account, chatbot) = match account_for_write(observation, context, ApiCall::Create).await {
         Ok(account) => account,
         Err(failure) => return Outcome::Created(Err(failure), None),
     };
@@ -274,7 +281,7 @@ pub(super) fn permit_taken(call: ApiCall) -> Failure {
 }
 
 async fn delete(observation: &Observation, context: &Context) -> Result<(), Failure> {
-    let (account, chatbot) = account_for_write(observation, context, ApiCall::Delete, true).await?;
+    let (account, chatbot) = account_for_write(observation, context, ApiCall::Delete).await?;
     let id = VersionId::parse(observation.object.version_id().unwrap_or_default())
         .map_err(|invalid| Failure::new(ApiCall::Delete, FailureClass::Unsent, &invalid.to_string()))?;
     account.delete(&chatbot, &id).await
@@ -285,10 +292,15 @@ async fn account_for_write(
     observation: &Observation,
     context: &Context,
     call: ApiCall,
-    allow_stale_key: bool,
 ) -> Result<(Arc<Account>, ChatbotId), Failure> {
     let object = &observation.object;
     let namespace = object.namespace().unwrap_or_default();
     let credentials = object.spec.credentials_ref.as_ref();
+    let allow_stale_key = may_use_removed_key(observation);
     context.account_for_write(call, &namespace, credentials, &object.spec.chatbot_id, allow_stale_key).await
+}
+
+fn may_use_removed_key(observation: &Observation) -> bool {
+    let timeout = observation.config.deletion_timeout;
+    plan::may_use_removed_key(&observation.object.metadata, timeout, observation.now)
 }

@@ -199,7 +199,9 @@ async fn watch_secrets(context: &Arc<Context>, namespace: Option<&str>, stop: Ca
                 ) => {
                     let (namespace, name) = (secret.namespace().unwrap_or_default(), secret.name_any());
                     // first: an object that is queued before it finds the old key
-                    context.credentials.invalidate(&namespace, &name);
+                    for key in context.credentials.invalidate(&namespace, &name) {
+                        context.accounts.retry_now(&key);
+                    }
                     enqueue(&namespace, &name);
                 }
                 // a Secret that was deleted while the watch was broken brings no event

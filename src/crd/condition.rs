@@ -128,6 +128,8 @@ reasons! {
     PermissionDenied = Stalled,
     /// The service does not know the chatbot.
     ChatbotNotFound = Stalled,
+    /// The service lists the object's version without an id, so the operator can neither use nor delete it.
+    VersionUnidentified = Stalled,
     /// The desired version does not exist in the service.
     VersionNotFound = Stalled,
     /// The version existed and is no longer in the service. It is created again only on request.

@@ -20,13 +20,19 @@ pub fn authentication_failed(secret: &str, detail: &str) -> String {
     format!("The service rejects the API key in Secret {secret} ({detail}). Put a valid key into the Secret.")
 }
 
-/// The key lacks a permission.
+/// The key lacks a permission. Where it may not even list, it may lack all: the service answers the same to a key that it
+/// does not know.
 #[must_use]
 pub fn permission_denied(call: ApiCall, secret: &str, detail: &str) -> String {
-    format!(
-        "The API key in Secret {secret} lacks the permission {} ({detail}). Grant it in the service.",
-        call.permission()
-    )
+    let permission = call.permission();
+    let next = match call {
+        ApiCall::List => {
+            "Grant it in the service. If it is granted, the key may be wrong or belong to another account: check the key in \
+             the Secret."
+        }
+        _ => "Grant it in the service.",
+    };
+    format!("The API key in Secret {secret} lacks the permission {permission} ({detail}). {next}")
 }
 
 /// The service does not list the chatbot's versions.

@@ -60,6 +60,8 @@ pub enum UnavailableReason {
     PermissionDenied,
     /// The service does not know the chatbot.
     ChatbotNotFound,
+    /// The service lists the object's version without an id.
+    VersionUnidentified,
     /// The service throttles the API key.
     Throttled,
     /// The service cannot be reached, or fails.
@@ -68,11 +70,12 @@ pub enum UnavailableReason {
 
 impl UnavailableReason {
     /// Every reason, for tests that try each.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::CredentialsMissing,
         Self::AuthenticationFailed,
         Self::PermissionDenied,
         Self::ChatbotNotFound,
+        Self::VersionUnidentified,
         Self::Throttled,
         Self::ServiceUnavailable,
     ];
@@ -85,6 +88,7 @@ impl UnavailableReason {
             Self::AuthenticationFailed => Reason::AuthenticationFailed,
             Self::PermissionDenied => Reason::PermissionDenied,
             Self::ChatbotNotFound => Reason::ChatbotNotFound,
+            Self::VersionUnidentified => Reason::VersionUnidentified,
             Self::Throttled => Reason::Throttled,
             Self::ServiceUnavailable => Reason::ServiceUnavailable,
         }
@@ -94,6 +98,13 @@ impl UnavailableReason {
     #[must_use]
     pub fn is_transient(self) -> bool {
         matches!(self, Self::Throttled | Self::ServiceUnavailable)
+    }
+
+    /// Whether the deletion of a `ChatbotVersion` waits for this only until `--deletion-timeout`. Not for what ends by itself,
+    /// nor for a version that is known to exist.
+    #[must_use]
+    pub fn times_out(self) -> bool {
+        !self.is_transient() && self != Self::VersionUnidentified
     }
 
     /// Whether the key cannot be used: a deletion waits for this only until `--deletion-timeout`.
@@ -122,7 +133,7 @@ pub struct Unavailable {
     pub reason: UnavailableReason,
     /// What is wrong and what to do next.
     pub message: String,
-    /// How long the service asks to wait.
+    /// How long the service asks to wait, or until a refused read is tried again.
     pub retry_after: Option<Duration>,
 }
 
@@ -137,19 +148,28 @@ impl Unavailable {
             UnavailableReason::PermissionDenied => messages::permission_denied(failure.call, secret, detail),
             UnavailableReason::ChatbotNotFound => messages::chatbot_not_found(chatbot, secret, detail),
             UnavailableReason::Throttled => messages::THROTTLED.to_owned(),
-            UnavailableReason::ServiceUnavailable | UnavailableReason::CredentialsMissing => {
-                messages::service_unavailable(detail)
-            }
+            UnavailableReason::ServiceUnavailable
+            | UnavailableReason::CredentialsMissing
+            | UnavailableReason::VersionUnidentified => messages::service_unavailable(detail),
         };
         Self { reason, message, retry_after: retry_after(failure) }
     }
 }
 
 fn retry_after(failure: &Failure) -> Option<Duration> {
-    if let FailureClass::Throttled { retry_after } = failure.class { retry_after } else { None }
+    let advised =
+        if let FailureClass::Throttled { retry_after } = failure.class { retry_after } else { None };
+    failure.paused_for.or(advised)
 }
 
-/// The condition after a failed change, and how long the service asks to wait.
+/// How long a change waits after a failure that says nothing about it: of another call, or of all calls with the key. It
+/// does not count as a failure of the change.
+pub(super) fn pause(failure: &Failure) -> Option<Duration> {
+    let is_of_others = !failure.sent || matches!(failure.class, FailureClass::Throttled { .. });
+    retry_after(failure).filter(|_| is_of_others)
+}
+
+/// The condition after a failed change, and how long its [`pause`] is.
 pub(super) fn write_failure_condition(failure: &Failure, secret: &str) -> (ReadyCondition, Option<Duration>) {
     let detail = &failure.message;
     let (reason, message) = match failure.class {
@@ -167,7 +187,7 @@ pub(super) fn write_failure_condition(failure: &Failure, secret: &str) -> (Ready
             (Reason::Retrying, messages::request_failed(failure.call, detail))
         }
     };
-    (ReadyCondition::new(reason, message), retry_after(failure))
+    (ReadyCondition::new(reason, message), pause(failure))
 }
 
 /// When to reconcile again while the service gives no usable answer.
@@ -175,7 +195,7 @@ pub(super) fn requeue_unavailable(unavailable: &Unavailable, interval: Duration,
     let base = match unavailable.reason {
         UnavailableReason::Throttled => unavailable.retry_after.unwrap_or(TRANSIENT_RETRY),
         UnavailableReason::ServiceUnavailable => TRANSIENT_RETRY,
-        _ => interval.min(USER_ACTION_RETRY),
+        _ => unavailable.retry_after.unwrap_or(USER_ACTION_RETRY).min(interval).min(USER_ACTION_RETRY),
     };
     // up to a quarter later, so that not all objects come back in the moment in which the service does
     Requeue::After(base + base.mul_f64(jitter / 4.0))
@@ -184,6 +204,7 @@ pub(super) fn requeue_unavailable(unavailable: &Unavailable, interval: Duration,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chatcaptain::ApiCall;
 
     const INTERVAL: Duration = Duration::from_mins(5);
 
@@ -192,6 +213,17 @@ mod tests {
         assert_eq!(ServiceView::NotQueried.requeue_when_stale(INTERVAL, 0.0), Requeue::After(INTERVAL));
         let latest = Requeue::After(INTERVAL + Duration::from_secs(6));
         assert_eq!(ServiceView::NotQueried.requeue_when_stale(INTERVAL, 1.0), latest);
+    }
+
+    #[test]
+    fn only_a_failure_of_the_change_itself_counts() {
+        let (forbidden, delay) = (FailureClass::Forbidden { whole_key: false }, Duration::from_secs(7));
+        let failure = |class| Failure::new(ApiCall::Create, class, "no");
+        let answered = Failure { paused_for: Some(delay), ..failure(forbidden) };
+        assert_eq!(pause(&answered), None);
+        assert_eq!(pause(&Failure { sent: false, ..answered }), Some(delay));
+        assert_eq!(pause(&failure(FailureClass::Throttled { retry_after: Some(delay) })), Some(delay));
+        assert_eq!(pause(&failure(FailureClass::Unsent)), None);
     }
 
     #[test]
@@ -209,6 +241,8 @@ mod tests {
             (UnavailableReason::Throttled, None, TRANSIENT_RETRY),
             (UnavailableReason::ServiceUnavailable, None, TRANSIENT_RETRY),
             (UnavailableReason::ChatbotNotFound, None, USER_ACTION_RETRY),
+            (UnavailableReason::PermissionDenied, Some(seconds(7)), seconds(7)),
+            (UnavailableReason::PermissionDenied, Some(seconds(700)), USER_ACTION_RETRY),
         ] {
             assert_eq!(requeue(reason, retry_after, INTERVAL, 0.0), Requeue::After(expected), "{reason:?}");
         }

@@ -24,6 +24,10 @@ const TRANSIENT_BACKOFF: Backoff = Backoff::new(Duration::from_secs(2), Duration
 // half a minute, because no user corrects the cause faster; an hour, so that it heals the same day
 const REFUSED_BACKOFF: Backoff = Backoff::new(Duration::from_secs(30), Duration::from_hours(1));
 
+/// After a refusal of the key or a permission.
+// shorter, because it costs few calls: the limiter sends one of all that need the permission
+const FORBIDDEN_BACKOFF: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_mins(1));
+
 /// Objects keep whole seconds; rounding up keeps the delay.
 const ROUNDING: Duration = Duration::from_secs(1);
 
@@ -184,7 +188,8 @@ pub fn is_waiting_for_retry(
 pub fn next_backoff(old: Option<&Retry>, failure: &Failure, now: Timestamp, jitter: f64) -> Retry {
     let failures = old.map_or(0, |retry| retry.failures).saturating_add(1);
     let backoff = match failure.class {
-        FailureClass::Refused(_) | FailureClass::Forbidden { .. } => REFUSED_BACKOFF,
+        FailureClass::Refused(_) => REFUSED_BACKOFF,
+        FailureClass::Forbidden { .. } => FORBIDDEN_BACKOFF,
         FailureClass::Throttled { .. } | FailureClass::Unsent | FailureClass::Unknown => TRANSIENT_BACKOFF,
     };
     let shortened = 1.0 - jitter.clamp(0.0, 1.0) / 2.0;

@@ -47,7 +47,7 @@ macro_rules! variants {
 }
 pub(crate) use variants;
 
-variants!(UnavailableReason: CredentialsMissing AuthenticationFailed PermissionDenied ChatbotNotFound Throttled ServiceUnavailable);
+variants!(UnavailableReason: CredentialsMissing AuthenticationFailed PermissionDenied ChatbotNotFound VersionUnidentified Throttled ServiceUnavailable);
 
 /// The variants that occurred.
 #[derive(Default)]

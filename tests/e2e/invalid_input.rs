@@ -1,6 +1,10 @@
 //! Wrong input is reported with the next step, and affects nothing else.
 
-use std::{collections::BTreeMap, process::Output};
+use std::{
+    collections::BTreeMap,
+    process::Output,
+    time::{Duration, Instant},
+};
 
 use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion};
 use simulator::{FailuresAs, Key, Operation, Permission, Settings, UnknownChatbots};
@@ -125,16 +129,18 @@ fn missing_credentials_are_reported() {
 
 #[test]
 fn missing_permission_is_reported() {
-    use Permission::{Create, Delete, Deploy, List, Rollback, Status};
-    let world = World::new(permitting(&[Create, Delete, Deploy, Rollback, Status]));
+    use Permission::{Create, Delete, Deploy, List, Status};
+    let world = World::new(permitting(&[Create, Delete, Deploy, Status]));
     world.apply_version("a", &[]);
-    let list = ["chatbots.versions.list", "Secret chatcaptain", "Grant it"];
+    let list = ["chatbots.versions.list", "Secret chatcaptain", "Grant it", "another account"];
     assert_version_stalled(&world, "PermissionDenied", &list);
 
     let world = World::new(permitting(&[List]));
     world.apply_version("a", &[]);
     let create = ["chatbots.versions.create", "Secret chatcaptain", "Grant it"];
     assert_version_stalled(&world, "PermissionDenied", &create);
+    let message = world.wait_for_reason::<ChatbotVersion>("a", "PermissionDenied");
+    assert!(!message.contains("another account"), "a key that lists is valid: {message}");
     assert_eq!(world.creates(), 0);
 
     let world = World::new(permitting(&[List, Create, Status]));
@@ -154,6 +160,21 @@ fn unknown_chatbot_is_reported() {
         assert_version_stalled(&world, "ChatbotNotFound", &[&world.bot, "Check spec.chatbotId"]);
         assert_eq!(world.service.counters().of(Operation::Create).calls, 0);
     }
+}
+
+/// A request ends the wait after a read that failed.
+#[test]
+fn requested_reconcile_finds_a_chatbot_that_exists_now() {
+    let world = World::new(Settings { unknown_chatbots: UnknownChatbots::Refuse, ..Settings::default() });
+    world.apply_version("a", &[]);
+    world.wait_for_reason::<ChatbotVersion>("a", "ChatbotNotFound");
+    world.service.settings(|settings| settings.chatbots.push(world.bot.clone()));
+    let started = Instant::now();
+    world.kubectl(&["annotate", "cbv", "a", "chatcaptain.dev/reconcile-requested-at=now"], "");
+    world.wait_until_version_ready("a");
+    let took = started.elapsed();
+    // without it half a minute
+    assert!(took < Duration::from_secs(10), "{took:?}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use chatcaptain_operator::crd::ChatbotVersion;
 use jiff::Timestamp;
-use simulator::{Operation, RetryAfter, Settings, Throttle};
+use simulator::{CallEntry, Environment, Operation, RetryAfter, Settings, Throttle};
 use support::{World, condition, poll, run_concurrently, version};
 
 use crate::is_long;
@@ -144,4 +144,37 @@ fn busy_chatbot_does_not_starve_others() {
     println!("all deleted after {:?}", started.elapsed());
     assert!(still > BUSY / 2, "it waited for the deletions: {still} of {BUSY} were left");
     assert_eq!(world.service.counters().of(Operation::Delete).took_effect, BUSY as u64);
+}
+
+/// The versions of one chatbot that wait to be created delay neither its rollback nor what the rollback reads first.
+#[test]
+fn rollback_overtakes_the_creates_of_its_chatbot() {
+    const CREATES: usize = 200;
+    let world = World::without_operator(Settings::default(), SHIPPED);
+    world.start();
+    for name in ["first", "second"] {
+        world.apply_version(name, &[]);
+        world.apply_deployment("prod", name, &[]);
+        world.wait_until_deployment_ready("prod");
+    }
+    let before = world.creates();
+    world.create_versions(CREATES, 20, |_| world.bot.clone());
+    // the burst is used up, and all permits of the versions are taken
+    world.eventually("the creates wait for the rate limit", || (world.creates() > before + 30).then_some(()));
+    world.kubectl(&["annotate", "cbd", "prod", "chatcaptain.dev/rollback-to=previous"], "");
+    // not before: kubectl takes a while until it sends the request
+    let asked = world.service.calls().len();
+    let started = Instant::now();
+    world.eventually("prod runs the first again", || {
+        (world.live_version(Environment::Prod).as_deref() == Some("first")).then_some(())
+    });
+    let took = started.elapsed();
+    let calls = world.service.calls();
+    let is_rollback = |call: &CallEntry| call.operation == Operation::Rollback;
+    let sent = calls.iter().position(is_rollback).expect("a rollback was called");
+    let overtaken_by = sent.saturating_sub(asked);
+    println!("rollback in {took:?}, after {overtaken_by} more calls, {} creates", world.creates());
+    // its own reads, and the share of the versions
+    assert!(overtaken_by <= 4, "{overtaken_by} calls before it");
+    assert!(world.creates() < before + CREATES as u64 / 2, "the creates were still waiting");
 }

@@ -27,6 +27,7 @@ mod requests;
 mod rollout;
 mod scenarios;
 mod secret_leaks;
+mod service_variants;
 mod soak;
 mod steady_state;
 mod unreadable_objects;

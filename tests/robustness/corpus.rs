@@ -70,11 +70,15 @@ fn echoed_key_is_redacted() {
     let echo = format!(r#"{{"message": "{}{} is no key, {}"}}"#, "x".repeat(190), crate::KEY, crate::KEY);
     let mut broken = echo.clone().into_bytes();
     broken.push(0xff);
-    for body in [echo.into_bytes(), broken] {
+    let escaped = crate::KEY.bytes().map(|byte| format!("\\u{byte:04x}")).collect::<Vec<_>>().concat();
+    let escaped = format!(r#"{{"message": "the key {escaped} is wrong", "versions": "{escaped}"}}"#);
+    for body in [echo.into_bytes(), broken, escaped.into_bytes()] {
         for status in [200, 400, 403, 500] {
             // `ask` searches for the key, this for a part of it
-            let came = client.ask(ApiCall::Create, Answer::Body(status, body.clone()));
-            assert!(!format!("{came:?}").contains(&crate::KEY[..12]), "{came:?}");
+            for call in [ApiCall::Create, ApiCall::List] {
+                let came = client.ask(call, Answer::Body(status, body.clone()));
+                assert!(!format!("{came:?}").contains(&crate::KEY[..12]), "{came:?}");
+            }
         }
     }
 }
@@ -86,26 +90,27 @@ fn list(body: &str) -> Inventory {
     }
 }
 
-/// Only the last line of a description names an owner: not a name, not a line before, not a part of a line.
+/// The last marker of a description names the owner, wherever it stands: not a name, not a marker before it.
 #[test]
-fn marker_counts_only_in_the_last_line_of_a_description() {
+fn last_marker_of_a_description_counts() {
     let ours = Marker::new("default", "chatbots", "a");
     let text = ours.as_str();
     let entry = |id: &str, name: &str, description: &str| serde_json::json!({"id": id, "name": name, "description": description});
     let versions = [
         entry("in-the-name", text, "x"),
         entry("name-with-lines", &format!("x\n{text}\n"), "x"),
-        entry("not-the-last-line", "a", &format!("{text}\nedited later")),
         entry("another-owner-after-it", "a", &format!("{text}\n[chatcaptain.dev other/chatbots/a]")),
-        entry("part-of-a-line", "a", &format!("see {text}")),
+        entry("cut-marker-after-it", "a", &format!("{text}\n[chatcaptain.dev other/")),
         entry("nearly", "a", "[chatcaptain.dev default/chatbots/a/b]"),
+        entry("edited", "a", &format!("{text}\nedited later")),
+        entry("in-one-line", "a", &format!("anything {text}")),
         entry("null-in-it", "a", &format!("x\n{text}\u{0}")),
-        entry("this-one", "a", &format!("anything\r\n{text}\n\n")),
+        entry("as-sent", "a", &format!("anything\r\n{text}\n\n")),
     ];
     let inventory = list(&serde_json::json!({"versions": versions}).to_string());
     assert_eq!(inventory.versions().len(), versions.len());
     let marked: Vec<&str> = inventory.by_marker(&ours).map(|version| version.id.as_str()).collect();
-    assert_eq!(marked, ["this-one"]);
+    assert_eq!(marked, ["edited", "in-one-line", "null-in-it", "as-sent"]);
 }
 
 /// Of two entries with one id the first counts, and no version is found twice.

@@ -5,18 +5,17 @@ use std::{collections::HashSet, sync::Arc};
 
 use super::{Desired, Observation, Promotion};
 use crate::{
-    crd::{Cause, ChatbotDeployment, ChatbotDeploymentStatus, ConditionType, MetaDuration, PromoteAfter},
+    crd::{ChatbotDeployment, ChatbotDeploymentStatus, ConditionType, MetaDuration, PromoteAfter},
     plan::elapsed,
 };
 
 impl Observation {
     pub(super) fn promotion(&self, desired: &Desired) -> Promotion {
-        let (cause, desired) = (desired.cause, desired.version_id.as_str());
-        // by command or after a failure, or by git
-        let goes_back = cause != Cause::Spec || self.is_rollback(desired);
-        let Some(after) = self.object.spec.promote_after.as_ref().filter(|_| !goes_back) else {
+        let Some(after) = self.object.spec.promote_after.as_ref().filter(|_| !self.goes_back_to(desired))
+        else {
             return Promotion::Allowed;
         };
+        let desired = desired.version_id.as_str();
         let source = self.promotion_source.as_ref().and_then(|source| source.status.as_ref());
         if source.is_some_and(|source| self.has_soaked(source, after, desired)) {
             return Promotion::Allowed;

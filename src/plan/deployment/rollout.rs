@@ -2,9 +2,9 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{Observation, Rollout, RolloutMethod};
+use super::{Desired, Observation, Rollout, RolloutMethod};
 use crate::{
-    crd::{CurrentOperation, HistoryEntry, Operation, OperationResult, RollbackMethod},
+    crd::{Cause, CurrentOperation, HistoryEntry, Operation, OperationResult, RollbackMethod},
     plan::{elapsed, is_in_future},
 };
 
@@ -88,6 +88,17 @@ impl Observation {
         body.into()
     }
 
+    /// Whether the desired version is an earlier one.
+    #[must_use]
+    pub fn goes_back(&self) -> bool {
+        self.desired().is_ok_and(|desired| self.goes_back_to(&desired))
+    }
+
+    /// By command or after a failure, or by git.
+    pub(super) fn goes_back_to(&self, desired: &Desired) -> bool {
+        desired.cause != Cause::Spec || self.is_rollback(&desired.version_id)
+    }
+
     /// Whether a rollback to the version uses the rollback call of the service.
     pub(super) fn use_rollback(&self, desired: &str) -> bool {
         self.object.spec.rollback_method() == RollbackMethod::Rollback && self.is_rollback(desired)
@@ -110,6 +121,7 @@ mod tests {
     use serde_json::json;
 
     use super::{super::fixtures::*, *};
+    use crate::crd::annotation;
 
     #[test]
     fn rollback_body_cannot_name_another_environment() {
@@ -193,5 +205,15 @@ mod tests {
         assert!(Observation::test().with_status(&ran).state().use_rollback);
         let redeploy = json!({"rollback": {"method": "Redeploy"}});
         assert!(!Observation::test().with_status(&ran).with_spec(&redeploy).state().use_rollback);
+    }
+
+    #[test]
+    fn earlier_version_goes_back_by_whichever_call() {
+        assert!(!Observation::test().goes_back());
+        let ran = json!({"history": [{"versionId": "v1", "startTime": ago(100)}]});
+        let redeploy = json!({"rollback": {"method": "Redeploy"}});
+        assert!(Observation::test().with_status(&ran).with_spec(&redeploy).goes_back());
+        let command = Observation::test().listing([version("v1"), version("v2")]);
+        assert!(command.annotated(annotation::ROLLBACK_TO, "v2").goes_back());
     }
 }

@@ -67,10 +67,10 @@ pub(super) fn deleting(observation: &Observation, state: &State) -> Report<Chatb
         let condition = deletion_progress(observation, state);
         return observation.report_with(&condition, requeue_while_deleting(observation, state));
     };
-    let condition = if unavailable.reason.is_transient() {
-        ReadyCondition::new(Reason::Deleting, unavailable.message.as_str())
-    } else {
+    let condition = if unavailable.reason.times_out() {
         messages::deletion_blocked_until_timeout(&unavailable.message)
+    } else {
+        ReadyCondition::new(Reason::Deleting, unavailable.message.as_str())
     };
     let requeue = requeue_unavailable(unavailable, observation.interval(), observation.jitter);
     observation.report_with(&condition, requeue)

@@ -70,6 +70,14 @@ pub(super) fn waiting_for_deletion(name: &str) -> ReadyCondition {
     )
 }
 
+/// Another create would make a second version, and a deletion needs the id.
+pub(super) fn version_unidentified(name: &str) -> String {
+    format!(
+        "The service lists version {name:?}, which is or may be this object's, without an id. Delete that version in the \
+         service; the operator then continues automatically."
+    )
+}
+
 /// `ran_in` is the environment that ran it, as far as a history shows that.
 pub(super) fn version_lost(id: &str, name: &str, ran_in: Option<LiveEnvironment>) -> ReadyCondition {
     let version = ran_in.map_or_else(

@@ -188,15 +188,14 @@ fn next_step_deleting(state: &State, deletion: Deletion) -> Step {
         (_, Match::Single) => Step::Adopt,
         (_, Match::DeletionPending) => wait,
         (NotStarted, Match::None | Match::Unmarked) if state.ran_before => Step::Reclaim,
-        // nothing is recorded, but the list may show a version with this marker; only an outage, which ends, is
-        // waited for
-        (NotStarted, Match::Unavailable(reason)) if reason.is_transient() => wait,
+        // nothing is recorded, but the list may show a version with this marker, or does so without its id
+        (NotStarted, Match::Unavailable(reason)) if !reason.times_out() => wait,
         (NotStarted | IntentRecorded, Match::Ambiguous) => Step::Wait(Wait::AmbiguousVersion),
         // this process still holds the permit of a recorded intent, so its request was not sent
         (NotStarted | IntentRecorded, _) => Step::RemoveFinalizer(FinalizerRemoval::NeverCreated),
 
         // an outage never times out: it ends by itself, and then the version can be deleted
-        (_, Match::Unavailable(reason)) if !reason.is_transient() && deletion.timed_out => {
+        (_, Match::Unavailable(reason)) if reason.times_out() && deletion.timed_out => {
             Step::RemoveFinalizer(FinalizerRemoval::CredentialsTimeout)
         }
         (_, Match::Unavailable(_) | Match::NotQueried) => wait,
@@ -486,14 +485,13 @@ mod tests {
     }
 
     #[test]
-    fn a_deletion_without_a_create_waits_only_for_what_is_transient() {
+    fn a_deletion_without_a_create_waits_only_where_a_version_may_exist() {
         let new = |matched| next_step(&State { create_state: CreateState::NotStarted, matched, ..CREATED });
         let never = Step::RemoveFinalizer(FinalizerRemoval::NeverCreated);
-        // a version that an earlier object created may be listed in a moment
-        assert_eq!(
-            new(Match::Unavailable(UnavailableReason::ServiceUnavailable)),
-            Step::Wait(Wait::Deleting)
-        );
+        // a version that an earlier object created may be listed in a moment, or is listed without its id
+        for reason in [UnavailableReason::ServiceUnavailable, UnavailableReason::VersionUnidentified] {
+            assert_eq!(new(Match::Unavailable(reason)), Step::Wait(Wait::Deleting), "{reason:?}");
+        }
         assert_eq!(new(Match::Unavailable(UnavailableReason::ChatbotNotFound)), never);
         assert_eq!(new(Match::DeletionPending), Step::Wait(Wait::Deleting));
     }

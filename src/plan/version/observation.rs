@@ -8,7 +8,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{CreateState, Deletion, State};
+use super::{CreateState, Deletion, State, messages};
 use crate::{
     chatcaptain::{Marker, NewVersion, Version},
     crd::{
@@ -16,8 +16,8 @@ use crate::{
         LiveEnvironment, Operation, OperationRecord, OperationResult, PendingCreate, annotation,
     },
     plan::{
-        MarkerOwner, PlanConfig, ServiceView, annotation_value, elapsed, is_pending_delete, marker_owner,
-        reconcile_requested, status::is_backing_off,
+        MarkerOwner, PlanConfig, ServiceView, Unavailable, UnavailableReason, annotation_value, elapsed,
+        is_pending_delete, marker_owner, reconcile_requested, status::is_backing_off,
     },
 };
 
@@ -57,6 +57,29 @@ pub struct Observation {
 }
 
 impl Observation {
+    /// Takes note of what the service answers.
+    pub fn set_service(&mut self, service: ServiceView) {
+        self.service = service;
+        if self.is_unidentified() {
+            // no answer about this object, though it is one about all others
+            self.service = ServiceView::Unavailable(Unavailable {
+                reason: UnavailableReason::VersionUnidentified,
+                message: messages::version_unidentified(self.object.version_name()),
+                retry_after: None,
+            });
+        }
+    }
+
+    /// Whether the object's version is listed without an id.
+    fn is_unidentified(&self) -> bool {
+        let ServiceView::Available { inventory, .. } = &self.service else {
+            return false;
+        };
+        let new = self.new_version();
+        // one that is listed by its id is not the other
+        self.listed().is_none() && inventory.has_unidentified(&self.marker(), &new.name, &new.description)
+    }
+
     /// What matters for the next step.
     #[must_use]
     pub fn state(&self) -> State {
@@ -218,14 +241,48 @@ impl Observation {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::Step, *};
-    use crate::plan::version::{FinalizerRemoval, Wait};
+    use std::time::Instant;
+
+    use super::{
+        super::{
+            Step,
+            fixtures::{OURS, THEIRS, version},
+        },
+        *,
+    };
+    use crate::{
+        chatcaptain::{Inventory, UnidentifiedVersion},
+        plan::version::{FinalizerRemoval, Wait},
+    };
 
     #[test]
     fn a_search_begins_recorded_and_lasts_longer_than_the_grace() {
         assert_eq!(Observation::test().with_intent(&[]).state().create_state, CreateState::OutcomeUnknown);
         assert_eq!(Observation::test().searching(30).state().create_state, CreateState::Searching);
         assert_eq!(Observation::test().searching(31).state().create_state, CreateState::SearchExpired);
+    }
+
+    #[test]
+    fn a_version_that_is_listed_without_an_id_stops_its_object_alone() {
+        let reason = |mut observation: Observation, description: &str| {
+            let ServiceView::Available { inventory, .. } = &mut observation.service else { return None };
+            let entry = UnidentifiedVersion { name: None, description: Some(description.into()) };
+            let versions = inventory.versions().to_vec();
+            let list = Inventory::new(versions, Instant::now()).with_unidentified(vec![entry]);
+            *inventory = Arc::new(list);
+            let service = observation.service.clone();
+            observation.set_service(service);
+            match &observation.service {
+                ServiceView::Unavailable(unavailable) => Some(unavailable.reason),
+                _ => None,
+            }
+        };
+        let unidentified = Some(UnavailableReason::VersionUnidentified);
+        assert_eq!(reason(Observation::test().listing(vec![]), OURS), unidentified);
+        assert_eq!(reason(Observation::test().recorded("v1").listing(vec![]), OURS), unidentified);
+        assert_eq!(reason(Observation::test().listing(vec![]), THEIRS), None);
+        let listed = Observation::test().recorded("v1").listing(vec![version("v1", OURS)]);
+        assert_eq!(reason(listed, OURS), None, "its own version has an id");
     }
 
     #[test]

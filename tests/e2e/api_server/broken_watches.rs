@@ -2,7 +2,7 @@
 
 use chatcaptain_operator::crd::ChatbotVersion;
 use serde_json::{Value, json};
-use simulator::{Operation, Settings};
+use simulator::{Key, Operation, Settings};
 use support::{Clock, Cluster, KEY, World, version};
 
 use super::relayed;
@@ -72,13 +72,7 @@ fn secret_deleted_while_unwatchable_is_noticed() {
     let kubeconfig = cluster.operator_kubeconfig();
     let mut world = World::on_cluster(cluster, kubeconfig, Settings::default(), &[("interval", "1h")]);
     let relay = relayed(&mut world);
-    let role = world.kubectl(&["get", "clusterrole/chatcaptain-operator", "--output=json"], "");
-    let mut role: Value = serde_json::from_str(&role).unwrap();
-    role["metadata"]["resourceVersion"].take();
-    let mut blind = role.clone();
-    let mut rules = blind["rules"].as_array_mut().unwrap().iter_mut();
-    rules.find(|rule| rule["resources"] == json!(["secrets"])).unwrap()["verbs"] = json!(["get"]);
-
+    let (role, blind) = role_with_and_without_watching_secrets(&world);
     world.kubectl(&["replace", "--filename=-"], &blind.to_string());
     wait_until_refused(&world);
     world.start();
@@ -100,6 +94,39 @@ fn secret_deleted_while_unwatchable_is_noticed() {
     world.kubectl(&["replace", "--filename=-"], &role.to_string());
     world.wait_for_reason::<ChatbotVersion>("a", "CredentialsMissing");
     world.wait_for_reason::<ChatbotVersion>("b", "CredentialsMissing");
+}
+
+/// No event says that the Secret has a new key: it is read again once the service refuses the old one.
+#[test]
+fn refused_key_is_replaced_where_secrets_cannot_be_watched() {
+    let cluster = Cluster::installed();
+    let kubeconfig = cluster.operator_kubeconfig();
+    let world = World::on_cluster(cluster, kubeconfig, Settings::default(), &[]);
+    let (_, blind) = role_with_and_without_watching_secrets(&world);
+    world.kubectl(&["replace", "--filename=-"], &blind.to_string());
+    wait_until_refused(&world);
+    world.start();
+    world.apply_version("a", &[]);
+    world.wait_until_version_ready("a");
+    world.set_key("CCSB-new");
+    let key = Key { account: "default".to_owned(), permissions: None };
+    world.service.settings(|settings| settings.keys = Some([("CCSB-new".to_owned(), key)].into()));
+    world.eventually("the new key is used", || {
+        let calls = world.service.calls();
+        calls.iter().any(|call| call.key == "-new" && call.status == "200").then_some(())
+    });
+    world.wait_until_version_ready("a");
+}
+
+/// The operator's role as it is shipped, and one that may only read a Secret that it knows.
+fn role_with_and_without_watching_secrets(world: &World) -> (Value, Value) {
+    let role = world.kubectl(&["get", "clusterrole/chatcaptain-operator", "--output=json"], "");
+    let mut role: Value = serde_json::from_str(&role).unwrap();
+    role["metadata"]["resourceVersion"].take();
+    let mut blind = role.clone();
+    let mut rules = blind["rules"].as_array_mut().unwrap().iter_mut();
+    rules.find(|rule| rule["resources"] == json!(["secrets"])).unwrap()["verbs"] = json!(["get"]);
+    (role, blind)
 }
 
 /// Waits until the API server refuses the operator a watch of the Secrets.

@@ -66,7 +66,7 @@ fn checker_detects_every_violation() {
     assert_violations(&later, &world, &["lost: object v1-9"]);
 
     // an object that has not settled
-    world.set_key("unused");
+    world.set_key("unused-key");
     world.kubectl(&["annotate", "cbv", "v1-2", "example.com/any=thing"], "");
     let patch = r#"{"spec":{"interval":"9s"}}"#;
     world.kubectl(&["patch", "cbv", "v1-2", "--type=merge", "-p", patch], "");

@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use crate::answers::Answer;
 use crate::model::Moment;
 use crate::record::Operation;
-use crate::service::World;
+use crate::service::{Call, World};
 use crate::settings::{Permission, RetryAfter, Throttle};
 
 /// The account of every key while no keys are configured.
@@ -61,11 +61,21 @@ impl Buckets {
 
 impl World {
     /// The account a call acts for, or why it may not.
-    pub fn admit(&mut self, key: &str, operation: Operation, now: Moment) -> Result<String, Answer> {
+    pub fn admit(&mut self, call: &Call, now: Moment) -> Result<String, Answer> {
         let throttle = self.settings.throttle.as_ref();
-        if !self.buckets.admits(throttle, key, now) {
+        if !self.buckets.admits(throttle, &call.key, now) {
             return Err(self.throttled(now));
         }
+        let account = self.account(&call.key, call.operation)?;
+        let denied = self.settings.denied.get(&call.chatbot);
+        if denied.is_some_and(|denied| denied.contains(&permission(call.operation))) {
+            return Err(Answer::error(403, "Forbidden resource"));
+        }
+        Ok(account)
+    }
+
+    // The account of a key that may do this.
+    fn account(&self, key: &str, operation: Operation) -> Result<String, Answer> {
         let refused = || Answer::error(self.settings.refused_key, "Invalid API key");
         let Some(keys) = &self.settings.keys else {
             let known = key.starts_with("CCSB-");
@@ -105,8 +115,7 @@ const fn permission(operation: Operation) -> Permission {
         Operation::List => Permission::List,
         Operation::Create => Permission::Create,
         Operation::Delete => Permission::Delete,
-        Operation::Deploy => Permission::Deploy,
-        Operation::Rollback => Permission::Rollback,
+        Operation::Deploy | Operation::Rollback => Permission::Deploy,
         Operation::Status => Permission::Status,
     }
 }

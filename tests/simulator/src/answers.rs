@@ -1,5 +1,6 @@
 //! How the service answers: versions as the settings show them, and errors in their two forms.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -8,7 +9,8 @@ use serde_json::{Value, json};
 use crate::model::{Bot, Environment, Moment, Version};
 use crate::record::Operation;
 use crate::settings::{
-    CreateAnswer, DeployAnswer, Descriptions, FailuresAs, FieldShown, Settings, UnknownId,
+    CreateAnswer, DeployAnswer, Descriptions, FailuresAs, FieldShown, Settings, Times, UnknownId,
+    VersionNumbers,
 };
 
 /// What the client gets.
@@ -107,42 +109,61 @@ struct Shown<'a> {
     id: &'a str,
     name: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    description: Option<&'a str>,
-    created: String,
+    description: Option<Cow<'a, str>>,
+    created: Value,
     #[serde(skip_serializing_if = "Option::is_none")]
-    deployed: Option<String>,
+    deployed: Option<Value>,
     model_id: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    version_number: Option<&'a str>,
+    version_number: Option<Value>,
     stats: serde_json::Map<String, Value>,
 }
 
 /// The JSON of a version.
 pub fn version(settings: &Settings, version: &Version) -> String {
-    let text = |moment: Moment| moment.text_ahead(settings.clock_offset_seconds);
-    let deployed = version.deployed.map(text);
+    let time = |at: Moment| time(settings.times, at.ahead(settings.clock_offset_seconds));
+    let deployed = version.deployed.map(time);
     let shown = Shown {
         id: &version.id,
         name: &version.name,
         description: description(settings.descriptions, version.description.as_deref()),
-        created: text(version.created),
+        created: time(version.created),
         deployed: deployed.filter(|_| settings.deployed_field == FieldShown::Shown),
         model_id: "model-1",
-        version_number: Some(version.number.as_str())
+        version_number: Some(number(settings.version_numbers, &version.number))
             .filter(|_| settings.version_number_field == FieldShown::Shown),
         stats: serde_json::Map::new(),
     };
     serde_json::to_string(&shown).unwrap_or_default()
 }
 
-fn description(how: Descriptions, text: Option<&str>) -> Option<&str> {
+fn description(how: Descriptions, text: Option<&str>) -> Option<Cow<'_, str>> {
+    let text = text?;
     match how {
-        Descriptions::AsSent => text,
+        Descriptions::AsSent => Some(text.into()),
         Descriptions::Missing => None,
-        Descriptions::Cut(length) => text.map(|text| {
+        Descriptions::Cut(length) => {
             let end = text.char_indices().nth(length);
-            end.map_or(text, |(end, _)| &text[..end])
-        }),
+            Some(end.map_or(text, |(end, _)| &text[..end]).into())
+        }
+        Descriptions::OneLine => Some(text.trim().replace(['\r', '\n'], " ").into()),
+    }
+}
+
+fn time(form: Times, at: Moment) -> Value {
+    match form {
+        Times::Rfc3339 => at.text().into(),
+        Times::Millis => at.wall().as_millisecond().into(),
+        Times::Object => {
+            json!({"_seconds": at.wall().as_second(), "_nanoseconds": at.wall().subsec_nanosecond()})
+        }
+    }
+}
+
+fn number(form: VersionNumbers, number: &str) -> Value {
+    match (form, number.parse::<f64>()) {
+        (VersionNumbers::Numbers, Ok(number)) => number.into(),
+        _ => number.into(),
     }
 }
 
@@ -164,6 +185,11 @@ pub fn list(settings: &Settings, bot: &mut Bot, now: Moment) -> Answer {
             one.shown = Some(version(settings, one));
         }
         body.extend_from_slice(one.shown.as_deref().unwrap_or_default().as_bytes());
+    }
+    if let Some(description) = &settings.entry_without_id {
+        let separator = if body.len() > start { "," } else { "" };
+        let entry = json!({"name": "without an id", "description": description});
+        body.extend_from_slice(format!("{separator}{entry}").as_bytes());
     }
     body.extend_from_slice(b"]}");
     Answer::raw(200, body)
@@ -203,10 +229,11 @@ pub fn deployed(settings: &Settings, deployment: &str, number: &str, environment
     }
 }
 
-pub fn status(bot: &Bot) -> Answer {
+pub fn status(settings: &Settings, bot: &Bot) -> Answer {
     let live = Environment::STAGES.into_iter().filter_map(|environment| {
         let live = bot.stage(environment)?.live.as_ref()?;
-        let shown = json!({"id": live.deployment, "version": live.number});
+        let number = number(settings.version_numbers, &live.number);
+        let shown = json!({"id": live.deployment, "version": number});
         Some((environment.name().to_owned(), shown))
     });
     Answer::json(200, &Value::Object(live.collect()))

@@ -40,8 +40,8 @@ pub use model::Environment;
 pub use record::{Actor, CallEntry, Counters, LogEntry, Operation, OperationCounters};
 pub use settings::{
     CreateAnswer, DeleteLive, DeployAnswer, DeploymentsStatus, Descriptions, FailedRollout, FailuresAs,
-    FieldShown, Key, Permission, RetryAfter, RollbackActs, RollbackBody, Rollout, Settings, Throttle,
-    UnknownChatbots, UnknownId,
+    FieldShown, Key, NoDeployment, Permission, RetryAfter, RollbackActs, RollbackBody, Rollout, Settings,
+    Throttle, Times, UnknownChatbots, UnknownId, VersionNumbers,
 };
 pub use simulator::Simulator;
 pub use state::{ChatbotState, EnvironmentState, RolloutState, VersionState};

@@ -75,9 +75,9 @@ impl Moment {
     }
 
     /// As a clock shows it that is so many seconds ahead.
-    pub fn text_ahead(self, seconds: i64) -> String {
+    pub fn ahead(self, seconds: i64) -> Self {
         let ahead = SignedDuration::from_secs(seconds);
-        Self { wall: self.wall.saturating_add(ahead).unwrap_or(self.wall), ..self }.text()
+        Self { wall: self.wall.saturating_add(ahead).unwrap_or(self.wall), ..self }
     }
 
     /// RFC 3339 with milliseconds.

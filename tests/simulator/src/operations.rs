@@ -52,11 +52,11 @@ impl World {
             }
         }
         let bot = self.bots.open(&self.settings, account, chatbot, now)?;
-        Ok((answers::status(bot), false))
+        Ok((answers::status(&self.settings, bot), false))
     }
 
     fn create(&mut self, account: &str, chatbot: &str, body: &Bytes, now: Moment) -> Done {
-        let request = requests::create(body).map_err(Refusal::Invalid)?;
+        let request = requests::create(body, self.settings.no_deployment).map_err(Refusal::Invalid)?;
         let (name, description) = (request.name, request.description);
         let place = (account, chatbot);
         let entry = self.add(place, name, description, Some(request.environment), now)?;

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::model::Environment;
-use crate::settings::RollbackBody;
+use crate::settings::{NoDeployment, RollbackBody};
 
 /// What is wrong with a body, one line each.
 pub type Complaints = Vec<String>;
@@ -15,7 +15,7 @@ pub struct CreateRequest {
     pub environment: Environment,
 }
 
-pub fn create(body: &[u8]) -> Result<CreateRequest, Complaints> {
+pub fn create(body: &[u8], no_deployment: NoDeployment) -> Result<CreateRequest, Complaints> {
     let fields = object(body)?;
     let mut wrong = strangers(&fields, &["name", "description", "environment"]);
     let name = fields.get("name").and_then(Value::as_str).unwrap_or("");
@@ -29,8 +29,12 @@ pub fn create(body: &[u8]) -> Result<CreateRequest, Complaints> {
     if description.is_some_and(|d| !d.is_string()) {
         wrong.push("description must be a string".to_owned());
     }
-    let all = [Environment::Dev, Environment::Test, Environment::Prod];
-    let environment = one_of(&fields, &all, &mut wrong);
+    let dev = match no_deployment {
+        NoDeployment::Dev => "dev",
+        NoDeployment::None => "none",
+    };
+    let stages = Environment::STAGES.map(named);
+    let environment = one_of(&fields, &[&[(dev, Environment::Dev)], &stages[..]].concat(), &mut wrong);
     match environment {
         Some(environment) if wrong.is_empty() => Ok(CreateRequest {
             name: name.to_owned(),
@@ -44,7 +48,7 @@ pub fn create(body: &[u8]) -> Result<CreateRequest, Complaints> {
 pub fn deploy(body: &[u8]) -> Result<Environment, Complaints> {
     let fields = object(body)?;
     let mut wrong = strangers(&fields, &["environment"]);
-    let environment = one_of(&fields, &Environment::STAGES, &mut wrong);
+    let environment = one_of(&fields, &Environment::STAGES.map(named), &mut wrong);
     environment.filter(|_| wrong.is_empty()).ok_or(wrong)
 }
 
@@ -63,7 +67,7 @@ pub fn rollback(body: &[u8], accepted: &RollbackBody) -> Result<Option<Environme
     }
     let mut environment = None;
     if known.contains(&"environment") && fields.get("environment").is_some_and(|e| !e.is_null()) {
-        environment = one_of(&fields, &Environment::STAGES, &mut wrong);
+        environment = one_of(&fields, &Environment::STAGES.map(named), &mut wrong);
     }
     if wrong.is_empty() { Ok(environment) } else { Err(wrong) }
 }
@@ -85,16 +89,20 @@ fn strangers(fields: &Map<String, Value>, known: &[&str]) -> Complaints {
     strange.map(|key| format!("property {key} should not exist")).collect()
 }
 
+const fn named(environment: Environment) -> (&'static str, Environment) {
+    (environment.name(), environment)
+}
+
 fn one_of(
     fields: &Map<String, Value>,
-    accepted: &[Environment],
+    accepted: &[(&str, Environment)],
     wrong: &mut Complaints,
 ) -> Option<Environment> {
     let given = fields.get("environment").and_then(Value::as_str);
-    let found = accepted.iter().find(|e| Some(e.name()) == given);
+    let found = accepted.iter().find(|(name, _)| Some(*name) == given);
     if found.is_none() {
-        let names: Vec<&str> = accepted.iter().map(|e| e.name()).collect();
+        let names: Vec<&str> = accepted.iter().map(|(name, _)| *name).collect();
         wrong.push(format!("environment must be one of the following values: {}", names.join(", ")));
     }
-    found.copied()
+    found.map(|(_, environment)| *environment)
 }

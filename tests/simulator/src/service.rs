@@ -96,7 +96,7 @@ impl Service {
     fn decide(self: &Arc<Self>, call: &Call) -> (Reply, Duration) {
         let mut world = self.world();
         let now = Moment::now();
-        let account = match world.admit(&call.key, call.operation, now) {
+        let account = match world.admit(call, now) {
             Ok(account) => account,
             Err(answer) => {
                 let reply = Reply::Answer(answer);

@@ -14,6 +14,8 @@ pub struct Settings {
     pub create_answer: CreateAnswer,
     /// The status a create answers with: 200 or 201.
     pub create_status: u16,
+    /// The word that a create for no deployment needs; the other one is refused.
+    pub no_deployment: NoDeployment,
     /// The body a deploy answers with.
     pub deploy_answer: DeployAnswer,
     /// The status a deploy answers with: 200, 201 or 202.
@@ -40,6 +42,12 @@ pub struct Settings {
     pub delete_live: DeleteLive,
     /// How descriptions come back.
     pub descriptions: Descriptions,
+    /// The description of one more entry at the end of each list, which has no id.
+    pub entry_without_id: Option<String>,
+    /// The form of `created` and `deployed`.
+    pub times: Times,
+    /// The type of `versionNumber`, and of `version` in the deployment status.
+    pub version_numbers: VersionNumbers,
     /// Whether versions carry `deployed`.
     pub deployed_field: FieldShown,
     /// Whether versions carry `versionNumber`.
@@ -68,6 +76,8 @@ pub struct Settings {
     pub retry_after_seconds: u64,
     /// The keys that are accepted; without them any key that starts with `CCSB-`.
     pub keys: Option<BTreeMap<String, Key>>,
+    /// By chatbot: the permissions that every key lacks there.
+    pub denied: BTreeMap<String, Vec<Permission>>,
     /// The status for an absent or unknown key: 401 or 403.
     pub refused_key: u16,
     /// What goes wrong on the way. The first fault that fits a call strikes.
@@ -81,6 +91,7 @@ impl Default for Settings {
         Self {
             create_answer: CreateAnswer::Wrapped,
             create_status: 200,
+            no_deployment: NoDeployment::Dev,
             deploy_answer: DeployAnswer::Detail,
             deploy_status: 200,
             rollback_body: RollbackBody::Environment,
@@ -94,6 +105,9 @@ impl Default for Settings {
             deployments_status: DeploymentsStatus::Allowed,
             delete_live: DeleteLive::Refused,
             descriptions: Descriptions::AsSent,
+            entry_without_id: None,
+            times: Times::Rfc3339,
+            version_numbers: VersionNumbers::Strings,
             deployed_field: FieldShown::Shown,
             version_number_field: FieldShown::Shown,
             unknown_id: UnknownId::NotFound,
@@ -108,6 +122,7 @@ impl Default for Settings {
             throttle_for_ms: 0,
             retry_after_seconds: 1,
             keys: None,
+            denied: BTreeMap::new(),
             refused_key: 401,
             faults: Vec::new(),
             seed: 0,
@@ -133,6 +148,16 @@ pub enum CreateAnswer {
     OtherIds,
     /// `{"version": {"id": "…"}}` with the id of the chatbot's oldest version.
     OldestVersion,
+}
+
+/// The word for no deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum NoDeployment {
+    /// `dev`
+    Dev,
+    /// `none`
+    None,
 }
 
 /// The body a deploy answers with.
@@ -211,6 +236,30 @@ pub enum Descriptions {
     Missing,
     /// Only so many of their first characters.
     Cut(usize),
+    /// In one line: line breaks are blanks, and there are none at the ends.
+    OneLine,
+}
+
+/// The form of a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Times {
+    /// A string.
+    Rfc3339,
+    /// Unix time in milliseconds.
+    Millis,
+    /// `{"_seconds": …, "_nanoseconds": …}`
+    Object,
+}
+
+/// The type of a version number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum VersionNumbers {
+    /// Strings.
+    Strings,
+    /// JSON numbers.
+    Numbers,
 }
 
 /// Whether a field is shown.
@@ -320,12 +369,9 @@ pub enum Permission {
     /// Delete a version.
     #[serde(rename = "chatbots.versions.delete")]
     Delete,
-    /// Deploy a version.
+    /// Deploy a version, and roll back to one.
     #[serde(rename = "chatbots.versions.deploy")]
     Deploy,
-    /// Roll back to a version.
-    #[serde(rename = "chatbots.versions.rollback")]
-    Rollback,
     /// Read the deployment status.
     #[serde(rename = "chatbots.deployments.status")]
     Status,

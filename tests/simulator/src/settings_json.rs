@@ -8,6 +8,7 @@ use crate::settings::Settings;
 pub const ACCEPTED: &[(&str, &str)] = &[
     ("createAnswer", "wrapped | bare | versionId | id | empty | otherIds | oldestVersion"),
     ("createStatus", "200 | 201"),
+    ("noDeployment", "dev | none"),
     ("deployAnswer", "empty | object | detail"),
     ("deployStatus", "200 | 201 | 202"),
     ("rollbackBody", "environment | none | {\"requires\": \"<property>\"}"),
@@ -20,7 +21,10 @@ pub const ACCEPTED: &[(&str, &str)] = &[
     ("clockOffsetSeconds", "seconds"),
     ("deploymentsStatus", "allowed | forbidden | missing"),
     ("deleteLive", "refused | accepted"),
-    ("descriptions", "asSent | missing | {\"cut\": characters}"),
+    ("descriptions", "asSent | missing | {\"cut\": characters} | oneLine"),
+    ("entryWithoutId", "null | description"),
+    ("times", "rfc3339 | millis | object"),
+    ("versionNumbers", "strings | numbers"),
     ("deployedField", "shown | missing"),
     ("versionNumberField", "shown | missing"),
     ("unknownId", "notFound | badRequest | ok"),
@@ -41,8 +45,9 @@ pub const ACCEPTED: &[(&str, &str)] = &[
     (
         "keys",
         "null | {\"<key>\": {account: \"<name>\", permissions: absent | \
-         [chatbots.versions.list | .create | .delete | .deploy | .rollback, chatbots.deployments.status]}}",
+         [chatbots.versions.list | .create | .delete | .deploy, chatbots.deployments.status]}}",
     ),
+    ("denied", "{\"<chatbot>\": [permissions that every key lacks there]}"),
     ("refusedKey", "401 | 403"),
     (
         "faults",

@@ -11,7 +11,7 @@ use crate::{
     plan::{
         CounterIncrement, EventReason, Report, Requeue,
         deployment::{Drift, Observation, Rollout, RolloutMethod, State, messages},
-        service_view::write_failure_condition,
+        service_view::{pause, write_failure_condition},
         status::{
             carry_over, carry_over_stalled, next_backoff, operation_record, operation_result,
             requeue_after_backoff,
@@ -168,8 +168,8 @@ fn delete_failed(
     id: &str,
     failure: &Failure,
 ) -> Report<ChatbotDeploymentStatus> {
-    // what was not sent is no failure of the deletion; the wait keeps a throttle from making this a busy loop
-    let mut requeue = Requeue::After(UNSENT_RETRY);
+    // what was not sent is no failure of the deletion; the wait keeps it from becoming a busy loop
+    let mut requeue = Requeue::After(pause(failure).unwrap_or(UNSENT_RETRY));
     if !failure.was_not_sent()
         && let Some(entry) = status.pending_deletions.iter_mut().find(|entry| entry.version_id == id)
     {

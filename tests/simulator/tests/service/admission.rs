@@ -58,14 +58,14 @@ fn every_operation_needs_its_permission() {
         ("create", "chatbots.versions.create"),
         ("delete", "chatbots.versions.delete"),
         ("deploy", "chatbots.versions.deploy"),
-        ("rollback", "chatbots.versions.rollback"),
+        ("rollback", "chatbots.versions.deploy"),
         ("status", "chatbots.deployments.status"),
     ];
     let mut service = Service::friendly();
     let id = service.created("a");
     keyed(&mut service, "CCSB-some");
-    for (allowed, permission) in all {
-        let key = json!({"account": "default", "permissions": [permission]});
+    for (_, granted) in all {
+        let key = json!({"account": "default", "permissions": [granted]});
         service.patch(json!({"keys": {"CCSB-some": key}}));
         let answers = [
             ("list", service.get("/v1/chatbots/bot/versions")),
@@ -76,9 +76,20 @@ fn every_operation_needs_its_permission() {
             ("delete", service.delete(&id)),
         ];
         for (operation, answer) in answers {
-            assert_eq!(answer.status == 403, operation != allowed, "{operation} by {allowed}");
+            let needed = all.iter().find(|(name, _)| *name == operation).unwrap().1;
+            assert_eq!(answer.status == 403, needed != granted, "{operation} by {granted}");
         }
     }
+}
+
+#[test]
+fn permissions_are_denied_by_chatbot() {
+    let service = Service::with(json!({"denied": {"bot": ["chatbots.versions.create"]}}));
+    let answer = service.create("a", "dev");
+    assert_eq!((answer.status, &answer.json()["message"]), (403, &json!("Forbidden resource")));
+    assert_eq!(service.get("/v1/chatbots/bot/versions").status, 200);
+    let body = json!({"name": "a", "environment": "dev"});
+    assert_eq!(service.post("/v1/chatbots/other/versions", body).status, 200);
 }
 
 #[test]

@@ -125,3 +125,42 @@ fn version_number_field_can_be_missing() {
     service.patch(json!({"versionNumberField": "shown"}));
     assert_eq!(service.versions()[0]["versionNumber"], "1.0");
 }
+
+#[test]
+fn times_and_numbers_have_other_types() {
+    let service = Service::with(json!({"times": "object", "versionNumbers": "numbers"}));
+    service.created("a");
+    let version = service.versions().remove(0);
+    assert!(version["created"]["_seconds"].is_i64() && version["created"]["_nanoseconds"].is_i64());
+    assert_eq!(version["versionNumber"], json!(1.0));
+    service.patch(json!({"times": "millis"}));
+    assert!(service.versions()[0]["created"].as_i64().unwrap() > 1_000_000_000_000);
+    service.deploy(version["id"].as_str().unwrap(), "test");
+    assert_eq!(service.status().json()["test"]["version"], json!(1.0));
+}
+
+#[test]
+fn lists_end_with_an_entry_without_an_id() {
+    let service = Service::with(json!({"entryWithoutId": "of the past"}));
+    let alone = service.versions();
+    assert_eq!(alone, [json!({"name": "without an id", "description": "of the past"})]);
+    service.created("a");
+    assert_eq!(service.versions()[1..], alone);
+}
+
+#[test]
+fn descriptions_come_in_one_line() {
+    let service = Service::with(json!({"descriptions": "oneLine"}));
+    let body = json!({"name": "a", "description": " two\nlines \n", "environment": "dev"});
+    service.post("/v1/chatbots/bot/versions", body);
+    assert_eq!(service.versions()[0]["description"], "two lines");
+}
+
+#[test]
+fn no_deployment_has_one_word() {
+    let service = Service::with(json!({"noDeployment": "none"}));
+    let answer = service.create("a", "dev");
+    assert_eq!(answer.status, 400);
+    assert!(answer.json()["message"][0].as_str().unwrap().starts_with("environment must be one of"));
+    assert_eq!(service.create("a", "none").status, 200);
+}
