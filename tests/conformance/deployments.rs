@@ -21,7 +21,7 @@ use crate::states::{
 };
 
 variants!(Step: AddFinalizer RemoveFinalizer RemoveRollbackCommand RecordIntent StartRollout FailRollout DeleteVersion Wait);
-variants!(Wait: Available Suspended BackingOff InvalidSpec Conflict Unavailable Unresolved WaitingForPromotion PromotionBlocked Progressing ProgressDeadlineExceeded RolledBack DriftTolerated
+variants!(Wait: Available Suspended BackingOff InvalidSpec Conflict ForeignVersion Unavailable Unresolved WaitingForPromotion PromotionBlocked Progressing ProgressDeadlineExceeded RolledBack DriftTolerated
     DriftCorrectionPaused Deleting WaitingForOtherFinalizers);
 variants!(Unresolved: WaitingForVersion VersionTimedOut ReferenceMismatch VersionNotFound AmbiguousVersion);
 variants!(TargetState: Resolved Failed Unresolved);
@@ -171,6 +171,12 @@ fn runs(number: &str) -> ServiceView {
     shown(versions, Some([None, Some(number).filter(|number| !number.is_empty())]))
 }
 
+/// Prod runs a version of another installation.
+fn runs_a_foreign_version() -> ServiceView {
+    let versions = vec![version("v1", "a", ""), version("v2", "b", "[chatcaptain.dev other/ns/b]")];
+    shown(versions, Some([None, Some("1.2")]))
+}
+
 fn operation_of(operation: &str, called: Option<i64>, result: Option<&str>) -> Value {
     json!({"currentOperation": {
         "operation": operation, "versionId": "v1", "startTime": ago(called.unwrap_or(0)),
@@ -281,6 +287,7 @@ fn settled(object: &ChatbotDeployment) -> Vec<Observation> {
             with(object, &json!({}), &json!({"active": {"versionId": "v1", "startTime": ago(5)}})),
             shown(vec![version("v1", "a", "")], None),
         ),
+        scene(object.clone(), runs_a_foreign_version()),
         scene(commanded.clone(), runs("1.2")),
         scene(commanded, runs("1.1")),
         scene(with(object, &previous, &failed), runs("1.2")),

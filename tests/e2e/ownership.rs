@@ -2,7 +2,7 @@
 
 use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion};
 use jiff::Timestamp;
-use simulator::{Operation, Settings};
+use simulator::{Environment, Operation, Settings};
 use support::{World, condition, deployment};
 
 /// As after a restore of etcd into another installation, or a changed `--owner-id`.
@@ -24,6 +24,27 @@ fn recorded_version_of_another_owner_is_a_conflict_and_is_not_deleted() {
     world.eventually("it is counted", || (other.metric("chatcaptain_orphans_total", &[]) == 1).then_some(()));
     assert_eq!(world.service.counters().of(Operation::Delete).calls, 0);
     assert_eq!(world.creates(), 1);
+}
+
+/// Two installations that replaced each other's version would never end.
+#[test]
+fn live_version_of_another_owner_is_a_conflict_and_is_not_replaced() {
+    let world = World::new(Settings::default());
+    world.apply_version("a", &[]);
+    world.apply_deployment("test", "a", &[]);
+    world.wait_until_deployment_ready("test");
+    world.stop();
+    let _other = world.replica(&["--owner-id=other"], &[]);
+    world.apply_version("b", &[]);
+    world.wait_until_version_ready("b");
+    world.apply_deployment("test", "b", &[]);
+    let message = world.wait_for_reason::<ChatbotDeployment>("test", "Conflict");
+    assert!(message.contains("--owner-id default"), "{message}");
+    world.wait_for_two_polls();
+    assert_eq!(world.effects_besides_creates(), ["deploy a test"]);
+    // the way out that the message names
+    world.service.hand_deploy(&world.bot, "b", Environment::Test).unwrap();
+    world.wait_until_deployment_ready("test");
 }
 
 /// Another team's deployment claims the environment, but has never had a key.

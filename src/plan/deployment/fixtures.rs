@@ -226,6 +226,7 @@ impl State {
             unavailable: None,
             target: TargetState::Resolved(Cause::Spec),
             live: Live::Desired,
+            foreign_live: false,
             rollout: Rollout::None,
             use_rollback: false,
             promotion: Promotion::Allowed,

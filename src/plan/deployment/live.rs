@@ -6,7 +6,7 @@ use super::Observation;
 use crate::{
     chatcaptain::{Inventory, LiveVersion},
     crd::{ChatbotDeploymentStatus, CurrentOperation, Operation, OperationResult},
-    plan::{PlanConfig, ServiceView, elapsed},
+    plan::{MarkerOwner, PlanConfig, ServiceView, elapsed, marker_owner},
 };
 
 impl Observation {
@@ -27,6 +27,19 @@ impl Observation {
         deployment_status.get(self.environment()).is_none_or(|deployed| {
             deployed.resolve(inventory).is_some() || named_by(deployed, inventory) == NamedBy::NoListedVersion
         })
+    }
+
+    /// The owner id of the other installation to which the live version belongs, by its marker.
+    pub(super) fn live_owner(&self) -> Option<String> {
+        if !self.live_is_observable() {
+            return None;
+        }
+        let live = self.live()?;
+        let namespace = self.object.metadata.namespace.as_deref().unwrap_or_default();
+        match marker_owner(self.listed(&live)?, &self.config.owner_id, namespace, "") {
+            MarkerOwner::OtherOwner(owner) => Some(owner),
+            _ => None,
+        }
     }
 
     /// The deployment status says that nothing runs.
@@ -166,7 +179,7 @@ mod tests {
     use super::{super::fixtures::*, *};
     use crate::{
         chatcaptain::Version,
-        plan::deployment::{Live, Rollout, RolloutMethod},
+        plan::deployment::{Live, Rollout, RolloutMethod, Step, Wait},
     };
 
     fn with_active(id: &str) -> Observation {
@@ -187,13 +200,32 @@ mod tests {
     }
 
     #[test]
+    fn version_of_another_installation_is_not_replaced() {
+        let theirs = Version { description: Some("[chatcaptain.dev other/ns/b]".into()), ..version("v2") };
+        let foreign = Observation::test().listing([version("v1"), theirs]).running(Some("v2"));
+        assert_eq!(foreign.next_step(), Step::Wait(Wait::ForeignVersion));
+        let report = foreign.report();
+        assert_eq!(condition(&report, "Stalled"), Some(("True", "Conflict")));
+        let called = operation("Deploy", "v1", Some(5), Some("Accepted"));
+        let progressing = foreign.clone().with_status(&called);
+        assert_eq!(progressing.next_step(), Step::Wait(Wait::Progressing(RolloutMethod::Deploy)));
+        let recorded = Observation {
+            may_call: true,
+            ..foreign.clone().with_status(&operation("Deploy", "v1", None, None))
+        };
+        assert_eq!(recorded.next_step(), Step::Wait(Wait::ForeignVersion), "the call is not sent any more");
+        let named = foreign.with_spec(&json!({"versionRef": null, "versionId": "v2"}));
+        assert_eq!(named.next_step(), Step::Wait(Wait::Available), "the spec names it");
+    }
+
+    #[test]
     fn number_of_two_versions_decides_nothing() {
         let twins = || [version("v1"), Version { number: Some("1.1".into()), ..version("v2") }];
         let target = json!({"target": {"versionId": "v1", "versionNumber": "1.1", "cause": "Spec"}});
         let twin = with_active("v2").with_status(&target).listing(twins()).running(Some("v1"));
         assert_eq!(twin.live().as_deref(), Some("v2"), "as last confirmed, not the target without a call");
         assert!(!twin.live_is_observable());
-        assert_eq!(twin.next_step(), crate::plan::deployment::Step::RecordIntent(RolloutMethod::Deploy));
+        assert_eq!(twin.next_step(), Step::RecordIntent(RolloutMethod::Deploy));
         let mut called = operation("Deploy", "v1", Some(5), Some("Accepted"));
         called["currentOperation"]["previousDeployTime"] = ago(500);
         let shown = |seconds: i64| {

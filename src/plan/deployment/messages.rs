@@ -7,7 +7,7 @@ use std::fmt;
 
 use super::{
     Desired, Drift, Observation, PendingDeletionState, RolloutMethod, State, Step, Unresolved,
-    promotion::is_heading_to, rollback_command::CommandEnd,
+    pending_deletion::DeletionEnd, promotion::is_heading_to, rollback_command::CommandEnd,
 };
 use crate::{
     crd::{Cause, ChatbotVersion, OperationResult, Reason, VersionSource, annotation},
@@ -229,6 +229,17 @@ pub(super) fn conflict(observation: &Observation) -> ReadyCondition {
     ReadyCondition::new(Reason::Conflict, message)
 }
 
+/// Another installation manages the environment: two that replaced each other would never end.
+pub(super) fn foreign_version(observation: &Observation) -> ReadyCondition {
+    let (environment, owner) = (observation.environment(), observation.live_owner().unwrap_or_default());
+    let live = observation.live().map_or_else(other_label, |id| version_label(observation, &id));
+    let message = format!(
+        "{environment} runs {live}, which belongs to the installation with --owner-id {owner} and is not replaced. Delete \
+         this object, or end the other installation's ChatbotDeployment and deploy a version of this one in the service."
+    );
+    ReadyCondition::new(Reason::Conflict, message)
+}
+
 pub(super) fn deleting() -> ReadyCondition {
     let message = format!(
         "Deleting the versions in status.pendingDeletions first; what is live stays live. No action needed; to keep \
@@ -315,6 +326,17 @@ pub(super) fn drift_note(observation: &Observation, desired: &Desired, drift: Dr
 /// A deletion that was taken over is done.
 pub(super) fn version_deleted_note(id: &str, name: &str) -> String {
     format!("Version {id} of the deleted ChatbotVersion {name} is no longer in the service.")
+}
+
+/// A deletion that was taken over leaves its version, or may.
+pub(super) fn not_deleted_note(end: DeletionEnd, id: &str, name: &str) -> String {
+    let cause = match end {
+        DeletionEnd::Foreign => "it is not deleted because its marker names another installation",
+        DeletionEnd::Deleted | DeletionEnd::Unconfirmed => {
+            "the service does not list it and rejects its deletion"
+        }
+    };
+    format!("Version {id} of the deleted ChatbotVersion {name} may still exist in the service: {cause}.")
 }
 
 /// A deletion that was taken over is given up.

@@ -38,8 +38,10 @@ pub enum Wait {
     BackingOff,
     /// The spec does not name exactly one version.
     InvalidSpec,
-    /// An older object manages the environment.
+    /// Another object manages the environment.
     Conflict,
+    /// The environment runs a version of another installation.
+    ForeignVersion,
     /// The service could not be read.
     Unavailable(UnavailableReason),
     /// The desired version is not known.
@@ -117,6 +119,10 @@ fn next_step_active(state: &State) -> Step {
 
 /// The environment does not run the desired version.
 fn next_rollout_step(state: &State) -> Step {
+    let is_sent = matches!(state.rollout, Rollout::InProgress(_) | Rollout::DeadlineExceeded);
+    if state.foreign_live && !is_sent {
+        return Step::Wait(Wait::ForeignVersion);
+    }
     match (state.rollout, state.drift) {
         (Rollout::IntentRecorded(method), _) => Step::StartRollout(method),
         (Rollout::InProgress(method), _) => Step::Wait(Wait::Progressing(method)),

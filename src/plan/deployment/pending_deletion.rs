@@ -5,7 +5,10 @@ use std::{collections::HashSet, time::Duration};
 use super::{Observation, PendingDeletionState};
 use crate::{
     chatcaptain::{DeploymentStatus, Inventory, Version},
-    crd::{ChatbotDeploymentStatus, LiveEnvironment, PendingDeletion},
+    crd::{
+        ChatbotDeploymentStatus, LiveEnvironment, Operation, OperationRecord, OperationResult,
+        PendingDeletion,
+    },
     plan::{
         MarkerOwner, ServiceView, claims,
         deploy_times::is_replaced_everywhere,
@@ -14,6 +17,17 @@ use crate::{
         truncate_to_seconds,
     },
 };
+
+/// How a deletion that was taken over ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DeletionEnd {
+    /// The version is gone.
+    Deleted,
+    /// The version is not listed, and the service rejects its deletion.
+    Unconfirmed,
+    /// The marker of the version names another installation.
+    Foreign,
+}
 
 /// A version whose object is being deleted while it runs here, or may, and still has our finalizer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,16 +81,38 @@ impl Observation {
     /// The entries of `status.pendingDeletions` that are still to be deleted: the version exists, and no object holds it again.
     #[must_use]
     pub fn pending_deletions(&self) -> Vec<PendingDeletion> {
-        let is_gone = |id: &str| match &self.service {
-            ServiceView::Available { inventory, authoritative, .. } => {
-                // the key of another account lists none of them, and each would count as deleted
-                *authoritative && inventory.version(id).is_none()
-            }
-            _ => false,
-        };
         let mut entries = self.status().pending_deletions.clone();
-        entries.retain(|entry| !self.reclaimed.contains(&entry.version_id) && !is_gone(&entry.version_id));
+        entries.retain(|entry| {
+            !self.reclaimed.contains(&entry.version_id) && self.deletion_end(entry).is_none()
+        });
         entries
+    }
+
+    /// How the deletion of an entry has ended, if it has. A list that is cut hides old versions, so only the answer to our own
+    /// request proves that one is gone; without a deployment status none is sent for what is not listed.
+    pub(super) fn deletion_end(&self, entry: &PendingDeletion) -> Option<DeletionEnd> {
+        let ServiceView::Available { inventory, deployment_status, authoritative, .. } = &self.service else {
+            return None;
+        };
+        if let Some(version) = inventory.version(&entry.version_id) {
+            return self.is_foreign(version).then_some(DeletionEnd::Foreign);
+        }
+        // the key of another account lists none of them, and each would count as deleted
+        if !*authoritative {
+            return None;
+        }
+        match self.last_delete(entry).map(|record| record.result) {
+            Some(OperationResult::Accepted) => Some(DeletionEnd::Deleted),
+            Some(OperationResult::Refused) => Some(DeletionEnd::Unconfirmed),
+            _ if deployment_status.is_none() => Some(DeletionEnd::Deleted),
+            _ => None,
+        }
+    }
+
+    fn last_delete(&self, entry: &PendingDeletion) -> Option<&OperationRecord> {
+        self.status().common.last_operations.iter().find(|record| {
+            record.operation == Operation::Delete && record.version_id.as_ref() == Some(&entry.version_id)
+        })
     }
 
     /// The entries for the next status: those that remain, and the deletions that are taken over now.
@@ -108,9 +144,9 @@ impl Observation {
         self.find_unused_entries().unwrap_or_default()
     }
 
-    /// The entries whose versions are listed, run in no environment and are not about to; `None` where that is not known.
+    /// The entries whose versions run in no environment and are not about to; `None` where that is not known.
     fn find_unused_entries(&self) -> Option<Vec<PendingDeletion>> {
-        let ServiceView::Available { inventory, deployment_status, .. } = &self.service else {
+        let ServiceView::Available { inventory, deployment_status, authoritative, .. } = &self.service else {
             return None;
         };
         let mut in_use = self.versions_in_use();
@@ -127,12 +163,14 @@ impl Observation {
         entries.retain(|entry| {
             !in_use.contains(&entry.version_id)
                 && !claims::names(&self.object, namespace, &entry.name)
-                && inventory.version(&entry.version_id).is_some_and(|version| {
-                    !self.is_foreign(version)
-                        && (deployment_status.is_some()
-                            || is_replaced_everywhere(inventory, version, &deployments))
-                })
+                && match inventory.version(&entry.version_id) {
+                    _ if deployment_status.is_some() => true,
+                    Some(version) => is_replaced_everywhere(inventory, version, &deployments),
+                    None => false,
+                }
         });
+        // the key of another account lists nothing of ours, and would be asked to delete it
+        entries.retain(|entry| *authoritative || inventory.version(&entry.version_id).is_some());
         Some(entries)
     }
 
@@ -154,10 +192,8 @@ impl Observation {
 
     /// A delete of the version was sent, and the list may still show it.
     fn is_in_flight(&self, entry: &PendingDeletion) -> bool {
-        self.status().common.last_operations.iter().any(|record| {
-            record.version_id.as_ref() == Some(&entry.version_id)
-                && is_pending_delete(record, self.now, self.config.visibility_grace)
-        })
+        let grace = self.config.visibility_grace;
+        self.last_delete(entry).is_some_and(|record| is_pending_delete(record, self.now, grace))
     }
 }
 
@@ -294,8 +330,14 @@ mod tests {
             entries.into_iter().map(|entry| entry.version_id).collect::<Vec<_>>()
         };
         assert_eq!(ids(&new), ["v2", "v1"]);
-        let gone = new.clone().listing([version("v1")]).running(Some("v1"));
-        assert_eq!(ids(&gone), ["v1"]);
+        let record = |result| {
+            json!({"lastOperations": [
+                {"operation": "Delete", "versionId": "v2", "completionTime": ago(1), "result": result},
+            ]})
+        };
+        let unlisted = new.clone().listing([version("v1")]).running(Some("v1"));
+        assert_eq!(ids(&unlisted), ["v2", "v1"], "the list may be cut");
+        assert_eq!(ids(&unlisted.clone().with_status(&record("Accepted"))), ["v1"]);
         let reclaimed = Observation { reclaimed: ["v2".to_owned()].into(), ..new };
         assert_eq!(ids(&reclaimed), ["v1"]);
         let mut doubtful = pending().listing([version("v1")]).running(Some("v1"));
@@ -312,6 +354,42 @@ mod tests {
         assert_eq!(waiting.state().pending_deletion, PendingDeletionState::Ready);
         assert_eq!(waiting.deleted(1).state().pending_deletion, PendingDeletionState::HandingOver);
         assert_eq!(pending().deleted(1).state().pending_deletion, PendingDeletionState::Ready);
+    }
+
+    #[test]
+    fn deletion_of_an_unlisted_version_ends_with_the_answer_to_our_request() {
+        let unlisted = pending().listing([version("v1")]).running(Some("v1"));
+        assert_eq!(deletable(&unlisted).as_deref(), Some("v2"));
+        let end = |observation: &Observation| {
+            let entry = observation.status().pending_deletions[0].clone();
+            observation.deletion_end(&entry)
+        };
+        let answered = |result| {
+            let record =
+                json!({"operation": "Delete", "versionId": "v2", "completionTime": ago(1), "result": result});
+            end(&unlisted.clone().with_status(&json!({"lastOperations": [record]})))
+        };
+        assert_eq!(end(&unlisted), None);
+        assert_eq!(answered("Unknown"), None);
+        assert_eq!(answered("Accepted"), Some(DeletionEnd::Deleted));
+        assert_eq!(answered("Refused"), Some(DeletionEnd::Unconfirmed));
+        let blind = pending().listing([version("v1")]);
+        assert_eq!(
+            end(&blind),
+            Some(DeletionEnd::Deleted),
+            "without a deployment status the list is all there is"
+        );
+    }
+
+    #[test]
+    fn version_of_another_installation_is_left_alone() {
+        let foreign = Version { description: Some("[chatcaptain.dev other/ns/b]".into()), ..version("v2") };
+        let foreign = pending().listing([version("v1"), foreign]).running(Some("v1"));
+        assert_eq!(deletable(&foreign), None);
+        let report = foreign.report();
+        let [("Orphaned", note)] = events(&report)[..] else { panic!("{:?}", report.events) };
+        assert!(note.contains("another installation"), "{note}");
+        assert_eq!((report.orphans, report.status.pending_deletions), (vec!["v2".to_owned()], vec![]));
     }
 
     #[test]

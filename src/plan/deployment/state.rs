@@ -31,6 +31,8 @@ pub struct State {
     pub target: TargetState,
     /// What runs.
     pub live: Live,
+    /// The environment runs a version of another installation.
+    pub foreign_live: bool,
     /// How far the current operation has come.
     pub rollout: Rollout,
     /// The desired version ran here before, and `spec.rollback.method` allows the rollback call.
@@ -179,6 +181,7 @@ impl Observation {
             unavailable: self.unavailable_reason(),
             target: self.target_state(&desired, live),
             live,
+            foreign_live: self.live_owner().is_some(),
             rollout: id.map_or(Rollout::None, |id| self.rollout(id)),
             use_rollback: id.is_some_and(|id| self.use_rollback(id)),
             promotion: desired.as_ref().map_or(Promotion::Allowed, |desired| self.promotion(desired)),

@@ -11,6 +11,7 @@ use super::{
     Desired, Drift, Observation, State, Step, Wait,
     history::{clear_active, sync_history},
     messages,
+    pending_deletion::DeletionEnd,
     rollback_command::CommandEnd,
 };
 use crate::{
@@ -100,10 +101,20 @@ fn with_pending_deletions(
     let remaining = observation.pending_deletions();
     for entry in &observation.status().pending_deletions {
         // one that an object holds again is off the list, but not deleted
-        if !remaining.contains(entry) && !observation.reclaimed.contains(&entry.version_id) {
-            let note = messages::version_deleted_note(&entry.version_id, &entry.name);
-            report = report.event(false, EventReason::VersionDeleted, note);
+        if remaining.contains(entry) || observation.reclaimed.contains(&entry.version_id) {
+            continue;
         }
+        let (id, name) = (&entry.version_id, &entry.name);
+        report = match observation.deletion_end(entry) {
+            Some(DeletionEnd::Deleted) | None => {
+                let note = messages::version_deleted_note(id, name);
+                report.event(false, EventReason::VersionDeleted, note)
+            }
+            Some(end) => {
+                report.orphans.push(id.clone());
+                report.event(true, EventReason::Orphaned, messages::not_deleted_note(end, id, name))
+            }
+        };
     }
     // the step may have changed the backoff of one
     let reported =
@@ -317,7 +328,9 @@ mod tests {
     #[test]
     fn finished_deletion_emits_an_event_and_a_reclaimed_one_does_not() {
         let entry = json!({"versionId": "v2", "name": "b", "requestTime": ago(100)});
-        let status = json!({"pendingDeletions": [entry]});
+        let record =
+            json!({"operation": "Delete", "versionId": "v2", "completionTime": ago(5), "result": "Accepted"});
+        let status = json!({"pendingDeletions": [entry], "lastOperations": [record]});
         let gone = Observation::test().with_status(&status).listing([version("v1")]).running(Some("v1"));
         let report = gone.report();
         let [("VersionDeleted", note)] = events(&report)[..] else { panic!("{:?}", report.events) };

@@ -216,6 +216,24 @@ fn live_version_that_a_cut_list_hides_is_not_deleted() {
     wait_for_orphans(&world, 1);
 }
 
+/// Its object is gone, so the deployment that ran it deletes it, listed or not.
+#[test]
+fn handed_over_version_that_a_cut_list_hides_is_deleted() {
+    let world = World::new(Settings::default());
+    for name in ["a", "b", "c"] {
+        ready_version_id(&world, name, &[]);
+    }
+    let keeps_nothing = "revisionHistoryLimit: 0";
+    world.apply_deployment("test", "a", &[keeps_nothing]);
+    world.wait_until_deployment_ready("test");
+    delete_and_wait(&world, "a");
+    world.service.settings(|settings| settings.list_limit = Some(2));
+    world.apply_deployment("test", "b", &[keeps_nothing]);
+    world.wait_for_event("test", "VersionDeleted");
+    assert_eq!(versions_in_service(&world), ["b", "c"]);
+    wait_for_orphans(&world, 0);
+}
+
 /// Only times of deployment show that somebody has deployed `a`, and the service's clock is two hours behind.
 #[test]
 fn version_deployed_manually_is_not_deleted_whatever_the_services_clock() {

@@ -81,7 +81,7 @@ fn every_flag(
     let mut count = 0;
     for drift in DRIFTS {
         for pending_deletion in PENDING_DELETIONS {
-            for flags in 0..3 << 8 {
+            for flags in 0..3 << 9 {
                 let flag = |bit: u8| flags & (1 << bit) != 0;
                 let state = State {
                     spec_valid: flag(0),
@@ -92,7 +92,8 @@ fn every_flag(
                     use_rollback: flag(5),
                     live: if flag(6) { Live::Desired } else { Live::Other },
                     command_ended: flag(7),
-                    promotion: [Promotion::Allowed, Promotion::Waiting, Promotion::Blocked][flags >> 8],
+                    foreign_live: flag(8),
+                    promotion: [Promotion::Allowed, Promotion::Waiting, Promotion::Blocked][flags >> 9],
                     deleting,
                     unavailable,
                     target,
@@ -124,6 +125,7 @@ fn holds(state: &State, step: Step) -> Result<(), Violation> {
         invariant!(!prevented, "a change while suspended, in conflict or without an answer of the service");
     }
     invariant!(!(is_rollout && state.backing_off), "a rollout within its backoff");
+    invariant!(!(is_rollout && state.foreign_live), "a version of another installation is replaced");
     let waits = matches!(step, Step::Wait(Wait::BackingOff));
     invariant!(!waits || state.backing_off, "something waits for the backoff of something else");
     match step {

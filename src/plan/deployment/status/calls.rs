@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 
 use super::{requeue_while_progressing, secret, status_with, sync_spec, unchanged};
 use crate::{
-    chatcaptain::Failure,
+    chatcaptain::{Failure, FailureClass, Refusal},
     crd::{ChatbotDeploymentStatus, CurrentOperation, Operation, OperationResult},
     plan::{
         CounterIncrement, EventReason, Report, Requeue,
@@ -139,6 +139,11 @@ pub(super) fn version_deleted(
     result: &Result<(), Failure>,
 ) -> Report<ChatbotDeploymentStatus> {
     let (old, meta) = (&observation.status().common, &observation.object.metadata);
+    // what is neither listed nor found is gone
+    let is_gone = |failure: &Failure| {
+        failure.class == FailureClass::Refused(Refusal::NotFound) && observation.listed(id).is_none()
+    };
+    let result = if result.as_ref().is_err_and(is_gone) { &Ok(()) } else { result };
     let mut status = if meta.deletion_timestamp.is_some() {
         status_with(observation, state, &messages::deleting())
     } else if old.conditions.is_empty() {

@@ -62,6 +62,7 @@ fn report_of(observation: &Observation, state: &State, wait: Wait) -> Report<Cha
         }
         Wait::PromotionBlocked => (messages::promotion(observation, Reason::PromotionBlocked), at_interval),
         Wait::Conflict => (messages::conflict(observation), at_interval),
+        Wait::ForeignVersion => (messages::foreign_version(observation), at_interval),
         Wait::InvalidSpec => (messages::invalid_spec(), Requeue::OnChange),
         Wait::Deleting if state.pending_deletion == PendingDeletionState::BackingOff => {
             (messages::deleting(), requeue_at_interval_or_retry(observation))
