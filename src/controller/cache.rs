@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, RwLock},
 };
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use kube::{
     Resource, ResourceExt,
     runtime::{
@@ -17,8 +17,8 @@ use kube::{
 
 use super::{Indexed, unreadable::Guarded};
 use crate::{
-    crd::{self, annotation},
-    plan::annotation_value,
+    crd,
+    plan::deployment::CHANGE_CAUSE,
     sync::{read, write},
 };
 
@@ -67,14 +67,17 @@ impl IndexKey {
 }
 
 /// Drops what no reconcile needs: of ten thousand objects, every line counts.
-pub fn strip_unused_fields(meta: &mut ObjectMeta) {
-    // they show whether the manifest holds this command, which few objects have
-    if annotation_value(meta, annotation::ROLLBACK_TO).is_none() {
-        meta.managed_fields = None;
+pub fn strip_unused_fields<K: Indexed>(meta: &mut ObjectMeta) {
+    let writes_spec = |entry: &ManagedFieldsEntry| {
+        entry.fields_v1.as_ref().is_some_and(|fields| fields.0.get("f:spec").is_some())
+    };
+    if let Some(managers) = meta.managed_fields.take().filter(|_| K::NEEDS_MANAGERS) {
+        meta.managed_fields = Some(managers.into_iter().filter(writes_spec).collect());
     }
     meta.labels = None;
     if let Some(annotations) = &mut meta.annotations {
-        annotations.retain(|name, _| name.starts_with(crd::GROUP));
+        annotations
+            .retain(|name, _| name.starts_with(crd::GROUP) || K::NEEDS_MANAGERS && name == CHANGE_CAUSE);
     }
 }
 

@@ -31,6 +31,7 @@ use crate::{
 impl Indexed for ChatbotDeployment {
     const KIND: &'static str = "ChatbotDeployment";
     const CLAIM: &'static [&'static str] = &["chatbotId", "environment"];
+    const NEEDS_MANAGERS: bool = true;
 
     fn cache(context: &Context) -> &Cache<Self> {
         &context.deployments

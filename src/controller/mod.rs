@@ -57,6 +57,8 @@ pub trait Indexed:
     const KIND: &'static str;
     /// The required fields of the spec: what an object can hold depends on them.
     const CLAIM: &'static [&'static str];
+    /// Whether it matters who has written the spec, and why.
+    const NEEDS_MANAGERS: bool;
 
     /// The cached objects of this kind.
     fn cache(context: &Context) -> &Cache<Self>;

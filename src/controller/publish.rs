@@ -195,7 +195,7 @@ async fn write<K: Reconciler>(
     match written {
         Ok(mut written) => {
             // the copy goes on to the next step
-            strip_unused_fields(written.meta_mut());
+            strip_unused_fields::<K>(written.meta_mut());
             let uid = object.uid().unwrap_or_default();
             context.stale_reads.mark_stale(
                 &uid,

@@ -32,6 +32,7 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
 impl Indexed for ChatbotVersion {
     const KIND: &'static str = "ChatbotVersion";
     const CLAIM: &'static [&'static str] = &["chatbotId"];
+    const NEEDS_MANAGERS: bool = false;
 
     fn cache(context: &Context) -> &Cache<Self> {
         &context.versions

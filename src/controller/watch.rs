@@ -102,7 +102,7 @@ fn controller<K: Reconciler>(
     let events = restarting_watch(scoped::<Guarded<K>>(&context.client, namespace), watcher_config(scope))
         .default_backoff()
         // before the store, which keeps what it is given
-        .modify(|object| object.each_meta_mut(strip_unused_fields))
+        .modify(|object| object.each_meta_mut(strip_unused_fields::<K>))
         .reflect(writer);
     let objects = objects_to_reconcile(events, context.clone(), store.clone());
     Controller::for_stream(log_errors(K::KIND, objects), store as Store<Guarded<K>>)

@@ -284,6 +284,15 @@ pub struct HistoryEntry {
     /// Request that made the version live. Absent when the operator found it running.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation: Option<Operation>,
+    /// What decided that the version should run. Absent when it was deployed outside the operator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
+    /// Annotation kubernetes.io/change-cause of this object at that time, cut to 256 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change_cause: Option<String>,
+    /// Field manager that had written the spec last, for example argocd-controller.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spec_manager: Option<String>,
 }
 
 /// A version to delete once it is no longer in use.
@@ -388,10 +397,10 @@ pub enum VersionSource<'a> {
 }
 
 impl HistoryEntry {
-    /// The same without the operation.
+    /// The same without how and why it came.
     #[must_use]
     pub fn to_deployed_version(&self) -> DeployedVersion {
-        let Self { version_id, version_number, version_name, start_time, operation: _ } = self.clone();
+        let Self { version_id, version_number, version_name, start_time, .. } = self.clone();
         DeployedVersion { version_id, version_number, version_name, start_time }
     }
 }

@@ -1,10 +1,17 @@
 //! What runs and what ran before: `active`, `previous` and `history`.
 
-use super::Observation;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::{Observation, possibly_live};
 use crate::{
-    crd::{ChatbotDeploymentStatus, HistoryEntry},
-    plan::truncate_to_seconds,
+    crd::{Cause, ChatbotDeploymentStatus, HistoryEntry, Operation, OperationRecord},
+    plan::{annotation_value, truncate_to_seconds},
 };
+
+/// Why an object was changed, as `kubectl rollout history` reads it.
+pub const CHANGE_CAUSE: &str = "kubernetes.io/change-cause";
+/// Characters of it that are kept.
+const MAX_CHANGE_CAUSE: usize = 256;
 
 /// Entries of `status.history`, as the CRD bounds it.
 const MAX_HISTORY: usize = 10;
@@ -39,17 +46,45 @@ fn truncate(history: &mut Vec<HistoryEntry>) {
 
 fn entry(observation: &Observation, id: &str) -> HistoryEntry {
     let number = observation.listed(id).and_then(|version| version.number.as_deref());
-    let operation = observation.status().current_operation.as_ref();
+    let operation = own_operation(observation, id);
+    let target = observation.status().target.as_ref().filter(|target| target.version_id == id);
+    // what somebody else deployed has no cause here
+    let cause = operation.and(target).map(|target| target.cause);
+    let meta = &observation.object.metadata;
+    let by_spec = cause == Some(Cause::Spec);
+    let change_cause = annotation_value(meta, CHANGE_CAUSE).filter(|_| by_spec);
     HistoryEntry {
         version_id: id.to_owned(),
         version_number: number.map(str::to_owned),
         version_name: observation.version_name(id),
         start_time: truncate_to_seconds(observation.now),
-        operation: operation
-            // what somebody else deployed was not reached by an operation of ours
-            .filter(|operation| operation.version_id == id)
-            .map(|operation| operation.operation),
+        operation,
+        cause,
+        change_cause: change_cause.map(|text| text.chars().take(MAX_CHANGE_CAUSE).collect()),
+        spec_manager: spec_manager(meta).filter(|_| by_spec),
     }
+}
+
+/// The request of ours that has made a version live: the current one, or one without an answer that took effect late.
+fn own_operation(observation: &Observation, id: &str) -> Option<Operation> {
+    let status = observation.status();
+    let current = status.current_operation.as_ref().filter(|operation| operation.version_id == id);
+    let late = || {
+        possibly_live(status, observation.now, &observation.config).find(|late| *late == id)?;
+        let is_late = |record: &&OperationRecord| record.version_id.as_deref() == Some(id);
+        status.common.last_operations.iter().find(is_late).map(|record| record.operation)
+    };
+    current.map(|operation| operation.operation).or_else(late)
+}
+
+/// The manager that wrote fields of the spec last.
+fn spec_manager(meta: &ObjectMeta) -> Option<String> {
+    let writers = meta
+        .managed_fields
+        .iter()
+        .flatten()
+        .filter(|entry| entry.fields_v1.as_ref().is_some_and(|fields| fields.0.get("f:spec").is_some()));
+    writers.max_by_key(|entry| entry.time.as_ref().map(|time| time.0))?.manager.clone()
 }
 
 /// What was last confirmed no longer runs, or it cannot be observed whether it does.
@@ -106,6 +141,50 @@ mod tests {
         }
         let (_, history) = ids(&status);
         assert_eq!((history.len(), history.last()), (10, Some(&"v3")));
+    }
+
+    #[test]
+    fn history_names_who_changed_the_spec_and_why() {
+        let manager = |name: &str, second: u8, fields: &str| {
+            json!({
+                "manager": name, "operation": "Update", "time": format!("2026-01-01T00:00:0{second}Z"),
+                "fieldsV1": {fields: {}},
+            })
+        };
+        let writers = [
+            manager("helm", 1, "f:spec"),
+            manager("argocd-controller", 2, "f:spec"),
+            manager("kubectl", 3, "f:metadata"),
+        ];
+        let meta = json!({"annotations": {CHANGE_CAUSE: "release 4"}, "managedFields": writers});
+        let called = operation("Deploy", "v1", Some(5), Some("Accepted"));
+        let observation = Observation::test().with_metadata(&meta).with_status(&called);
+        let newest = |observation: &Observation| {
+            let mut status = observation.status().clone();
+            record_live(observation, &mut status, "v1");
+            let entry = status.history.remove(0);
+            (entry.cause, entry.change_cause, entry.spec_manager)
+        };
+        let by_spec = observation.clone().with_status(&reached_target("v1"));
+        let (cause, why, who) = newest(&by_spec);
+        assert_eq!(
+            (cause, why.as_deref(), who.as_deref()),
+            (Some(Cause::Spec), Some("release 4"), Some("argocd-controller"))
+        );
+        let target = json!({"target": {"versionId": "v1", "cause": "RollbackCommand"}});
+        assert_eq!(newest(&observation.with_status(&target)), (Some(Cause::RollbackCommand), None, None));
+        let manually = by_spec.with_status(&json!({"currentOperation": null}));
+        assert_eq!(newest(&manually), (None, None, None), "deployed outside the operator");
+    }
+
+    #[test]
+    fn late_effect_of_our_own_call_is_no_deploy_outside_the_operator() {
+        let record =
+            json!({"operation": "Deploy", "versionId": "v2", "completionTime": ago(10), "result": "Unknown"});
+        let late = Observation::test().with_status(&json!({"lastOperations": [record]}));
+        let mut status = late.status().clone();
+        record_live(&late, &mut status, "v2");
+        assert_eq!(status.history[0].operation, Some(Operation::Deploy));
     }
 
     #[test]

@@ -67,6 +67,7 @@ mod state;
 mod status;
 mod target;
 
+pub use history::CHANGE_CAUSE;
 pub use live::possibly_live;
 pub use next::{Step, Wait, next_step};
 pub use observation::Observation;

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use chatcaptain_operator::crd::ChatbotDeployment;
+use chatcaptain_operator::crd::{Cause, ChatbotDeployment};
 use simulator::{
     DeployAnswer, DeploymentsStatus, Environment, FailedRollout, FailuresAs, FieldShown, RollbackActs,
     RollbackBody, Settings,
@@ -321,4 +321,28 @@ fn return_to_a_reverted_version_is_a_deploy_and_not_a_rollback() {
     }
     let moves = ["deploy a test", "deploy b test", "rollback a test", "deploy b test", "rollback a test"];
     assert_eq!(world.effects_besides_creates(), moves);
+}
+
+#[test]
+fn history_names_the_cause_and_the_manager_of_each_version() {
+    let world = World::new(Settings::default());
+    let release = |name: &str| {
+        world.apply_version(name, &[]);
+        world.apply_deployment("test", name, &[]);
+        wait_until_running(&world, name);
+    };
+    release("a");
+    world.kubectl(&["annotate", "cbd", "test", "kubernetes.io/change-cause=release 2"], "");
+    release("b");
+    world.kubectl(&["annotate", "cbd", "test", "chatcaptain.dev/rollback-to=previous"], "");
+    world.wait_for_reason::<ChatbotDeployment>("test", "RolledBack");
+    let history = world.deployment("test").status.unwrap().history;
+    let entry = |index: usize| {
+        let entry = &history[index];
+        (entry.cause, entry.change_cause.as_deref(), entry.spec_manager.as_deref())
+    };
+    let manager = Some("kubectl-client-side-apply");
+    assert_eq!(entry(2), (Some(Cause::Spec), None, manager));
+    assert_eq!(entry(1), (Some(Cause::Spec), Some("release 2"), manager));
+    assert_eq!(entry(0), (Some(Cause::RollbackCommand), None, None));
 }
