@@ -42,7 +42,7 @@ fn log_shows_every_change_of_an_environment() {
     world.eventually("a runs again", || {
         (world.live_version(Environment::Test).as_deref() == Some("a")).then_some(())
     });
-    world.apply_deployment("test", "c", &["progressDeadline: 3s"]);
+    world.apply_deployment("test", "c", &["progressDeadline: 3s", "revisionHistoryLimit: 0"]);
     wait_for_line(&["WARN", "RolloutFailed", c, "spec.progressDeadline", &format!("test runs {a}.")]);
     world.wait_for_reason::<ChatbotDeployment>("test", "ProgressDeadlineExceeded");
     assert_removal_is_logged(&world);

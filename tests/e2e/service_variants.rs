@@ -43,7 +43,7 @@ fn create_deploy_rollback_and_deletion_end_well_without_the_deployment_status() 
 
 fn assert_all_four_end_well(world: &World, variant: &str) {
     let roll_out = |environment: &str, version: &str| {
-        world.apply_deployment(environment, version, &[]);
+        world.apply_deployment(environment, version, &["revisionHistoryLimit: 0"]);
         world.wait_until_deployment_ready(environment);
     };
     for version in ["first", "second"] {
