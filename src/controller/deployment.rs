@@ -15,7 +15,7 @@ use crate::{
     chatcaptain::{ApiCall, Failure, FailureClass, VersionId},
     crd::{
         ChatbotDeployment, ChatbotDeploymentStatus, ChatbotVersion, CommonStatus, FINALIZER, LiveEnvironment,
-        VersionSource, annotation,
+        PendingDeletion, VersionSource, annotation,
     },
     plan::{
         self, Report, ServiceReads, ServiceView, annotation_value, claims,
@@ -100,8 +100,9 @@ impl Reconciler for ChatbotDeployment {
         let deployment = |name: &str| context.deployments.get(&namespace, name);
         let promoted_after = object.spec.promote_after.as_ref().map(|after| &after.deployment_ref.name);
         let elsewhere = other_environment(object, context);
-        let mut in_use_elsewhere = in_use_elsewhere(elsewhere.as_deref(), context);
-        in_use_elsewhere.extend(returning(object, context));
+        let (reclaimed, unknown) = reclaimed(object, context).await;
+        let mut in_use_elsewhere = in_use_elsewhere(object, context);
+        in_use_elsewhere.extend(returning(object, context).into_iter().chain(unknown));
         let intent_written = lock(&context.call_permits).granted_at(&uid, object.status.as_ref());
         let mut observation = Observation {
             service: ServiceView::NotQueried,
@@ -112,7 +113,7 @@ impl Reconciler for ChatbotDeployment {
             promotion_source: promoted_after.and_then(|name| deployment(name)),
             promotion_ring: is_promotion_ring(object, deployment),
             versions_being_deleted: versions_being_deleted(object, context).await,
-            reclaimed: reclaimed(object, context).await,
+            reclaimed,
             in_use_elsewhere,
             elsewhere,
             config: context.config.clone(),
@@ -199,6 +200,10 @@ fn older_claim(object: &ChatbotDeployment, context: &Context) -> Option<String> 
 /// The versions that this deployment has to delete because their objects are being deleted.
 async fn versions_being_deleted(object: &ChatbotDeployment, context: &Context) -> Vec<VersionBeingDeleted> {
     let mut found = Vec::new();
+    // the service is not read for one that does not manage its environment: it could delete nothing
+    if older_claim(object, context).is_some() {
+        return found;
+    }
     let mut ids = claims::versions_in_charge(object, Context::now(), &context.config);
     let named = referenced_version(object, context);
     ids.extend(named.as_ref().and_then(|version| version.version_id()));
@@ -217,7 +222,8 @@ async fn versions_being_deleted(object: &ChatbotDeployment, context: &Context) -
 
 /// Whether the object is being deleted and its version with it; `None` while the policy of its namespace is unknown.
 async fn is_deleted_with_object(version: &ChatbotVersion, context: &Context) -> Option<bool> {
-    if version.metadata.deletion_timestamp.is_none() {
+    // without the namespace: it is not being deleted, suspended, or its annotation keeps the version
+    if !claims::is_deleted_with_object(version, Some("Delete"), &context.config) {
         return Some(false);
     }
     let policy = context.namespace_policy(version).await.ok()?;
@@ -234,16 +240,19 @@ fn referenced_version(object: &ChatbotDeployment, context: &Context) -> Option<A
 }
 
 /// Ids in `pendingDeletions` that an object holds with which they are not deleted: it is back, or its policy has changed.
-async fn reclaimed(object: &ChatbotDeployment, context: &Context) -> HashSet<String> {
-    let mut reclaimed = HashSet::new();
+/// And those of which that is not known, because the policy of the namespace cannot be read.
+async fn reclaimed(object: &ChatbotDeployment, context: &Context) -> (HashSet<String>, HashSet<String>) {
+    let (mut reclaimed, mut unknown) = (HashSet::new(), HashSet::new());
     for entry in object.status.iter().flat_map(|status| &status.pending_deletions) {
         for version in context.version_holders(&object.spec.chatbot_id, &entry.version_id) {
-            if is_deleted_with_object(&version, context).await == Some(false) {
-                reclaimed.insert(entry.version_id.clone());
+            match is_deleted_with_object(&version, context).await {
+                Some(true) => {}
+                Some(false) => drop(reclaimed.insert(entry.version_id.clone())),
+                None => drop(unknown.insert(entry.version_id.clone())),
             }
         }
     }
-    reclaimed
+    (reclaimed, unknown)
 }
 
 /// Ids in `pendingDeletions` whose object is back and has not adopted its version yet.
@@ -271,9 +280,23 @@ fn other_environment(object: &ChatbotDeployment, context: &Context) -> Option<Ar
 }
 
 /// What that runs or is about to run.
-fn in_use_elsewhere(elsewhere: Option<&ChatbotDeployment>, context: &Context) -> HashSet<String> {
-    let used = elsewhere.map(|owner| claims::in_use(owner, Context::now(), &context.config));
-    used.into_iter().flatten().map(str::to_owned).collect()
+/// Also in its own environment, where another object manages that by now.
+fn in_use_elsewhere(object: &ChatbotDeployment, context: &Context) -> HashSet<String> {
+    let mut ids = HashSet::new();
+    for owner in context.environment_owners(&object.spec.chatbot_id).into_values() {
+        if owner.metadata.uid == object.metadata.uid {
+            continue;
+        }
+        ids.extend(claims::in_use(&owner, Context::now(), &context.config).into_iter().map(str::to_owned));
+        let Some(status) = &object.status else { continue };
+        let is_named = |entry: &&PendingDeletion| {
+            let ran = status.history.iter().find(|ran| ran.version_id == entry.version_id);
+            let number = ran.and_then(|ran| ran.version_number.as_deref());
+            claims::names(&owner, object.metadata.namespace.as_deref(), &entry.name, number)
+        };
+        ids.extend(status.pending_deletions.iter().filter(is_named).map(|entry| entry.version_id.clone()));
+    }
+    ids
 }
 
 /// Reads until the answers are as new as the next step needs them.

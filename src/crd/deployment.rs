@@ -2,7 +2,7 @@
 
 #![allow(clippy::duplicated_attributes, reason = "columns and rules are attributes of one name")]
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use kube::{CustomResource, KubeSchema};
@@ -191,9 +191,9 @@ pub struct ChatbotDeploymentStatus {
     /// Version that ran before the active one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<DeployedVersion>,
-    /// Versions that the environment ran, newest first, at most 10.
+    /// Versions that the environment ran, newest first, at most 11.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 10))]
+    #[schemars(length(max = 11))]
     pub history: Vec<HistoryEntry>,
     /// Versions whose ChatbotVersion was deleted while they were in use here or kept by spec.revisionHistoryLimit, at most
     /// 50. Each is deleted once it is no longer needed.
@@ -420,6 +420,13 @@ impl ChatbotDeploymentSpec {
             (None, None, Some(number)) => Some(VersionSource::Number(number)),
             _ => None,
         }
+    }
+
+    /// How long a version may take to become live; the default applied.
+    #[must_use]
+    pub fn progress_deadline(&self) -> Duration {
+        // a deploy takes seconds: minutes are patience with a slow service, more would hide a failure
+        self.progress_deadline.map_or(Duration::from_mins(5), MetaDuration::get)
     }
 
     /// How many earlier versions are kept; the default applied.

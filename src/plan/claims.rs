@@ -47,9 +47,13 @@ pub fn environment_owner(
     }
 }
 
+/// It has reached its target, or is on its way there. That somebody else's version runs says nothing.
 fn has_run_a_version(deployment: &ChatbotDeployment) -> bool {
-    let status = deployment.status.as_ref();
-    status.is_some_and(|status| status.active.is_some() || !status.history.is_empty())
+    deployment.status.as_ref().is_some_and(|status| {
+        status.current_operation.is_some()
+            || status.target.as_ref().is_some_and(|target| target.reached_time.is_some())
+            || status.history.iter().any(|entry| entry.operation.is_some())
+    })
 }
 
 /// Whether a claim that has never run a version had stalled before the younger one was made.
@@ -170,7 +174,7 @@ pub fn in_use<'a>(
     ids.extend(status.active.iter().map(|active| active.version_id.as_str()));
     ids.extend(status.target.iter().map(|target| target.version_id.as_str()));
     ids.extend(status.current_operation.iter().map(|operation| operation.version_id.as_str()));
-    ids.extend(possibly_live(status, now, config));
+    ids.extend(possibly_live(deployment, now, config));
     if deployment.metadata.deletion_timestamp.is_none() {
         let command = status.rollback_command.as_ref();
         ids.extend(command.and_then(|command| command.spec_version_id.as_deref()));
@@ -180,12 +184,22 @@ pub fn in_use<'a>(
     ids
 }
 
-/// Whether the spec of a deployment names the object of a version.
+/// Whether the spec of a deployment names a version by its object or by its number.
 #[must_use]
-pub fn names(deployment: &ChatbotDeployment, namespace: Option<&str>, name: &str) -> bool {
-    deployment.metadata.deletion_timestamp.is_none()
-        && deployment.metadata.namespace.as_deref() == namespace
-        && deployment.spec.version_source() == Some(VersionSource::Ref(name))
+pub fn names(
+    deployment: &ChatbotDeployment,
+    namespace: Option<&str>,
+    name: &str,
+    number: Option<&str>,
+) -> bool {
+    let is_named = match deployment.spec.version_source() {
+        Some(VersionSource::Ref(reference)) => {
+            reference == name && deployment.metadata.namespace.as_deref() == namespace
+        }
+        Some(VersionSource::Number(named)) => Some(named) == number,
+        Some(VersionSource::Id(_)) | None => false,
+    };
+    is_named && deployment.metadata.deletion_timestamp.is_none()
 }
 
 /// The newest `limit` versions of `history`, each once, without the live one.
@@ -328,7 +342,7 @@ mod tests {
     }
 
     fn after_a_version(deployment: &ChatbotDeployment) -> Arc<ChatbotDeployment> {
-        let ran = json!([{"versionId": "v1", "startTime": "2026-01-01T00:00:00Z"}]);
+        let ran = json!([{"versionId": "v1", "startTime": "2026-01-01T00:00:00Z", "operation": "Deploy"}]);
         changed(deployment, |d| {
             d.status.get_or_insert_default().history = serde_json::from_value(ran).unwrap();
         })
@@ -527,11 +541,18 @@ mod tests {
             d.spec.version_id = None;
             d.spec.version_ref = Some(crate::crd::LocalObjectReference { name: "q4".to_owned() });
         });
-        assert!(names(&named, Some("ns"), "q4"));
-        assert!(!names(&named, Some("ns"), "q3"));
-        assert!(!names(&named, Some("other"), "q4"), "a reference stays in its namespace");
+        assert!(names(&named, Some("ns"), "q4", None));
+        assert!(!names(&named, Some("ns"), "q3", None));
+        assert!(!names(&named, Some("other"), "q4", None), "a reference stays in its namespace");
+        let numbered = changed(&*deployment("x", 1), |d| {
+            d.spec.version_id = None;
+            d.spec.version_number = Some("2.1".to_owned());
+        });
+        assert!(names(&numbered, Some("other"), "q4", Some("2.1")));
+        assert!(!names(&numbered, Some("ns"), "q4", Some("2.2")));
+        assert!(!names(&numbered, Some("ns"), "q4", None));
         let deleted =
             changed(&*named, |d| d.metadata.deletion_timestamp = d.metadata.creation_timestamp.clone());
-        assert!(!names(&deleted, Some("ns"), "q4"));
+        assert!(!names(&deleted, Some("ns"), "q4", None));
     }
 }

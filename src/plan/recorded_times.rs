@@ -69,6 +69,7 @@ impl RecordedTimes for ChatbotDeploymentStatus {
         let deployed = self.active.iter_mut().chain(&mut self.previous);
         times.extend(deployed.map(|version| &mut version.start_time));
         times.extend(self.history.iter_mut().map(|entry| &mut entry.start_time));
+        times.extend(self.waiting_for_version.iter_mut().map(|waiting| &mut waiting.start_time));
         times.extend(self.pending_deletions.iter_mut().map(|entry| &mut entry.request_time));
         times.extend(self.drift_corrections.iter_mut().map(|corrections| &mut corrections.window_start_time));
         // before the call the time is part of the intent's identity: another one would be another intent

@@ -100,17 +100,11 @@ impl UnavailableReason {
         matches!(self, Self::Throttled | Self::ServiceUnavailable)
     }
 
-    /// Whether the deletion of a `ChatbotVersion` waits for this only until `--deletion-timeout`. Not for what ends by itself,
-    /// nor for a version that is known to exist.
+    /// Whether a deletion waits for this only until `--deletion-timeout`. Not for what ends by itself, nor for a version that
+    /// is known to exist.
     #[must_use]
     pub fn times_out(self) -> bool {
         !self.is_transient() && self != Self::VersionUnidentified
-    }
-
-    /// Whether the key cannot be used: a deletion waits for this only until `--deletion-timeout`.
-    #[must_use]
-    pub fn is_credentials_problem(self) -> bool {
-        matches!(self, Self::CredentialsMissing | Self::AuthenticationFailed | Self::PermissionDenied)
     }
 
     /// What a failed read means.

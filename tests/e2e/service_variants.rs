@@ -46,15 +46,15 @@ fn assert_all_four_end_well(world: &World, variant: &str) {
         world.apply_deployment(environment, version, &["revisionHistoryLimit: 0"]);
         world.wait_until_deployment_ready(environment);
     };
-    for version in ["first", "second"] {
+    for version in ["first", "second", "third"] {
         world.apply_version(version, &["description: For a test"]);
         world.wait_until_version_ready(version);
     }
     roll_out("test", "first");
     roll_out("test", "second");
-    // where the deployment status cannot be read, a version is deleted only if each environment is known to have run another
-    // one since it was deployed
-    roll_out("prod", "first");
+    // where the deployment status cannot be read, a version is deleted only if each environment is known to run a version of
+    // its own that was deployed later
+    roll_out("prod", "third");
     roll_out("test", "first");
     assert_eq!(world.live_version(Environment::Test).as_deref(), Some("first"), "{variant}");
     world.delete("chatbotversion", "second");
@@ -62,16 +62,17 @@ fn assert_all_four_end_well(world: &World, variant: &str) {
     let expected = [
         "create first dev",
         "create second dev",
+        "create third dev",
         "deploy first test",
         "deploy second test",
-        "deploy first prod",
+        "deploy third prod",
         "rollback first test",
         "delete second",
     ];
     // the deletion may have been handed over to the ChatbotDeployment
     world.eventually("the version is deleted", || (world.effects().len() >= expected.len()).then_some(()));
     assert_eq!(world.effects(), expected, "{variant}");
-    assert_eq!(world.state().unwrap().versions.len(), 1, "{variant}");
+    assert_eq!(world.state().unwrap().versions.len(), 2, "{variant}");
 }
 
 /// The word that the service accepts is remembered: one refused create for the account, not one for each version.

@@ -21,12 +21,13 @@ impl Observation {
         let status = self.status();
         let target = status.target.as_ref().filter(|target| target.version_id == desired);
         // a target that was never reached is a rollout; and what is only concluded from our own calls shows no other writer
-        // else's
         if target.is_none_or(|target| target.reached_time.is_none()) || !self.live_is_observable() {
             return Drift::None;
         }
         // before the policy: our own call is no drift, and is corrected by `Warn`, too
-        if self.live().is_some_and(|live| possibly_live(status, self.now, &self.config).any(|id| id == live))
+        if self
+            .live()
+            .is_some_and(|live| possibly_live(&self.object, self.now, &self.config).any(|id| id == live))
         {
             return Drift::LateEffect;
         }

@@ -1,6 +1,6 @@
 //! Whether the service is queried for a `ChatbotDeployment`, and how new its answers have to be.
 
-use super::{Observation, Step, next_step, rollback_command::CommandEnd};
+use super::{Observation, Step, Unresolved, next_step, rollback_command::CommandEnd};
 use crate::{
     crd::CurrentOperation,
     plan::{Freshness, ServiceReads, ServiceView},
@@ -46,7 +46,8 @@ impl Observation {
         let desired = self.referenced_version.as_ref().and_then(|version| version.version_id());
         // a version that was created a moment ago is in no older list, and would be taken for missing
         let unlisted = desired.and_then(|id| self.service.lists(id)) == Some(false);
-        // so is a version that a command names
+        // so is a version that the spec or a command names by id or number
+        let unlisted = unlisted || self.desired_by_spec() == Err(Unresolved::VersionNotFound);
         let unlisted = unlisted || self.command_to_remove() == Some(CommandEnd::VersionNotFound);
         // without a deployment status only the list shows whether the call took effect
         unlisted || (self.is_rolling_out() && deployment_status.is_none())

@@ -13,8 +13,8 @@ pub const CHANGE_CAUSE: &str = "kubernetes.io/change-cause";
 /// Characters of it that are kept.
 const MAX_CHANGE_CAUSE: usize = 256;
 
-/// Entries of `status.history`, as the CRD bounds it.
-const MAX_HISTORY: usize = 10;
+/// Entries of `status.history`, as the CRD bounds it: the live version and the most that `spec.revisionHistoryLimit` keeps.
+const MAX_HISTORY: usize = 11;
 
 /// Records that `id` runs and was not the last confirmed version.
 pub(super) fn record_live(observation: &Observation, status: &mut ChatbotDeploymentStatus, id: &str) {
@@ -31,16 +31,22 @@ pub(super) fn record_live(observation: &Observation, status: &mut ChatbotDeploym
     truncate(&mut status.history);
 }
 
-/// Drops the oldest entry between the first and the last run of a version, else the oldest of all: two versions that
-/// alternate push no other out, and which of them ran first stays known.
+/// Drops the oldest entry between the first and the last run of a version, else the oldest first run of a version that ran
+/// again, else the oldest of all: two versions that alternate push no other out.
 fn truncate(history: &mut Vec<HistoryEntry>) {
     while history.len() > MAX_HISTORY {
-        let is_between = |index: &usize| {
-            let is_same = |other: &HistoryEntry| other.version_id == history[*index].version_id;
-            history[..*index].iter().any(is_same) && history[*index + 1..].iter().any(is_same)
+        let is_same = |index: usize| {
+            let id = history[index].version_id.clone();
+            move |other: &HistoryEntry| other.version_id == id
         };
-        let oldest = (0..history.len()).rev().find(is_between).unwrap_or(history.len() - 1);
-        history.remove(oldest);
+        let ran_again = |index: &usize| history[..*index].iter().any(is_same(*index));
+        let ran_earlier = |index: &usize| history[*index + 1..].iter().any(is_same(*index));
+        let oldest_first = || (0..history.len()).rev();
+        let dropped = oldest_first()
+            .find(|index| ran_again(index) && ran_earlier(index))
+            .or_else(|| oldest_first().find(ran_again))
+            .unwrap_or(history.len() - 1);
+        history.remove(dropped);
     }
 }
 
@@ -70,7 +76,7 @@ fn own_operation(observation: &Observation, id: &str) -> Option<Operation> {
     let status = observation.status();
     let current = status.current_operation.as_ref().filter(|operation| operation.version_id == id);
     let late = || {
-        possibly_live(status, observation.now, &observation.config).find(|late| *late == id)?;
+        possibly_live(&observation.object, observation.now, &observation.config).find(|late| *late == id)?;
         let is_late = |record: &&OperationRecord| record.version_id.as_deref() == Some(id);
         status.common.last_operations.iter().find(is_late).map(|record| record.operation)
     };
@@ -140,7 +146,7 @@ mod tests {
             sync_history(&Observation::test().running(Some(id)), &mut status);
         }
         let (_, history) = ids(&status);
-        assert_eq!((history.len(), history.last()), (10, Some(&"v3")));
+        assert_eq!((history.len(), history.last()), (11, Some(&"v3")));
     }
 
     #[test]
@@ -192,10 +198,10 @@ mod tests {
         let called = operation("Rollback", "v1", Some(5), Some("Accepted"));
         let entry = json!({"versionId": "v3", "startTime": ago(100)});
         let observation =
-            Observation::test().with_status(&called).with_status(&json!({"history": vec![entry; 10]}));
+            Observation::test().with_status(&called).with_status(&json!({"history": vec![entry; 11]}));
         let mut status = observation.status().clone();
         record_live(&observation, &mut status, "v1");
-        assert_eq!(status.history.len(), 10);
+        assert_eq!(status.history.len(), 11);
         let newest = &status.history[0];
         assert_eq!(newest.version_number.as_deref(), Some("1.1"));
         assert_eq!(newest.operation, Some(crate::crd::Operation::Rollback));

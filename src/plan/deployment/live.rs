@@ -5,8 +5,8 @@ use jiff::Timestamp;
 use super::Observation;
 use crate::{
     chatcaptain::{Inventory, LiveVersion},
-    crd::{ChatbotDeploymentStatus, CurrentOperation, Operation, OperationResult},
-    plan::{MarkerOwner, PlanConfig, ServiceView, elapsed, marker_owner},
+    crd::{ChatbotDeployment, CurrentOperation, Operation, OperationResult},
+    plan::{MarkerOwner, PlanConfig, ServiceView, elapsed, is_in_future, marker_owner},
 };
 
 impl Observation {
@@ -124,8 +124,9 @@ impl Observation {
                 && (operation.call_time.is_some() || !self.may_call)
                 && operation.result != Some(OperationResult::Refused)
                 // from the intent, because the call may be on its way before it is recorded; and only until the
-                // deadline, so that an answer that never comes holds up nothing
+                // deadline, so that an answer that never comes holds up nothing, nor a clock that went back
                 && elapsed(&operation.start_time, self.now) <= self.progress_deadline()
+                && !is_in_future(&operation.start_time, self.now)
         });
         in_flight && self.live_is_observable() && self.live().as_deref() == Some(desired)
     }
@@ -150,15 +151,18 @@ fn named_by(deployed: &LiveVersion, inventory: &Inventory) -> NamedBy {
     if is_listed { NamedBy::SeveralVersions } else { NamedBy::NoListedVersion }
 }
 
-/// Versions that may become live though no operation is current: the outcome of a call for them was unknown within
-/// the last visibility grace, and they have not been live since.
+/// Versions that may become live though no operation is current: a call for them was not rejected within the last
+/// `progressDeadline`, and they have not been live since. The target may have changed before the service had finished.
 pub fn possibly_live<'a>(
-    status: &'a ChatbotDeploymentStatus,
+    deployment: &'a ChatbotDeployment,
     now: Timestamp,
     config: &PlanConfig,
 ) -> impl Iterator<Item = &'a str> {
-    let grace = config.visibility_grace;
-    status.common.last_operations.iter().filter_map(move |record| {
+    let longest = deployment.spec.progress_deadline().max(config.visibility_grace);
+    let status = deployment.status.as_ref();
+    let records =
+        status.into_iter().flat_map(|status| status.common.last_operations.iter().map(move |r| (status, r)));
+    records.filter_map(move |(status, record)| {
         let id = record.version_id.as_deref()?;
         // a call has one effect: what runs again after that was deployed by somebody else
         let became_live = status
@@ -166,8 +170,8 @@ pub fn possibly_live<'a>(
             .iter()
             .any(|entry| entry.version_id == id && entry.start_time.0 >= record.completion_time.0);
         let pending = matches!(record.operation, Operation::Deploy | Operation::Rollback)
-            && record.result == OperationResult::Unknown
-            && elapsed(&record.completion_time, now) <= grace;
+            && record.result != OperationResult::Refused
+            && elapsed(&record.completion_time, now) <= longest;
         (pending && !became_live).then_some(id)
     })
 }
@@ -292,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn lost_answer_keeps_a_version_possibly_live_for_the_grace() {
+    fn call_that_was_not_rejected_keeps_a_version_possibly_live_until_it_was_live() {
         let lost = |operation: &str, seconds, result: &str| {
             let record = json!({
                 "operation": operation, "versionId": "v2", "completionTime": ago(seconds), "result": result,
@@ -300,16 +304,17 @@ mod tests {
             Observation::test().with_status(&json!({"lastOperations": [record]}))
         };
         let ids = |observation: &Observation| {
-            let (status, config) = (observation.status(), &observation.config);
-            possibly_live(status, observation.now, config).map(str::to_owned).collect::<Vec<_>>()
+            let (object, config) = (&observation.object, &observation.config);
+            possibly_live(object, observation.now, config).map(str::to_owned).collect::<Vec<_>>()
         };
         assert_eq!(ids(&lost("Deploy", 10, "Unknown")), ["v2"]);
+        assert_eq!(ids(&lost("Rollback", 300, "Accepted")), ["v2"], "another target has taken its place");
         let became = |id: &str| json!({"history": [{"versionId": id, "startTime": ago(5)}]});
         assert_eq!(ids(&lost("Deploy", 10, "Unknown").with_status(&became("v1"))), ["v2"]);
         let became_live = became("v2");
         for observation in [
-            lost("Deploy", 31, "Unknown"),
-            lost("Deploy", 10, "Accepted"),
+            lost("Deploy", 301, "Unknown"),
+            lost("Deploy", 10, "Refused"),
             lost("Delete", 10, "Unknown"),
             lost("Deploy", 10, "Unknown").with_status(&became_live),
         ] {

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     crd::{Cause, ChatbotVersion, OperationResult, Reason, VersionSource, annotation},
-    plan::{EventReason, status::ReadyCondition},
+    plan::{EventReason, ServiceView, messages::WAITING_FOR_OTHER_FINALIZERS, status::ReadyCondition},
 };
 
 // ---- conditions: rollout ----
@@ -240,17 +240,22 @@ pub(super) fn foreign_version(observation: &Observation) -> ReadyCondition {
     ReadyCondition::new(Reason::Conflict, message)
 }
 
-pub(super) fn deleting() -> ReadyCondition {
+pub(super) fn deleting(observation: &Observation) -> ReadyCondition {
+    let problem = if let ServiceView::Unavailable(unavailable) = &observation.service {
+        format!("{} ", unavailable.message)
+    } else {
+        String::new()
+    };
     let message = format!(
-        "Deleting the versions in status.pendingDeletions first; what is live stays live. No action needed; to keep \
-         these versions, annotate the object with {}=true.",
+        "{problem}The versions in status.pendingDeletions are deleted first; what is live stays live. To leave these \
+         versions in the service, annotate the object with {}=true.",
         annotation::FORCE_ORPHAN
     );
     ReadyCondition::new(Reason::Deleting, message)
 }
 
 pub(super) fn waiting_for_other_finalizers() -> ReadyCondition {
-    ReadyCondition::new(Reason::Deleting, "Cleanup complete; waiting for other finalizers.")
+    ReadyCondition::new(Reason::Deleting, WAITING_FOR_OTHER_FINALIZERS)
 }
 
 // ---- events ----

@@ -15,7 +15,8 @@
 //!    - only the list: the version's `deployed` time is another one than in the intent. After a call without a usable
 //!      answer this counts only if no other environment has to do with the version;
 //!    - neither: an accepted deploy counts once the visibility grace is over; a rollback never does.
-//! 4. **Rollback.** A version in `history` is reached by the rollback call, unless `spec.rollback.method` is Redeploy.
+//! 4. **Rollback.** A version that ran before the live one is reached by the rollback call, unless `spec.rollback.method` is
+//!    Redeploy.
 //!    Services differ in what that call does, so a rollback that is rejected, or shows nothing within the visibility
 //!    grace, is [`Rollout::RollbackIneffective`], and a deploy of the same version follows.
 //! 5. **Deadline.** `progressDeadline` counts from the accepted deploy, or from the first of several deploys without a

@@ -100,9 +100,14 @@ fn next_step_active(state: &State) -> Step {
     if let Some(reason) = state.unavailable {
         return Step::Wait(Wait::Unavailable(reason));
     }
-    if state.command_ended {
-        return Step::RemoveRollbackCommand;
+    match next_step_of_target(state) {
+        // last: the spec decides, whether the annotation can be removed or not
+        Step::Wait(_) if state.command_ended => Step::RemoveRollbackCommand,
+        step => step,
     }
+}
+
+fn next_step_of_target(state: &State) -> Step {
     match (state.target, state.live) {
         (TargetState::Unresolved(why), _) => Step::Wait(Wait::Unresolved(why)),
         (_, Live::Desired) if state.pending_deletion == PendingDeletionState::Ready => Step::DeleteVersion,
@@ -153,7 +158,7 @@ fn next_step_deleting(state: &State, deletion: Deletion) -> Step {
         _ if deletion.force_orphan || state.suspended => Step::RemoveFinalizer,
         // a deletion that is not recorded here stays with the other object
         (_, PendingDeletionState::None | PendingDeletionState::New) => Step::RemoveFinalizer,
-        (Some(reason), _) if reason.is_credentials_problem() && deletion.timed_out => Step::RemoveFinalizer,
+        (Some(reason), _) if reason.times_out() && deletion.timed_out => Step::RemoveFinalizer,
         (Some(_), _) | (None, PendingDeletionState::InFlight | PendingDeletionState::BackingOff) => {
             Step::Wait(Wait::Deleting)
         }

@@ -11,13 +11,9 @@ use jiff::Timestamp;
 use super::VersionBeingDeleted;
 use crate::{
     chatcaptain::{Inventory, Marker, Version},
-    crd::{ChatbotDeployment, ChatbotDeploymentStatus, ChatbotVersion, MetaDuration},
+    crd::{ChatbotDeployment, ChatbotDeploymentStatus, ChatbotVersion},
     plan::{PlanConfig, ServiceView, reconcile_requested},
 };
-
-/// `spec.progressDeadline` where it is not set.
-// a deploy takes seconds: minutes are patience with a slow service, more would hide a failure
-const PROGRESS_DEADLINE: Duration = Duration::from_mins(5);
 
 /// Everything that one reconcile has read.
 #[derive(Clone)]
@@ -87,8 +83,20 @@ impl Observation {
         reconcile_requested(&self.object.metadata, self.status().common.last_handled_reconcile_at.as_deref())
     }
 
-    /// Name of the ChatbotVersion that a version belongs to: of one that the spec or a rollback names, else by its marker.
+    /// Name of the ChatbotVersion that a version belongs to, as far as anything shows it.
     pub(super) fn version_name(&self, id: &str) -> Option<String> {
+        self.name_of_object(id).or_else(|| {
+            let status = self.status();
+            let earlier = status.history.iter().find(|entry| entry.version_id == id);
+            let deleted = status.pending_deletions.iter().find(|entry| entry.version_id == id);
+            earlier
+                .and_then(|entry| entry.version_name.clone())
+                .or_else(|| deleted.map(|entry| entry.name.clone()))
+        })
+    }
+
+    /// Of an object that the spec or a rollback names, else by the marker.
+    fn name_of_object(&self, id: &str) -> Option<String> {
         let mut named = [&self.referenced_version, &self.rollback_version].into_iter().flatten();
         if let Some(version) = named.find(|version| version.version_id() == Some(id)) {
             return version.metadata.name.clone();
@@ -105,7 +113,7 @@ impl Observation {
     /// How long a version may take to become live.
     #[must_use]
     pub fn progress_deadline(&self) -> Duration {
-        self.object.spec.progress_deadline.map_or(PROGRESS_DEADLINE, MetaDuration::get)
+        self.object.spec.progress_deadline()
     }
 
     /// How old a view of the service may be for this object.

@@ -43,15 +43,19 @@ impl Observation {
         let recorded = &self.status().pending_deletions;
         let is_recorded = |id: &str| recorded.iter().any(|entry| entry.version_id == id);
         // first: the finalizer of the other object waits until its deletion is recorded here
-        if self.versions_being_deleted.iter().any(|version| !is_recorded(&version.version_id)) {
+        let is_being_deleted = self.object.metadata.deletion_timestamp.is_some();
+        let has_new = self.versions_being_deleted.iter().any(|version| !is_recorded(&version.version_id));
+        // an object that is being deleted takes nothing over, and first deletes what it has
+        if has_new && (!is_being_deleted || recorded.is_empty()) {
             return PendingDeletionState::New;
         }
         if recorded.is_empty() {
             return PendingDeletionState::None;
         }
         // the other object removes its finalizer because of this record; without it both would report what is left behind
-        let is_being_deleted = self.object.metadata.deletion_timestamp.is_some();
-        if is_being_deleted && !self.versions_being_deleted.is_empty() {
+        let waits_for_record =
+            |version: &VersionBeingDeleted| is_being_deleted && is_recorded(&version.version_id);
+        if self.versions_being_deleted.iter().any(waits_for_record) {
             return PendingDeletionState::HandingOver;
         }
         let unused = self.unused_entries();
@@ -162,7 +166,7 @@ impl Observation {
         let namespace = self.object.metadata.namespace.as_deref();
         entries.retain(|entry| {
             !in_use.contains(&entry.version_id)
-                && !claims::names(&self.object, namespace, &entry.name)
+                && !claims::names(&self.object, namespace, &entry.name, self.number_of(&entry.version_id))
                 && match inventory.version(&entry.version_id) {
                     _ if deployment_status.is_some() => true,
                     Some(version) => is_replaced_everywhere(inventory, version, &deployments),
@@ -180,12 +184,18 @@ impl Observation {
         matches!(marker_owner(version, &self.config.owner_id, namespace, ""), MarkerOwner::OtherOwner(_))
     }
 
+    fn number_of(&self, id: &str) -> Option<&str> {
+        self.listed(id).and_then(|version| version.number.as_deref())
+    }
+
     /// Versions that run, should run or may run in a moment, as far as the objects in the cluster show.
     fn versions_in_use(&self) -> HashSet<String> {
         let mut ids = self.in_use_elsewhere.clone();
         ids.extend(claims::in_use(&self.object, self.now, &self.config).into_iter().map(str::to_owned));
         // the status speaks of what was observed last
-        ids.extend(self.desired().ok().map(|desired| desired.version_id));
+        ids.extend(
+            [self.desired(), self.desired_by_spec()].into_iter().flatten().map(|desired| desired.version_id),
+        );
         ids.extend(self.live());
         ids
     }

@@ -1,5 +1,5 @@
-//! `spec.promoteAfter`: whether another deployment has run the version for long enough. Delays only
-//! versions that are new here: a rollback waits for no other deployment.
+//! `spec.promoteAfter`: whether another deployment has run the version for long enough. Delays only moves forward: a rollback
+//! waits for no other deployment.
 
 use std::{collections::HashSet, sync::Arc};
 

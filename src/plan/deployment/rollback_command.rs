@@ -50,6 +50,10 @@ impl Observation {
                 Some(RollbackTo::Holds(command.version_id.clone()))
             }
             Some(_) => Some(RollbackTo::Ended(CommandEnd::VersionNotFound)),
+            // the status was lost with the cluster, and with it that the command has ended
+            None if self.is_command_in_manifest() && self.status().target.is_none() => {
+                Some(RollbackTo::Ended(CommandEnd::SpecChanged))
+            }
             None => self.resolve(value),
         }
     }
@@ -89,6 +93,10 @@ impl Observation {
     }
 
     fn resolve(&self, value: &str) -> Option<RollbackTo> {
+        // without the list the number of the spec names no version yet, and the command would be resolved for good
+        if self.inventory().is_none() && self.object.spec.version_number.is_some() {
+            return None;
+        }
         let target = if value == "previous" { self.version_before_spec() } else { self.named_version(value) };
         match target {
             Some(id) if self.version_of_spec().as_ref() == Some(&id) => {
@@ -103,7 +111,10 @@ impl Observation {
     /// The newest version that ran before the one that the spec names ran for the first time. So the command never leads
     /// forward: neither when it is given again after its rollback, nor after a revert in git.
     fn version_before_spec(&self) -> Option<String> {
-        let (spec, history) = (self.version_of_spec(), &self.status().history);
+        let (status, history) = (self.status(), &self.status().history);
+        // where the spec's version cannot be found, what runs takes its place: it is not what ran before itself
+        let active = || status.active.as_ref().map(|active| active.version_id.clone());
+        let spec = self.version_of_spec().or_else(active);
         let mut ids = history.iter().map(|entry| &entry.version_id);
         ids.find(|id| ran_before(history, id, spec.as_deref()) && self.may_exist(id)).cloned()
     }
@@ -260,7 +271,26 @@ mod tests {
         assert_eq!(moved.command_to_remove(), Some(CommandEnd::SpecChanged));
         assert_eq!(desired(&moved), Ok(("v3".to_owned(), Cause::Spec)));
         let waiting = moved.after(resumed.report());
-        assert_eq!(waiting.next_step(), Step::RemoveRollbackCommand, "it is not taken for a new command");
+        assert_eq!(
+            waiting.command_to_remove(),
+            Some(CommandEnd::SpecChanged),
+            "it is not taken for a new one"
+        );
+        assert!(matches!(waiting.next_step(), Step::RecordIntent(_)), "the spec comes first");
+        let moved = waiting.with_status(&json!({"currentOperation": null})).running(Some("v3"));
+        assert_eq!(moved.next_step(), Step::RemoveRollbackCommand);
+    }
+
+    #[test]
+    fn previous_is_not_what_runs_where_the_version_of_the_spec_is_unknown() {
+        let missing = json!({"versionId": null, "versionRef": {"name": "gone"}});
+        let active = json!({"active": {"versionId": "v2", "startTime": ago(10)}});
+        let unknown = commanded("previous").with_spec(&missing).with_status(&active);
+        let unknown = Observation { referenced_version: None, ..unknown };
+        assert_eq!(unknown.rollback_command(), Some(holds("v1")));
+        let numbered = commanded("previous").with_spec(&json!({"versionId": null, "versionNumber": "1.2"}));
+        let unread = numbered.unavailable(UnavailableReason::AuthenticationFailed);
+        assert_eq!(unread.rollback_command(), None, "the list says which version the number names");
     }
 
     #[test]
@@ -277,7 +307,9 @@ mod tests {
         let annotations = json!({annotation::ROLLBACK_TO: "previous"});
         let managed = json!([{"manager": "argocd-controller", "operation": "Apply", "fieldsType": "FieldsV1", "fieldsV1": fields}]);
         let meta = json!({"annotations": annotations, "managedFields": managed});
-        let given = running_v2().with_metadata(&meta);
+        let rebuilt = running_v2().with_metadata(&meta);
+        assert!(rebuilt.has_ended_command_in_manifest(), "a new object goes nowhere by it");
+        let given = rebuilt.with_status(&reached_target("v2"));
         assert_eq!(given.rollback_command(), Some(holds("v1")), "obeyed once");
         let held = given.clone().after(given.report()).running(Some("v1"));
         let held = held.clone().after(held.report());

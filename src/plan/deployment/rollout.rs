@@ -96,7 +96,17 @@ impl Observation {
 
     /// By command or after a failure, or by git.
     pub(super) fn goes_back_to(&self, desired: &Desired) -> bool {
-        desired.cause != Cause::Spec || self.is_rollback(&desired.version_id)
+        desired.cause != Cause::Spec
+            || self.is_rollback(&desired.version_id)
+            || self.is_earlier_snapshot(&desired.version_id)
+    }
+
+    /// Where the history was lost with the cluster, the service's own times say which of two versions is the earlier one.
+    fn is_earlier_snapshot(&self, desired: &str) -> bool {
+        let is_lost = self.status().history.iter().all(|entry| entry.operation.is_none());
+        let created = |id: &str| self.listed(id).and_then(|version| version.created);
+        let live = self.live().and_then(|live| created(&live));
+        is_lost && created(desired).zip(live).is_some_and(|(desired, live)| desired < live)
     }
 
     /// Whether a rollback to the version uses the rollback call of the service.
@@ -179,6 +189,26 @@ mod tests {
         status["currentOperation"]["firstCallTime"] = ago(301);
         let late = Observation::test().with_status(&status);
         assert_eq!(late.state().rollout, Rollout::DeadlineExceeded);
+    }
+
+    #[test]
+    fn revert_after_the_history_was_lost_goes_back_by_the_times_of_the_service() {
+        let created = |id: &str, seconds: i64| crate::chatcaptain::Version {
+            created: Some(at(-seconds)),
+            ..version(id)
+        };
+        let goes_back = |desired, live| {
+            let history = json!({"history": [{"versionId": "v2", "startTime": ago(5)}]});
+            let rebuilt = Observation::test().with_status(&history);
+            let rebuilt = rebuilt.listing([created("v1", desired), created("v2", live)]).running(Some("v2"));
+            rebuilt.goes_back()
+        };
+        assert!(goes_back(200, 100));
+        assert!(!goes_back(100, 200));
+        let known = json!({"history": [{"versionId": "v2", "startTime": ago(5), "operation": "Deploy"}]});
+        let known = Observation::test().with_status(&known);
+        let known = known.listing([created("v1", 200), created("v2", 100)]).running(Some("v2"));
+        assert!(!known.goes_back(), "v1 never ran here");
     }
 
     #[test]

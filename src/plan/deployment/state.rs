@@ -35,7 +35,7 @@ pub struct State {
     pub foreign_live: bool,
     /// How far the current operation has come.
     pub rollout: Rollout,
-    /// The desired version ran here before, and `spec.rollback.method` allows the rollback call.
+    /// The desired version ran here before the live one, and `spec.rollback.method` allows the rollback call.
     pub use_rollback: bool,
     /// Whether `spec.promoteAfter` lets the rollout begin.
     pub promotion: Promotion,

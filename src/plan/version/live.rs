@@ -116,11 +116,12 @@ impl Observation {
     fn environments_using(&self, id: &str, live_in: Option<&[LiveEnvironment]>) -> Vec<LiveEnvironment> {
         let is_used = |environment: &LiveEnvironment| {
             let owner = self.environment_owners.get(environment);
-            let (namespace, name) =
-                (self.object.metadata.namespace.as_deref(), self.object.metadata.name.as_deref());
+            let meta = &self.object.metadata;
+            let (namespace, name) = (meta.namespace.as_deref(), meta.name.as_deref().unwrap_or_default());
+            let number = self.status().version_number.as_deref();
             owner.is_some_and(|owner| {
                 claims::in_use(owner, self.now, &self.config).contains(id)
-                    || claims::names(owner, namespace, name.unwrap_or_default())
+                    || claims::names(owner, namespace, name, number)
             })
         };
         let is_shown =

@@ -353,7 +353,8 @@ impl DeploymentWorld {
             ran.as_ref().map(|ran| (&ran.version_id, ran.version_number.is_some())).hash(hasher);
         }
         status.history.iter().for_each(|entry| entry.version_id.hash(hasher));
-        possibly_live(status, at(now), &CONFIG).for_each(|id| id.hash(hasher));
+        let object = self.object.iter();
+        object.flat_map(|object| possibly_live(object, at(now), &CONFIG)).for_each(|id| id.hash(hasher));
         for entry in &status.pending_deletions {
             let retry = entry.retry.as_ref();
             let retry = retry.map(|retry| (retry.failures, age(&retry.next_attempt_time, now)));

@@ -120,7 +120,11 @@ fn waiting_for_promotion_names_the_other_deployment() {
 fn conflict_and_deletion_name_what_to_do() {
     let older = Observation { older_claim: Some("ns/older".to_owned()), ..Observation::test() };
     assert_ends(&ready(&older), &["ns/older", "prod of chatbot bot"], "apply it again.");
-    assert_ends(&deleting().message, &["status.pendingDeletions"], "chatcaptain.dev/force-orphan=true.");
+    assert_ends(
+        &deleting(&Observation::test()).message,
+        &["status.pendingDeletions"],
+        "chatcaptain.dev/force-orphan=true.",
+    );
     let deletion = Deletion { force_orphan: false, timed_out: false };
     let new =
         State { deleting: Some(deletion), pending_deletion: PendingDeletionState::New, ..State::test() };

@@ -80,7 +80,16 @@ pub(super) fn rollout_started(
     method: RolloutMethod,
     result: &Result<(), Failure>,
 ) -> Report<ChatbotDeploymentStatus> {
+    let operation = observation.status().current_operation.as_ref();
+    let is_of_desired = observation
+        .desired()
+        .is_ok_and(|desired| operation.is_some_and(|operation| operation.version_id == desired.version_id));
     let mut report = match result {
+        // the target has changed during the call: its failure is not that of the new one
+        Err(_) if !is_of_desired => {
+            let status = status_with(observation, state, &messages::rollout(observation, method));
+            Report::new(status, Requeue::Immediately)
+        }
         Err(failure) if !failure.may_have_happened => {
             rollout_not_started(observation, state, method, failure)
         }
@@ -145,7 +154,7 @@ pub(super) fn version_deleted(
     };
     let result = if result.as_ref().is_err_and(is_gone) { &Ok(()) } else { result };
     let mut status = if meta.deletion_timestamp.is_some() {
-        status_with(observation, state, &messages::deleting())
+        status_with(observation, state, &messages::deleting(observation))
     } else if old.conditions.is_empty() {
         // an observed generation without a condition would be taken for done
         status_with(observation, state, &messages::rollout(observation, RolloutMethod::Deploy))
@@ -274,6 +283,21 @@ mod tests {
         assert_eq!(report.status.common.retry.as_ref().unwrap().failures, 1);
         let next = with_intent("Deploy").after(report);
         assert!(next.state().backing_off);
+    }
+
+    #[test]
+    fn failure_of_a_call_is_not_that_of_a_target_that_came_during_it() {
+        let moved = json!({"versionRef": null, "versionId": "v2"});
+        let observation = with_intent("Deploy").with_spec(&moved).running(Some("v3"));
+        for failure in [refused(ApiCall::Deploy), unknown(ApiCall::Deploy)] {
+            let state = observation.state();
+            let step = Step::StartRollout(RolloutMethod::Deploy);
+            let outcome = Outcome::RolloutStarted(Err(failure));
+            let report = crate::plan::deployment::report(&observation, &state, step, &outcome);
+            assert_eq!((&report.status.common.retry, report.requeue), (&None, Requeue::Immediately));
+            assert_eq!(condition(&report, "Stalled"), None);
+            assert_eq!(report.status.common.last_operations[0].version_id.as_deref(), Some("v1"));
+        }
     }
 
     #[test]

@@ -65,9 +65,9 @@ fn report_of(observation: &Observation, state: &State, wait: Wait) -> Report<Cha
         Wait::ForeignVersion => (messages::foreign_version(observation), at_interval),
         Wait::InvalidSpec => (messages::invalid_spec(), Requeue::OnChange),
         Wait::Deleting if state.pending_deletion == PendingDeletionState::BackingOff => {
-            (messages::deleting(), requeue_at_interval_or_retry(observation))
+            (messages::deleting(observation), requeue_at_interval_or_retry(observation))
         }
-        Wait::Deleting => (messages::deleting(), DELETION_POLL),
+        Wait::Deleting => (messages::deleting(observation), DELETION_POLL),
         Wait::WaitingForOtherFinalizers => (messages::waiting_for_other_finalizers(), Requeue::OnChange),
     };
     Report::new(status_with(observation, state, &condition), requeue)
