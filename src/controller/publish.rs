@@ -74,7 +74,8 @@ impl From<kube::Error> for Error {
 
 /// Reports and publishes. The outcome of a call must be recorded whatever happens, so its report is repeated on newer
 /// copies of the object until it is written: the object may have changed while the call was under way. Any other report is
-/// dropped when the object has changed: it was decided on an older copy.
+/// dropped when the object has changed: it was decided on an older copy. One loop, however long: each attempt depends on how
+/// the one before it failed.
 pub async fn report_and_publish<K: Reconciler>(
     mut object: Arc<K>,
     mut observation: K::Observation,
@@ -101,25 +102,35 @@ pub async fn report_and_publish<K: Reconciler>(
             if !matches!(error, Error::Stale) {
                 tracing::warn!(%error, %step, "cannot update object");
             }
-            if matches!(error, Error::Gone)
-                && let Some(report) = K::left_behind(&observation, &outcome)
-            {
-                log_orphans_of(&report);
-                emit_events(object.as_ref(), &report, context);
+            if matches!(error, Error::Gone) {
+                report_left_behind(object.as_ref(), &observation, &outcome, context);
             }
             return Err(error);
         }
         tracing::warn!(%error, %step, attempt, "cannot record the outcome of a call; retrying");
-        if !matches!(error, Error::Stale) {
-            // after a conflict the newer copy is all that is needed
-            sleep(RECORD_BACKOFF.delay(attempt)).await;
-        }
+        // after a conflict the newer copy is all that is needed
+        let pause =
+            if matches!(error, Error::Stale) { Duration::ZERO } else { RECORD_BACKOFF.delay(attempt) };
+        sleep(pause).await;
         if let Some(newer) = newer_copy(&object, context).await? {
             object = newer;
             state = refresh(&mut observation, &object);
         }
     }
     Err(Error::Stale)
+}
+
+/// The object has gone during its call, so only events and the log can name what the call has left in the service.
+fn report_left_behind<K: Reconciler>(
+    object: &K,
+    observation: &K::Observation,
+    outcome: &K::Outcome,
+    context: &Context,
+) {
+    if let Some(report) = K::left_behind(observation, outcome) {
+        log_orphans_of(&report);
+        emit_events(object, &report, context);
+    }
 }
 
 fn refresh<K: Reconciler>(observation: &mut K::Observation, object: &Arc<K>) -> K::State {

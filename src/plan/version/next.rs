@@ -120,13 +120,11 @@ fn next_step_active(state: &State) -> Step {
         return Step::AddFinalizer;
     }
     match state.matched {
-        // the rows above are all that `needs_service` excludes; should it exclude more, nothing is created without a
-        // list
+        // only where a row above applies; should that change, nothing is created without a list
         Match::NotQueried => Step::Wait(Wait::BackingOff),
         Match::Unavailable(reason) => Step::Wait(Wait::Unavailable(reason)),
 
         Match::Present => Step::Wait(Wait::Available),
-        Match::ForeignMarker => Step::Wait(Wait::Conflict),
         Match::NotYetListed => Step::Wait(Wait::WaitingForVisibility),
         // the token alone permits a second snapshot, however long the list does not show the first
         Match::Missing if state.recreate_requested => Step::RecordIntent,
@@ -137,7 +135,7 @@ fn next_step_active(state: &State) -> Step {
         Match::DeletionPending => Step::Wait(Wait::WaitingForDeletion),
         Match::Ambiguous => Step::Wait(Wait::AmbiguousVersion),
         Match::AdoptMissing => Step::Wait(Wait::VersionNotFound),
-        Match::AdoptConflict => Step::Wait(Wait::Conflict),
+        Match::ForeignMarker | Match::AdoptConflict => Step::Wait(Wait::Conflict),
 
         // before every create: a snapshot is never taken again by itself
         Match::None | Match::Unmarked if state.ran_before && !state.recreate_requested => Step::Reclaim,

@@ -105,19 +105,26 @@ pub(super) fn rollout_started(
         }
     };
     // a call that was not sent keeps its intent, and can still be sent
-    let was_sent = !result.as_ref().is_err_and(Failure::was_not_sent);
-    if let Some(operation) = observation.status().current_operation.clone().filter(|_| was_sent) {
-        let id = Some(operation.version_id.as_str());
-        let record = operation_record(operation.operation, id, result, observation.now);
-        report.status.common.push_operation(record);
-        // though the spec may name another version by now
-        report.status.current_operation = Some(CurrentOperation {
-            call_time: Some(truncate_to_seconds(observation.now)),
-            result: Some(operation_result(result)),
-            ..operation
-        });
+    if !result.as_ref().is_err_and(Failure::was_not_sent) {
+        record_call(observation, &mut report.status, result);
     }
     report
+}
+
+/// Records the call of the intent, though the spec may name another version by now.
+fn record_call(
+    observation: &Observation,
+    status: &mut ChatbotDeploymentStatus,
+    result: &Result<(), Failure>,
+) {
+    let Some(operation) = observation.status().current_operation.clone() else { return };
+    let id = Some(operation.version_id.as_str());
+    status.common.push_operation(operation_record(operation.operation, id, result, observation.now));
+    status.current_operation = Some(CurrentOperation {
+        call_time: Some(truncate_to_seconds(observation.now)),
+        result: Some(operation_result(result)),
+        ..operation
+    });
 }
 
 /// The call was refused, or not sent.
