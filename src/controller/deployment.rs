@@ -296,7 +296,8 @@ async fn query(observation: &Observation, reads: ServiceReads, context: &Context
         chatbot: &object.spec.chatbot_id,
         version_id: active.map(|active| active.version_id.as_str()),
         reads,
-        retry_now: retry_requested(&object.metadata, &observation.status().common),
+        retry_now: retry_requested(&object.metadata, &observation.status().common)
+            || observation.has_unrecorded_target(),
         intent_written: None,
         allow_stale_key: may_use_removed_key(observation),
     };

@@ -77,6 +77,10 @@ impl Observation {
         self.status().rollback_command.as_ref().filter(|command| command.value == value)
     }
 
+    pub(super) fn has_unrecorded_command(&self) -> bool {
+        self.rollback_annotation().is_some() && self.recorded_command().is_none()
+    }
+
     fn spec_has_changed(&self, command: &RollbackCommand) -> bool {
         let named = self.version_of_spec();
         // either may be unknown for a moment, and that changes nothing
