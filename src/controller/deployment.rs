@@ -8,6 +8,7 @@ use super::{
     Context, Indexed, Reconciler,
     cache::{Cache, IndexKey, Ref},
     fair_queue::FairSemaphore,
+    lookup::VersionToDelete,
     service_access::ServiceQuery,
     version::permit_taken,
 };
@@ -15,7 +16,7 @@ use crate::{
     chatcaptain::{ApiCall, Failure, FailureClass, VersionId},
     crd::{
         ChatbotDeployment, ChatbotDeploymentStatus, ChatbotVersion, CommonStatus, FINALIZER, LiveEnvironment,
-        VersionSource, annotation,
+        PendingDeletion, VersionSource, annotation,
     },
     plan::{
         self, Report, ServiceReads, ServiceView, annotation_value, claims,
@@ -141,7 +142,7 @@ impl Reconciler for ChatbotDeployment {
             }
             Step::DeleteVersion => match observation.deletable() {
                 Some(entry) => {
-                    let result = delete(observation, &entry.version_id, context).await;
+                    let result = delete(observation, &entry, context).await;
                     Outcome::VersionDeleted(entry.version_id, result)
                 }
                 None => Outcome::NoCall,
@@ -334,9 +335,13 @@ async fn roll_out(
     result
 }
 
-async fn delete(observation: &Observation, id: &str, context: &Context) -> Result<(), Failure> {
+async fn delete(
+    observation: &Observation,
+    entry: &PendingDeletion,
+    context: &Context,
+) -> Result<(), Failure> {
     let object = &observation.object;
-    let id = version_id(ApiCall::Delete, Some(id))?;
+    let id = version_id(ApiCall::Delete, Some(&entry.version_id))?;
     let namespace = object.namespace().unwrap_or_default();
     let credentials = object.spec.credentials_ref.as_ref();
     let (account, chatbot) = context
@@ -348,7 +353,14 @@ async fn delete(observation: &Observation, id: &str, context: &Context) -> Resul
             may_use_removed_key(observation),
         )
         .await?;
-    account.delete(&chatbot, &id).await
+    let version = VersionToDelete {
+        chatbot: object.spec.chatbot_id.clone(),
+        id: entry.version_id.clone(),
+        name: entry.name.clone(),
+        namespace,
+        decided_on: Some(object.clone()),
+    };
+    account.delete(&chatbot, &id, || context.is_needed(&version)).await
 }
 
 fn may_use_removed_key(observation: &Observation) -> bool {

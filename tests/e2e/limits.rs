@@ -178,3 +178,35 @@ fn rollback_overtakes_the_creates_of_its_chatbot() {
     assert!(overtaken_by <= 4, "{overtaken_by} calls before it");
     assert!(world.creates() < before + CREATES as u64 / 2, "the creates were still waiting");
 }
+
+/// Runs these in prod, one after the other.
+fn run_in_prod(world: &World, names: &[&str]) {
+    for name in names {
+        world.apply_version(name, &[]);
+        world.apply_deployment("prod", name, &["revisionHistoryLimit: 0"]);
+        world.wait_until_deployment_ready("prod");
+    }
+}
+
+/// A delete waits behind the creates of its chatbot; until it is sent, the version may be needed again.
+#[test]
+fn delete_is_not_sent_when_its_version_is_named_while_it_waits() {
+    const CREATES: usize = 100;
+    let flags = [SHIPPED, &[("concurrency", "200")]].concat();
+    let world = World::without_operator(Settings::default(), &flags);
+    world.start();
+    run_in_prod(&world, &["first", "second"]);
+    let first = world.version("first").version_id().unwrap().to_owned();
+    let before = world.creates();
+    world.create_versions(CREATES, 20, |_| world.bot.clone());
+    world.eventually("the creates wait for the rate limit", || (world.creates() > before + 20).then_some(()));
+    world.delete("chatbotversion", "first");
+    let by_id = format!(r#"{{"spec": {{"versionRef": null, "versionId": "{first}"}}}}"#);
+    world.kubectl(&["patch", "cbd", "prod", "--type=merge", "-p", &by_id], "");
+    world.eventually("prod runs the first again", || {
+        (world.live_version(Environment::Prod).as_deref() == Some("first")).then_some(())
+    });
+    world.eventually("all are created", || (world.creates() == before + CREATES as u64).then_some(()));
+    world.wait_until_deleted::<ChatbotVersion>("first");
+    assert_eq!(world.service.counters().of(Operation::Delete).calls, 0);
+}
