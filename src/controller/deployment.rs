@@ -1,8 +1,10 @@
 //! Observes and acts for `ChatbotDeployment`.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use kube::ResourceExt;
+use tokio::time::timeout;
+use tracing::Instrument;
 
 use super::{
     Context, Indexed, Reconciler,
@@ -28,6 +30,10 @@ use crate::{
     },
     sync::lock,
 };
+
+/// How long a reconcile waits for the answer to a delete, and for its turn to be sent.
+// no clean-up stands before a rollback: no other reconcile of the object runs meanwhile
+const DELETE_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Indexed for ChatbotDeployment {
     const KIND: &'static str = "ChatbotDeployment";
@@ -135,7 +141,7 @@ impl Reconciler for ChatbotDeployment {
         next_step(state)
     }
 
-    async fn act(step: Step, observation: &Observation, context: &Context) -> Outcome {
+    async fn act(step: Step, observation: &Observation, context: &Arc<Context>) -> Outcome {
         match step {
             Step::StartRollout(method) => {
                 Outcome::RolloutStarted(roll_out(observation, method, context).await)
@@ -335,10 +341,12 @@ async fn roll_out(
     result
 }
 
+/// Sends the delete in a task of its own, which goes on when the answer takes longer than `DELETE_TIMEOUT`; the list shows
+/// its result then.
 async fn delete(
     observation: &Observation,
     entry: &PendingDeletion,
-    context: &Context,
+    context: &Arc<Context>,
 ) -> Result<(), Failure> {
     let object = &observation.object;
     let id = version_id(ApiCall::Delete, Some(&entry.version_id))?;
@@ -353,6 +361,10 @@ async fn delete(
             may_use_removed_key(observation),
         )
         .await?;
+    let no_answer = || Failure::new(ApiCall::Delete, FailureClass::Unknown, "no answer yet");
+    if account.is_delete_pending(&chatbot, &id, Duration::ZERO) {
+        return Err(no_answer());
+    }
     let version = VersionToDelete {
         chatbot: object.spec.chatbot_id.clone(),
         id: entry.version_id.clone(),
@@ -360,7 +372,10 @@ async fn delete(
         namespace,
         decided_on: Some(object.clone()),
     };
-    account.delete(&chatbot, &id, || context.is_needed(&version)).await
+    let task = context.clone();
+    let delete = async move { account.delete(&chatbot, &id, || task.is_needed(&version)).await };
+    let answer = timeout(DELETE_TIMEOUT, context.tasks.spawn(delete.in_current_span())).await;
+    answer.ok().and_then(Result::ok).unwrap_or_else(|| Err(no_answer()))
 }
 
 fn may_use_removed_key(observation: &Observation) -> bool {

@@ -124,7 +124,7 @@ impl Reconciler for ChatbotVersion {
         next_step(state)
     }
 
-    async fn act(step: Step, observation: &Observation, context: &Context) -> Outcome {
+    async fn act(step: Step, observation: &Observation, context: &Arc<Context>) -> Outcome {
         match step {
             Step::Create => create(observation, context).await,
             Step::Delete => Outcome::Deleted(delete(observation, context).await),
