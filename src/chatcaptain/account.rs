@@ -450,10 +450,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn delete_of_a_version_that_is_needed_when_its_turn_comes_is_not_sent() {
+    async fn delete_of_a_version_that_is_needed_by_then_is_not_sent() {
         let (account, chatbot, id) = (account(), bot(), VersionId::parse("v1").unwrap());
         let is_needed = || {
-            assert!(account.is_delete_pending(&chatbot, &id, Duration::ZERO), "nobody adopts it meanwhile");
+            assert!(
+                account.is_delete_pending(&chatbot, &id, Duration::ZERO),
+                "it must not be adopted meanwhile"
+            );
             true
         };
         let failure = account.delete(&chatbot, &id, is_needed).await.unwrap_err();

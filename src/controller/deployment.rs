@@ -31,7 +31,7 @@ use crate::{
     sync::lock,
 };
 
-/// How long a reconcile waits for the answer to a delete, and for its turn to be sent.
+/// How long a reconcile waits until a delete is sent and answered.
 // no clean-up stands before a rollback: no other reconcile of the object runs meanwhile
 const DELETE_TIMEOUT: Duration = Duration::from_secs(1);
 
