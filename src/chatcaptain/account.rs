@@ -32,6 +32,8 @@ const NO_DEPLOYMENT: [&str; 2] = ["dev", "none"];
 /// How long a rollout may take to show. After that the version is not expected any more: a call that was lost must not
 /// protect it for ever.
 const ROLLOUT_PENDING_TIMEOUT: Duration = Duration::from_mins(5);
+/// Why a delete is not sent.
+const STILL_NEEDED: &str = "the version is needed again";
 
 /// What all accounts share.
 #[derive(Clone)]
@@ -226,15 +228,26 @@ impl Account {
         result
     }
 
-    /// Deletes a version.
+    /// Deletes a version, unless it `is_needed` when the wait for the limiter is over.
     ///
     /// # Errors
-    /// As [`ApiClient::delete`].
-    pub async fn delete(&self, chatbot: &ChatbotId, version: &VersionId) -> Result<(), Failure> {
+    /// As [`ApiClient::delete`]; unsent where the version is needed.
+    pub async fn delete(
+        &self,
+        chatbot: &ChatbotId,
+        version: &VersionId,
+        is_needed: impl Fn() -> bool,
+    ) -> Result<(), Failure> {
         let state = self.state(chatbot);
         // here, because only deletes make the map grow
         lock(&state.deletions).retain(|_, ended| ended.is_none_or(|at| at.elapsed() < IDLE_TIMEOUT));
-        let request = self.client.delete(&self.key, chatbot, version);
+        // asked when the limiter lets the request be sent: thousands of calls may wait in front of it
+        let request = async {
+            if is_needed() {
+                return Err(Failure::new(ApiCall::Delete, FailureClass::Unsent, STILL_NEEDED));
+            }
+            self.client.delete(&self.key, chatbot, version).await
+        };
         let call = self.call_and_invalidate(ApiCall::Delete, ApiCall::Delete.into(), chatbot, request);
         track_call(&state.deletions, version.clone(), None, || Some(Instant::now()), call).await
     }
@@ -434,6 +447,21 @@ mod tests {
         let second = fail(&account, FailureClass::Unknown).await;
         assert_eq!((second.class, second.sent, second.was_not_sent()), (refused, false, true));
         assert!(fail(&another, FailureClass::Unknown).await.paused_for.is_none());
+    }
+
+    #[tokio::test]
+    async fn delete_of_a_version_that_is_needed_by_then_is_not_sent() {
+        let (account, chatbot, id) = (account(), bot(), VersionId::parse("v1").unwrap());
+        let is_needed = || {
+            assert!(
+                account.is_delete_pending(&chatbot, &id, Duration::ZERO),
+                "it must not be adopted meanwhile"
+            );
+            true
+        };
+        let failure = account.delete(&chatbot, &id, is_needed).await.unwrap_err();
+        assert_eq!((failure.class, failure.was_not_sent()), (FailureClass::Unsent, true));
+        assert!(!account.is_delete_pending(&chatbot, &id, Duration::MAX), "nothing can take effect");
     }
 
     #[test]

@@ -1,13 +1,16 @@
 //! Observes and acts for `ChatbotDeployment`.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use kube::ResourceExt;
+use tokio::time::timeout;
+use tracing::Instrument;
 
 use super::{
     Context, Indexed, Reconciler,
     cache::{Cache, IndexKey, Ref},
     fair_queue::FairSemaphore,
+    lookup::VersionToDelete,
     service_access::ServiceQuery,
     version::permit_taken,
 };
@@ -27,6 +30,10 @@ use crate::{
     },
     sync::lock,
 };
+
+/// How long a reconcile waits until a delete is sent and answered.
+// no clean-up stands before a rollback: no other reconcile of the object runs meanwhile
+const DELETE_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Indexed for ChatbotDeployment {
     const KIND: &'static str = "ChatbotDeployment";
@@ -135,14 +142,14 @@ impl Reconciler for ChatbotDeployment {
         next_step(state)
     }
 
-    async fn act(step: Step, observation: &Observation, context: &Context) -> Outcome {
+    async fn act(step: Step, observation: &Observation, context: &Arc<Context>) -> Outcome {
         match step {
             Step::StartRollout(method) => {
                 Outcome::RolloutStarted(roll_out(observation, method, context).await)
             }
             Step::DeleteVersion => match observation.deletable() {
                 Some(entry) => {
-                    let result = delete(observation, &entry.version_id, context).await;
+                    let result = delete(observation, &entry, context).await;
                     Outcome::VersionDeleted(entry.version_id, result)
                 }
                 None => Outcome::NoCall,
@@ -319,7 +326,8 @@ async fn query(observation: &Observation, reads: ServiceReads, context: &Context
         chatbot: &object.spec.chatbot_id,
         version_id: active.map(|active| active.version_id.as_str()),
         reads,
-        retry_now: retry_requested(&object.metadata, &observation.status().common),
+        retry_now: retry_requested(&object.metadata, &observation.status().common)
+            || observation.has_unrecorded_target(),
         intent_written: None,
         allow_stale_key: may_use_removed_key(observation),
     };
@@ -356,9 +364,15 @@ async fn roll_out(
     result
 }
 
-async fn delete(observation: &Observation, id: &str, context: &Context) -> Result<(), Failure> {
+/// Sends the delete in a task of its own, which goes on when the answer takes longer than `DELETE_TIMEOUT`; the list shows
+/// its result then.
+async fn delete(
+    observation: &Observation,
+    entry: &PendingDeletion,
+    context: &Arc<Context>,
+) -> Result<(), Failure> {
     let object = &observation.object;
-    let id = version_id(ApiCall::Delete, Some(id))?;
+    let id = version_id(ApiCall::Delete, Some(&entry.version_id))?;
     let namespace = object.namespace().unwrap_or_default();
     let credentials = object.spec.credentials_ref.as_ref();
     let (account, chatbot) = context
@@ -370,12 +384,32 @@ async fn delete(observation: &Observation, id: &str, context: &Context) -> Resul
             may_use_removed_key(observation),
         )
         .await?;
-    account.delete(&chatbot, &id).await
+    let no_answer = || Failure::new(ApiCall::Delete, FailureClass::Unknown, "no answer yet");
+    if account.is_delete_pending(&chatbot, &id, Duration::ZERO) {
+        return Err(no_answer());
+    }
+    let version = VersionToDelete {
+        chatbot: object.spec.chatbot_id.clone(),
+        id: entry.version_id.clone(),
+        name: entry.name.clone(),
+        number: number_of(observation, &entry.version_id),
+        namespace,
+        decided_on: Some(object.clone()),
+    };
+    let task = context.clone();
+    let delete = async move { account.delete(&chatbot, &id, || task.is_needed(&version)).await };
+    let answer = timeout(DELETE_TIMEOUT, context.tasks.spawn(delete.in_current_span())).await;
+    answer.ok().and_then(Result::ok).unwrap_or_else(|| Err(no_answer()))
 }
 
 fn may_use_removed_key(observation: &Observation) -> bool {
     let timeout = observation.config.deletion_timeout;
     plan::may_use_removed_key(&observation.object.metadata, timeout, observation.now)
+}
+
+/// As the service lists it.
+fn number_of(observation: &Observation, id: &str) -> Option<String> {
+    observation.inventory()?.version(id)?.number.as_deref().map(str::to_owned)
 }
 
 fn version_id(call: ApiCall, id: Option<&str>) -> Result<VersionId, Failure> {

@@ -95,7 +95,7 @@ pub trait Reconciler: Indexed {
     fn act(
         step: Self::Step,
         observation: &Self::Observation,
-        context: &Context,
+        context: &Arc<Context>,
     ) -> impl Future<Output = Self::Outcome> + Send;
     /// Converts the outcome to status, events and the time of the next reconcile. Pure.
     fn report(

@@ -20,7 +20,7 @@ const MIN_REQUEUE: Duration = Duration::from_millis(50);
 /// One step: the same five lines for every kind.
 async fn reconcile_once<K: Reconciler>(
     object: Arc<K>,
-    context: &Context,
+    context: &Arc<Context>,
 ) -> Result<(Arc<K>, Requeue), publish::Error> {
     // the object, what it refers to, the service; reads only
     let observation = K::observe(&without_future_times(&object), context).await;

@@ -13,6 +13,7 @@ use super::{
     Context, Indexed, Reconciler,
     cache::{Cache, IndexKey, Ref},
     fair_queue::FairSemaphore,
+    lookup::VersionToDelete,
     service_access::ServiceQuery,
 };
 use crate::{
@@ -123,7 +124,7 @@ impl Reconciler for ChatbotVersion {
         next_step(state)
     }
 
-    async fn act(step: Step, observation: &Observation, context: &Context) -> Outcome {
+    async fn act(step: Step, observation: &Observation, context: &Arc<Context>) -> Outcome {
         match step {
             Step::Create => create(observation, context).await,
             Step::Delete => Outcome::Deleted(delete(observation, context).await),
@@ -282,10 +283,19 @@ pub(super) fn permit_taken(call: ApiCall) -> Failure {
 }
 
 async fn delete(observation: &Observation, context: &Context) -> Result<(), Failure> {
+    let object = &observation.object;
     let (account, chatbot) = account_for_write(observation, context, ApiCall::Delete).await?;
-    let id = VersionId::parse(observation.object.version_id().unwrap_or_default())
+    let id = VersionId::parse(object.version_id().unwrap_or_default())
         .map_err(|invalid| Failure::new(ApiCall::Delete, FailureClass::Unsent, &invalid.to_string()))?;
-    account.delete(&chatbot, &id).await
+    let version = VersionToDelete {
+        chatbot: object.spec.chatbot_id.clone(),
+        id: id.as_str().to_owned(),
+        namespace: object.namespace().unwrap_or_default(),
+        name: object.name_any(),
+        number: observation.status().version_number.clone(),
+        decided_on: None,
+    };
+    account.delete(&chatbot, &id, || context.is_needed(&version)).await
 }
 
 /// See [`Context::account_for_write`].

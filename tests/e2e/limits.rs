@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use chatcaptain_operator::crd::ChatbotVersion;
 use jiff::Timestamp;
-use simulator::{CallEntry, Environment, Operation, RetryAfter, Settings, Throttle};
+use simulator::{
+    CallEntry, Environment, Fault, FaultKind, FaultOperation, Operation, RetryAfter, Settings, Throttle,
+};
 use support::{World, condition, poll, run_concurrently, version};
 
 use crate::is_long;
@@ -177,4 +179,58 @@ fn rollback_overtakes_the_creates_of_its_chatbot() {
     // its own reads, and the share of the versions
     assert!(overtaken_by <= 4, "{overtaken_by} calls before it");
     assert!(world.creates() < before + CREATES as u64 / 2, "the creates were still waiting");
+}
+
+/// Runs these in prod, one after the other.
+fn run_in_prod(world: &World, names: &[&str]) {
+    for name in names {
+        world.apply_version(name, &[]);
+        world.apply_deployment("prod", name, &["revisionHistoryLimit: 0"]);
+        world.wait_until_deployment_ready("prod");
+    }
+}
+
+/// A delete without an answer keeps its deployment from nothing, and no second one is sent meanwhile.
+#[test]
+fn rollback_does_not_wait_for_a_delete_that_hangs() {
+    let world = World::new(Settings::default());
+    run_in_prod(&world, &["first", "second"]);
+    world.delete("chatbotversion", "second");
+    world.wait_until_deleted::<ChatbotVersion>("second");
+    let hang = Fault::new(FaultOperation::Delete, FaultKind::HangLate);
+    let hang = Fault { late_ms: 8_000, hang_ms: 12_000, ..hang };
+    world.service.settings(|settings| settings.faults = vec![hang]);
+    run_in_prod(&world, &["third"]);
+    let deletes = || world.service.counters().of(Operation::Delete).calls;
+    world.eventually("the delete is under way", || (deletes() == 1).then_some(()));
+    world.kubectl(&["annotate", "cbd", "prod", "chatcaptain.dev/rollback-to=first"], "");
+    world.eventually("the delete takes effect", || {
+        world.effects().iter().any(|effect| effect == "delete second").then_some(())
+    });
+    let moves = ["deploy first prod", "deploy second prod", "deploy third prod", "rollback first prod"];
+    assert_eq!(world.effects_besides_creates(), [moves.as_slice(), &["delete second"]].concat());
+    assert_eq!(deletes(), 1);
+}
+
+/// A delete waits behind the creates of its chatbot; until it is sent, the version may be needed again.
+#[test]
+fn delete_is_not_sent_when_its_version_is_named_while_it_waits() {
+    const CREATES: usize = 100;
+    let flags = [SHIPPED, &[("concurrency", "200")]].concat();
+    let world = World::without_operator(Settings::default(), &flags);
+    world.start();
+    run_in_prod(&world, &["first", "second"]);
+    let first = world.version("first").version_id().unwrap().to_owned();
+    let before = world.creates();
+    world.create_versions(CREATES, 20, |_| world.bot.clone());
+    world.eventually("the creates wait for the rate limit", || (world.creates() > before + 20).then_some(()));
+    world.delete("chatbotversion", "first");
+    let by_id = format!(r#"{{"spec": {{"versionRef": null, "versionId": "{first}"}}}}"#);
+    world.kubectl(&["patch", "cbd", "prod", "--type=merge", "-p", &by_id], "");
+    world.eventually("prod runs the first again", || {
+        (world.live_version(Environment::Prod).as_deref() == Some("first")).then_some(())
+    });
+    world.eventually("all are created", || (world.creates() == before + CREATES as u64).then_some(()));
+    world.wait_until_deleted::<ChatbotVersion>("first");
+    assert_eq!(world.service.counters().of(Operation::Delete).calls, 0);
 }

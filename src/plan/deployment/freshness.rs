@@ -38,6 +38,16 @@ impl Observation {
         (made != NEWEST && deletes()).then_some(NEWEST)
     }
 
+    /// A command that no status has recorded yet, or another version than the recorded target: it ends the pause after a read
+    /// that failed.
+    #[must_use]
+    pub fn has_unrecorded_target(&self) -> bool {
+        let target = self.status().target.as_ref();
+        // the first target of an object is no change of it: a thousand new objects request nothing
+        let is_other = |id: &str| target.is_some_and(|target| target.version_id != id);
+        self.has_unrecorded_command() || self.desired().is_ok_and(|desired| is_other(&desired.version_id))
+    }
+
     /// Whether the decision depends on something that an older list cannot show.
     fn leaves_open(&self) -> bool {
         let ServiceView::Available { deployment_status, .. } = &self.service else {
@@ -94,6 +104,30 @@ mod tests {
         );
         let recorded = Observation::test().with_status(&operation("Deploy", "v1", None, None));
         assert_eq!(reads(recorded), IDLE, "nothing can have become live yet");
+    }
+
+    #[test]
+    fn command_or_version_that_no_status_has_recorded_ends_the_pause_of_a_failed_read() {
+        let running = || Observation::test().with_status(&reached_target("v1"));
+        let before_the_read = |observation| Observation { service: ServiceView::NotQueried, ..observation };
+        let is_new = |observation| before_the_read(observation).has_unrecorded_target();
+        assert!(!is_new(Observation::test()), "a new object");
+        assert!(!is_new(running()));
+        let by_id = json!({"versionRef": null, "versionId": "v2"});
+        assert!(is_new(running().with_spec(&by_id)));
+        assert!(!is_new(running().with_spec(&by_id).with_status(&reached_target("v2"))));
+        let previous = json!({"rollback": {"onFailure": "Previous"}});
+        let failed = running().with_spec(&by_id).with_spec(&previous).with_status(&json!({
+            "failedVersions": {"generation": 1, "versionIds": ["v2"]},
+            "history": [{"versionId": "v1", "startTime": ago(90)}],
+        }));
+        assert!(!is_new(failed), "the target is the version before");
+        let commanded = running().annotated(annotation::ROLLBACK_TO, "1.2");
+        assert!(is_new(commanded.clone()));
+        let recorded = json!({"rollbackCommand": {"value": "1.2", "versionId": "v2", "specVersionId": "v1"}});
+        let recorded = commanded.with_status(&recorded).with_status(&reached_target("v2"));
+        assert!(!is_new(recorded.clone()));
+        assert!(is_new(recorded.annotated(annotation::ROLLBACK_TO, "v3")), "another command");
     }
 
     #[test]

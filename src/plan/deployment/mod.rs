@@ -74,6 +74,7 @@ pub use next::{Step, Wait, next_step};
 pub use observation::Observation;
 pub use pending_deletion::VersionBeingDeleted;
 pub use promotion::is_promotion_ring;
+pub use rollback_command::may_be_commanded;
 pub use state::{
     Deletion, Drift, Live, PendingDeletionState, Promotion, Rollout, RolloutMethod, State, TargetState,
     Unresolved,

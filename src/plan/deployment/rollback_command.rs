@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 
 use super::{Observation, rollout::ran_before};
 use crate::{
-    crd::{ChatbotDeploymentStatus, RollbackCommand, annotation},
+    crd::{ChatbotDeployment, ChatbotDeploymentStatus, HistoryEntry, RollbackCommand, annotation},
     plan::annotation_value,
 };
 
@@ -36,6 +36,22 @@ pub(super) enum CommandEnd {
     NamedBySpec,
     /// No version of the chatbot is named, or it is gone.
     VersionNotFound,
+}
+
+/// Whether a command that no status has recorded yet may lead to the version `id` of the object `namespace/name`.
+#[must_use]
+pub fn may_be_commanded(deployment: &ChatbotDeployment, id: &str, namespace: &str, name: &str) -> bool {
+    let Some(value) = annotation_value(&deployment.metadata, annotation::ROLLBACK_TO) else {
+        return false;
+    };
+    let status = deployment.status.as_ref();
+    let recorded = status.and_then(|status| status.rollback_command.as_ref());
+    let ran = status.into_iter().flat_map(|status| &status.history).filter(|entry| entry.version_id == id);
+    let is_named =
+        value == id || value == name && deployment.metadata.namespace.as_deref() == Some(namespace);
+    let is_numbered = |entry: &HistoryEntry| entry.version_number.as_deref() == Some(value);
+    recorded.is_none_or(|command| command.value != value)
+        && (is_named || ran.into_iter().any(|entry| value == "previous" || is_numbered(entry)))
 }
 
 impl Observation {
@@ -79,6 +95,10 @@ impl Observation {
     fn recorded_command(&self) -> Option<&RollbackCommand> {
         let value = self.rollback_annotation()?;
         self.status().rollback_command.as_ref().filter(|command| command.value == value)
+    }
+
+    pub(super) fn has_unrecorded_command(&self) -> bool {
+        self.rollback_annotation().is_some() && self.recorded_command().is_none()
     }
 
     fn spec_has_changed(&self, command: &RollbackCommand) -> bool {
@@ -220,6 +240,27 @@ mod tests {
         let named = Observation { rollback_version: Some(referenced(&json!({}))), ..commanded("a") };
         assert_eq!(named.rollback_command(), Some(holds("v1")));
         assert_eq!(desired(&named), Ok(("v1".to_owned(), Cause::RollbackCommand)));
+    }
+
+    #[test]
+    fn command_that_is_not_recorded_may_lead_to_what_it_names_or_to_what_ran() {
+        let ran = json!({"history": [
+            {"versionId": "v2", "startTime": ago(10)},
+            {"versionId": "v1", "versionNumber": "1.1", "startTime": ago(90)},
+        ]});
+        let may = |value: &str, status: &Value| {
+            let commanded = commanded(value).with_status(&ran).with_status(status);
+            may_be_commanded(&commanded.object, "v1", "ns", "a")
+        };
+        for value in ["v1", "a", "1.1", "previous"] {
+            assert!(may(value, &json!({})), "{value}");
+            let recorded = json!({"rollbackCommand": {"value": value, "versionId": "v1"}});
+            assert!(!may(value, &recorded), "the status shows what {value} leads to");
+        }
+        assert!(!may("v2", &json!({})));
+        assert!(!may("previous", &json!({"history": []})));
+        assert!(!may_be_commanded(&commanded("a").object, "v1", "other", "a"), "of another namespace");
+        assert!(!may_be_commanded(&running_v2().object, "v1", "ns", "a"));
     }
 
     #[test]
