@@ -48,6 +48,8 @@ pub struct Behavior {
     pub dated: bool,
     /// The list returns numbers.
     pub numbered: bool,
+    /// Every version has the same number.
+    pub same_number: bool,
     /// Seconds from a deploy until it is live.
     pub rollout: i64,
     /// A version that never becomes live.
@@ -66,10 +68,16 @@ impl Behavior {
         readable: true,
         dated: true,
         numbered: true,
+        same_number: false,
         rollout: 0,
         broken: None,
         empties: false,
     };
+
+    /// The number of a version.
+    pub fn number(self, id: u8) -> String {
+        format!("1.{}", if self.same_number { 1 } else { id })
+    }
 }
 
 /// Who created a version.
@@ -127,6 +135,7 @@ struct Line {
 pub struct View {
     list: Vec<Line>,
     live: Option<[Option<u8>; 2]>,
+    behavior: Behavior,
 }
 
 /// An answer of the service that may serve later reads, too.
@@ -250,7 +259,8 @@ impl Service {
         if self.behavior.cut {
             list.drain(..list.len().saturating_sub(2));
         }
-        View { list, live: self.behavior.readable.then_some(self.live) }
+        let live = self.behavior.readable.then_some(self.live);
+        View { list, live, behavior: self.behavior }
     }
 
     /// Hashes what can make a difference.
@@ -270,7 +280,7 @@ impl View {
     /// As the operator reads it, `age` seconds later.
     pub fn to_service_view(&self, age: i64, authoritative: bool) -> ServiceView {
         let deployed = |live: Option<u8>| {
-            live.map(|id| LiveVersion { id: None, number: Some(format!("1.{id}").into()) })
+            live.map(|id| LiveVersion { id: None, number: Some(self.behavior.number(id).into()) })
         };
         ServiceView::Available {
             inventory: Arc::new(self.inventory(age)),
@@ -290,7 +300,7 @@ impl View {
             id: id_of(line.id),
             name: Some(line.name.into()),
             description: line.description.as_deref().map(Into::into),
-            number: line.numbered.then(|| format!("1.{}", line.id).into()),
+            number: line.numbered.then(|| self.behavior.number(line.id).into()),
             created: None,
             deployed: line.deployed,
         };

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotDeploymentStatus, ChatbotVersion};
+use chatcaptain_operator::crd::{ChatbotDeployment, ChatbotVersion};
 use kube::ResourceExt;
-use simulator::{ChatbotState, Environment, LogEntry, Operation};
+use simulator::{Actor, ChatbotState, Environment, LogEntry, Operation};
 
-use super::git::Git;
+use super::git::{Deployment, Git};
 use support::{Object, World, condition, is_ready};
 
 /// Everything there is to compare.
@@ -35,7 +35,88 @@ impl Evidence {
 
     /// Everything that is not as it should be.
     pub fn violations(&self) -> Vec<String> {
-        [self.history(), self.markers(), self.objects(), self.environments(), self.leftovers()].concat()
+        [
+            self.history(),
+            self.deletes(),
+            self.gates(),
+            self.kept_versions(),
+            self.markers(),
+            self.objects(),
+            self.environments(),
+            self.leftovers(),
+        ]
+        .concat()
+    }
+
+    /// The objects that are back after their version was deleted, as the limit of the history allows.
+    pub fn deleted_versions(&self) -> Vec<String> {
+        let is_lost = |object: &&ChatbotVersion| {
+            condition(*object, "Ready").is_some_and(|ready| ready.reason == "VersionLost")
+                && object.version_id().is_some_and(|id| self.named(&object.spec.chatbot_id, id).is_none())
+        };
+        self.versions.iter().filter(is_lost).map(ResourceExt::name_any).collect()
+    }
+
+    /// What stays in git is never deleted.
+    fn deletes(&self) -> Vec<String> {
+        let mut deletes: BTreeMap<&str, usize> = BTreeMap::new();
+        for entry in self.effects.iter().filter(|entry| entry.operation == Operation::Delete) {
+            *deletes.entry(&entry.name).or_default() += 1;
+        }
+        let prunes = |name: &str| self.git.versions.get(name).map_or(0, |version| version.prunes);
+        let unwanted = deletes.into_iter().filter(|(name, count)| *count > prunes(name));
+        let text = |(name, count)| {
+            format!("unwanted: {count} deletes of {name}, which left git {} times", prunes(name))
+        };
+        unwanted.map(text).collect()
+    }
+
+    /// Where prod waits for test, it never runs what test did not run before.
+    fn gates(&self) -> Vec<String> {
+        let gated: BTreeSet<&str> = self
+            .git
+            .deployments
+            .values()
+            .filter(|deployment| deployment.gate.is_some())
+            .map(|deployment| deployment.bot.as_str())
+            .collect();
+        let mut ran_in_test = BTreeSet::new();
+        let mut violations = Vec::new();
+        for entry in &self.effects {
+            let is_rollout = matches!(entry.operation, Operation::Deploy | Operation::Rollback);
+            match entry.environment.filter(|_| is_rollout) {
+                Some(Environment::Test) => drop(ran_in_test.insert(&entry.version)),
+                Some(Environment::Prod)
+                    if gated.contains(entry.chatbot.as_str()) && !ran_in_test.contains(&entry.version) =>
+                {
+                    violations.push(format!("gate: prod ran {} before test did", entry.name));
+                }
+                _ => {}
+            }
+        }
+        violations
+    }
+
+    /// What `spec.revisionHistoryLimit` keeps is in the service.
+    fn kept_versions(&self) -> Vec<String> {
+        let mut violations = Vec::new();
+        for (name, wanted) in &self.git.deployments {
+            let object = self.deployments.iter().find(|object| object.name_any() == *name);
+            // while a version runs that somebody has deployed, it counts as well, and an older one may go
+            let kept = object.filter(|_| !self.was_deployed_manually(wanted)).map(|o| kept(o, wanted.kept()));
+            let missing = kept.into_iter().flatten().filter(|id| self.named(&wanted.bot, id).is_none());
+            violations.extend(missing.map(|id| format!("kept: {name} may go back to {id}, which is gone")));
+        }
+        violations
+    }
+
+    fn was_deployed_manually(&self, deployment: &Deployment) -> bool {
+        self.effects.iter().any(|entry| {
+            entry.by == Actor::Hand
+                && entry.operation == Operation::Deploy
+                && entry.chatbot == deployment.bot
+                && entry.environment == Some(deployment.environment())
+        })
     }
 
     /// Nothing was created twice, nothing live was deleted.
@@ -127,10 +208,8 @@ impl Evidence {
                 continue;
             };
             violations.extend(verdict(object));
-            let environment =
-                if wanted.environment == "test" { Environment::Test } else { Environment::Prod };
             let state = self.state.iter().find(|state| state.chatbot == wanted.bot);
-            let live = state.and_then(|state| state.live(environment));
+            let live = state.and_then(|state| state.live(wanted.environment()));
             let runs = live.and_then(|id| self.named(&wanted.bot, id));
             if runs != Some(wanted.version.as_str()) {
                 violations.push(format!("settled: {name} runs {runs:?}, git names {}", wanted.version));
@@ -139,12 +218,20 @@ impl Evidence {
             if status.active.as_ref().map(|active| active.version_id.as_str()) != live {
                 violations.push(format!("settled: {name} says {:?} runs, it is {live:?}", status.active));
             }
-            let kept = kept_revisions(&status);
-            let unneeded =
-                status.pending_deletions.iter().filter(|entry| !kept.contains(&entry.version_id.as_str()));
+            let kept = self.kept_by_any(&wanted.bot);
+            let unneeded = status.pending_deletions.iter().filter(|entry| !kept.contains(&entry.version_id));
             violations.extend(unneeded.map(|entry| format!("settled: {name} still has to delete {entry:?}")));
         }
         violations
+    }
+
+    /// What either environment of a bot runs or keeps: the other one does not delete it.
+    fn kept_by_any(&self, bot: &str) -> BTreeSet<String> {
+        let of_bot = self.deployments.iter().filter(|object| object.spec.chatbot_id == bot);
+        let wanted = of_bot.filter_map(|o| Some((o, self.git.deployments.get(&o.name_any())?)));
+        wanted
+            .flat_map(|(object, wanted)| kept(object, wanted.kept()).into_iter().chain(active(object)))
+            .collect()
     }
 
     /// A version that no object holds and that no deployment is to delete is reported as an orphan.
@@ -163,14 +250,19 @@ impl Evidence {
     }
 }
 
-/// The three versions that ran last and do not run now: the default of `spec.revisionHistoryLimit`.
-fn kept_revisions(status: &ChatbotDeploymentStatus) -> Vec<&str> {
-    let active = status.active.as_ref().map(|active| active.version_id.as_str());
-    let mut kept: Vec<&str> = status.history.iter().map(|entry| entry.version_id.as_str()).collect();
-    let mut known = BTreeSet::new();
-    kept.retain(|id| Some(*id) != active && known.insert(*id));
-    kept.truncate(3);
+/// The versions that ran last and do not run now, as many as the limit says.
+fn kept(deployment: &ChatbotDeployment, limit: usize) -> Vec<String> {
+    let history = deployment.status.iter().flat_map(|status| &status.history);
+    let mut kept: Vec<String> = history.map(|entry| entry.version_id.clone()).collect();
+    let mut known: BTreeSet<String> = active(deployment).into_iter().collect();
+    kept.retain(|id| known.insert(id.clone()));
+    kept.truncate(limit);
     kept
+}
+
+fn active(deployment: &ChatbotDeployment) -> Option<String> {
+    let active = deployment.status.as_ref()?.active.as_ref()?;
+    Some(active.version_id.clone())
 }
 
 /// Settled means Ready for the current generation, with no condition beside it.

@@ -14,14 +14,21 @@ fn settled_world() -> (World, Git) {
     }
     let mut git = first_commit(&world);
     world.start();
-    git.sync(&world).unwrap();
+    settle(&mut git, &world);
+    // now there is a version to go back to
+    "v2-1".clone_into(&mut git.deployments.get_mut("test-2").unwrap().version);
+    settle(&mut git, &world);
+    (world, git)
+}
+
+fn settle(git: &mut Git, world: &World) {
+    git.sync(world).unwrap();
     let mut violations = Vec::new();
     let rested = poll(Duration::from_mins(2), || {
-        violations = Evidence::gather(&git, &world).violations();
+        violations = Evidence::gather(git, world).violations();
         violations.is_empty().then_some(())
     });
     assert!(rested.is_some(), "{violations:#?}");
-    (world, git)
 }
 
 /// Asserts that there are violations with these words.
@@ -51,11 +58,26 @@ fn checker_detects_every_violation() {
     // a live version is deleted
     let live = world.service.chatbot(&bot).unwrap().live(Environment::Test).unwrap().to_owned();
     world.service.hand_delete(&bot, &live).unwrap();
-    assert_violations(&git, &world, &["live: v0-0", "lost: v0-0 says", "settled: test-0 runs None"]);
+    assert_violations(
+        &git,
+        &world,
+        &[
+            "live: v0-0",
+            "unwanted: 1 deletes of v0-0, which left git 0 times",
+            "lost: v0-0 says",
+            "settled: test-0 runs None",
+        ],
+    );
 
     // another version runs than git names
     world.service.hand_deploy(&bot, &second.version, Environment::Prod).unwrap();
-    assert_violations(&git, &world, &["settled: prod-0 runs Some(\"v0-1\")"]);
+    assert_violations(&git, &world, &["settled: prod-0 runs Some(\"v0-1\")", "gate: prod ran v0-1"]);
+
+    // a version is deleted to which test may go back
+    let kept_bot = &git.versions["v2-0"].bot;
+    let kept = world.service.chatbot(kept_bot).unwrap().live(Environment::Prod).unwrap().to_owned();
+    world.service.hand_delete(kept_bot, &kept).unwrap();
+    assert_violations(&git, &world, &["kept: test-2 may go back to"]);
 
     // git has changed and the cluster has not followed
     let mut later = git.clone();

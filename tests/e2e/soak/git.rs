@@ -8,6 +8,7 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use serde_json::{Value, json};
+use simulator::Environment;
 use support::{Object, World};
 
 /// A version in git's history.
@@ -21,6 +22,8 @@ pub struct Version {
     pub interval: u32,
     /// How often its object was created.
     pub creations: usize,
+    /// How often it has left git.
+    pub prunes: usize,
 }
 
 /// A deployment in git.
@@ -33,6 +36,10 @@ pub struct Deployment {
     pub version: String,
     /// It is in git now.
     pub present: bool,
+    /// `spec.revisionHistoryLimit`, where it is set.
+    pub history_limit: Option<usize>,
+    /// The deployment of test that `spec.promoteAfter` names.
+    pub gate: Option<String>,
 }
 
 /// All of it, by name.
@@ -64,6 +71,12 @@ impl Git {
 }
 
 impl Version {
+    /// It leaves git.
+    pub fn prune(&mut self) {
+        self.prunes += usize::from(self.present);
+        self.present = false;
+    }
+
     fn spec(&self) -> Value {
         json!({
             "chatbotId": self.bot, "interval": format!("{}s", self.interval),
@@ -73,12 +86,31 @@ impl Version {
 }
 
 impl Deployment {
+    /// The environment, as the service has it.
+    pub fn environment(&self) -> Environment {
+        if self.environment == "test" { Environment::Test } else { Environment::Prod }
+    }
+
+    /// How many versions that ran here outlive their objects.
+    pub fn kept(&self) -> usize {
+        self.history_limit.unwrap_or(3)
+    }
+
     fn spec(&self) -> Value {
-        json!({
+        let gate = self.gate.as_ref().map(|test| json!({"deploymentRef": {"name": test}, "soak": "1s"}));
+        let mut spec = json!({
             "chatbotId": self.bot, "environment": self.environment, "versionRef": {"name": self.version},
             // a rollout may take as long as the faults last
             "progressDeadline": "2h", "credentialsRef": {"name": self.secret},
-        })
+        });
+        let optional =
+            [("revisionHistoryLimit", self.history_limit.map(Value::from)), ("promoteAfter", gate)];
+        for (field, value) in optional {
+            if let Some(value) = value {
+                spec[field] = value;
+            }
+        }
+        spec
     }
 }
 

@@ -21,7 +21,7 @@ use kube::{
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use serde_json::json;
 use simulator::{DeleteLive, Environment, Settings};
-use support::{Cluster, Flags, Usage, World, is_ready, poll};
+use support::{Cluster, Flags, Object, Usage, World, is_ready, poll};
 
 const FLAGS: Flags = &[
     ("interval", "2s"),
@@ -31,6 +31,10 @@ const FLAGS: Flags = &[
 ];
 const BOTS: usize = 3;
 const VERSIONS: usize = 6;
+/// `spec.revisionHistoryLimit` of test and prod, by bot.
+const HISTORY_LIMITS: [[Option<usize>; 2]; BOTS] = [[None, Some(1)], [Some(0), None], [Some(1), Some(0)]];
+/// The bots whose prod waits for test.
+const GATED: [usize; 2] = [0, 2];
 /// More than this pauses the correction of drift.
 const MAX_MANUAL_DEPLOYS: usize = 3;
 /// How long it may take until every object is Ready again.
@@ -56,7 +60,7 @@ fn settings() -> Settings {
 /// Two keys; a few versions and both environments of each bot.
 fn first_commit(world: &World) -> Git {
     let mut git = Git::default();
-    for number in 0..BOTS {
+    for (number, history_limits) in HISTORY_LIMITS.into_iter().enumerate() {
         let bot = format!("{}-{number}", world.bot);
         let secret = secret(number % 2);
         for count in 0..VERSIONS {
@@ -66,12 +70,21 @@ fn first_commit(world: &World) -> Git {
                 present: true,
                 interval: 2,
                 creations: 0,
+                prunes: 0,
             };
             git.versions.insert(format!("v{number}-{count}"), version);
         }
-        for environment in ["test", "prod"] {
-            let (bot, secret, version) = (bot.clone(), secret.clone(), format!("v{number}-0"));
-            let deployment = Deployment { bot, secret, environment, version, present: true };
+        for (environment, history_limit) in ["test", "prod"].into_iter().zip(history_limits) {
+            let is_gated = environment == "prod" && GATED.contains(&number);
+            let deployment = Deployment {
+                bot: bot.clone(),
+                secret: secret.clone(),
+                environment,
+                version: format!("v{number}-0"),
+                present: true,
+                history_limit,
+                gate: is_gated.then(|| format!("test-{number}")),
+            };
             git.deployments.insert(format!("{environment}-{number}"), deployment);
         }
     }
@@ -99,6 +112,7 @@ struct Counts {
     edits: usize,
     deletions: usize,
     moves: usize,
+    commands: usize,
     manual_deploys: usize,
     keys: usize,
     outages: usize,
@@ -130,19 +144,20 @@ impl Soak {
     /// One random event.
     fn random_event(&mut self, is_calm: bool) {
         match self.random.random_range(0..100) {
-            0..25 => self.counts.faults += faults::change(&self.world.service, &mut self.random),
-            25..30 => {
+            0..20 => self.counts.faults += faults::change(&self.world.service, &mut self.random),
+            20..24 => {
                 self.counts.throttles += 1;
                 faults::throttle(&self.world.service, &mut self.random);
             }
-            30..40 if !is_calm => {
+            24..32 if !is_calm => {
                 self.counts.kills += 1;
                 self.world.kill();
                 self.world.start();
             }
-            40..60 => self.prune_or_restore(),
-            60..80 => self.move_environment(),
-            80..88 => self.edit(),
+            32..50 => self.prune_or_restore(),
+            50..68 => self.move_environment(),
+            68..83 => self.command(),
+            83..88 => self.edit(),
             88..92 => self.deploy_manually(),
             92..97 => self.change_keys(),
             97..98 if !is_calm => self.outage(),
@@ -154,7 +169,11 @@ impl Soak {
         self.counts.deletions += 1;
         let name = self.git.free().choose(&mut self.random).unwrap().clone();
         let version = self.git.versions.get_mut(&name).unwrap();
-        version.present = !version.present;
+        if version.present {
+            version.prune();
+        } else {
+            version.present = true;
+        }
     }
 
     /// The environment gets another version, and the old one may go in the same commit.
@@ -163,16 +182,45 @@ impl Soak {
         let names: Vec<String> = self.git.deployments.keys().cloned().collect();
         let name = names.choose(&mut self.random).unwrap();
         let old = self.git.deployments[name].version.clone();
-        let bot = &self.git.deployments[name].bot;
-        let there = self.git.versions.iter().filter(|(_, v)| v.present && v.bot == *bot);
-        let there: Vec<String> = there.map(|(name, _)| name.clone()).collect();
-        let new = there.choose(&mut self.random).unwrap().clone();
+        let mut new = self.present_versions(name).choose(&mut self.random).unwrap().clone();
+        if let Some(test) = &self.git.deployments[name].gate
+            && self.random.random_bool(0.7)
+        {
+            new.clone_from(&self.git.deployments[test].version);
+        }
         self.git.deployments.get_mut(name).unwrap().version = new;
         if self.random.random_bool(0.3) && self.git.free().contains(&old) {
-            self.git.versions.get_mut(&old).unwrap().present = false;
+            self.git.versions.get_mut(&old).unwrap().prune();
         }
         if self.random.random_bool(0.2) {
             self.replace_deployment(name);
+        }
+    }
+
+    /// The versions in git of a deployment's bot.
+    fn present_versions(&self, deployment: &str) -> Vec<String> {
+        let bot = &self.git.deployments[deployment].bot;
+        let there = self.git.versions.iter().filter(|(_, v)| v.present && v.bot == *bot);
+        there.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// `rollback-to` is set, given again, or removed.
+    fn command(&mut self) {
+        self.counts.commands += 1;
+        let names: Vec<String> = self.git.deployments.keys().cloned().collect();
+        let name = names.choose(&mut self.random).unwrap();
+        // a command by name passes the gate, and what ran first in prod has passed it
+        let number = &name[name.len() - 1..];
+        let by_name = match self.git.deployments[name].gate {
+            Some(_) => format!("v{number}-0"),
+            None => self.present_versions(name).choose(&mut self.random).unwrap().clone(),
+        };
+        let values = [Some("previous".to_owned()), Some(by_name), Some("no-such-version".to_owned()), None];
+        let value = values.choose(&mut self.random).unwrap();
+        set_rollback_to(&self.world, name, value.as_deref());
+        if self.random.random_bool(0.3) {
+            set_rollback_to(&self.world, name, None);
+            set_rollback_to(&self.world, name, value.as_deref());
         }
     }
 
@@ -245,17 +293,29 @@ impl Soak {
         }
     }
 
-    /// Ends every fault, sets valid keys, requests a reconcile of every object, and waits until nothing is violated.
+    /// Test gets what prod waits for.
+    fn open_gates(&mut self) {
+        let gated = self.git.deployments.values().filter_map(|d| Some((d.gate.clone()?, d.version.clone())));
+        for (test, version) in gated.collect::<Vec<_>>() {
+            self.git.deployments.get_mut(&test).unwrap().version = version;
+        }
+    }
+
+    /// Ends every fault and command, sets valid keys, opens the gates, requests a reconcile of every object, and waits until
+    /// nothing is violated.
     fn end(&mut self) {
         faults::clear(&self.world.service);
         self.set_valid_keys();
+        self.open_gates();
         let started = Instant::now();
         let mut violations = Vec::new();
         let rested = poll(SETTLE_LIMIT, || {
             let _ = self.git.sync(&self.world);
             request_reconcile(&self.world);
             sleep(Duration::from_millis(500));
-            violations = Evidence::gather(&self.git, &self.world).violations();
+            let evidence = Evidence::gather(&self.git, &self.world);
+            recreate(&self.world, &evidence.deleted_versions());
+            violations = evidence.violations();
             violations.is_empty().then_some(())
         });
         assert!(rested.is_some(), "{violations:#?}\n{}", tail(&self.world.log()));
@@ -268,10 +328,29 @@ fn tail(log: &str) -> String {
     lines[lines.len().saturating_sub(150)..].join("\n")
 }
 
-/// Skips every backoff; always the same token, so that each object handles it once.
+/// Sets or removes the command of a deployment. May fail during an outage, or while the object is being replaced.
+fn set_rollback_to(world: &World, deployment: &str, value: Option<&str>) {
+    annotate::<ChatbotDeployment>(world, deployment, "chatcaptain.dev/rollback-to", value);
+}
+
+/// Takes new snapshots of versions that were deleted after they had left git, and whose objects are back.
+fn recreate(world: &World, names: &[String]) {
+    for name in names {
+        annotate::<ChatbotVersion>(world, name, "chatcaptain.dev/recreate", Some("after-the-last-fault"));
+    }
+}
+
+fn annotate<K: Object>(world: &World, name: &str, annotation: &str, value: Option<&str>) {
+    let patch = Patch::Merge(json!({"metadata": {"annotations": {annotation: value}}}));
+    let api: Api<K> = Api::namespaced(world.cluster.client(), &world.namespace);
+    let _ = world.cluster.runtime().block_on(api.patch(name, &PatchParams::default(), &patch));
+}
+
+/// Skips every backoff, and removes every command; always the same token, so that each object handles it once.
 fn request_reconcile(world: &World) {
     let patch = Patch::Merge(json!({"metadata": {"annotations": {
         "chatcaptain.dev/reconcile-requested-at": "after-the-last-fault",
+        "chatcaptain.dev/rollback-to": null,
     }}}));
     let versions: Vec<ChatbotVersion> = world.cluster.list(&world.namespace);
     let deployments: Vec<ChatbotDeployment> = world.cluster.list(&world.namespace);

@@ -6,12 +6,12 @@ use chatcaptain_operator::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::world::{DeploymentWorld, HERE, VersionObject, id_at};
+use super::world::{DeploymentWorld, FOREIGN, HERE, NAMES, VersionObject, id_at};
 use crate::{
     budget::Fault,
     explore::{Choices, Violation},
     invariants::at,
-    service::LATE,
+    service::{LATE, id_of},
 };
 
 /// One thing that can happen.
@@ -49,12 +49,16 @@ pub enum Interference {
     Request,
     /// `rollback-to: previous`.
     Command,
+    /// `rollback-to` with the name of this version's object.
+    CommandByName(usize),
     /// No `rollback-to` any more.
     RemoveCommand,
     /// Somebody deploys this version to prod.
     DeployManually(usize),
     /// Somebody deploys this version to test.
     Elsewhere(usize),
+    /// The deployment that `spec.promoteAfter` names is Ready on this version, or on none.
+    Promote(Option<usize>),
     /// Drift was corrected as often as the limit allows.
     ExhaustDriftCorrections,
     /// An older object manages the environment.
@@ -129,6 +133,12 @@ impl DeploymentWorld {
             (Interference::Request, true),
             (Interference::Command, !commanded && self.status().previous.is_some()),
             (Interference::RemoveCommand, commanded),
+            (Interference::Promote(None), self.setup.gated && self.source_runs.is_some()),
+            (
+                Interference::DeployManually(FOREIGN),
+                self.setup.foreign
+                    && self.service.runs(HERE).is_none_or(|id| id_of(id).as_str() != id_at(FOREIGN)),
+            ),
             (Interference::Older, !self.older),
             (Interference::Younger, self.older),
         ];
@@ -139,6 +149,8 @@ impl DeploymentWorld {
             // what cannot be observed is no fault of the operator
             let is_shown = there.is_some() && self.shows_what_runs();
             possible.extend([
+                (Interference::CommandByName(index), !commanded),
+                (Interference::Promote(Some(index)), self.setup.gated && self.source_runs != Some(index)),
                 (Interference::Prune(index), self.version_objects[index] == VersionObject::Present),
                 (
                     Interference::Return(index),
@@ -173,6 +185,8 @@ impl DeploymentWorld {
             }),
             Interference::Request => self.annotate(annotation::RECONCILE_REQUESTED_AT, &token),
             Interference::Command => self.annotate(annotation::ROLLBACK_TO, "previous"),
+            Interference::CommandByName(index) => self.annotate(annotation::ROLLBACK_TO, NAMES[index]),
+            Interference::Promote(runs) => self.source_runs = runs,
             Interference::RemoveCommand => self.remove_annotation(annotation::ROLLBACK_TO),
             Interference::DeployManually(index) => {
                 self.deployed_manually = true;

@@ -3,8 +3,8 @@
 use chatcaptain_operator::{
     chatcaptain::Failure,
     crd::{
-        ChatbotDeploymentStatus, DriftPolicy, OnFailure, Operation, Retry, RollbackCommand, RollbackMethod,
-        annotation,
+        Cause, ChatbotDeploymentStatus, DriftPolicy, OnFailure, Operation, Retry, RollbackCommand,
+        RollbackMethod, annotation,
     },
     plan::{
         Report, ServiceView, annotation_value,
@@ -13,16 +13,18 @@ use chatcaptain_operator::{
     },
 };
 
-use super::world::{DeploymentWorld, HERE, VersionObject, id_at};
+use super::world::{DeploymentWorld, FOREIGN, HERE, VersionObject, id_at};
 use crate::{
     explore::{Violation, invariant},
     invariants::{at, consistent, has_finalizer, is_true, reason},
-    service::id_of,
+    service::{Behavior, id_of},
 };
 
 impl DeploymentWorld {
     /// Before a step is taken.
     pub fn check_step(&self, observation: &Observation, step: Step) -> Result<(), Violation> {
+        self.check_gate(observation, step)?;
+        self.check_foreign(step)?;
         let status = observation.status();
         match step {
             Step::StartRollout(call) => {
@@ -68,6 +70,53 @@ impl DeploymentWorld {
         Ok(())
     }
 
+    /// A forward move passes no closed gate, and a move back is never held by one.
+    fn check_gate(&self, observation: &Observation, step: Step) -> Result<(), Violation> {
+        let Ok(desired) = observation.desired() else { return Ok(()) };
+        let (status, id) = (observation.status(), &desired.version_id);
+        let goes_back = desired.cause != Cause::Spec || self.ran_before_live(id);
+        match step {
+            Step::RecordIntent(_) if self.is_gate_closed(id) && !goes_back => {
+                // the rollout has passed the gate before: it is repeated, or what it has reached is restored
+                let is_under_way = status.current_operation.as_ref().is_some_and(|o| o.version_id == *id);
+                let target = status.target.as_ref().filter(|target| target.version_id == *id);
+                let was_reached = target.is_some_and(|target| target.reached_time.is_some());
+                invariant!(is_under_way || was_reached, "a forward move to {id} passes a closed gate");
+            }
+            Step::Wait(Wait::WaitingForPromotion | Wait::PromotionBlocked) => {
+                invariant!(self.is_gate_closed(id), "an open gate holds {id}");
+                invariant!(!goes_back, "a gate holds a move back to {id}");
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn is_gate_closed(&self, id: &str) -> bool {
+        self.setup.gated && self.source_runs.is_none_or(|index| id_at(index) != id)
+    }
+
+    /// By the service, not by the plan: it ran here for the first time before the live one did.
+    fn ran_before_live(&self, id: &str) -> bool {
+        let runs = |id: &str| self.snapshot.as_ref().and_then(|snapshot| snapshot.view.runs(HERE, id));
+        let history = &self.status().history;
+        let first_run = |id: &str| history.iter().rposition(|entry| entry.version_id == id);
+        let live = (0..3).map(id_at).find(|id| runs(id) == Some(true));
+        first_run(id)
+            .is_some_and(|ran| live.is_none_or(|live| first_run(&live).is_none_or(|live| ran > live)))
+    }
+
+    /// Nothing replaces a version of another installation.
+    fn check_foreign(&self, step: Step) -> Result<(), Violation> {
+        let shown = self.snapshot.as_ref().and_then(|snapshot| snapshot.view.runs(HERE, &id_at(FOREIGN)));
+        let replaces = matches!(step, Step::RecordIntent(_) | Step::StartRollout(_));
+        invariant!(
+            !(self.setup.foreign && replaces && shown == Some(true)),
+            "a version of another installation is replaced"
+        );
+        Ok(())
+    }
+
     fn is_waiting(&self, retry: Option<&Retry>, observation: &Observation) -> bool {
         let (status, meta) = (&observation.status().common, &observation.object.metadata);
         let handled = status.last_handled_reconcile_at.as_deref();
@@ -83,10 +132,12 @@ impl DeploymentWorld {
         outcome: &Outcome,
         report: &Report<ChatbotDeploymentStatus>,
     ) -> Result<(), Violation> {
-        if report.finalizer.is_some() {
+        // then the status is not written
+        if report.finalizer.is_some() || report.annotation_to_remove.is_some() {
             return Ok(());
         }
         let status = &report.status;
+        self.check_active(status)?;
         // the delete of an old version says nothing of the environment
         if step != Step::DeleteVersion {
             consistent(&status.common, &observation.object.metadata)?;
@@ -106,6 +157,22 @@ impl DeploymentWorld {
             let active = status.active.as_ref().is_some_and(|active| active.version_id == id);
             invariant!(active || tolerated, "Ready, though another version is said to be active");
         }
+        Ok(())
+    }
+
+    /// A number alone, which other versions may have as well, makes no version active.
+    fn check_active(&self, status: &ChatbotDeploymentStatus) -> Result<(), Violation> {
+        let mut ran = status.active.iter().filter(|_| self.setup.behavior.same_number);
+        let was_deployed = |id: &str| {
+            self.service
+                .ever()
+                .iter()
+                .any(|stored| id_of(stored.id).as_str() == id && stored.deployed.is_some())
+        };
+        invariant!(
+            ran.all(|ran| was_deployed(&ran.version_id)),
+            "what was never deployed is said to be active"
+        );
         Ok(())
     }
 
@@ -177,6 +244,8 @@ impl DeploymentWorld {
         let right = match reason(&status.common) {
             "Available" => live == desired,
             "WaitingForVersion" => !exists,
+            "WaitingForPromotion" | "PromotionBlocked" => command.is_none() && self.is_gate_closed(&desired),
+            "Conflict" => self.setup.foreign && live == id_at(FOREIGN),
             "VersionNotFound" => self.service.find(&desired).is_none(),
             "RolledBack" => {
                 command.is_some() && live == desired
@@ -229,7 +298,8 @@ impl DeploymentWorld {
 
     /// Whether the service shows what runs.
     pub fn shows_what_runs(&self) -> bool {
-        self.setup.behavior.readable && self.setup.behavior.numbered
+        let Behavior { readable, numbered, same_number, .. } = self.setup.behavior;
+        readable && numbered && !same_number
     }
 
     /// Whether anything shows what runs.

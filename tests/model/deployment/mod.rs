@@ -5,8 +5,9 @@ mod interference;
 mod invariants;
 mod reconcile;
 mod service_calls;
+mod starts;
 mod states;
 mod world;
 
+pub use starts::starts;
 pub use states::every_state_alone;
-pub use world::starts;

@@ -8,14 +8,13 @@ use std::{
 use chatcaptain_operator::{
     crd::{
         ChatbotDeployment, ChatbotDeploymentStatus, ChatbotVersion, DriftCorrections, DriftPolicy,
-        LiveEnvironment, LocalObjectReference, OnFailure, RollbackMethod, RollbackPolicy,
+        LiveEnvironment, LocalObjectReference, OnFailure, RollbackMethod, RollbackPolicy, annotation,
     },
-    plan::{call_permits::CallPermits, deployment::possibly_live},
+    plan::{annotation_value, call_permits::CallPermits, deployment::possibly_live},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde_json::json;
 
-use super::interference::Interference;
 use crate::{
     budget::Budget,
     explore::{Choices, Violation, World},
@@ -35,7 +34,7 @@ static VERSIONS: LazyLock<[ChatbotVersion; 2]> = LazyLock::new(|| {
             "apiVersion": "chatcaptain.dev/v1alpha1", "kind": "ChatbotVersion",
             "metadata": {"name": NAMES[index], "namespace": "ns", "uid": NAMES[index]},
             "spec": {"chatbotId": "bot"},
-            "status": {"versionId": id_at(index), "versionNumber": format!("1.{}", index + 1)},
+            "status": {"versionId": id_at(index)},
         }))
         .unwrap()
     })
@@ -67,6 +66,8 @@ pub enum VersionObject {
 
 /// The version that test runs, where that is known: after the two of the objects.
 pub const ELSEWHERE: u8 = 3;
+/// The index of the version of another installation.
+pub const FOREIGN: usize = 2;
 
 /// What one exploration starts from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -84,6 +85,10 @@ pub struct Setup {
     pub keeps: i32,
     /// The object has the finalizer of another controller, too.
     pub shared: bool,
+    /// `spec.promoteAfter` names the deployment of test.
+    pub gated: bool,
+    /// A version of another installation is there.
+    pub foreign: bool,
 }
 
 /// The state.
@@ -103,93 +108,13 @@ pub struct DeploymentWorld {
     pub authoritative: bool,
     /// An older object manages the environment.
     pub older: bool,
+    /// The version on which the deployment that `spec.promoteAfter` names is Ready; without one it is Stalled.
+    pub source_runs: Option<usize>,
     /// A version was deployed outside the operator.
     pub deployed_manually: bool,
     /// Versions that were left behind with an event.
     pub orphans: Vec<String>,
     pub calm: bool,
-}
-
-/// Every start, with `extra` faults in each run.
-pub fn starts(extra: i8) -> Vec<DeploymentWorld> {
-    let mut starts = Vec::new();
-    let mut start = |setup: Setup, interferences: &[Interference], fault: u8| {
-        let mut world = DeploymentWorld::new(setup);
-        for &interference in interferences {
-            world.run_until_settled();
-            world.interfere(interference);
-        }
-        world.budget = Budget::new(2, fault.saturating_add_signed(extra));
-        world.calm = false;
-        starts.push(world);
-    };
-    let usual = Setup {
-        behavior: Behavior::IDEAL,
-        rollback: Rollback::Effective,
-        method: RollbackMethod::Rollback,
-        drift: DriftPolicy::Enforce,
-        on_failure: OnFailure::Never,
-        by_id: false,
-        elsewhere_known: false,
-        keeps: 0,
-        shared: false,
-    };
-    let slow = Behavior { rollout: 3, ..Behavior::IDEAL };
-    // a, then b, then back to a: by every kind of rollback, and with every way to show what runs
-    let there_and_back = [Interference::MoveSpec(1), Interference::MoveSpec(0)];
-    for rollback in [Rollback::Effective, Rollback::WorkingCopy, Rollback::Refused] {
-        for (readable, dated, numbered) in
-            [(true, true, true), (true, true, false), (false, true, true), (false, false, true)]
-        {
-            let behavior = Behavior { readable, dated, numbered, ..Behavior::IDEAL };
-            start(Setup { behavior, rollback, ..usual }, &there_and_back, 2);
-        }
-        start(Setup { behavior: slow, rollback, ..usual }, &there_and_back, 2);
-    }
-    start(Setup { method: RollbackMethod::Redeploy, by_id: true, ..usual }, &there_and_back, 2);
-    // from nothing
-    start(Setup { shared: true, ..usual }, &[], 2);
-    start(Setup { behavior: slow, by_id: true, ..usual }, &[], 2);
-    // a version is deployed outside the operator
-    for drift in [DriftPolicy::Enforce, DriftPolicy::Warn] {
-        start(Setup { drift, ..usual }, &[Interference::MoveSpec(1), Interference::DeployManually(0)], 2);
-    }
-    start(
-        usual,
-        &[Interference::MoveSpec(1), Interference::ExhaustDriftCorrections, Interference::DeployManually(0)],
-        1,
-    );
-    // the live version's object is deleted, and git moves on
-    for (behavior, elsewhere_known) in [
-        (Behavior::IDEAL, false),
-        (slow, false),
-        (Behavior { readable: false, ..Behavior::IDEAL }, true),
-        (Behavior { readable: false, ..Behavior::IDEAL }, false),
-    ] {
-        start(
-            Setup { behavior, elsewhere_known, ..usual },
-            &[Interference::Prune(0), Interference::MoveSpec(1)],
-            2,
-        );
-    }
-    // an earlier version is kept for a rollback
-    start(Setup { keeps: 1, ..usual }, &[Interference::Prune(0), Interference::MoveSpec(1)], 2);
-    // the desired version does not become live
-    for empties in [false, true] {
-        let broken = Behavior { broken: Some(2), empties, ..Behavior::IDEAL };
-        for on_failure in [OnFailure::Never, OnFailure::Previous] {
-            start(Setup { behavior: broken, on_failure, ..usual }, &[Interference::MoveSpec(1)], 2);
-        }
-    }
-    let broken = Behavior { broken: Some(1), ..Behavior::IDEAL };
-    start(
-        Setup { behavior: broken, on_failure: OnFailure::Previous, ..usual },
-        &[Interference::MoveSpec(1)],
-        1,
-    );
-    // a command
-    start(usual, &[Interference::MoveSpec(1), Interference::Command], 2);
-    starts
 }
 
 impl DeploymentWorld {
@@ -201,6 +126,9 @@ impl DeploymentWorld {
         }
         if setup.elsewhere_known {
             service.create(Creator::Somebody, "elsewhere", "", 0);
+        }
+        if setup.foreign {
+            service.create(Creator::Somebody, "foreign", "[chatcaptain.dev other/ns/foreign]", 0);
         }
         let mut world = Self {
             setup,
@@ -215,6 +143,7 @@ impl DeploymentWorld {
             snapshot: None,
             authoritative: false,
             older: false,
+            source_runs: Some(0),
             deployed_manually: false,
             orphans: Vec::new(),
             calm: true,
@@ -234,7 +163,33 @@ impl DeploymentWorld {
         self.setup.elsewhere_known.then(|| Arc::new(serde_json::from_value(deployment).unwrap()))
     }
 
-    fn run_until_settled(&mut self) {
+    /// The object that the annotation `rollback-to` names.
+    pub fn rollback_version(&self) -> Option<Arc<ChatbotVersion>> {
+        let named = annotation_value(&self.object.as_ref()?.metadata, annotation::ROLLBACK_TO)?;
+        let index = NAMES.iter().position(|name| *name == named)?;
+        self.version(index)
+    }
+
+    /// The deployment that `spec.promoteAfter` names.
+    pub fn promotion_source(&self) -> Option<Arc<ChatbotDeployment>> {
+        let (kind, runs) = match self.source_runs {
+            Some(index) => ("Ready", json!({"versionId": id_at(index), "startTime": "1970-01-01T00:00:00Z"})),
+            None => ("Stalled", json!(null)),
+        };
+        let condition = json!({
+            "type": kind, "status": "True", "reason": "R", "message": "m", "observedGeneration": 1,
+            "lastTransitionTime": "1970-01-01T00:00:00Z",
+        });
+        let source = json!({
+            "apiVersion": "chatcaptain.dev/v1alpha1", "kind": "ChatbotDeployment",
+            "metadata": {"name": "test", "namespace": "ns", "uid": "s"},
+            "spec": {"chatbotId": "bot", "environment": "test", "versionId": "v1"},
+            "status": {"active": runs, "conditions": [condition]},
+        });
+        self.setup.gated.then(|| Arc::new(serde_json::from_value(source).unwrap()))
+    }
+
+    pub fn run_until_settled(&mut self) {
         let mut quiet = 0;
         while quiet < 3 {
             let was_quiet = self.step(&mut Choices::default()).unwrap();
@@ -275,9 +230,8 @@ impl DeploymentWorld {
             return None;
         }
         let mut version = VERSIONS[index].clone();
-        if !self.setup.behavior.numbered {
-            version.status.as_mut().unwrap().version_number = None;
-        }
+        let (behavior, id) = (self.setup.behavior, u8::try_from(index + 1).unwrap());
+        version.status.as_mut().unwrap().version_number = behavior.numbered.then(|| behavior.number(id));
         let is_being_deleted = self.version_objects[index] == VersionObject::BeingDeleted;
         version.metadata.deletion_timestamp = is_being_deleted.then(|| Time(at(0)));
         Some(Arc::new(version))
@@ -335,6 +289,8 @@ fn newborn(setup: Setup) -> ChatbotDeployment {
     object.metadata.finalizers = setup.shared.then(|| vec![OTHER.to_owned()]);
     object.spec.drift = Some(setup.drift);
     object.spec.revision_history_limit = Some(setup.keeps);
+    object.spec.promote_after =
+        setup.gated.then(|| serde_json::from_value(json!({"deploymentRef": {"name": "test"}})).unwrap());
     object.spec.rollback = Some(RollbackPolicy {
         on_failure: Some(setup.on_failure),
         method: Some(setup.method),
@@ -349,6 +305,8 @@ impl DeploymentWorld {
         hash_common(&status.common, meta, now, LATE, hasher);
         let target = status.target.as_ref();
         target.map(|target| (&target.version_id, target.cause, target.reached_time.is_some())).hash(hasher);
+        let since = target.and_then(|target| target.start_time.as_ref()).filter(|_| self.setup.gated);
+        since.map(|since| age(since, now).min(DEADLINE + 1)).hash(hasher);
         for ran in [&status.active, &status.previous] {
             ran.as_ref().map(|ran| (&ran.version_id, ran.version_number.is_some())).hash(hasher);
         }
@@ -402,6 +360,7 @@ impl World for DeploymentWorld {
             self.may_call(),
             self.authoritative,
             self.older,
+            self.source_runs,
             self.calm,
         )
             .hash(hasher);
