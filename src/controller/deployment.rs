@@ -21,7 +21,8 @@ use crate::{
         PendingDeletion, VersionSource, annotation,
     },
     plan::{
-        self, Report, ServiceReads, ServiceView, annotation_value, claims,
+        self, Report, ServiceReads, ServiceView, annotation_value,
+        claims::{self, VersionNames},
         deployment::{
             Observation, Outcome, RolloutMethod, State, Step, VersionBeingDeleted, is_promotion_ring,
             next_step, report,
@@ -298,8 +299,16 @@ fn in_use_elsewhere(object: &ChatbotDeployment, context: &Context) -> HashSet<St
         let Some(status) = &object.status else { continue };
         let is_named = |entry: &&PendingDeletion| {
             let ran = status.history.iter().find(|ran| ran.version_id == entry.version_id);
-            let number = ran.and_then(|ran| ran.version_number.as_deref());
-            claims::names(&owner, object.metadata.namespace.as_deref(), &entry.name, number)
+            let namespace = object.metadata.namespace.as_deref();
+            let held = context.versions.get(namespace.unwrap_or_default(), &entry.name);
+            let version = VersionNames {
+                id: &entry.version_id,
+                namespace,
+                name: &entry.name,
+                number: ran.and_then(|ran| ran.version_number.as_deref()),
+                held_now: held.as_ref().and_then(|version| version.version_id()),
+            };
+            claims::names(&owner, &version)
         };
         ids.extend(status.pending_deletions.iter().filter(is_named).map(|entry| entry.version_id.clone()));
     }

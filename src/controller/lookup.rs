@@ -7,7 +7,10 @@ use kube::ResourceExt;
 use super::{Context, cache::IndexKey};
 use crate::{
     crd::{ChatbotDeployment, ChatbotVersion, LiveEnvironment},
-    plan::{claims, deployment::may_be_commanded},
+    plan::{
+        claims::{self, VersionNames},
+        deployment::may_be_commanded,
+    },
 };
 
 /// A version that is about to be deleted.
@@ -68,13 +71,21 @@ impl Context {
             stays(object) && object.spec.chatbot_id == *chatbot && object.version_id().is_none()
         };
         let now = Self::now();
+        let object = self.versions.get(namespace, name);
+        let names = VersionNames {
+            id,
+            namespace: Some(namespace),
+            name,
+            number: number.as_deref(),
+            held_now: object.as_ref().and_then(|object| object.version_id()),
+        };
         let uses = |owner: &ChatbotDeployment| {
             claims::in_use(owner, now, &self.config).contains(id.as_str())
-                || claims::names(owner, Some(namespace), name, number.as_deref())
+                || claims::names(owner, &names)
                 || may_be_commanded(owner, id, namespace, name)
         };
         self.version_holders(chatbot, id).iter().any(|object| stays(object))
-            || self.versions.get(namespace, name).is_some_and(|object| is_returning(&object))
+            || object.as_ref().is_some_and(|object| is_returning(object))
             || self
                 .environment_owners(chatbot)
                 .into_values()

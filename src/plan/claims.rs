@@ -184,19 +184,31 @@ pub fn in_use<'a>(
     ids
 }
 
+/// What a spec may name a version by, besides its id.
+#[derive(Clone, Copy, Debug)]
+pub struct VersionNames<'a> {
+    /// Id of the version.
+    pub id: &'a str,
+    /// Namespace of the object that it was made for.
+    pub namespace: Option<&'a str>,
+    /// Name of that object.
+    pub name: &'a str,
+    /// Number of the version, where it is known.
+    pub number: Option<&'a str>,
+    /// Id that an object of this name holds now: another one if it was created again.
+    pub held_now: Option<&'a str>,
+}
+
 /// Whether the spec of a deployment names a version by its object or by its number.
 #[must_use]
-pub fn names(
-    deployment: &ChatbotDeployment,
-    namespace: Option<&str>,
-    name: &str,
-    number: Option<&str>,
-) -> bool {
+pub fn names(deployment: &ChatbotDeployment, version: &VersionNames<'_>) -> bool {
     let is_named = match deployment.spec.version_source() {
         Some(VersionSource::Ref(reference)) => {
-            reference == name && deployment.metadata.namespace.as_deref() == namespace
+            reference == version.name
+                && deployment.metadata.namespace.as_deref() == version.namespace
+                && version.held_now.is_none_or(|held| held == version.id)
         }
-        Some(VersionSource::Number(named)) => Some(named) == number,
+        Some(VersionSource::Number(named)) => Some(named) == version.number,
         Some(VersionSource::Id(_)) | None => false,
     };
     is_named && deployment.metadata.deletion_timestamp.is_none()
@@ -541,18 +553,23 @@ mod tests {
             d.spec.version_id = None;
             d.spec.version_ref = Some(crate::crd::LocalObjectReference { name: "q4".to_owned() });
         });
-        assert!(names(&named, Some("ns"), "q4", None));
-        assert!(!names(&named, Some("ns"), "q3", None));
-        assert!(!names(&named, Some("other"), "q4", None), "a reference stays in its namespace");
+        let version =
+            VersionNames { id: "v4", namespace: Some("ns"), name: "q4", number: None, held_now: None };
+        assert!(names(&named, &version));
+        assert!(names(&named, &VersionNames { held_now: Some("v4"), ..version }));
+        assert!(!names(&named, &VersionNames { held_now: Some("v5"), ..version }), "it was created again");
+        assert!(!names(&named, &VersionNames { name: "q3", ..version }));
+        let elsewhere = VersionNames { namespace: Some("other"), ..version };
+        assert!(!names(&named, &elsewhere), "a reference stays in its namespace");
         let numbered = changed(&*deployment("x", 1), |d| {
             d.spec.version_id = None;
             d.spec.version_number = Some("2.1".to_owned());
         });
-        assert!(names(&numbered, Some("other"), "q4", Some("2.1")));
-        assert!(!names(&numbered, Some("ns"), "q4", Some("2.2")));
-        assert!(!names(&numbered, Some("ns"), "q4", None));
+        assert!(names(&numbered, &VersionNames { number: Some("2.1"), ..elsewhere }));
+        assert!(!names(&numbered, &VersionNames { number: Some("2.2"), ..version }));
+        assert!(!names(&numbered, &version));
         let deleted =
             changed(&*named, |d| d.metadata.deletion_timestamp = d.metadata.creation_timestamp.clone());
-        assert!(!names(&deleted, Some("ns"), "q4", None));
+        assert!(!names(&deleted, &version));
     }
 }

@@ -10,7 +10,8 @@ use crate::{
         PendingDeletion,
     },
     plan::{
-        MarkerOwner, ServiceView, claims,
+        MarkerOwner, ServiceView,
+        claims::{self, VersionNames},
         deploy_times::is_replaced_everywhere,
         is_pending_delete, marker_owner,
         status::{is_waiting_for_retry, time_until_retry},
@@ -163,10 +164,9 @@ impl Observation {
         }
         let deployments = [Some(self.object.as_ref()), self.elsewhere.as_deref()];
         let mut entries = self.pending_deletions();
-        let namespace = self.object.metadata.namespace.as_deref();
         entries.retain(|entry| {
             !in_use.contains(&entry.version_id)
-                && !claims::names(&self.object, namespace, &entry.name, self.number_of(&entry.version_id))
+                && !self.is_named(entry)
                 && match inventory.version(&entry.version_id) {
                     _ if deployment_status.is_some() => true,
                     Some(version) => is_replaced_everywhere(inventory, version, &deployments),
@@ -184,8 +184,16 @@ impl Observation {
         matches!(marker_owner(version, &self.config.owner_id, namespace, ""), MarkerOwner::OtherOwner(_))
     }
 
-    fn number_of(&self, id: &str) -> Option<&str> {
-        self.listed(id).and_then(|version| version.number.as_deref())
+    /// The spec names the version by its object, which may be away for a moment, or by its number.
+    fn is_named(&self, entry: &PendingDeletion) -> bool {
+        let version = VersionNames {
+            id: &entry.version_id,
+            namespace: self.object.metadata.namespace.as_deref(),
+            name: &entry.name,
+            number: self.listed(&entry.version_id).and_then(|version| version.number.as_deref()),
+            held_now: self.referenced_version.as_ref().and_then(|version| version.version_id()),
+        };
+        claims::names(&self.object, &version)
     }
 
     /// Versions that run, should run or may run in a moment, as far as the objects in the cluster show.

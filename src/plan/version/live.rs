@@ -13,7 +13,7 @@ use crate::{
     },
     plan::{
         ServiceView,
-        claims::{self, full_name},
+        claims::{self, VersionNames, full_name},
         deploy_times::is_replaced_everywhere,
         elapsed,
     },
@@ -117,11 +117,15 @@ impl Observation {
         let is_used = |environment: &LiveEnvironment| {
             let owner = self.environment_owners.get(environment);
             let meta = &self.object.metadata;
-            let (namespace, name) = (meta.namespace.as_deref(), meta.name.as_deref().unwrap_or_default());
-            let number = self.status().version_number.as_deref();
+            let version = VersionNames {
+                id,
+                namespace: meta.namespace.as_deref(),
+                name: meta.name.as_deref().unwrap_or_default(),
+                number: self.status().version_number.as_deref(),
+                held_now: Some(id),
+            };
             owner.is_some_and(|owner| {
-                claims::in_use(owner, self.now, &self.config).contains(id)
-                    || claims::names(owner, namespace, name, number)
+                claims::in_use(owner, self.now, &self.config).contains(id) || claims::names(owner, &version)
             })
         };
         let is_shown =

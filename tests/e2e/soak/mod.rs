@@ -380,7 +380,8 @@ fn soak_creates_nothing_twice_and_loses_nothing() {
     let effects = soak.world.service.log().len();
     println!("seed {seed}, {length:?}: {:?}, {effects} changes in the service", soak.counts);
     println!("before {before:?}, worst {:?}, after {after:?}", soak.worst);
-    assert!(after.descriptors <= before.descriptors + 20, "{after:?}");
+    // each reconcile that runs may keep a connection for a moment
+    assert!(after.descriptors <= before.descriptors + 40, "{after:?}");
     assert!(soak.worst.descriptors <= 200, "{:?}", soak.worst);
     assert!(after.resident_mib <= before.resident_mib + 40.0, "{after:?}");
 }
