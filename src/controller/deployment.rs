@@ -266,15 +266,12 @@ async fn reclaimed(object: &ChatbotDeployment, context: &Context) -> (HashSet<St
 /// Ids in `pendingDeletions` whose object is back and has not adopted its version yet.
 fn returning(object: &ChatbotDeployment, context: &Context) -> Vec<String> {
     let namespace = object.namespace().unwrap_or_default();
-    let is_back = |version: &ChatbotVersion| {
-        version.metadata.deletion_timestamp.is_none()
-            && version.spec.chatbot_id == object.spec.chatbot_id
-            && version.version_id().is_none()
-    };
+    let chatbot = &object.spec.chatbot_id;
     let entries = object.status.iter().flat_map(|status| &status.pending_deletions);
     entries
         .filter(|entry| {
-            context.versions.get(&namespace, &entry.name).is_some_and(|version| is_back(&version))
+            let object = context.versions.get(&namespace, &entry.name);
+            object.is_some_and(|version| claims::is_returning(&version, chatbot))
         })
         .map(|entry| entry.version_id.clone())
         .collect()

@@ -67,9 +67,6 @@ impl Context {
     pub(super) fn is_needed(&self, version: &VersionToDelete) -> bool {
         let VersionToDelete { chatbot, id, namespace, name, number, .. } = version;
         let stays = |object: &ChatbotVersion| object.metadata.deletion_timestamp.is_none();
-        let is_returning = |object: &ChatbotVersion| {
-            stays(object) && object.spec.chatbot_id == *chatbot && object.version_id().is_none()
-        };
         let now = Self::now();
         let object = self.versions.get(namespace, name);
         let names = VersionNames {
@@ -85,7 +82,7 @@ impl Context {
                 || may_be_commanded(owner, id, namespace, name)
         };
         self.version_holders(chatbot, id).iter().any(|object| stays(object))
-            || object.as_ref().is_some_and(|object| is_returning(object))
+            || object.as_ref().is_some_and(|object| claims::is_returning(object, chatbot))
             || self
                 .environment_owners(chatbot)
                 .into_values()

@@ -137,6 +137,14 @@ pub fn holds(version: &ChatbotVersion, chatbot: &str, id: &str) -> bool {
     version.spec.chatbot_id == chatbot && version.version_id() == Some(id)
 }
 
+/// Whether an object is there, or back, that has no version yet: it will adopt the one with its marker.
+#[must_use]
+pub fn is_returning(version: &ChatbotVersion, chatbot: &str) -> bool {
+    version.metadata.deletion_timestamp.is_none()
+        && version.spec.chatbot_id == chatbot
+        && version.version_id().is_none()
+}
+
 /// Whether the deletion of the object deletes the version, too: neither a policy nor suspension nor `force-orphan` keeps
 /// it.
 #[must_use]
@@ -545,6 +553,17 @@ mod tests {
         assert_eq!(kept(Some(0)), ["live", "v1"]);
         assert_eq!(kept(Some(1)), ["a", "live", "v1"]);
         assert_eq!(kept(Some(10)), ["a", "b", "c", "d", "live", "v1"]);
+    }
+
+    #[test]
+    fn object_without_a_version_is_returning_unless_it_is_being_deleted() {
+        let new = version("x", 1, &json!({}));
+        assert!(is_returning(&new, "bot"));
+        assert!(!is_returning(&new, "other"));
+        assert!(!is_returning(&version("x", 1, &json!({"versionId": "v1"})), "bot"));
+        let deleted =
+            changed(&new, |v| v.metadata.deletion_timestamp = v.metadata.creation_timestamp.clone());
+        assert!(!is_returning(&deleted, "bot"));
     }
 
     #[test]
