@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, RwLock},
 };
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Resource, ResourceExt,
     runtime::{
@@ -18,7 +18,7 @@ use kube::{
 use super::{Indexed, unreadable::Guarded};
 use crate::{
     crd,
-    plan::deployment::CHANGE_CAUSE,
+    plan::deployment::{CHANGE_CAUSE, writes_spec},
     sync::{read, write},
 };
 
@@ -68,9 +68,6 @@ impl IndexKey {
 
 /// Drops what no reconcile needs: of ten thousand objects, every line counts.
 pub fn strip_unused_fields<K: Indexed>(meta: &mut ObjectMeta) {
-    let writes_spec = |entry: &ManagedFieldsEntry| {
-        entry.fields_v1.as_ref().is_some_and(|fields| fields.0.get("f:spec").is_some())
-    };
     if let Some(managers) = meta.managed_fields.take().filter(|_| K::NEEDS_MANAGERS) {
         meta.managed_fields = Some(managers.into_iter().filter(writes_spec).collect());
     }

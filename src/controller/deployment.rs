@@ -284,8 +284,8 @@ fn other_environment(object: &ChatbotDeployment, context: &Context) -> Option<Ar
     context.environment_owner(&object.spec.chatbot_id, other)
 }
 
-/// What that runs or is about to run.
-/// Also in its own environment, where another object manages that by now.
+/// Versions that other owners of the chatbot's environments use or name.
+/// The object's own environment counts too where another object manages it by now.
 fn in_use_elsewhere(object: &ChatbotDeployment, context: &Context) -> HashSet<String> {
     let mut ids = HashSet::new();
     for owner in context.environment_owners(&object.spec.chatbot_id).into_values() {
@@ -398,7 +398,9 @@ async fn delete(
         chatbot: object.spec.chatbot_id.clone(),
         id: entry.version_id.clone(),
         name: entry.name.clone(),
-        number: number_of(observation, &entry.version_id),
+        number: observation
+            .listed(&entry.version_id)
+            .and_then(|version| version.number.as_deref().map(str::to_owned)),
         namespace,
         decided_on: Some(object.clone()),
     };
@@ -411,11 +413,6 @@ async fn delete(
 fn may_use_removed_key(observation: &Observation) -> bool {
     let timeout = observation.config.deletion_timeout;
     plan::may_use_removed_key(&observation.object.metadata, timeout, observation.now)
-}
-
-/// As the service lists it.
-fn number_of(observation: &Observation, id: &str) -> Option<String> {
-    observation.inventory()?.version(id)?.number.as_deref().map(str::to_owned)
 }
 
 fn version_id(call: ApiCall, id: Option<&str>) -> Result<VersionId, Failure> {

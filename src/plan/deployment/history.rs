@@ -1,6 +1,6 @@
 //! What runs and what ran before: `active`, `previous` and `history`.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 
 use super::{Observation, possibly_live};
 use crate::{
@@ -83,13 +83,15 @@ fn own_operation(observation: &Observation, id: &str) -> Option<Operation> {
     current.map(|operation| operation.operation).or_else(late)
 }
 
+/// The entry has fields of the spec.
+#[must_use]
+pub fn writes_spec(entry: &ManagedFieldsEntry) -> bool {
+    entry.fields_v1.as_ref().is_some_and(|fields| fields.0.get("f:spec").is_some())
+}
+
 /// The manager that wrote fields of the spec last.
 fn spec_manager(meta: &ObjectMeta) -> Option<String> {
-    let writers = meta
-        .managed_fields
-        .iter()
-        .flatten()
-        .filter(|entry| entry.fields_v1.as_ref().is_some_and(|fields| fields.0.get("f:spec").is_some()));
+    let writers = meta.managed_fields.iter().flatten().filter(|entry| writes_spec(entry));
     writers.max_by_key(|entry| entry.time.as_ref().map(|time| time.0))?.manager.clone()
 }
 

@@ -68,7 +68,7 @@ mod state;
 mod status;
 mod target;
 
-pub use history::CHANGE_CAUSE;
+pub use history::{CHANGE_CAUSE, writes_spec};
 pub use live::possibly_live;
 pub use next::{Step, Wait, next_step};
 pub use observation::Observation;

@@ -72,7 +72,8 @@ impl Observation {
     }
 
     /// A version as the service lists it.
-    pub(super) fn listed(&self, id: &str) -> Option<&Version> {
+    #[must_use]
+    pub fn listed(&self, id: &str) -> Option<&Version> {
         self.inventory().and_then(|inventory| inventory.version(id))
     }
 
