@@ -10,13 +10,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use super::{
     Desired, Drift, Observation, State, Step, Wait,
     history::{clear_active, sync_history},
-    messages,
+    messages, next_step,
     pending_deletion::DeletionEnd,
     rollback_command::CommandEnd,
 };
 use crate::{
     chatcaptain::Failure,
-    crd::{ChatbotDeploymentStatus, ConditionType, FailedVersions, Reason, Target, annotation},
+    crd::{
+        ChatbotDeployment, ChatbotDeploymentStatus, ConditionType, FailedVersions, Reason, Target, annotation,
+    },
     plan::{
         EventReason, Report, Requeue, ServiceView, elapsed,
         status::{ReadyCondition, acknowledge_request, with_conditions},
@@ -57,7 +59,7 @@ pub fn report(
             calls::version_deleted(observation, state, id, result)
         }
         (Step::RecordIntent(method), _) => calls::record_intent(observation, state, method),
-        (Step::FailRollout, _) => fail_rollout(observation, state),
+        (Step::FailRollout, _) => fail_rollout(observation),
         (Step::Wait(wait), _) => waits::wait(observation, state, wait),
         // no call ends without its outcome; if one did, the next reconcile decides
         (Step::StartRollout(_) | Step::DeleteVersion, _) => unchanged(observation),
@@ -144,11 +146,18 @@ fn remove_finalizer(observation: &Observation, state: &State) -> Report<ChatbotD
     report
 }
 
-fn fail_rollout(observation: &Observation, state: &State) -> Report<ChatbotDeploymentStatus> {
+fn fail_rollout(observation: &Observation) -> Report<ChatbotDeploymentStatus> {
     let Ok(desired) = observation.desired() else {
         return unchanged(observation);
     };
-    let mut status = status_with(observation, state, &messages::deadline_exceeded(observation));
+    let failed = with_failed_version(observation, &desired.version_id);
+    let state = failed.state();
+    // where a rollback follows, no user action is required: a tool that looks in between must not take it for the end
+    let condition = match next_step(&state) {
+        Step::RecordIntent(method) => messages::rollout(&failed, method),
+        _ => messages::deadline_exceeded(observation),
+    };
+    let mut status = status_with(&failed, &state, &condition);
     status.current_operation = None;
     if observation.live_is_observable() {
         sync_history(observation, &mut status);
@@ -156,18 +165,23 @@ fn fail_rollout(observation: &Observation, state: &State) -> Report<ChatbotDeplo
         // the call may still take effect: what was confirmed before it is not certain any more
         clear_active(&mut status);
     }
-    let earlier = observation.failed_versions().iter().filter(|id| **id != desired.version_id).cloned();
-    status.failed_versions = Some(FailedVersions {
-        // a change of the spec is a reason to try again
-        generation: observation.object.metadata.generation.unwrap_or_default(),
-        version_ids: [desired.version_id.clone()]
-            .into_iter()
-            .chain(earlier)
-            .take(MAX_FAILED_VERSIONS)
-            .collect(),
-    });
     let note = messages::rollout_failed_note(observation);
     Report::new(status, Requeue::Immediately).event(true, EventReason::RolloutFailed, note)
+}
+
+/// The observation as it is once this version is among the failed ones, and its operation has ended.
+fn with_failed_version(observation: &Observation, id: &str) -> Observation {
+    let earlier = observation.failed_versions().iter().map(String::as_str).filter(|earlier| *earlier != id);
+    let version_ids = [id].into_iter().chain(earlier).take(MAX_FAILED_VERSIONS).map(str::to_owned).collect();
+    // a change of the spec is a reason to try again
+    let generation = observation.object.metadata.generation.unwrap_or_default();
+    let mut object = ChatbotDeployment::clone(&observation.object);
+    let status = object.status.get_or_insert_default();
+    status.failed_versions = Some(FailedVersions { generation, version_ids });
+    status.current_operation = None;
+    // a request that this report answers does not ask for another rollout
+    acknowledge_request(&mut status.common, &observation.object.metadata, &observation.service);
+    Observation { object: object.into(), ..observation.clone() }
 }
 
 /// The status with this `Ready` condition. While the object is being deleted the reason is Deleting.
@@ -297,6 +311,25 @@ mod tests {
         let [("RolloutFailed", note)] = events(&report)[..] else { panic!("{:?}", report.events) };
         assert!(note.contains("version 1.1 (v1)") && note.contains("prod runs version 1.2 (v2)"), "{note}");
         assert_eq!(late.after(report).next_step(), Step::Wait(Wait::ProgressDeadlineExceeded));
+    }
+
+    #[test]
+    fn failure_that_a_rollback_follows_requires_no_user_action() {
+        let called = operation("Deploy", "v1", Some(301), Some("Accepted"));
+        let ran = json!({"history": [{"versionId": "v2", "startTime": ago(900)}]});
+        let late = Observation::test()
+            .with_spec(&json!({"rollback": {"onFailure": "Previous"}}))
+            .with_status(&called)
+            .with_status(&ran)
+            .running(None);
+        assert_eq!(late.next_step(), Step::FailRollout);
+        for late in [late.clone(), late.annotated(annotation::RECONCILE_REQUESTED_AT, "now")] {
+            let report = late.report();
+            assert_eq!(condition(&report, "Stalled"), None);
+            assert_eq!(condition(&report, "Reconciling"), Some(("True", "RollingBack")));
+            assert_eq!(report.status.target.as_ref().unwrap().version_id, "v2");
+            assert_eq!(late.after(report).next_step(), Step::RecordIntent(RolloutMethod::Rollback));
+        }
     }
 
     #[test]
