@@ -24,7 +24,7 @@ use crate::{
         self, Report, ServiceReads, ServiceView, annotation_value,
         claims::{self, VersionNames},
         deployment::{
-            Observation, Outcome, RolloutMethod, State, Step, VersionBeingDeleted, is_promotion_ring,
+            Freeze, Observation, Outcome, RolloutMethod, State, Step, VersionBeingDeleted, is_promotion_ring,
             next_step, report,
         },
         retry_requested,
@@ -65,9 +65,9 @@ impl Indexed for ChatbotDeployment {
         keys.extend(
             names.into_iter().flatten().map(|name| IndexKey::reference("ChatbotVersion", &namespace, name)),
         );
-        if let Some(after) = &self.spec.promote_after {
-            keys.push(IndexKey::reference("ChatbotDeployment", &namespace, &after.deployment_ref.name));
-        }
+        let followed = self.spec.follow.as_ref().map(|follow| follow.deployment_ref.name.as_str());
+        let sources = self.spec.promotion_source().into_iter().chain(followed);
+        keys.extend(sources.map(|name| IndexKey::reference("ChatbotDeployment", &namespace, name)));
         keys
     }
 
@@ -105,28 +105,25 @@ impl Reconciler for ChatbotDeployment {
         let uid = object.uid().unwrap_or_default();
         let namespace = object.namespace().unwrap_or_default();
         let version = |name: Option<&str>| context.versions.get(&namespace, name?);
-        let referenced = match object.spec.version_source() {
-            Some(VersionSource::Ref(name)) => Some(name),
-            _ => None,
-        };
         let deployment = |name: &str| context.deployments.get(&namespace, name);
-        let promoted_after = object.spec.promote_after.as_ref().map(|after| &after.deployment_ref.name);
         let elsewhere = other_environment(object, context);
         let (reclaimed, unknown) = reclaimed(object, context).await;
-        let mut in_use_elsewhere = in_use_elsewhere(object, context);
-        in_use_elsewhere.extend(returning(object, context).into_iter().chain(unknown));
+        let in_use = in_use_elsewhere(object, context);
+        let returning = returning(object, context);
         let intent_written = lock(&context.call_permits).granted_at(&uid, object.status.as_ref());
         let mut observation = Observation {
             service: ServiceView::NotQueried,
             may_call: intent_written.is_some(),
             older_claim: older_claim(object, context),
-            referenced_version: version(referenced),
+            referenced_version: version(object.spec.version_ref.as_ref().map(|named| named.name.as_str())),
             rollback_version: version(annotation_value(&object.metadata, annotation::ROLLBACK_TO)),
-            promotion_source: promoted_after.and_then(|name| deployment(name)),
+            promotion_source: object.spec.promotion_source().and_then(deployment),
+            followed: object.spec.follow.as_ref().and_then(|follow| deployment(&follow.deployment_ref.name)),
+            freeze: Freeze::Off,
             promotion_ring: is_promotion_ring(object, deployment),
             versions_being_deleted: versions_being_deleted(object, context).await,
             reclaimed,
-            in_use_elsewhere,
+            in_use_elsewhere: in_use.into_iter().chain(returning).chain(unknown).collect(),
             elsewhere,
             config: context.config.clone(),
             now: Context::now(),
@@ -135,6 +132,9 @@ impl Reconciler for ChatbotDeployment {
         };
         if observation.needs_service() {
             query_service(&mut observation, context).await;
+        }
+        if observation.needs_freeze() {
+            observation.freeze = context.freeze(&namespace).await;
         }
         observation
     }

@@ -13,7 +13,7 @@ mod enqueue;
 mod fair_queue;
 mod lookup;
 mod metrics;
-mod namespace_policy;
+mod namespace_annotations;
 mod publish;
 mod reconcile;
 mod service_access;

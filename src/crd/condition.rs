@@ -108,6 +108,14 @@ reasons! {
     WaitingForVersion = Reconciling,
     /// The ChatbotDeployment named by promoteAfter has not been Ready on this version for long enough.
     WaitingForPromotion = Reconciling,
+    /// The annotation verified of the ChatbotDeployment named by promoteAfter does not name this version.
+    WaitingForVerification = Reconciling,
+    /// The annotation approved of this object does not name this version.
+    WaitingForApproval = Reconciling,
+    /// None of spec.windows is open.
+    WaitingForWindow = Reconciling,
+    /// The annotation freeze of the namespace holds every move forward.
+    Frozen = Reconciling,
     /// The object is being deleted.
     Deleting = Reconciling,
     /// The service limits requests; all requests with this API key pause, and the operator retries automatically.

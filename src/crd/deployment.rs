@@ -10,8 +10,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CommonStatus, CredentialsRef, LiveEnvironment, MetaDuration, Operation, OperationResult, Retry,
-    common::OBJECT_NAME,
+    CommonStatus, CredentialsRef, Follow, FollowedVersion, LiveEnvironment, MetaDuration, Operation,
+    OperationResult, PromoteAfter, ReleaseWindow, Retry, common::OBJECT_NAME,
 };
 
 /// Desired version of the environment.
@@ -59,8 +59,9 @@ use super::{
 #[x_kube(
     validation = Rule::new("self.chatbotId == oldSelf.chatbotId").message("spec.chatbotId is immutable: create a new ChatbotDeployment").field_path(".chatbotId"),
     validation = Rule::new("self.environment == oldSelf.environment").message("spec.environment is immutable: create a new ChatbotDeployment").field_path(".environment"),
-    validation = Rule::new("[has(self.versionRef), has(self.versionId), has(self.versionNumber)].filter(x, x).size() == 1").message("set exactly one of spec.versionRef, spec.versionId, spec.versionNumber"),
-    validation = Rule::new("!has(self.rollback) || !has(self.rollback.parameters) || !('environment' in self.rollback.parameters)").message("spec.rollback.parameters must not contain environment: spec.environment decides it")
+    validation = Rule::new("[has(self.versionRef), has(self.versionId), has(self.versionNumber), has(self.follow)].filter(x, x).size() == 1").message("set exactly one of spec.versionRef, spec.versionId, spec.versionNumber, spec.follow"),
+    validation = Rule::new("!has(self.rollback) || !has(self.rollback.parameters) || !('environment' in self.rollback.parameters)").message("spec.rollback.parameters must not contain environment: spec.environment decides it"),
+    validation = Rule::new("!has(self.promoteAfter) || has(self.promoteAfter.deploymentRef) || has(self.follow) || !has(self.promoteAfter.soak) && !(has(self.promoteAfter.verified) && self.promoteAfter.verified)").message("spec.promoteAfter.soak and spec.promoteAfter.verified need spec.promoteAfter.deploymentRef")
 )]
 pub struct ChatbotDeploymentSpec {
     /// Id of the chatbot in the service. Immutable.
@@ -68,19 +69,24 @@ pub struct ChatbotDeploymentSpec {
     pub chatbot_id: String,
     /// Environment whose live version this object decides. Immutable.
     pub environment: LiveEnvironment,
-    /// ChatbotVersion to run, in the same namespace and of the same chatbot. Set exactly one of versionRef, versionId and
-    /// versionNumber.
+    /// ChatbotVersion to run, in the same namespace and of the same chatbot. Set exactly one of versionRef, versionId,
+    /// versionNumber and follow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version_ref: Option<LocalObjectReference>,
-    /// Id of the version to run, as the service lists it. Set exactly one of versionRef, versionId and versionNumber.
+    /// Id of the version to run, as the service lists it. Set exactly one of versionRef, versionId, versionNumber
+    /// and follow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z0-9_-]{1,128}$"))]
     pub version_id: Option<String>,
     /// Number of the version to run, for example 2.1, which only one version may have. Set exactly one of versionRef,
-    /// versionId and versionNumber.
+    /// versionId, versionNumber and follow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32))]
     pub version_number: Option<String>,
+    /// ChatbotDeployment, of the same chatbot, whose version to run. Set exactly one of versionRef, versionId, versionNumber
+    /// and follow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follow: Option<Follow>,
     /// How the environment returns to an earlier version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollback: Option<RollbackPolicy>,
@@ -92,10 +98,15 @@ pub struct ChatbotDeploymentSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 10))]
     pub revision_history_limit: Option<i32>,
-    /// ChatbotDeployment that has to be Ready on the version that the spec names before this object deploys it. A
-    /// rollback does not wait. When unset, nothing waits.
+    /// What the version that the spec names has to have passed before this object deploys it. A rollback does not wait.
+    /// When unset, nothing waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub promote_after: Option<PromoteAfter>,
+    /// When versions are deployed, at most 20 windows. A rollback and a correction of drift do not wait. When unset, at any
+    /// time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub windows: Vec<ReleaseWindow>,
     /// How long a version may take to become live, in hours, minutes and seconds, for example 10m; after that the rollout
     /// has failed. Defaults to 5m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -163,18 +174,6 @@ pub enum DriftPolicy {
     Warn,
 }
 
-/// The ChatbotDeployment that must run a version first.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct PromoteAfter {
-    /// ChatbotDeployment in the same namespace that must run the version first.
-    pub deployment_ref: LocalObjectReference,
-    /// How long that ChatbotDeployment must have been Ready on the version, in hours, minutes and seconds, for example 30m.
-    /// When unset, it only has to be Ready.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub soak: Option<MetaDuration>,
-}
-
 /// Observed state, written by the operator.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -200,7 +199,10 @@ pub struct ChatbotDeploymentStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50))]
     pub pending_deletions: Vec<PendingDeletion>,
-    /// ChatbotVersion that the rollout waits for. Absent once it has a version.
+    /// Version that the ChatbotDeployment named by spec.follow was last Ready on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub followed: Option<FollowedVersion>,
+    /// ChatbotVersion, or ChatbotDeployment to follow, that the rollout waits for. Absent once it has a version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting_for_version: Option<WaitingForVersion>,
     /// Deploy or rollback in progress.
@@ -314,7 +316,7 @@ pub struct PendingDeletion {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct WaitingForVersion {
-    /// Name of the ChatbotVersion.
+    /// Name of the ChatbotVersion, or of the ChatbotDeployment to follow.
     pub name: String,
     /// Time since which the rollout waits; progressDeadline counts from here.
     pub start_time: Time,
@@ -385,7 +387,7 @@ pub struct DriftCorrections {
     pub window_start_time: Time,
 }
 
-/// The one of three fields that names the desired version.
+/// The one of four fields that names the desired version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VersionSource<'a> {
     /// A `ChatbotVersion` of the same namespace.
@@ -394,6 +396,8 @@ pub enum VersionSource<'a> {
     Id(&'a str),
     /// The number of a version in the service.
     Number(&'a str),
+    /// What a `ChatbotDeployment` of the same namespace runs.
+    Follow(&'a str),
 }
 
 impl HistoryEntry {
@@ -414,12 +418,22 @@ impl ChatbotDeploymentSpec {
     /// The field that names the desired version, or `None` where not exactly one is set.
     #[must_use]
     pub fn version_source(&self) -> Option<VersionSource<'_>> {
-        match (&self.version_ref, &self.version_id, &self.version_number) {
-            (Some(reference), None, None) => Some(VersionSource::Ref(&reference.name)),
-            (None, Some(id), None) => Some(VersionSource::Id(id)),
-            (None, None, Some(number)) => Some(VersionSource::Number(number)),
+        match (&self.version_ref, &self.version_id, &self.version_number, &self.follow) {
+            (Some(reference), None, None, None) => Some(VersionSource::Ref(&reference.name)),
+            (None, Some(id), None, None) => Some(VersionSource::Id(id)),
+            (None, None, Some(number), None) => Some(VersionSource::Number(number)),
+            (None, None, None, Some(follow)) => Some(VersionSource::Follow(&follow.deployment_ref.name)),
             _ => None,
         }
+    }
+
+    /// Name of the `ChatbotDeployment` that has to run a version first; the default applied.
+    #[must_use]
+    pub fn promotion_source(&self) -> Option<&str> {
+        let after = self.promote_after.as_ref()?;
+        let source =
+            after.deployment_ref.as_ref().or(self.follow.as_ref().map(|follow| &follow.deployment_ref));
+        source.map(|source| source.name.as_str())
     }
 
     /// How long a version may take to become live; the default applied.
@@ -479,17 +493,22 @@ mod tests {
             spec(&json!({"versionNumber": "2.1"})).version_source(),
             Some(VersionSource::Number("2.1"))
         );
+        let follow = spec(&json!({"follow": {"deploymentRef": {"name": "test"}}}));
+        assert_eq!(follow.version_source(), Some(VersionSource::Follow("test")));
     }
 
     #[test]
     fn no_field_or_several_name_no_version() {
-        let all =
-            [("versionRef", json!({"name": "a"})), ("versionId", json!("a")), ("versionNumber", json!("1"))];
-        // every choice of the three but those of one
-        for chosen in [0b000_u32, 0b011, 0b101, 0b110, 0b111] {
+        let all = [
+            ("versionRef", json!({"name": "a"})),
+            ("versionId", json!("a")),
+            ("versionNumber", json!("1")),
+            ("follow", json!({"deploymentRef": {"name": "a"}})),
+        ];
+        for chosen in (0..1_u32 << all.len()).filter(|chosen| chosen.count_ones() != 1) {
             let fields = all.iter().enumerate().filter(|(bit, _)| chosen >> bit & 1 == 1);
             let fields = fields.map(|(_, (name, value))| ((*name).to_owned(), value.clone())).collect();
-            assert_eq!(spec(&Value::Object(fields)).version_source(), None, "{chosen:03b}");
+            assert_eq!(spec(&Value::Object(fields)).version_source(), None, "{chosen:04b}");
         }
     }
 

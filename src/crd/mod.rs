@@ -7,6 +7,7 @@ mod condition;
 mod deployment;
 mod description;
 mod duration;
+mod promotion;
 mod version;
 
 pub use common::{
@@ -17,10 +18,11 @@ pub use condition::{ConditionType, MAX_CONDITIONS, Reason, Verdict, build_condit
 pub use deployment::{
     Cause, ChatbotDeployment, ChatbotDeploymentSpec, ChatbotDeploymentStatus, CurrentOperation,
     DeployedVersion, DriftCorrections, DriftPolicy, FailedVersions, HistoryEntry, LocalObjectReference,
-    OnFailure, PendingDeletion, PromoteAfter, RollbackCommand, RollbackMethod, RollbackPolicy, Target,
-    VersionSource, WaitingForVersion,
+    OnFailure, PendingDeletion, RollbackCommand, RollbackMethod, RollbackPolicy, Target, VersionSource,
+    WaitingForVersion,
 };
 pub use duration::MetaDuration;
+pub use promotion::{Follow, FollowedVersion, PromoteAfter, ReleaseWindow};
 pub use version::{ChatbotVersion, ChatbotVersionSpec, ChatbotVersionStatus, PendingCreate};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
@@ -57,6 +59,12 @@ pub mod annotation {
         FORCE_ORPHAN = "force-orphan";
         /// On a ChatbotDeployment: roll back to `previous` (what ran before the version of the spec), to the ChatbotVersion of this name, or to the version with this id or number. Holds until the spec names another version; then the operator removes the annotation, as it does with one that names no version.
         ROLLBACK_TO = "rollback-to";
+        /// On a ChatbotDeployment: its version (id, number, or name of the ChatbotVersion) has passed its tests; for those whose `spec.promoteAfter.verified` is true. Remove it to revoke that.
+        VERIFIED = "verified";
+        /// On a ChatbotDeployment whose `spec.promoteAfter.approved` is true: the version (id, number, or name of the ChatbotVersion) that may be deployed. Remove it to revoke that.
+        APPROVED = "approved";
+        /// On a namespace, any value: no ChatbotDeployment in it moves forward. The value says why. Rollbacks and corrections of drift go on.
+        FREEZE = "freeze";
         /// On a namespace: `Delete` or `Retain`, for the ChatbotVersions in it that do not set `spec.deletionPolicy`. Any other value keeps the versions, and an event reports it.
         DELETION_POLICY = "deletion-policy";
     }

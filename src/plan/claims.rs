@@ -179,6 +179,7 @@ pub fn in_use<'a>(
     let Some(status) = &deployment.status else {
         return ids;
     };
+    ids.extend(status.followed.iter().map(|followed| followed.version_id.as_str()));
     ids.extend(status.active.iter().map(|active| active.version_id.as_str()));
     ids.extend(status.target.iter().map(|target| target.version_id.as_str()));
     ids.extend(status.current_operation.iter().map(|operation| operation.version_id.as_str()));
@@ -217,7 +218,8 @@ pub fn names(deployment: &ChatbotDeployment, version: &VersionNames<'_>) -> bool
                 && version.held_now.is_none_or(|held| held == version.id)
         }
         Some(VersionSource::Number(named)) => Some(named) == version.number,
-        Some(VersionSource::Id(_)) | None => false,
+        // those are in use by their id
+        Some(VersionSource::Id(_) | VersionSource::Follow(_)) | None => false,
     };
     is_named && deployment.metadata.deletion_timestamp.is_none()
 }

@@ -25,6 +25,7 @@ fn live() -> Value {
     object["status"] = json!({
         "observedGeneration": 3,
         "conditions": [{"type": "Ready", "status": "True", "reason": "Available", "message": "It runs."}],
+        "active": {"versionId": "v1", "startTime": "2026-01-02T00:00:00Z"},
         "previous": {"versionId": "v0", "startTime": "2026-01-01T00:00:00Z"},
     });
     object
@@ -44,11 +45,19 @@ fn offered(object: &Value) -> Vec<String> {
 
 #[test]
 fn argocd_offers_the_actions_that_apply() {
-    assert_eq!(offered(&live()), ["reconcile", "rollback-to-previous", "rollback-to-version", "suspend"]);
+    let of_live = ["reconcile", "rollback-to-previous", "rollback-to-version", "suspend", "verify"];
+    assert_eq!(offered(&live()), of_live);
     let back = act(&live(), "rollback-to-previous", &json!({}));
-    assert_eq!(offered(&back), ["reconcile", "rollback-to-version", "suspend", "undo-rollback"]);
+    assert_eq!(offered(&back), ["reconcile", "rollback-to-version", "suspend", "undo-rollback", "verify"]);
     let suspended = act(&live(), "suspend", &json!({}));
-    assert_eq!(offered(&suspended), ["resume"]);
+    assert_eq!(offered(&suspended), ["resume", "verify"]);
+    let mut gated = live();
+    gated["spec"]["promoteAfter"] = json!({"approved": true});
+    gated["status"]["target"] = json!({"versionId": "v9"});
+    assert!(offered(&gated).contains(&"approve".to_owned()));
+    let done = act(&act(&gated, "approve", &json!({})), "verify", &json!({}));
+    assert!(!offered(&done).iter().any(|name| ["approve", "verify"].contains(&name.as_str())));
+    assert_eq!(done["metadata"]["annotations"]["chatcaptain.dev/approved"], "v9");
     let mut newborn = git();
     newborn["metadata"].as_object_mut().unwrap().remove("annotations");
     assert_eq!(offered(&newborn), ["reconcile", "rollback-to-version", "suspend"]);
@@ -130,6 +139,7 @@ fn status_and_commands_are_not_out_of_sync() {
         ("rollback-to-previous", json!({})),
         ("rollback-to-version", json!({"version": "b"})),
         ("reconcile", json!({})),
+        ("verify", json!({})),
         // git does not mention spec.suspend
         ("suspend", json!({})),
     ] {

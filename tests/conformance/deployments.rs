@@ -8,8 +8,9 @@ use chatcaptain_operator::{
     plan::{
         ServiceView, UnavailableReason,
         deployment::{
-            Drift, Observation, Outcome, PendingDeletionState, Promotion, Rollout, RolloutMethod, State,
-            Step, TargetState, Unresolved, VersionBeingDeleted, Wait, next_step, report,
+            Drift, Freeze, Gate, Observation, Outcome, PendingDeletionState, Promotion, Rollout,
+            RolloutMethod, State, Step, TargetState, Unresolved, VersionBeingDeleted, Wait, next_step,
+            report,
         },
     },
 };
@@ -21,12 +22,13 @@ use crate::states::{
 };
 
 variants!(Step: AddFinalizer RemoveFinalizer RemoveRollbackCommand RecordIntent StartRollout FailRollout DeleteVersion Wait);
-variants!(Wait: Available Suspended BackingOff InvalidSpec Conflict ForeignVersion Unavailable Unresolved WaitingForPromotion PromotionBlocked Progressing ProgressDeadlineExceeded RolledBack DriftTolerated
+variants!(Wait: Available Suspended BackingOff InvalidSpec Conflict ForeignVersion Unavailable Unresolved Gate PromotionBlocked Progressing ProgressDeadlineExceeded RolledBack DriftTolerated
     DriftCorrectionPaused Deleting WaitingForOtherFinalizers);
 variants!(Unresolved: WaitingForVersion VersionTimedOut ReferenceMismatch VersionNotFound AmbiguousVersion);
 variants!(TargetState: Resolved Failed Unresolved);
 variants!(Rollout: None IntentRecorded OutcomeUnknown InProgress RollbackIneffective DeadlineExceeded);
 variants!(Promotion: Allowed Waiting Blocked);
+variants!(Gate: Promotion Verification Approval Window Freeze);
 variants!(Drift: None LateEffect Enforce LimitReached Warn);
 variants!(PendingDeletionState: None New InUse Ready BackingOff InFlight HandingOver);
 
@@ -50,6 +52,7 @@ pub fn states() -> Vec<ObjectState> {
     coverage.assert_all::<TargetState>();
     coverage.assert_all::<Rollout>();
     coverage.assert_all::<Promotion>();
+    coverage.assert_all::<Gate>();
     coverage.assert_all::<Drift>();
     coverage.assert_all::<PendingDeletionState>();
     coverage.assert_all::<UnavailableReason>();
@@ -68,6 +71,7 @@ fn note(coverage: &mut Coverage, what: &State, step: Step) {
         match wait {
             Wait::Unavailable(why) => coverage.note(&why),
             Wait::Unresolved(why) => coverage.note(&why),
+            Wait::Gate(gate) => coverage.note(&gate),
             _ => {}
         }
     }
@@ -154,7 +158,9 @@ fn scene(object: ChatbotDeployment, service: ServiceView) -> Observation {
         referenced_version: Some(named(&json!({}))),
         rollback_version: None,
         promotion_source: None,
+        followed: None,
         promotion_ring: false,
+        freeze: Freeze::Off,
         versions_being_deleted: vec![],
         reclaimed: HashSet::new(),
         in_use_elsewhere: HashSet::new(),
@@ -188,6 +194,7 @@ fn operation_of(operation: &str, called: Option<i64>, result: Option<&str>) -> V
 fn scenes(object: &ChatbotDeployment) -> Vec<Observation> {
     let mut scenes = unable(object);
     scenes.extend(unresolved(object));
+    scenes.extend(gates(object));
     scenes.extend(rollouts(object));
     scenes.extend(settled(object));
     scenes.extend(pending_deletions(object));
@@ -229,6 +236,38 @@ fn unresolved(object: &ChatbotDeployment) -> Vec<Observation> {
         scene(wants(json!({"versionRef": null, "versionId": "v9"})), runs("")),
         scene(wants(json!({"versionRef": null, "versionNumber": "1.1"})), shown(twins, Some([None, None]))),
         scene(commanded, runs("1.1")),
+    ]
+}
+
+/// A version that has to pass a gate first.
+fn gates(object: &ChatbotDeployment) -> Vec<Observation> {
+    let wants = |spec: Value| with(object, &spec, &json!({}));
+    let after_test = |more: &str| {
+        let mut after = json!({"deploymentRef": {"name": "test"}});
+        after[more] = json!(true);
+        wants(json!({"promoteAfter": after}))
+    };
+    let condition = json!({"type": "Ready", "status": "True", "reason": "Available", "message": "m",
+        "lastTransitionTime": ago(100)});
+    let ready = json!({"active": {"versionId": "v1", "startTime": ago(100)}, "conditions": [condition]});
+    let runs_in_test = Some(Arc::new(with(&newborn(), &json!({}), &ready)));
+    let never = json!([{"schedule": "0 0 31 2 *", "duration": "1h"}]);
+    let later = json!([{"schedule": "0 0 1 1 *", "duration": "1h"}]);
+    let follows = || wants(json!({"versionRef": null, "follow": {"deploymentRef": {"name": "test"}}}));
+    let other = with(&newborn(), &json!({"chatbotId": "other"}), &json!({}));
+    let frozen = |freeze| Observation { freeze, ..scene(object.clone(), runs("1.2")) };
+    vec![
+        Observation { promotion_source: runs_in_test.clone(), ..scene(after_test("verified"), runs("1.2")) },
+        Observation { promotion_source: runs_in_test.clone(), ..scene(after_test("approved"), runs("1.2")) },
+        scene(wants(json!({"windows": never})), runs("1.2")),
+        scene(wants(json!({"windows": later})), runs("1.2")),
+        scene(wants(json!({"windows": [{"schedule": "a b c d e", "duration": "1h"}]})), runs("1.2")),
+        frozen(Freeze::On("a holiday".to_owned())),
+        frozen(Freeze::Unknown("no answer".to_owned())),
+        scene(follows(), runs("1.2")),
+        Observation { followed: Some(Arc::new(other)), ..scene(follows(), runs("1.2")) },
+        Observation { followed: runs_in_test.clone(), ..scene(follows(), runs("1.1")) },
+        Observation { followed: runs_in_test, promotion_ring: true, ..scene(follows(), runs("1.1")) },
     ]
 }
 

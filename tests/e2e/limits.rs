@@ -176,8 +176,9 @@ fn rollback_overtakes_the_creates_of_its_chatbot() {
     let sent = calls.iter().position(is_rollback).expect("a rollback was called");
     let overtaken_by = sent.saturating_sub(asked);
     println!("rollback in {took:?}, after {overtaken_by} more calls, {} creates", world.creates());
-    // its own reads, and the share of the versions
-    assert!(overtaken_by <= 4, "{overtaken_by} calls before it");
+    // its own reads, the share of the versions, and what a busy machine sends until the watch shows the command; in the
+    // queue of the creates it would be behind more than a hundred
+    assert!(overtaken_by <= 20, "{overtaken_by} calls before it");
     assert!(world.creates() < before + CREATES as u64 / 2, "the creates were still waiting");
 }
 

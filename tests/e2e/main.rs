@@ -23,6 +23,7 @@ mod other_managers;
 mod ownership;
 mod probes_and_metrics;
 mod rbac;
+mod releases;
 mod requests;
 mod rollout;
 mod scenarios;

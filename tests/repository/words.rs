@@ -42,7 +42,6 @@ const EVERYWHERE: Words = &[
 const IN_SOURCE: Words = &[
     ("at rest", "idle, steady state"),
     ("claimed", "held, managed"),
-    ("gate, gates, gated", "promotion, limiter"),
     ("going", "pending, being deleted, rolling back"),
     ("guard, guards", "finalizer, protect"),
     ("look, looks, looked, looking", "read, query, reconcile"),

@@ -13,7 +13,8 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
-    Live, Observation, Outcome, PendingDeletionState, Promotion, Rollout, State, Step, TargetState, report,
+    Freeze, Live, Observation, Outcome, PendingDeletionState, Promotion, Rollout, State, Step, TargetState,
+    report,
 };
 use crate::{
     chatcaptain::{
@@ -110,7 +111,9 @@ impl Observation {
             referenced_version: Some(referenced(&json!({}))),
             rollback_version: None,
             promotion_source: None,
+            followed: None,
             promotion_ring: false,
+            freeze: Freeze::Off,
             versions_being_deleted: vec![],
             reclaimed: HashSet::new(),
             in_use_elsewhere: HashSet::new(),

@@ -6,8 +6,10 @@
 use std::fmt;
 
 use super::{
-    Desired, Drift, Observation, PendingDeletionState, RolloutMethod, State, Step, Unresolved,
-    pending_deletion::DeletionEnd, promotion::is_heading_to, rollback_command::CommandEnd,
+    Desired, Drift, Freeze, Gate, Observation, PendingDeletionState, RolloutMethod, State, Step, Unresolved,
+    pending_deletion::DeletionEnd,
+    promotion::{InvalidSpec, is_heading_to},
+    rollback_command::CommandEnd,
 };
 use crate::{
     crd::{Cause, ChatbotVersion, OperationResult, Reason, VersionSource, annotation},
@@ -100,13 +102,20 @@ pub(super) fn unresolved(observation: &Observation, why: Unresolved) -> ReadyCon
     let spec = &observation.object.spec;
     let reference = spec.version_ref.as_ref().map_or("", |reference| reference.name.as_str());
     let chatbot = &spec.chatbot_id;
+    let waiting = || match spec.version_source() {
+        Some(VersionSource::Follow(name)) => waiting_for_followed(observation, name),
+        _ => waiting_for_version(observation, reference),
+    };
     let (reason, message) = match why {
-        Unresolved::WaitingForVersion => {
-            (Reason::WaitingForVersion, waiting_for_version(observation, reference))
-        }
-        Unresolved::VersionTimedOut => {
-            (Reason::ProgressDeadlineExceeded, waiting_for_version(observation, reference))
-        }
+        Unresolved::WaitingForVersion => (Reason::WaitingForVersion, waiting()),
+        Unresolved::VersionTimedOut => (Reason::ProgressDeadlineExceeded, waiting()),
+        Unresolved::ReferenceMismatch if spec.follow.is_some() => (
+            Reason::ReferenceMismatch,
+            format!(
+                "The ChatbotDeployment that spec.follow names belongs to another chatbot than {chatbot}. Correct \
+                 spec.follow."
+            ),
+        ),
         Unresolved::ReferenceMismatch => (
             Reason::ReferenceMismatch,
             format!(
@@ -124,6 +133,24 @@ pub(super) fn unresolved(observation: &Observation, why: Unresolved) -> ReadyCon
         }
     };
     ReadyCondition::new(reason, message)
+}
+
+/// Why `spec.follow` leads to no version.
+fn waiting_for_followed(observation: &Observation, name: &str) -> String {
+    match (&observation.followed, &observation.status().followed) {
+        (None, _) => format!(
+            "ChatbotDeployment {name}, which spec.follow names, does not exist in this namespace. Create it or correct the name."
+        ),
+        (Some(_), Some(followed)) if followed.name == name => format!(
+            "The service does not list {}, which ChatbotDeployment {name} was last Ready on. Let that one deploy another \
+             version.",
+            version_label(observation, &followed.version_id)
+        ),
+        (Some(_), _) => format!(
+            "Waiting for ChatbotDeployment {name}, which spec.follow names, to be Ready on a version. See its conditions for \
+             the cause."
+        ),
+    }
 }
 
 /// Why the version of `spec.versionRef` cannot be deployed yet, or any more.
@@ -170,11 +197,69 @@ fn version_not_found(observation: &Observation) -> String {
     format!("The service lists no version of chatbot {chatbot} with the id {id}. Correct spec.versionId.")
 }
 
+/// This gate holds the version.
+pub(super) fn gate(observation: &Observation, gate: Gate) -> ReadyCondition {
+    let desired = desired_label(observation);
+    let source = observation.object.spec.promotion_source().unwrap_or_default();
+    let message = match gate {
+        Gate::Promotion => return promotion(observation, gate.reason()),
+        Gate::Verification => format!(
+            "Waiting for {desired} to be verified{}. Once its tests have passed, set the annotation {}={} on \
+             ChatbotDeployment {source}.",
+            other_name(annotation::VERIFIED, observation.verified()),
+            annotation::VERIFIED,
+            desired_id(observation),
+        ),
+        Gate::Approval => format!(
+            "Waiting for {desired} to be approved{}. To approve it, set the annotation {}={} on this object.",
+            other_name(annotation::APPROVED, observation.approved()),
+            annotation::APPROVED,
+            desired_id(observation),
+        ),
+        Gate::Window => match observation.next_window() {
+            Some(opens) => format!(
+                "Waiting for a window of spec.windows to deploy {desired}. The next one opens at {opens}; no action \
+                 needed."
+            ),
+            None => format!("No window of spec.windows opens to deploy {desired}. Correct its schedule."),
+        },
+        Gate::Freeze => frozen(observation, &desired),
+    };
+    ReadyCondition::new(gate.reason(), message)
+}
+
+fn frozen(observation: &Observation, desired: &str) -> String {
+    let namespace = observation.object.metadata.namespace.as_deref().unwrap_or_default();
+    match &observation.freeze {
+        Freeze::Unknown(detail) => format!(
+            "The operator cannot read whether namespace {namespace} is frozen ({detail}), so it does not deploy {desired} \
+             yet; retrying automatically."
+        ),
+        Freeze::On(why) => format!(
+            "Namespace {namespace} is frozen ({why}), so {desired} is not deployed. Remove the annotation {} from the \
+             namespace to go on; a rollback does not wait for that.",
+            annotation::FREEZE
+        ),
+        Freeze::Off => format!("Namespace {namespace} is frozen, so {desired} is not deployed."),
+    }
+}
+
+/// That an annotation speaks of another version: the one that it was set for is not this one any more.
+fn other_name(annotation: &str, value: Option<&str>) -> String {
+    let value = value.map(|value| value.chars().take(64).collect::<String>());
+    value.map_or_else(String::new, |value| format!("; the annotation {annotation} names {value}"))
+}
+
+fn desired_id(observation: &Observation) -> String {
+    observation.desired().map(|desired| desired.version_id).unwrap_or_default()
+}
+
 /// The version is deployed only after the deployment that `spec.promoteAfter` names; for `WaitingForPromotion` and
 /// `PromotionBlocked`.
 pub(super) fn promotion(observation: &Observation, reason: Reason) -> ReadyCondition {
-    let after = observation.object.spec.promote_after.as_ref();
-    let name = after.map_or("", |after| after.deployment_ref.name.as_str());
+    let spec = &observation.object.spec;
+    let after = spec.promote_after.as_ref();
+    let name = spec.promotion_source().unwrap_or_default();
     let desired = desired_label(observation);
     let message = match &observation.promotion_source {
         _ if observation.promotion_ring => format!(
@@ -212,9 +297,18 @@ pub(super) fn promotion(observation: &Observation, reason: Reason) -> ReadyCondi
 
 // ---- conditions: the object itself ----
 
-pub(super) fn invalid_spec() -> ReadyCondition {
-    let message = "The spec names no version, or more than one. Set exactly one of spec.versionRef, spec.versionId and \
-                   spec.versionNumber.";
+pub(super) fn invalid_spec(observation: &Observation) -> ReadyCondition {
+    let message = match observation.invalid_spec() {
+        Some(InvalidSpec::Window(why)) => {
+            format!("The operator cannot read a window of spec.windows: {why}. Correct spec.windows.")
+        }
+        Some(InvalidSpec::FollowsItself) => "spec.follow leads from this ChatbotDeployment over others back to one of them, \
+                                             so none of them has a version of its own. Name a version in one of them."
+            .to_owned(),
+        Some(InvalidSpec::NotOneVersion) | None => "The spec names no version, or more than one. Set exactly one of \
+                                                    spec.versionRef, spec.versionId, spec.versionNumber and spec.follow."
+            .to_owned(),
+    };
     ReadyCondition::new(Reason::InvalidSpec, message)
 }
 

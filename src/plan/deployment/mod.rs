@@ -67,16 +67,17 @@ mod rollout;
 mod state;
 mod status;
 mod target;
+mod windows;
 
 pub use history::{CHANGE_CAUSE, writes_spec};
 pub use live::possibly_live;
 pub use next::{Step, Wait, next_step};
-pub use observation::Observation;
+pub use observation::{Freeze, Observation};
 pub use pending_deletion::VersionBeingDeleted;
 pub use promotion::is_promotion_ring;
 pub use rollback_command::may_be_commanded;
 pub use state::{
-    Deletion, Drift, Live, PendingDeletionState, Promotion, Rollout, RolloutMethod, State, TargetState,
+    Deletion, Drift, Gate, Live, PendingDeletionState, Promotion, Rollout, RolloutMethod, State, TargetState,
     Unresolved,
 };
 pub use status::{Outcome, report};

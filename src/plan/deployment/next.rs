@@ -1,7 +1,7 @@
 //! The next step: three tables, first match wins.
 
 use super::{
-    Deletion, Drift, Live, PendingDeletionState, Promotion, Rollout, RolloutMethod, State, TargetState,
+    Deletion, Drift, Gate, Live, PendingDeletionState, Promotion, Rollout, RolloutMethod, State, TargetState,
     Unresolved,
 };
 use crate::{crd::Cause, plan::UnavailableReason};
@@ -36,7 +36,7 @@ pub enum Wait {
     Suspended,
     /// The backoff after a failed call for the target is not over.
     BackingOff,
-    /// The spec does not name exactly one version.
+    /// The spec does not name exactly one version, or something in it cannot be read.
     InvalidSpec,
     /// Another object manages the environment.
     Conflict,
@@ -46,8 +46,8 @@ pub enum Wait {
     Unavailable(UnavailableReason),
     /// The desired version is not known.
     Unresolved(Unresolved),
-    /// `spec.promoteAfter` waits for another deployment.
-    WaitingForPromotion,
+    /// This gate holds the version.
+    Gate(Gate),
     /// `spec.promoteAfter` waits for a deployment whose target is another version, or that is Stalled.
     PromotionBlocked,
     /// A call was sent and may still take effect.
@@ -141,7 +141,7 @@ fn next_rollout_step(state: &State) -> Step {
         // before promotion: what ran here before was promoted then
         (Rollout::None, Drift::LateEffect | Drift::Enforce) => Step::RecordIntent(RolloutMethod::Deploy),
         (Rollout::None, Drift::None) => match state.promotion {
-            Promotion::Waiting => Step::Wait(Wait::WaitingForPromotion),
+            Promotion::Waiting(gate) => Step::Wait(Wait::Gate(gate)),
             Promotion::Blocked => Step::Wait(Wait::PromotionBlocked),
             Promotion::Allowed if state.use_rollback => Step::RecordIntent(RolloutMethod::Rollback),
             Promotion::Allowed => Step::RecordIntent(RolloutMethod::Deploy),
@@ -198,9 +198,8 @@ mod tests {
 
     #[test]
     fn promotion_delays_a_new_rollout_only() {
-        for (promotion, wait) in
-            [(Promotion::Waiting, Wait::WaitingForPromotion), (Promotion::Blocked, Wait::PromotionBlocked)]
-        {
+        let gates = Gate::ALL.map(|gate| (Promotion::Waiting(gate), Wait::Gate(gate)));
+        for (promotion, wait) in gates.into_iter().chain([(Promotion::Blocked, Wait::PromotionBlocked)]) {
             let waiting = State { promotion, ..to_roll_out() };
             assert_eq!(next_step(&waiting), Step::Wait(wait));
             let corrected = State { drift: Drift::Enforce, ..waiting };

@@ -15,6 +15,18 @@ use crate::{
     plan::{PlanConfig, ServiceView, reconcile_requested},
 };
 
+/// Whether a namespace holds every move forward.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Freeze {
+    /// It does not, or nothing depends on it.
+    #[default]
+    Off,
+    /// It does, for this reason.
+    On(String),
+    /// It cannot be read, for this reason: what is not known to be allowed waits.
+    Unknown(String),
+}
+
 /// Everything that one reconcile has read.
 #[derive(Clone)]
 pub struct Observation {
@@ -32,8 +44,12 @@ pub struct Observation {
     pub rollback_version: Option<Arc<ChatbotVersion>>,
     /// The object that `spec.promoteAfter` names.
     pub promotion_source: Option<Arc<ChatbotDeployment>>,
-    /// `spec.promoteAfter` leads over other deployments back to one of them: none of them is ever the first.
+    /// The object that `spec.follow` names.
+    pub followed: Option<Arc<ChatbotDeployment>>,
+    /// `spec.promoteAfter` or `spec.follow` leads over other deployments back to one of them: none of them is ever the first.
     pub promotion_ring: bool,
+    /// Whether the namespace is frozen; read only where something is to move forward.
+    pub freeze: Freeze,
     /// Versions that run here, or may, and whose objects are being deleted with them.
     pub versions_being_deleted: Vec<VersionBeingDeleted>,
     /// Ids in `status.pendingDeletions` that an object holds with which they are not deleted: it is back, or its policy has

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The fields of a spec that name its version, as `managedFields` has them.
-const VERSION_FIELDS: [&str; 3] = ["f:versionRef", "f:versionId", "f:versionNumber"];
+const VERSION_FIELDS: [&str; 4] = ["f:versionRef", "f:versionId", "f:versionNumber", "f:follow"];
 
 /// What the annotation leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]

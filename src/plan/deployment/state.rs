@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use super::{Desired, Observation};
 use crate::{
-    crd::{Cause, FINALIZER, annotation},
+    crd::{Cause, FINALIZER, Reason, annotation},
     plan::{ServiceView, UnavailableReason, annotation_value, elapsed, status::is_backing_off},
 };
 
 /// Everything that [`next_step`](super::next_step) knows of an [`Observation`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct State {
-    /// The spec names exactly one version.
+    /// The spec names exactly one version, and what else it says can be read.
     pub spec_valid: bool,
     /// `spec.suspend` is true.
     pub suspended: bool,
@@ -37,7 +37,7 @@ pub struct State {
     pub rollout: Rollout,
     /// The desired version ran here before the live one, and `spec.rollback.method` allows the rollback call.
     pub use_rollback: bool,
-    /// Whether `spec.promoteAfter` lets the rollout begin.
+    /// Whether the rollout may begin.
     pub promotion: Promotion,
     /// Whether the environment left the version that it had reached.
     pub drift: Drift,
@@ -107,16 +107,49 @@ pub enum RolloutMethod {
     Rollback,
 }
 
-/// Whether `spec.promoteAfter` lets the rollout begin.
+/// Whether the rollout may begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Promotion {
-    /// The other deployment has been Ready on the version for the soak time, or none is named.
+    /// Nothing stands before the version, or it goes back.
     Allowed,
-    /// The other deployment may still become Ready on the version.
-    Waiting,
+    /// The version has not passed this gate yet.
+    Waiting(Gate),
     /// The other deployment does not get there by itself: it waits for this one, is suspended, or, once `progressDeadline`
     /// is over, is Stalled or has another version as its target.
     Blocked,
+}
+
+/// What holds a move forward, in the order in which they are reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Gate {
+    /// Another deployment has to be Ready on the version, and for the soak time.
+    Promotion,
+    /// The version has to be verified.
+    Verification,
+    /// The version has to be approved.
+    Approval,
+    /// No window is open.
+    Window,
+    /// The namespace is frozen.
+    Freeze,
+}
+
+impl Gate {
+    /// All gates.
+    pub const ALL: [Self; 5] =
+        [Self::Promotion, Self::Verification, Self::Approval, Self::Window, Self::Freeze];
+
+    /// The reason of an object that waits for it.
+    #[must_use]
+    pub fn reason(self) -> Reason {
+        match self {
+            Self::Freeze => Reason::Frozen,
+            Self::Promotion => Reason::WaitingForPromotion,
+            Self::Verification => Reason::WaitingForVerification,
+            Self::Approval => Reason::WaitingForApproval,
+            Self::Window => Reason::WaitingForWindow,
+        }
+    }
 }
 
 /// Whether the environment left the version that it had reached, and what is done about it.
@@ -171,7 +204,7 @@ impl Observation {
         let id = desired.as_ref().ok().map(|desired| desired.version_id.as_str());
         let live = if id.is_some_and(|id| self.is_live(id)) { Live::Desired } else { Live::Other };
         State {
-            spec_valid: self.object.spec.version_source().is_some(),
+            spec_valid: self.invalid_spec().is_none(),
             suspended: self.object.spec.suspend == Some(true),
             deleting: self.deletion(),
             finalizer: meta.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER),

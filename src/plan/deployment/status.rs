@@ -209,6 +209,7 @@ fn sync_spec(observation: &Observation, status: &mut ChatbotDeploymentStatus) {
         status.failed_versions = None;
     }
     status.waiting_for_version = observation.missing_version();
+    status.followed = observation.followed();
     observation.sync_rollback_command(status);
     let Ok(desired) = observation.desired() else { return };
     // an operation on another version is forgotten once it can make no difference any more
@@ -295,7 +296,7 @@ mod tests {
     use serde_json::json;
 
     use super::{
-        super::{RolloutMethod, VersionBeingDeleted, fixtures::*},
+        super::{Gate, RolloutMethod, VersionBeingDeleted, fixtures::*},
         *,
     };
     use crate::plan::UnavailableReason;
@@ -449,7 +450,7 @@ mod tests {
         let called = operation("Deploy", "v2", Some(301), Some("Accepted"));
         let waiting = Observation::test().with_spec(&after).with_status(&called);
         let kept = |observation: Observation| {
-            assert_eq!(observation.next_step(), Step::Wait(Wait::WaitingForPromotion));
+            assert_eq!(observation.next_step(), Step::Wait(Wait::Gate(Gate::Promotion)));
             observation.report().status.current_operation.is_some()
         };
         assert!(!kept(waiting.clone().running(Some("v3"))));

@@ -5,10 +5,10 @@ use std::time::Duration;
 use super::{Observation, Unresolved, rollback_command::RollbackTo};
 use crate::{
     crd::{
-        Cause, HistoryEntry, OnFailure, Operation, OperationRecord, OperationResult, Target, VersionSource,
-        WaitingForVersion,
+        Cause, FollowedVersion, HistoryEntry, OnFailure, Operation, OperationRecord, OperationResult, Target,
+        VersionSource, WaitingForVersion,
     },
-    plan::{elapsed, truncate_to_seconds},
+    plan::{elapsed, status::is_ready, truncate_to_seconds},
 };
 
 /// The version that should run.
@@ -50,6 +50,7 @@ impl Observation {
                 Ok(self.desired_version(id.to_owned(), Cause::Spec))
             }
             VersionSource::Id(_) => Err(Unresolved::VersionNotFound),
+            VersionSource::Follow(name) => self.desired_by_follow(name),
             VersionSource::Number(number) => {
                 let mut numbered =
                     self.inventory().into_iter().flat_map(|inventory| inventory.by_number(number));
@@ -84,6 +85,44 @@ impl Observation {
         Ok(desired)
     }
 
+    fn desired_by_follow(&self, name: &str) -> Result<Desired, Unresolved> {
+        if self.followed.as_ref().is_some_and(|source| source.spec.chatbot_id != self.object.spec.chatbot_id)
+        {
+            return Err(Unresolved::ReferenceMismatch);
+        }
+        let followed = self.followed_version(name).ok_or(Unresolved::WaitingForVersion)?;
+        if !self.may_exist(&followed.version_id) {
+            return Err(Unresolved::WaitingForVersion);
+        }
+        let mut desired = self.desired_version(followed.version_id, Cause::Spec);
+        desired.version_number = desired.version_number.or(followed.version_number);
+        Ok(desired)
+    }
+
+    /// The version that the deployment `name` is Ready on. While it is Ready on none, the one that it was Ready on last: what
+    /// it goes through is no reason to leave it.
+    fn followed_version(&self, name: &str) -> Option<FollowedVersion> {
+        let ready_on = || {
+            let source = self.followed.as_ref()?;
+            let status = source.status.as_ref()?;
+            let active = status.active.as_ref()?;
+            is_ready(&status.common, &source.metadata).then(|| FollowedVersion {
+                name: name.to_owned(),
+                version_id: active.version_id.clone(),
+                version_number: active.version_number.clone(),
+            })
+        };
+        ready_on().or_else(|| self.status().followed.clone().filter(|followed| followed.name == name))
+    }
+
+    /// What `spec.follow` leads to, for the next status.
+    pub(super) fn followed(&self) -> Option<FollowedVersion> {
+        let VersionSource::Follow(name) = self.object.spec.version_source()? else {
+            return None;
+        };
+        self.followed_version(name)
+    }
+
     fn desired_version(&self, id: String, cause: Cause) -> Desired {
         let number = self.version_number(&id).map(str::to_owned);
         Desired { version_id: id, version_number: number, cause }
@@ -103,9 +142,10 @@ impl Observation {
         })
     }
 
-    /// The `ChatbotVersion` that the rollout waits for, for the next status.
+    /// The object that the rollout waits for, for the next status.
     pub(super) fn missing_version(&self) -> Option<WaitingForVersion> {
-        let Some(VersionSource::Ref(name)) = self.object.spec.version_source() else {
+        let Some(VersionSource::Ref(name) | VersionSource::Follow(name)) = self.object.spec.version_source()
+        else {
             return None;
         };
         if self.desired() != Err(Unresolved::WaitingForVersion) {
@@ -175,8 +215,10 @@ impl Observation {
     /// A list that is cut does not show every version. One that was there can be deployed, until the service rejects that.
     fn may_be_hidden(&self, id: &str) -> bool {
         let status = self.status();
+        let is_followed = status.followed.as_ref().is_some_and(|followed| followed.version_id == id);
         let mut objects = [&self.referenced_version, &self.rollback_version].into_iter().flatten();
-        let is_known = status.history.iter().any(|entry| entry.version_id == id)
+        let is_known = is_followed
+            || status.history.iter().any(|entry| entry.version_id == id)
             || objects.any(|version| version.version_id() == Some(id));
         let is_gone = |record: &OperationRecord| match record.operation {
             Operation::Deploy => Some(record.result == OperationResult::Refused),
@@ -262,6 +304,56 @@ mod tests {
         assert!(called("Rollback", "Refused"), "the service may have no rollback");
         let unknown = hidden.with_spec(&json!({"versionRef": null, "versionId": "v9"}));
         assert_eq!(desired(&unknown), Err(Unresolved::VersionNotFound), "nothing says that it ever was");
+    }
+
+    /// What `spec.follow` names, with this status.
+    fn following(source: &serde_json::Value) -> Observation {
+        let spec = json!({"versionRef": null, "follow": {"deploymentRef": {"name": "test"}}});
+        let source = Observation::test().with_status(source).object;
+        Observation {
+            followed: Some(source),
+            referenced_version: None,
+            ..Observation::test().with_spec(&spec)
+        }
+    }
+
+    fn ready_on(id: &str, status: &str) -> serde_json::Value {
+        json!({
+            "observedGeneration": 1,
+            "active": {"versionId": id, "startTime": ago(9)},
+            "conditions": [{
+                "type": "Ready", "status": status, "reason": "R", "message": "", "lastTransitionTime": ago(9),
+            }],
+        })
+    }
+
+    #[test]
+    fn followed_version_is_the_one_that_the_other_was_last_ready_on() {
+        let first = following(&ready_on("v2", "True"));
+        assert_eq!(desired(&first), Ok(("v2".to_owned(), Cause::Spec)));
+        let recorded = serde_json::to_value(&first.report().status).unwrap();
+        assert_eq!(recorded["followed"]["versionId"], "v2");
+        let moving = following(&ready_on("v1", "False")).with_status(&recorded);
+        assert_eq!(desired(&moving), Ok(("v2".to_owned(), Cause::Spec)), "it is not Ready on v1 yet");
+        let moved = following(&ready_on("v1", "True")).with_status(&recorded);
+        assert_eq!(desired(&moved), Ok(("v1".to_owned(), Cause::Spec)));
+        let gone = Observation { followed: None, ..moving };
+        assert_eq!(desired(&gone), Ok(("v2".to_owned(), Cause::Spec)), "what it ran stays");
+        assert_eq!(desired(&following(&ready_on("v2", "False"))), Err(Unresolved::WaitingForVersion));
+    }
+
+    #[test]
+    fn rollback_holds_until_the_followed_version_changes() {
+        let ran = json!({"history": [{"versionId": "v2", "startTime": ago(9)}, {"versionId": "v1", "startTime": ago(99)}]});
+        let given = following(&ready_on("v2", "True")).with_status(&ran).running(Some("v2"));
+        let given = given.annotated(annotation::ROLLBACK_TO, "previous");
+        assert_eq!(desired(&given), Ok(("v1".to_owned(), Cause::RollbackCommand)));
+        let held = given.clone().after(given.report());
+        assert_eq!(desired(&held), Ok(("v1".to_owned(), Cause::RollbackCommand)));
+        let third = following(&ready_on("v3", "True")).followed;
+        let released =
+            Observation { followed: third, ..held.listing([version("v1"), version("v2"), version("v3")]) };
+        assert_eq!(desired(&released), Ok(("v3".to_owned(), Cause::Spec)));
     }
 
     #[test]

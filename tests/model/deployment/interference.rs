@@ -57,7 +57,7 @@ pub enum Interference {
     DeployManually(usize),
     /// Somebody deploys this version to test.
     Elsewhere(usize),
-    /// The deployment that `spec.promoteAfter` names is Ready on this version, or on none.
+    /// This version may pass the gate, or none.
     Promote(Option<usize>),
     /// Drift was corrected as often as the limit allows.
     ExhaustDriftCorrections,
@@ -133,7 +133,7 @@ impl DeploymentWorld {
             (Interference::Request, true),
             (Interference::Command, !commanded && self.status().previous.is_some()),
             (Interference::RemoveCommand, commanded),
-            (Interference::Promote(None), self.setup.gated && self.source_runs.is_some()),
+            (Interference::Promote(None), self.setup.gate.is_some() && self.passes.is_some()),
             (
                 Interference::DeployManually(FOREIGN),
                 self.setup.foreign
@@ -150,7 +150,7 @@ impl DeploymentWorld {
             let is_shown = there.is_some() && self.shows_what_runs();
             possible.extend([
                 (Interference::CommandByName(index), !commanded),
-                (Interference::Promote(Some(index)), self.setup.gated && self.source_runs != Some(index)),
+                (Interference::Promote(Some(index)), self.setup.gate.is_some() && self.passes != Some(index)),
                 (Interference::Prune(index), self.version_objects[index] == VersionObject::Present),
                 (
                     Interference::Return(index),
@@ -186,7 +186,7 @@ impl DeploymentWorld {
             Interference::Request => self.annotate(annotation::RECONCILE_REQUESTED_AT, &token),
             Interference::Command => self.annotate(annotation::ROLLBACK_TO, "previous"),
             Interference::CommandByName(index) => self.annotate(annotation::ROLLBACK_TO, NAMES[index]),
-            Interference::Promote(runs) => self.source_runs = runs,
+            Interference::Promote(version) => self.promote(version),
             Interference::RemoveCommand => self.remove_annotation(annotation::ROLLBACK_TO),
             Interference::DeployManually(index) => {
                 self.deployed_manually = true;
@@ -210,7 +210,8 @@ impl DeploymentWorld {
         });
     }
 
-    fn annotate(&mut self, key: &str, value: &str) {
+    /// The object gets an annotation.
+    pub fn annotate(&mut self, key: &str, value: &str) {
         self.edit(|object| {
             let annotations = object.metadata.annotations.get_or_insert_default();
             annotations.insert(key.to_owned(), value.to_owned());

@@ -8,7 +8,7 @@ use chatcaptain_operator::{
     },
     plan::{
         Report, ServiceView, annotation_value,
-        deployment::{Observation, Outcome, RolloutMethod, Step, Wait},
+        deployment::{Gate, Observation, Outcome, RolloutMethod, Step, Wait},
         reconcile_requested,
     },
 };
@@ -83,7 +83,7 @@ impl DeploymentWorld {
                 let was_reached = target.is_some_and(|target| target.reached_time.is_some());
                 invariant!(is_under_way || was_reached, "a forward move to {id} passes a closed gate");
             }
-            Step::Wait(Wait::WaitingForPromotion | Wait::PromotionBlocked) => {
+            Step::Wait(Wait::Gate(_) | Wait::PromotionBlocked) => {
                 invariant!(self.is_gate_closed(id), "an open gate holds {id}");
                 invariant!(!goes_back, "a gate holds a move back to {id}");
             }
@@ -93,7 +93,11 @@ impl DeploymentWorld {
     }
 
     fn is_gate_closed(&self, id: &str) -> bool {
-        self.setup.gated && self.source_runs.is_none_or(|index| id_at(index) != id)
+        match self.setup.gate {
+            None => false,
+            Some(Gate::Freeze) => self.passes.is_none(),
+            Some(_) => self.passes.is_none_or(|index| id_at(index) != id),
+        }
     }
 
     /// By the service, not by the plan: it ran here for the first time before the live one did.
@@ -244,7 +248,9 @@ impl DeploymentWorld {
         let right = match reason(&status.common) {
             "Available" => live == desired,
             "WaitingForVersion" => !exists,
-            "WaitingForPromotion" | "PromotionBlocked" => command.is_none() && self.is_gate_closed(&desired),
+            "WaitingForPromotion" | "PromotionBlocked" | "WaitingForApproval" | "Frozen" => {
+                command.is_none() && self.is_gate_closed(&desired)
+            }
             "Conflict" => self.setup.foreign && live == id_at(FOREIGN),
             "VersionNotFound" => self.service.find(&desired).is_none(),
             "RolledBack" => {

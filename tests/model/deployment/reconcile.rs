@@ -6,7 +6,7 @@ use chatcaptain_operator::{
     crd::{ChatbotDeployment, ChatbotDeploymentStatus, LiveEnvironment},
     plan::{
         Report, ServiceReads, ServiceView, claims,
-        deployment::{Observation, Outcome, Step, VersionBeingDeleted, next_step, report},
+        deployment::{Freeze, Observation, Outcome, Step, VersionBeingDeleted, next_step, report},
         proves_account,
     },
 };
@@ -68,7 +68,9 @@ impl DeploymentWorld {
             referenced_version: if self.setup.by_id { None } else { self.version(self.desired()) },
             rollback_version: self.rollback_version(),
             promotion_source: self.promotion_source(),
+            followed: None,
             promotion_ring: false,
+            freeze: Freeze::Off,
             versions_being_deleted: self.versions_being_deleted(),
             reclaimed: self.reclaimed(),
             in_use_elsewhere: HashSet::new(),
@@ -79,6 +81,9 @@ impl DeploymentWorld {
         };
         if observation.needs_service() {
             self.query_service(&mut observation, choices);
+        }
+        if observation.needs_freeze() {
+            observation.freeze = self.freeze();
         }
         observation
     }

@@ -1,6 +1,9 @@
 //! The situations from which the exploration starts.
 
-use chatcaptain_operator::crd::{DriftPolicy, OnFailure, RollbackMethod};
+use chatcaptain_operator::{
+    crd::{DriftPolicy, OnFailure, RollbackMethod},
+    plan::deployment::Gate,
+};
 
 use super::{
     interference::Interference,
@@ -31,7 +34,7 @@ pub fn starts(extra: i8) -> Vec<DeploymentWorld> {
         elsewhere_known: false,
         keeps: 0,
         shared: false,
-        gated: false,
+        gate: None,
         foreign: false,
     };
     let slow = Behavior { rollout: 3, ..Behavior::IDEAL };
@@ -91,18 +94,17 @@ pub fn starts(extra: i8) -> Vec<DeploymentWorld> {
     start(usual, &[Interference::MoveSpec(1), Interference::Command], 2);
     start(usual, &[Interference::MoveSpec(1), Interference::CommandByName(0)], 2);
     start(usual, &[Interference::CommandByName(1)], 2);
-    // the gate: closed from the start, opened, open for what ran before, and closed for what somebody has replaced
-    let gated = Setup { gated: true, ..usual };
+    // each gate: closed from the start, opened, open for what ran before, and closed for what somebody has replaced
     let promoted = [Interference::MoveSpec(1), Interference::Promote(Some(1))];
-    start(gated, &[Interference::Promote(None)], 2);
-    start(gated, &[Interference::MoveSpec(1)], 2);
-    start(gated, &promoted, 2);
-    start(gated, &[&promoted[..], &[Interference::MoveSpec(0)]].concat(), 2);
-    start(
-        gated,
-        &[&promoted[..], &[Interference::Promote(None), Interference::DeployManually(0)]].concat(),
-        2,
-    );
+    for gate in [Gate::Promotion, Gate::Approval, Gate::Freeze] {
+        let gated = Setup { gate: Some(gate), ..usual };
+        start(gated, &[Interference::Promote(None)], 2);
+        start(gated, &[Interference::MoveSpec(1)], 2);
+        start(gated, &promoted, 2);
+        start(gated, &[&promoted[..], &[Interference::MoveSpec(0)]].concat(), 2);
+        let replaced = [Interference::Promote(None), Interference::DeployManually(0)];
+        start(gated, &[&promoted[..], &replaced].concat(), 2);
+    }
     // both versions have the same number
     for (dated, rollback) in
         [(true, Rollback::Effective), (true, Rollback::WorkingCopy), (false, Rollback::Effective)]

@@ -5,8 +5,8 @@ use chatcaptain_operator::{
     plan::{
         UnavailableReason,
         deployment::{
-            Deletion, Drift, Live, PendingDeletionState, Promotion, Rollout, RolloutMethod, State, Step,
-            TargetState, Unresolved, Wait, next_step,
+            Deletion, Drift, Gate, Live, PendingDeletionState, Promotion, Rollout, RolloutMethod, State,
+            Step, TargetState, Unresolved, Wait, next_step,
         },
     },
 };
@@ -35,6 +35,15 @@ const ROLLOUTS: [Rollout; 8] = [
     Rollout::DeadlineExceeded,
 ];
 const DRIFTS: [Drift; 5] = [Drift::None, Drift::LateEffect, Drift::Enforce, Drift::LimitReached, Drift::Warn];
+const PROMOTIONS: [Promotion; 7] = [
+    Promotion::Allowed,
+    Promotion::Waiting(Gate::Promotion),
+    Promotion::Waiting(Gate::Verification),
+    Promotion::Waiting(Gate::Approval),
+    Promotion::Waiting(Gate::Window),
+    Promotion::Waiting(Gate::Freeze),
+    Promotion::Blocked,
+];
 const PENDING_DELETIONS: [PendingDeletionState; 7] = [
     PendingDeletionState::None,
     PendingDeletionState::New,
@@ -81,7 +90,7 @@ fn every_flag(
     let mut count = 0;
     for drift in DRIFTS {
         for pending_deletion in PENDING_DELETIONS {
-            for flags in 0..3 << 9 {
+            for flags in 0..PROMOTIONS.len() << 9 {
                 let flag = |bit: u8| flags & (1 << bit) != 0;
                 let state = State {
                     spec_valid: flag(0),
@@ -93,7 +102,7 @@ fn every_flag(
                     live: if flag(6) { Live::Desired } else { Live::Other },
                     command_ended: flag(7),
                     foreign_live: flag(8),
-                    promotion: [Promotion::Allowed, Promotion::Waiting, Promotion::Blocked][flags >> 9],
+                    promotion: PROMOTIONS[flags >> 9],
                     deleting,
                     unavailable,
                     target,

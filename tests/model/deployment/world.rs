@@ -10,7 +10,11 @@ use chatcaptain_operator::{
         ChatbotDeployment, ChatbotDeploymentStatus, ChatbotVersion, DriftCorrections, DriftPolicy,
         LiveEnvironment, LocalObjectReference, OnFailure, RollbackMethod, RollbackPolicy, annotation,
     },
-    plan::{annotation_value, call_permits::CallPermits, deployment::possibly_live},
+    plan::{
+        annotation_value,
+        call_permits::CallPermits,
+        deployment::{Freeze, Gate, possibly_live},
+    },
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde_json::json;
@@ -85,8 +89,9 @@ pub struct Setup {
     pub keeps: i32,
     /// The object has the finalizer of another controller, too.
     pub shared: bool,
-    /// `spec.promoteAfter` names the deployment of test.
-    pub gated: bool,
+    /// What a move forward has to pass: `spec.promoteAfter` names the deployment of test or asks for an approval, or the
+    /// namespace may be frozen.
+    pub gate: Option<Gate>,
     /// A version of another installation is there.
     pub foreign: bool,
 }
@@ -108,8 +113,9 @@ pub struct DeploymentWorld {
     pub authoritative: bool,
     /// An older object manages the environment.
     pub older: bool,
-    /// The version on which the deployment that `spec.promoteAfter` names is Ready; without one it is Stalled.
-    pub source_runs: Option<usize>,
+    /// The version that may pass the gate: it runs in test, or is approved. Without one test is Stalled, nothing is approved,
+    /// or the namespace is frozen.
+    pub passes: Option<usize>,
     /// A version was deployed outside the operator.
     pub deployed_manually: bool,
     /// Versions that were left behind with an event.
@@ -143,12 +149,13 @@ impl DeploymentWorld {
             snapshot: None,
             authoritative: false,
             older: false,
-            source_runs: Some(0),
+            passes: None,
             deployed_manually: false,
             orphans: Vec::new(),
             calm: true,
         };
         world.set_spec(0);
+        world.promote(Some(0));
         world
     }
 
@@ -172,7 +179,7 @@ impl DeploymentWorld {
 
     /// The deployment that `spec.promoteAfter` names.
     pub fn promotion_source(&self) -> Option<Arc<ChatbotDeployment>> {
-        let (kind, runs) = match self.source_runs {
+        let (kind, runs) = match self.passes {
             Some(index) => ("Ready", json!({"versionId": id_at(index), "startTime": "1970-01-01T00:00:00Z"})),
             None => ("Stalled", json!(null)),
         };
@@ -186,7 +193,24 @@ impl DeploymentWorld {
             "spec": {"chatbotId": "bot", "environment": "test", "versionId": "v1"},
             "status": {"active": runs, "conditions": [condition]},
         });
-        self.setup.gated.then(|| Arc::new(serde_json::from_value(source).unwrap()))
+        (self.setup.gate == Some(Gate::Promotion)).then(|| Arc::new(serde_json::from_value(source).unwrap()))
+    }
+
+    /// This version may pass the gate, or none.
+    pub fn promote(&mut self, version: Option<usize>) {
+        self.passes = version;
+        if self.setup.gate == Some(Gate::Approval) {
+            match version {
+                Some(index) => self.annotate(annotation::APPROVED, &id_at(index)),
+                None => self.remove_annotation(annotation::APPROVED),
+            }
+        }
+    }
+
+    /// The namespace, where the decision depends on it.
+    pub fn freeze(&self) -> Freeze {
+        let is_frozen = self.setup.gate == Some(Gate::Freeze) && self.passes.is_none();
+        if is_frozen { Freeze::On("a holiday".to_owned()) } else { Freeze::Off }
     }
 
     pub fn run_until_settled(&mut self) {
@@ -289,8 +313,11 @@ fn newborn(setup: Setup) -> ChatbotDeployment {
     object.metadata.finalizers = setup.shared.then(|| vec![OTHER.to_owned()]);
     object.spec.drift = Some(setup.drift);
     object.spec.revision_history_limit = Some(setup.keeps);
-    object.spec.promote_after =
-        setup.gated.then(|| serde_json::from_value(json!({"deploymentRef": {"name": "test"}})).unwrap());
+    object.spec.promote_after = match setup.gate {
+        Some(Gate::Promotion) => serde_json::from_value(json!({"deploymentRef": {"name": "test"}})).unwrap(),
+        Some(Gate::Approval) => serde_json::from_value(json!({"approved": true})).unwrap(),
+        _ => None,
+    };
     object.spec.rollback = Some(RollbackPolicy {
         on_failure: Some(setup.on_failure),
         method: Some(setup.method),
@@ -305,7 +332,8 @@ impl DeploymentWorld {
         hash_common(&status.common, meta, now, LATE, hasher);
         let target = status.target.as_ref();
         target.map(|target| (&target.version_id, target.cause, target.reached_time.is_some())).hash(hasher);
-        let since = target.and_then(|target| target.start_time.as_ref()).filter(|_| self.setup.gated);
+        let since =
+            target.and_then(|target| target.start_time.as_ref()).filter(|_| self.setup.gate.is_some());
         since.map(|since| age(since, now).min(DEADLINE + 1)).hash(hasher);
         for ran in [&status.active, &status.previous] {
             ran.as_ref().map(|ran| (&ran.version_id, ran.version_number.is_some())).hash(hasher);
@@ -360,7 +388,7 @@ impl World for DeploymentWorld {
             self.may_call(),
             self.authoritative,
             self.older,
-            self.source_runs,
+            self.passes,
             self.calm,
         )
             .hash(hasher);

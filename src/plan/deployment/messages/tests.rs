@@ -81,7 +81,7 @@ fn unresolved_names_the_field_to_correct() {
     };
     assert_ends(&ready(&other), &["ChatbotVersion a", "bot"], "Correct spec.versionRef.");
     let two = Observation::test().with_spec(&json!({"versionId": "v1"}));
-    assert_ends(&ready(&two), &["Set exactly one"], "spec.versionNumber.");
+    assert_ends(&ready(&two), &["Set exactly one"], "spec.follow.");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::{
     plan::{
         CounterIncrement, EventReason, Report, Requeue, ServiceView, UnavailableReason,
         deployment::{
-            Observation, PendingDeletionState, State, Wait,
+            Gate, Observation, PendingDeletionState, State, Wait,
             history::{record_live, sync_history},
             messages,
             rollout::ran_before,
@@ -22,6 +22,8 @@ use crate::{
 /// A soak time ends without any event.
 // little beside any soak time, and the reconcile is answered from the caches
 const PROMOTION_POLL: Requeue = Requeue::After(Duration::from_secs(5));
+/// The end of a freeze triggers nothing, because namespaces are not watched.
+const FREEZE_POLL: Requeue = Requeue::After(Duration::from_secs(15));
 /// A deleted version disappears from the list without any event.
 // all objects of a chatbot share the list, so two seconds cost little
 const DELETION_POLL: Requeue = Requeue::After(Duration::from_secs(2));
@@ -57,13 +59,11 @@ fn report_of(observation: &Observation, state: &State, wait: Wait) -> Report<Cha
             let requeue = deadline.map_or(at_interval, |remaining| at_interval.at_latest(remaining));
             (messages::unresolved(observation, why), requeue)
         }
-        Wait::WaitingForPromotion => {
-            (messages::promotion(observation, Reason::WaitingForPromotion), PROMOTION_POLL)
-        }
+        Wait::Gate(gate) => (messages::gate(observation, gate), requeue_at_gate(observation, gate)),
         Wait::PromotionBlocked => (messages::promotion(observation, Reason::PromotionBlocked), at_interval),
         Wait::Conflict => (messages::conflict(observation), at_interval),
         Wait::ForeignVersion => (messages::foreign_version(observation), at_interval),
-        Wait::InvalidSpec => (messages::invalid_spec(), Requeue::OnChange),
+        Wait::InvalidSpec => (messages::invalid_spec(observation), Requeue::OnChange),
         Wait::Deleting if state.pending_deletion == PendingDeletionState::BackingOff => {
             (messages::deleting(observation), requeue_at_interval_or_retry(observation))
         }
@@ -71,6 +71,23 @@ fn report_of(observation: &Observation, state: &State, wait: Wait) -> Report<Cha
         Wait::WaitingForOtherFinalizers => (messages::waiting_for_other_finalizers(), Requeue::OnChange),
     };
     Report::new(status_with(observation, state, &condition), requeue)
+}
+
+/// An annotation that opens a gate triggers a reconcile by itself.
+fn requeue_at_gate(observation: &Observation, gate: Gate) -> Requeue {
+    let at_interval = requeue_at_interval(observation);
+    match gate {
+        Gate::Freeze => FREEZE_POLL,
+        Gate::Promotion => PROMOTION_POLL,
+        Gate::Verification | Gate::Approval => at_interval,
+        Gate::Window => {
+            let opens = observation.next_window().map(|opens| opens.duration_since(observation.now));
+            // a second more: objects keep whole seconds
+            opens.map_or(at_interval, |wait| {
+                at_interval.at_latest(wait.unsigned_abs() + Duration::from_secs(1))
+            })
+        }
+    }
 }
 
 fn suspended(observation: &Observation) -> Report<ChatbotDeploymentStatus> {
