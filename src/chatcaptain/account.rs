@@ -14,7 +14,7 @@ use std::{
 };
 
 use super::{
-    cached_fetch::CachedFetch,
+    cached_fetch::{CachedFetch, Lane},
     call_queue::CallPriority,
     client::{ApiClient, NewVersion},
     error::{ApiCall, Failure, FailureClass, Refusal},
@@ -34,6 +34,8 @@ const NO_DEPLOYMENT: [&str; 2] = ["dev", "none"];
 const ROLLOUT_PENDING_TIMEOUT: Duration = Duration::from_mins(5);
 /// Why a delete is not sent.
 const STILL_NEEDED: &str = "the version is needed again";
+/// Why a create is not sent.
+const NOT_WANTED: &str = "the object was deleted or suspended meanwhile";
 
 /// What all accounts share.
 #[derive(Clone)]
@@ -134,11 +136,29 @@ impl Account {
     /// # Errors
     /// The failure of the call, or of an earlier one that is not repeated yet.
     pub async fn inventory(&self, chatbot: &ChatbotId, since: Instant) -> Result<Arc<Inventory>, Failure> {
-        let state = self.state(chatbot);
-        state
-            .list
-            .get(since, || self.call(ApiCall::List, chatbot, self.client.list(&self.key, chatbot)))
-            .await
+        self.list(chatbot, since, Lane::Soon).await
+    }
+
+    /// The same for a create, before it is sent or after: the list takes its turn among the creates and answers for many.
+    ///
+    /// # Errors
+    /// As `inventory`.
+    pub async fn inventory_for_create(
+        &self,
+        chatbot: &ChatbotId,
+        since: Instant,
+    ) -> Result<Arc<Inventory>, Failure> {
+        self.list(chatbot, since, Lane::Later).await
+    }
+
+    async fn list(&self, chatbot: &ChatbotId, since: Instant, lane: Lane) -> Result<Arc<Inventory>, Failure> {
+        let priority = match lane {
+            Lane::Soon => ApiCall::List.into(),
+            Lane::Later => CallPriority::BulkRead,
+        };
+        let admit = || self.limiter.acquire(ApiCall::List, priority, chatbot);
+        let send = || self.send(ApiCall::List, chatbot, self.client.list(&self.key, chatbot));
+        self.state(chatbot).list.get(since, lane, admit, send).await
     }
 
     /// What is live for a chatbot as of `since` or later.
@@ -150,11 +170,9 @@ impl Account {
         chatbot: &ChatbotId,
         since: Instant,
     ) -> Result<Arc<DeploymentStatus>, Failure> {
-        let state = self.state(chatbot);
-        state
-            .deployment_status
-            .get(since, || self.call(ApiCall::Status, chatbot, self.client.status(&self.key, chatbot)))
-            .await
+        let admit = || self.limiter.acquire(ApiCall::Status, ApiCall::Status.into(), chatbot);
+        let send = || self.send(ApiCall::Status, chatbot, self.client.status(&self.key, chatbot));
+        self.state(chatbot).deployment_status.get(since, Lane::Soon, admit, send).await
     }
 
     /// The user asks for it, or has changed something: the next read is sent, whatever was refused or failed before. A
@@ -183,15 +201,20 @@ impl Account {
         *lock(&self.state(chatbot).authoritative)
     }
 
-    /// Creates a version.
+    /// Creates a version, if it `is_wanted` when the wait for the limiter is over.
     ///
     /// # Errors
     /// As [`ApiClient::create`], or the limiter's failure; then nothing was sent. So for every write.
-    pub async fn create(&self, chatbot: &ChatbotId, new: &NewVersion) -> Result<Option<VersionId>, Failure> {
+    pub async fn create(
+        &self,
+        chatbot: &ChatbotId,
+        new: &NewVersion,
+        is_wanted: impl Fn() -> bool,
+    ) -> Result<Option<VersionId>, Failure> {
         if new.environment == NO_DEPLOYMENT[0] {
-            return self.create_without_deployment(chatbot, new).await;
+            return self.create_without_deployment(chatbot, new, is_wanted).await;
         }
-        let request = self.client.create(&self.key, chatbot, new);
+        let request = self.create_if(is_wanted, chatbot, new);
         let priority = ApiCall::Create.into();
         let result = self.call_and_invalidate(ApiCall::Create, priority, chatbot, request).await;
         // without an id there is nothing to track; the list shows the id later
@@ -208,10 +231,11 @@ impl Account {
         &self,
         chatbot: &ChatbotId,
         new: &NewVersion,
+        is_wanted: impl Fn() -> bool,
     ) -> Result<Option<VersionId>, Failure> {
         let create = async |environment| {
             let new = NewVersion { environment, ..new.clone() };
-            self.call(ApiCall::Create, chatbot, self.client.create(&self.key, chatbot, &new)).await
+            self.call(ApiCall::Create, chatbot, self.create_if(&is_wanted, chatbot, &new)).await
         };
         let word = *lock(&self.no_deployment);
         let result = create(word).await;
@@ -226,6 +250,19 @@ impl Account {
             *lock(&self.no_deployment) = other;
         }
         result
+    }
+
+    async fn create_if(
+        &self,
+        is_wanted: impl Fn() -> bool,
+        chatbot: &ChatbotId,
+        new: &NewVersion,
+    ) -> Result<Option<VersionId>, Failure> {
+        // asked when the limiter lets the request be sent, as for a delete
+        if !is_wanted() {
+            return Err(Failure::new(ApiCall::Create, FailureClass::Unsent, NOT_WANTED));
+        }
+        self.client.create(&self.key, chatbot, new).await
     }
 
     /// Deletes a version, unless it `is_needed` when the wait for the limiter is over.
@@ -362,7 +399,6 @@ impl Account {
         self.call_with_priority(call, call.into(), chatbot, request).await
     }
 
-    /// The only way to the service: through the limiter, which records how the call ends.
     async fn call_with_priority<T>(
         &self,
         call: ApiCall,
@@ -371,6 +407,16 @@ impl Account {
         request: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
         self.limiter.acquire(call, priority, chatbot).await?;
+        self.send(call, chatbot, request).await
+    }
+
+    /// The only way to the service, for a call that the limiter has let through: it records how the call ends.
+    async fn send<T>(
+        &self,
+        call: ApiCall,
+        chatbot: &ChatbotId,
+        request: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
         let started = Instant::now();
         // after the wait for the limiter, in which the Lease may have been lost
         let result = if call.is_read() || (self.may_write)() {

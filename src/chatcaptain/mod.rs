@@ -3,7 +3,8 @@
 //! ```text
 //! account ── one fetch for many objects, and what was written until it shows
 //!   ├─ cached_fetch   one fetch for many callers
-//!   ├─ limits         token bucket, breaker, one probe while a key is refused
+//!   ├─ limits         breaker, one probe while a key is refused
+//!   │    ├─ pace        how many calls a second, as the service accepts them
 //!   │    ├─ call_queue  which call is sent next
 //!   │    └─ refusals    when a refused call is tried again
 //!   └─ client         one request, no retry
@@ -25,6 +26,7 @@ mod error;
 mod inventory;
 mod lenient;
 mod limits;
+mod pace;
 mod redact;
 mod refusals;
 mod types;

@@ -101,7 +101,11 @@ impl Context {
         if query.retry_now {
             account.retry_now(&chatbot);
         }
-        let inventory = account.inventory(&chatbot, list_since).await;
+        let inventory = match query.reads.list {
+            // all creates whose intents are written wait for it together
+            Freshness::AfterIntent => account.inventory_for_create(&chatbot, list_since).await,
+            Freshness::Now | Freshness::Within(_) => account.inventory(&chatbot, list_since).await,
+        };
         let inventory =
             inventory.map_err(|failure| Unavailable::new(&failure, &query.secret(), query.chatbot))?;
         if !account.is_authoritative(&chatbot)

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Context, Indexed, Reconciler,
     cache::{IndexKey, Ref, strip_unused_fields},
+    fair_queue::under_way,
     reconcile::reconcile_in_task,
     unknown_annotations::report_unknown_annotations,
     unreadable::{Guarded, reconcile_unreadable},
@@ -107,7 +108,9 @@ fn controller<K: Reconciler>(
     let objects = objects_to_reconcile(events, context.clone(), store.clone());
     Controller::for_stream(log_errors(K::KIND, objects), store as Store<Guarded<K>>)
         .reconcile_on(queue)
-        .with_config(Config::default().concurrency(u16::try_from(scope.concurrency).unwrap_or(u16::MAX)))
+        .with_config(
+            Config::default().concurrency(u16::try_from(under_way(scope.concurrency)).unwrap_or(u16::MAX)),
+        )
         .graceful_shutdown_on(stop.clone().cancelled_owned())
         .run(reconcile_guarded, |_, never: &std::convert::Infallible, _| match *never {}, context.clone())
         .for_each(|result| {
