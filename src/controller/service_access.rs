@@ -101,11 +101,21 @@ impl Context {
         if query.retry_now {
             account.retry_now(&chatbot);
         }
-        let inventory = match query.reads.list {
-            // all creates whose intents are written wait for it together
-            Freshness::AfterIntent => account.inventory_for_create(&chatbot, list_since).await,
-            Freshness::Now | Freshness::Within(_) => account.inventory(&chatbot, list_since).await,
+        let list = async {
+            match query.reads.list {
+                // all creates whose intents are written wait for it together
+                Freshness::AfterIntent => account.inventory_for_create(&chatbot, list_since).await,
+                Freshness::Now | Freshness::Within(_) => account.inventory(&chatbot, list_since).await,
+            }
         };
+        let status = async {
+            match status_since {
+                Some(since) => read_deployment_status(&account, &chatbot, since, query).await,
+                None => Ok(None),
+            }
+        };
+        // together: who deploys waits for both
+        let (inventory, deployment_status) = tokio::join!(list, status);
         let inventory =
             inventory.map_err(|failure| Unavailable::new(&failure, &query.secret(), query.chatbot))?;
         if !account.is_authoritative(&chatbot)
@@ -114,10 +124,7 @@ impl Context {
             // for good: a list may lose all of our versions later, and then that is proof
             account.mark_authoritative(&chatbot);
         }
-        let deployment_status = match status_since {
-            Some(since) => read_deployment_status(&account, &chatbot, since, query).await?,
-            None => None,
-        };
+        let deployment_status = deployment_status?;
         record_live(&account, &chatbot, &inventory, deployment_status.as_deref());
         Ok(ServiceView::Available {
             authoritative: account.is_authoritative(&chatbot) && inventory.is_complete(),
