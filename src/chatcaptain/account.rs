@@ -27,6 +27,8 @@ use crate::sync::lock;
 /// A key that was not used for this long is forgotten, with its limits, and so is a chatbot; a delete that ended this long
 /// ago, too, because it no longer takes effect.
 const IDLE_TIMEOUT: Duration = Duration::from_hours(1);
+/// How often what nobody asks for is looked for.
+const FORGET_EVERY: Duration = Duration::from_mins(1);
 /// The environment of a create that deploys nothing, and what the service may call it instead.
 const NO_DEPLOYMENT: [&str; 2] = ["dev", "none"];
 /// How long a rollout may take to show. After that the version is not expected any more: a call that was lost must not
@@ -55,26 +57,31 @@ pub struct Accounts {
     config: AccountsConfig,
     /// Each account with the time of its last use.
     by_key: Mutex<HashMap<ApiKey, (Arc<Account>, Instant)>>,
+    /// When idle keys and chatbots were forgotten last.
+    forgot_at: Mutex<Instant>,
 }
 
 impl Accounts {
     /// Empty; an account is made when it is first needed.
     #[must_use]
     pub fn new(config: AccountsConfig) -> Self {
-        Self { config, by_key: Mutex::default() }
+        Self { config, by_key: Mutex::default(), forgot_at: Mutex::new(Instant::now()) }
     }
 
     /// The account of a key, made where there is none.
     #[must_use]
     pub fn get(&self, key: &ApiKey) -> Arc<Account> {
-        let now = Instant::now();
+        self.get_at(key, Instant::now())
+    }
+
+    fn get_at(&self, key: &ApiKey, now: Instant) -> Arc<Account> {
         let mut by_key = lock(&self.by_key);
         if let Some((account, used_at)) = by_key.get_mut(key) {
             *used_at = now;
-            return account.clone();
+            let account = account.clone();
+            self.forget_idle(&mut by_key, now);
+            return account;
         }
-        // here, because only new keys make the map grow
-        by_key.retain(|_, (_, used_at)| now.duration_since(*used_at) < IDLE_TIMEOUT);
         let account = Arc::new(Account {
             client: self.config.client.clone(),
             key: key.clone(),
@@ -86,7 +93,21 @@ impl Accounts {
             chatbots: Mutex::default(),
         });
         by_key.insert(key.clone(), (account.clone(), now));
+        self.forget_idle(&mut by_key, now);
         account
+    }
+
+    /// Forgets the keys and chatbots that nobody asks for: a list of versions may be large.
+    fn forget_idle(&self, by_key: &mut HashMap<ApiKey, (Arc<Account>, Instant)>, now: Instant) {
+        let mut forgot_at = lock(&self.forgot_at);
+        if now.duration_since(*forgot_at) < FORGET_EVERY {
+            return;
+        }
+        *forgot_at = now;
+        by_key.retain(|_, (_, used_at)| now.duration_since(*used_at) < IDLE_TIMEOUT);
+        for (account, _) in by_key.values() {
+            account.forget_idle(now);
+        }
     }
 
     /// The Secret with this key was written: what the service refused may be granted now.
@@ -368,9 +389,11 @@ impl Account {
             *used_at = now;
             return state.clone();
         }
-        // here, because only new chatbots make the map grow
-        chatbots.retain(|_, (_, used_at)| now.duration_since(*used_at) < IDLE_TIMEOUT);
         chatbots.entry(chatbot.clone()).or_insert_with(|| (Arc::default(), now)).0.clone()
+    }
+
+    fn forget_idle(&self, now: Instant) {
+        lock(&self.chatbots).retain(|_, (_, used_at)| now.duration_since(*used_at) < IDLE_TIMEOUT);
     }
 
     /// Makes a call that changes or removes. However it ends, what was fetched before it is out of date.
@@ -464,18 +487,21 @@ mod tests {
         ChatbotId::parse("bot").unwrap()
     }
 
-    fn account() -> Arc<Account> {
+    fn accounts() -> Accounts {
         // an error says that another test has installed it
         let _ = rustls::crypto::ring::default_provider().install_default();
         let url = "https://chatcaptain.invalid".parse().unwrap();
         let many = std::num::NonZeroU32::MAX;
-        let accounts = Accounts::new(AccountsConfig {
+        Accounts::new(AccountsConfig {
             client: ApiClient::new(url, Duration::from_secs(1)).unwrap(),
             limits: Limits { rate: many, burst: many },
             observer: Arc::new(|_| ()),
             may_write: Arc::new(|| true),
-        });
-        accounts.get(&ApiKey::parse("CCSB-account-test").unwrap())
+        })
+    }
+
+    fn account() -> Arc<Account> {
+        accounts().get(&ApiKey::parse("CCSB-account-test").unwrap())
     }
 
     /// The failure of a create that ends like this where it is sent.
@@ -511,15 +537,19 @@ mod tests {
     }
 
     #[test]
-    fn chatbot_is_forgotten_an_hour_after_its_last_use() {
-        let (account, start) = (account(), Instant::now());
+    fn key_and_chatbot_are_forgotten_an_hour_after_their_last_use() {
+        let (accounts, start) = (accounts(), Instant::now());
         let chatbot = |id: &str| ChatbotId::parse(id).unwrap();
+        let key = |key: &str| ApiKey::parse(key).unwrap();
         let (half, hour) = (start + IDLE_TIMEOUT / 2, start + IDLE_TIMEOUT);
-        account.state_at(&chatbot("gone"), start);
-        let used = account.state_at(&chatbot("used"), start);
-        account.state_at(&chatbot("used"), half);
-        account.state_at(&chatbot("new"), hour);
-        assert!(!lock(&account.chatbots).contains_key(&chatbot("gone")));
+        accounts.get_at(&key("CCSB-idle"), start);
+        let account = accounts.get_at(&key("CCSB-used"), start);
+        account.state_at(&chatbot("idle"), start);
+        let used = account.state_at(&chatbot("used"), half);
+        // nobody has to ask for anything new
+        assert!(Arc::ptr_eq(&account, &accounts.get_at(&key("CCSB-used"), hour)));
+        assert!(!lock(&accounts.by_key).contains_key(&key("CCSB-idle")));
+        assert!(!lock(&account.chatbots).contains_key(&chatbot("idle")));
         assert!(Arc::ptr_eq(&used, &account.state_at(&chatbot("used"), hour)));
     }
 
