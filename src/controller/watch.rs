@@ -81,9 +81,9 @@ where
 }
 
 fn watcher_config(scope: &Scope) -> watcher::Config {
-    // from the API server's memory: a list that is a little old costs etcd nothing, and a decision on it loses its
-    // write
-    let config = watcher::Config::default().any_semantic();
+    // in pages, which the API server sends only of its newest state: ten thousand objects in one answer, at the start and
+    // after each outage, would take as much memory again
+    let config = watcher::Config::default();
     match &scope.selector {
         Some(selector) => config.labels(selector),
         None => config,
@@ -184,7 +184,7 @@ fn enqueue_dependents<K: Indexed>(event: &watcher::Event<Guarded<K>>, context: &
 async fn watch_secrets(context: &Arc<Context>, namespace: Option<&str>, stop: CancellationToken) {
     let secrets = restarting_watch(
         scoped::<PartialObjectMeta<Secret>>(&context.client, namespace),
-        watcher::Config::default().any_semantic(),
+        watcher::Config::default(),
     )
     .default_backoff();
     let changed = log_errors("Secret", secrets).take_until(stop.cancelled_owned());
