@@ -125,8 +125,8 @@ struct State {
 struct Breaker {
     open_until: Instant,
     consecutive_throttles: u32,
-    /// While half open: until when other calls wait for the result of the probe.
-    probing_until: Option<Instant>,
+    /// While half open: since when other calls wait for the result of the probe.
+    probing_since: Option<Instant>,
 }
 
 impl State {
@@ -165,7 +165,7 @@ impl State {
             _ => self.pace.take(priority == CallPriority::GoBack, now)?,
         }
         if let Some(breaker) = &mut self.breaker {
-            breaker.probing_until = Some(now + PROBE_TIMEOUT);
+            breaker.probing_since = Some(now);
         }
         self.refusals.start_probe(call, chatbot, now);
         Ok(Ok(()))
@@ -197,7 +197,7 @@ impl State {
             Err((FailureClass::Unknown | FailureClass::Unsent, _)) => {
                 self.refusals.end_probe(call, chatbot, now);
                 if let Some(breaker) = &mut self.breaker {
-                    breaker.probing_until = None;
+                    breaker.probing_since = None;
                 }
                 None
             }
@@ -224,7 +224,7 @@ impl State {
         let pause = advised.unwrap_or_else(|| THROTTLE_BACKOFF.delay(consecutive_throttles));
         // never earlier: of answers to calls in flight the longest advice holds
         let open_until = (now + with_jitter(pause)).max(former);
-        self.breaker = Some(Breaker { open_until, consecutive_throttles, probing_until: None });
+        self.breaker = Some(Breaker { open_until, consecutive_throttles, probing_since: None });
         // only what is added, so that overlapping pauses are counted once
         open_until - former
     }
@@ -236,14 +236,13 @@ impl State {
 
 impl Breaker {
     fn is_probing(&self, now: Instant) -> bool {
-        self.probing_until.is_some_and(|until| until > now)
+        self.probing_since.is_some_and(|since| now.duration_since(since) < PROBE_TIMEOUT)
     }
 
     /// How long others wait for the result of the probe before they give up.
     fn probe_wait(&self, now: Instant) -> Duration {
-        let give_up = self.probing_until.map(|until| until + PROBE_RETRY_AFTER);
-        // `probing_until` counts from the start of the probe
-        give_up.map_or(Duration::ZERO, |at| (at - PROBE_TIMEOUT).saturating_duration_since(now))
+        let waited = self.probing_since.map_or(Duration::ZERO, |since| now.duration_since(since));
+        PROBE_RETRY_AFTER.saturating_sub(waited)
     }
 }
 

@@ -101,13 +101,6 @@ impl Context {
         if query.retry_now {
             account.retry_now(&chatbot);
         }
-        let list = async {
-            match query.reads.list {
-                // all creates whose intents are written wait for it together
-                Freshness::AfterIntent => account.inventory_for_create(&chatbot, list_since).await,
-                Freshness::Now | Freshness::Within(_) => account.inventory(&chatbot, list_since).await,
-            }
-        };
         let status = async {
             match status_since {
                 Some(since) => read_deployment_status(&account, &chatbot, since, query).await,
@@ -115,9 +108,9 @@ impl Context {
             }
         };
         // together: who deploys waits for both
-        let (inventory, deployment_status) = tokio::join!(list, status);
-        let inventory =
-            inventory.map_err(|failure| Unavailable::new(&failure, &query.secret(), query.chatbot))?;
+        let (inventory, deployment_status) =
+            tokio::join!(read_list(&account, &chatbot, list_since, query), status);
+        let inventory = inventory?;
         if !account.is_authoritative(&chatbot)
             && proves_account(&inventory, query.version_id, &self.config.owner_id)
         {
@@ -134,6 +127,20 @@ impl Context {
             deployment_status,
         })
     }
+}
+
+async fn read_list(
+    account: &Account,
+    chatbot: &ChatbotId,
+    since: Instant,
+    query: &ServiceQuery<'_>,
+) -> Result<Arc<Inventory>, Unavailable> {
+    let list = match query.reads.list {
+        // all creates whose intents are written wait for it together
+        Freshness::AfterIntent => account.inventory_for_create(chatbot, since).await,
+        Freshness::Now | Freshness::Within(_) => account.inventory(chatbot, since).await,
+    };
+    list.map_err(|failure| Unavailable::new(&failure, &query.secret(), query.chatbot))
 }
 
 /// The deployment status; `None` where the key may not read it or the service has no such call: then only the list is known.

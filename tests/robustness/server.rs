@@ -1,7 +1,7 @@
 //! A service that sends the configured answer, byte by byte.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, BufWriter, Read, Write},
     net::{TcpListener, TcpStream},
     sync::{Arc, Mutex},
     thread,
@@ -83,18 +83,22 @@ fn serve(client: TcpStream, answer: &Answer) -> std::io::Result<()> {
         }
         Answer::Versions(count) => {
             client.write_all(head(&200).as_bytes())?;
-            client.write_all(br#"{"versions":["#)?;
-            let mut client = std::io::BufWriter::new(client);
-            for number in 0..*count {
-                let description = "text ".repeat(30);
-                write!(
-                    client,
-                    r#"{{"id":"vrs{number:010}","name":"v{number}","description":"{description}","versionNumber":"1.{number}","created":"2026-01-01T00:00:00Z"}},"#
-                )?;
-            }
-            client.write_all(br#"{"id":"last"}]}"#)?;
-            client.flush()
+            write_versions(client, *count)
         }
         Answer::Raw(bytes) => client.write_all(bytes),
     }
+}
+
+fn write_versions(client: TcpStream, count: usize) -> std::io::Result<()> {
+    let mut client = BufWriter::new(client);
+    client.write_all(br#"{"versions":["#)?;
+    let description = "text ".repeat(30);
+    for number in 0..count {
+        write!(
+            client,
+            r#"{{"id":"vrs{number:010}","name":"v{number}","description":"{description}","versionNumber":"1.{number}","created":"2026-01-01T00:00:00Z"}},"#
+        )?;
+    }
+    client.write_all(br#"{"id":"last"}]}"#)?;
+    client.flush()
 }
