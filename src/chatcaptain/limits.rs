@@ -179,7 +179,7 @@ impl State {
         result: Result<(), &Failure>,
         now: Instant,
     ) -> Option<Duration> {
-        self.pace.end();
+        self.pace.end(now);
         match result.map_err(|failure| (failure.class, failure)) {
             Err((FailureClass::Throttled { retry_after }, _)) => {
                 self.refusals.end_probe(call, chatbot, now);

@@ -9,6 +9,9 @@
 //!
 //! **Remembered**, also while nothing is called, until the flags' rate is reached or for `FORGET_AFTER`.
 //!
+//! A call that is late on its way shortens the time until the next one, where the service counts. How late it was, its answer
+//! tells: by so much more than the shortest time that an answer has taken the next call waits longer.
+//!
 //! A key that is new calls few at once, and more with each answer: of a burst into a throttle every call would be refused.
 //!
 //! Counts and computes only; the clock is passed in.
@@ -23,7 +26,9 @@ use super::limits::Limits;
 /// What is left of a rate of which nothing is known but that it is too high.
 // less than half: with half of 10 per second a limit of 5 would be met by every delay on the way
 const UNPROVEN_FACTOR: f64 = 0.47;
-/// What is left of a rate at which so many calls were accepted before.
+/// What is left of a rate at which some calls were accepted before, and of one at which many were.
+const NEAR_FACTOR: f64 = 0.7;
+const NEAR_CALLS: u32 = 3;
 const PROVEN_FACTOR: f64 = 0.85;
 const PROVEN_CALLS: u32 = 10;
 /// The lowest rate, per second: a service that throttles whatever is called is asked by its pauses alone.
@@ -68,6 +73,8 @@ struct Throttle {
     /// For how long the rate was accepted, counted by the calls that were.
     accepted: Duration,
     hold: Duration,
+    /// The shortest time from a call to its answer.
+    latency: Option<Duration>,
 }
 
 impl Pace {
@@ -109,9 +116,17 @@ impl Pace {
     }
 
     /// A call has ended, however it did.
-    pub fn end(&mut self) {
-        // which one does not matter: only how many there are
-        self.unanswered.pop_front();
+    pub fn end(&mut self, now: Instant) {
+        // which one does not matter where several are under way: only how many there are
+        let sent = self.unanswered.pop_front();
+        let (Some(throttle), Some(sent)) = (&mut self.throttle, sent) else { return };
+        let took = now.duration_since(sent);
+        let shortest = throttle.latency.map_or(took, |latency| latency.min(took));
+        throttle.latency = Some(shortest);
+        // half a call at most: a service that is slow at times is not late
+        let late = (took.saturating_sub(shortest).as_secs_f64() * self.rate).min(0.5);
+        self.fill(now);
+        self.tokens -= late;
     }
 
     /// The service has handled a call.
@@ -137,12 +152,13 @@ impl Pace {
         let former = self.throttle.take();
         let factor = match &former {
             Some(former) if former.calls >= PROVEN_CALLS => PROVEN_FACTOR,
+            Some(former) if former.calls >= NEAR_CALLS => NEAR_FACTOR,
             _ => UNPROVEN_FACTOR,
         };
         let hold = former.map_or(HOLD, |former| (former.hold * 2).min(MAX_HOLD));
         self.rate = (self.rate.min(busy) * factor).max(MIN_RATE);
         self.window = 1;
-        self.throttle = Some(Throttle { at: now, calls: 0, accepted: Duration::ZERO, hold });
+        self.throttle = Some(Throttle { at: now, calls: 0, accepted: Duration::ZERO, hold, latency: None });
     }
 
     /// As the flags say.
@@ -206,7 +222,7 @@ mod tests {
                     self.advance(wait.max(Duration::from_micros(1)));
                     continue;
                 }
-                self.pace.end();
+                self.pace.end(self.now);
                 if self.limit.is_infinite() || self.tokens >= 1.0 {
                     self.tokens -= 1.0;
                     self.accepted += 1;
@@ -254,11 +270,30 @@ mod tests {
         // however long nothing was called
         key.advance(Duration::from_mins(5));
         assert!(key.take() && !key.take());
-        key.pace.end();
+        key.pace.end(key.now);
         key.advance(Duration::from_millis(200));
         assert!(!key.take());
         key.advance(Duration::from_millis(20));
         assert!(key.take());
+    }
+
+    #[test]
+    fn the_call_after_one_that_was_late_waits_longer() {
+        let mut key = Key::new(10, 20, 5.0);
+        key.pace.slow_down(key.now);
+        let next = |key: &mut Key, latency| {
+            assert!(key.take());
+            key.advance(Duration::from_millis(latency));
+            key.pace.end(key.now);
+            let wait = key.pace.take(false, key.now).expect_err("it is spaced");
+            key.advance(wait + Duration::from_millis(1));
+            wait.as_millis() + u128::from(latency)
+        };
+        key.advance(Duration::from_secs(5));
+        assert_eq!(next(&mut key, 20), 212);
+        assert_eq!(next(&mut key, 50), 242);
+        assert_eq!(next(&mut key, 20), 212);
+        assert_eq!(next(&mut key, 200), 319, "half a call at most");
     }
 
     #[test]
@@ -269,7 +304,7 @@ mod tests {
         assert!(key.take());
         assert!(key.pace.rate < 5.0);
         key.advance(FORGET_AFTER / 2);
-        key.pace.end();
+        key.pace.end(key.now);
         assert!(key.take());
         assert!((key.pace.rate - 10.0).abs() < f64::EPSILON);
     }
@@ -289,7 +324,7 @@ mod tests {
         let at_once = |key: &mut Key| (0..50).filter(|_| key.take()).count();
         assert_eq!(at_once(&mut key), 2);
         for _ in 0..2 {
-            key.pace.end();
+            key.pace.end(key.now);
             key.pace.accept();
         }
         assert_eq!(at_once(&mut key), 4);

@@ -22,10 +22,11 @@ use support::Cluster;
 type Group = fn(&mut Table, usize);
 
 /// By the name that selects one: `make bench ROWS=going-back`.
-const GROUPS: [(&str, Group); 10] = [
+const GROUPS: [(&str, Group); 11] = [
     ("binary", |table, _| rows::binary(table)),
     ("idle", |table, _| rows::memory_idle(table)),
     ("steady-state", |table, _| rows::steady_state(table)),
+    ("lease", |table, _| rows::lease(table)),
     ("faults", |table, _| rows::creates_under_faults_and_kills_happen_once(table)),
     ("going-back", |table, _| going_back::rows(table)),
     ("one-by-one", |table, _| one_by_one::rows(table)),

@@ -75,6 +75,29 @@ pub fn steady_state(table: &mut Table) {
     table.row("writes to the cluster after a restart", 0, more, more == 0);
 }
 
+/// Renewals of the Lease. Each is one request: a unit test counts them, while the audit log shows writes alone.
+pub fn lease(table: &mut Table) {
+    const NAMESPACE: &str = "chatcaptain-system";
+    for binary in binaries() {
+        let world = world(settings(), &[("leader-elect", "true"), ("lease-namespace", NAMESPACE)]);
+        start(&world);
+        let renewals = || {
+            let writes = world.cluster.writes(NAMESPACE);
+            writes.iter().filter(|write| write.resource == "leases").count()
+        };
+        world.eventually("it leads", || (renewals() > 1).then_some(()));
+        let before = renewals();
+        sleep(Duration::from_secs(30));
+        let per_minute = (renewals() - before) * 2;
+        table.row(
+            &format!("renewals of the Lease per minute, at rest{}", binary.label),
+            60,
+            per_minute,
+            per_minute <= 60,
+        );
+    }
+}
+
 fn reads(world: &World) -> (u64, u64) {
     let counters = world.service.counters();
     (counters.list.calls, counters.status.calls)
