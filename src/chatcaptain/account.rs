@@ -5,7 +5,6 @@
 
 use std::{
     collections::HashMap,
-    hash::Hash,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -16,6 +15,7 @@ use std::{
 use super::{
     cached_fetch::{CachedFetch, Lane},
     call_queue::CallPriority,
+    call_tracking::track_call,
     client::{ApiClient, NewVersion},
     error::{ApiCall, Failure, FailureClass, Refusal},
     inventory::{DeploymentStatus, Inventory},
@@ -27,7 +27,7 @@ use crate::sync::lock;
 /// A key that was not used for this long is forgotten, with its limits, and so is a chatbot; a delete that ended this long
 /// ago, too, because it no longer takes effect.
 const IDLE_TIMEOUT: Duration = Duration::from_hours(1);
-/// How often what nobody asks for is looked for.
+/// How often idle keys and chatbots are forgotten.
 const FORGET_EVERY: Duration = Duration::from_mins(1);
 /// The environment of a create that deploys nothing, and what the service may call it instead.
 const NO_DEPLOYMENT: [&str; 2] = ["dev", "none"];
@@ -97,7 +97,7 @@ impl Accounts {
         account
     }
 
-    /// Forgets the keys and chatbots that nobody asks for: a list of versions may be large.
+    /// Forgets the keys and chatbots that were not used: a list of versions may be large.
     fn forget_idle(&self, by_key: &mut HashMap<ApiKey, (Arc<Account>, Instant)>, now: Instant) {
         let mut forgot_at = lock(&self.forgot_at);
         if now.duration_since(*forgot_at) < FORGET_EVERY {
@@ -160,7 +160,7 @@ impl Account {
         self.list(chatbot, since, Lane::Soon).await
     }
 
-    /// The same for a create, before it is sent or after: the list takes its turn among the creates and answers for many.
+    /// The same for a create, before it is sent or after: the list is sent among the creates and answers for many.
     ///
     /// # Errors
     /// As `inventory`.
@@ -459,26 +459,6 @@ impl Account {
     }
 }
 
-/// Keeps an entry about a call: `during` from before it is sent, because it may take effect before its answer is read,
-/// `after` from its end. Where it is proven that the call did nothing, the entry of an earlier call comes back, because
-/// that one may still take effect.
-async fn track_call<K: Clone + Eq + Hash, V>(
-    entries: &Mutex<HashMap<K, V>>,
-    key: K,
-    during: V,
-    after: impl FnOnce() -> V,
-    call: impl Future<Output = Result<(), Failure>>,
-) -> Result<(), Failure> {
-    let former = lock(entries).insert(key.clone(), during);
-    let result = call.await;
-    let did_nothing = result.as_ref().is_err_and(|failure| !failure.may_have_happened);
-    match if did_nothing { former } else { Some(after()) } {
-        Some(entry) => lock(entries).insert(key, entry),
-        None => lock(entries).remove(&key),
-    };
-    result
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -546,7 +526,7 @@ mod tests {
         let account = accounts.get_at(&key("CCSB-used"), start);
         account.state_at(&chatbot("idle"), start);
         let used = account.state_at(&chatbot("used"), half);
-        // nobody has to ask for anything new
+        // no new key or chatbot is needed for it
         assert!(Arc::ptr_eq(&account, &accounts.get_at(&key("CCSB-used"), hour)));
         assert!(!lock(&accounts.by_key).contains_key(&key("CCSB-idle")));
         assert!(!lock(&account.chatbots).contains_key(&chatbot("idle")));
@@ -565,38 +545,5 @@ mod tests {
             .await
             .unwrap_err();
         assert_eq!((account.take_key_refused(), account.take_key_refused()), (true, false));
-    }
-
-    /// The entry during and after a call that ends like this.
-    async fn track(
-        entries: &Mutex<HashMap<&'static str, &'static str>>,
-        class: Option<FailureClass>,
-    ) -> (Option<&'static str>, Option<&'static str>) {
-        let mut during = None;
-        let result = class.map_or(Ok(()), |class| Err(Failure::new(ApiCall::Deploy, class, "")));
-        let call = async {
-            during = lock(entries).get("prod").copied();
-            result.clone()
-        };
-        assert_eq!(track_call(entries, "prod", "during", || "after", call).await, result);
-        (during, lock(entries).get("prod").copied())
-    }
-
-    #[tokio::test]
-    async fn call_is_tracked_from_before_it_is_sent() {
-        for class in [None, Some(FailureClass::Unknown)] {
-            let entries = Mutex::new(HashMap::from([("prod", "former")]));
-            assert_eq!(track(&entries, class).await, (Some("during"), Some("after")));
-        }
-    }
-
-    #[tokio::test]
-    async fn call_that_did_nothing_restores_the_former_entry() {
-        for class in [FailureClass::Refused(Refusal::Conflict), FailureClass::Unsent] {
-            let entries = Mutex::new(HashMap::from([("prod", "former")]));
-            assert_eq!(track(&entries, Some(class)).await, (Some("during"), Some("former")));
-            let entries = Mutex::default();
-            assert_eq!(track(&entries, Some(class)).await, (Some("during"), None));
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! One value that many callers need and one call fetches.
 //!
-//! A fetch waits for its turn before it is sent, and all who come until then share it. There are two lanes, so that who
-//! needs the value soon does not wait for the turn of who can wait; each takes what the other fetches.
+//! A fetch waits until the limiter lets it through, and all who come until then share it. There are two lanes, so that who
+//! needs the value soon does not wait behind who can wait; each takes what the other fetches.
 //!
 //! Does not know what it fetches. Never returns a value that is older than the caller asks for.
 
@@ -28,7 +28,7 @@ const REFUSED_DELAY: Duration = Duration::from_secs(30);
 pub enum Lane {
     /// Something waits for it alone.
     Soon,
-    /// Its turn comes later than that of other calls.
+    /// Other calls are sent before it.
     Later,
 }
 
@@ -80,7 +80,7 @@ impl<T> CachedFetch<T> {
         }
     }
 
-    /// The value as of `since` or later, by a fetch where there is none: `admit` waits for its turn, `send` makes the call. A
+    /// The value as of `since` or later, by a fetch where there is none: `admit` waits for the limiter, `send` makes the call. A
     /// caller during a fetch shares its value, if it was sent late enough. A failure is returned to every caller until its
     /// backoff is over.
     ///
@@ -222,22 +222,22 @@ mod tests {
             since: Instant,
             outcome: impl Future<Output = Result<(), Failure>>,
         ) -> Result<u32, Failure> {
-            self.get_in_turn(since, Lane::Soon, async { Ok(()) }, outcome).await
+            self.get_admitted(since, Lane::Soon, async { Ok(()) }, outcome).await
         }
 
-        /// The same with a wait for its turn.
-        async fn get_in_turn(
+        /// The same with a wait for the limiter.
+        async fn get_admitted(
             &self,
             since: Instant,
             lane: Lane,
-            turn: impl Future<Output = Result<(), Failure>>,
+            admit: impl Future<Output = Result<(), Failure>>,
             outcome: impl Future<Output = Result<(), Failure>>,
         ) -> Result<u32, Failure> {
             let fetch = || async {
                 let number = self.fetches.fetch_add(1, Ordering::Relaxed) + 1;
                 outcome.await.map(|()| number)
             };
-            self.cache.get(since, lane, || turn, fetch).await.map(|number| *number)
+            self.cache.get(since, lane, || admit, fetch).await.map(|number| *number)
         }
     }
 
@@ -260,22 +260,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn callers_share_a_fetch_that_waits_for_its_turn() {
+    async fn callers_share_a_fetch_that_waits_for_the_limiter() {
         let (counter, since) = (Counter::default(), Instant::now());
-        let (queue, turn) = oneshot::channel();
+        let (limiter, admitted) = oneshot::channel();
         let (first, second, ()) = tokio::join!(
             biased;
-            counter.get_in_turn(since, Lane::Later, wait(turn), async { Ok(()) }),
-            async { counter.get_in_turn(Instant::now(), Lane::Later, async { Ok(()) }, async { Ok(()) }).await },
-            async { queue.send(()).unwrap() },
+            counter.get_admitted(since, Lane::Later, wait(admitted), async { Ok(()) }),
+            async { counter.get_admitted(Instant::now(), Lane::Later, async { Ok(()) }, async { Ok(()) }).await },
+            async { limiter.send(()).unwrap() },
         );
         assert_eq!((first.unwrap(), second.unwrap(), counter.fetches()), (1, 1, 1));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_needs_it_soon_waits_for_no_turn_of_others_who_take_it_too() {
+    async fn who_needs_it_soon_does_not_wait_behind_others_who_take_it_too() {
         let (counter, since) = (Counter::default(), Instant::now());
-        let later = counter.get_in_turn(since, Lane::Later, std::future::pending(), async { Ok(()) });
+        let later = counter.get_admitted(since, Lane::Later, std::future::pending(), async { Ok(()) });
         let (later, soon) = timeout(Duration::from_secs(1), async {
             tokio::join!(biased; later, async { counter.get(Instant::now()).await })
         })

@@ -138,7 +138,7 @@ impl QueuedCall<'_> {
             return None;
         }
         let taken = try_take();
-        // one that leaves with a failure takes no turn
+        // one that leaves with a failure counts for no round
         if let Ok(Ok(_)) = taken {
             state.send(self.place);
         }
@@ -257,7 +257,7 @@ mod tests {
             order.push(place);
         }
         let position = |place| order.iter().position(|sent| *sent == place);
-        assert_eq!(position(other), Some(1), "another chatbot's has its turn in the first round");
+        assert_eq!(position(other), Some(1), "another chatbot's is in the first round");
         assert_eq!(position(list), Some(21), "after twenty creates and the other list");
     }
 

@@ -81,7 +81,7 @@ impl CallLimiter {
     ) -> Result<(), Failure> {
         // before the queue: a paused call fails at once instead of waiting in it
         lock(&self.state).check(call, chatbot, Instant::now())?;
-        // again in its turn: others may have been throttled meanwhile
+        // again when it is the next one: others may have been throttled meanwhile
         let admit = || lock(&self.state).admit(call, priority, chatbot, Instant::now());
         self.queue.wait(priority, chatbot, admit).await
     }
@@ -134,7 +134,7 @@ impl State {
         Self { pace: Pace::new(limits), breaker: None, refusals: Refusals::default() }
     }
 
-    /// Whether a call may be made, or wait for its turn.
+    /// Whether a call may be made, or wait in the queue.
     fn check(&self, call: ApiCall, chatbot: &ChatbotId, now: Instant) -> Result<(), Failure> {
         self.refusals.check(call, chatbot, now)?;
         match &self.breaker {
@@ -317,7 +317,7 @@ mod tests {
             Some(failure.class)
         }
 
-        /// How long the call waits in its turn.
+        /// How long the call waits in the queue.
         fn wait(&mut self, call: ApiCall) -> Option<Duration> {
             self.state.admit(call, call.into(), &bot(), self.now).err()
         }

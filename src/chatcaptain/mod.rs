@@ -3,6 +3,7 @@
 //! ```text
 //! account ── one fetch for many objects, and what was written until it shows
 //!   ├─ cached_fetch   one fetch for many callers
+//!   ├─ call_tracking  what is remembered of a call
 //!   ├─ limits         breaker, one probe while a key is refused
 //!   │    ├─ pace        how many calls a second, as the service accepts them
 //!   │    ├─ call_queue  which call is sent next
@@ -21,6 +22,7 @@
 mod account;
 mod cached_fetch;
 mod call_queue;
+mod call_tracking;
 mod client;
 mod error;
 mod inventory;

@@ -10,7 +10,7 @@
 //! **Remembered**, also while nothing is called, until the flags' rate is reached or for `FORGET_AFTER`.
 //!
 //! A call that is late on its way shortens the time until the next one, where the service counts. How late it was, its answer
-//! tells: by so much more than the shortest time that an answer has taken the next call waits longer.
+//! shows: by so much more than the shortest time that an answer has taken the next call waits longer.
 //!
 //! A key that is new calls few at once, and more with each answer: of a burst into a throttle every call would be refused.
 //!

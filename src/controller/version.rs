@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// How long the record of a create waits for the list that confirms it.
-// short, because a crash before the record costs a search, but long enough for its turn behind twenty creates at a few calls a
+// short, because a crash before the record costs a search, but long enough for twenty creates before it at a few calls a
 // second; a slower list confirms at the next reconcile
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(8);
 

@@ -187,7 +187,7 @@ pub fn many_versions(table: &mut Table) {
         for number in 0..BOTS * OF_EACH_BOT {
             let (bot, name) = (format!("{}-{}", world.bot, number % BOTS), format!("Version {number}"));
             let text = Some("Release for the campaign of the fourth quarter");
-            world.service.hand_create(&bot, &name, text).expect("created by hand");
+            world.service.hand_create(&bot, &name, text).expect("created");
         }
         start(&world);
         create_versions(&world, OBJECTS, BOTS);
