@@ -63,10 +63,10 @@ pub struct RunArgs {
     /// How long a deletion waits for valid credentials, for example 15m; then the finalizer is removed and the version stays in the service.
     #[arg(long, env = "CHATCAPTAIN_DELETION_TIMEOUT", default_value = "15m", value_parser = parse_positive_duration)]
     pub deletion_timeout: Duration,
-    /// How many objects of each kind are reconciled at the same time, from 1 to 256.
+    /// How many objects of each kind are written at the same time, from 1 to 256; four times as many may wait for the service.
     #[arg(long, env = "CHATCAPTAIN_CONCURRENCY", default_value = "16", value_parser = parse_concurrency, allow_negative_numbers = true)]
     pub concurrency: u16,
-    /// Requests per second to the service, for each API key.
+    /// Requests per second to the service, for each API key; fewer after the service has throttled it.
     #[arg(long, env = "CHATCAPTAIN_API_RATE", default_value = "10", value_parser = parse_positive_number, allow_negative_numbers = true)]
     pub api_rate: NonZeroU32,
     /// Requests that may be sent at once after a pause, for each API key.

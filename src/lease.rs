@@ -191,10 +191,10 @@ impl LeaderElectionConfig {
         self.lease_duration * 2 / 3
     }
 
-    /// Time between two attempts: a released Lease is taken within a second, and a leader has several attempts
-    /// before its deadline.
+    /// Time between two attempts, client-go's 2 s of 15 s: a leader has several attempts before its deadline, and a released
+    /// Lease is taken soon.
     fn retry_period(&self) -> Duration {
-        (self.lease_duration / 10).min(Duration::from_secs(1))
+        (self.lease_duration * 2 / 15).min(Duration::from_secs(2))
     }
 }
 
@@ -214,6 +214,8 @@ struct LeaderElector {
     observed_record: Option<ObservedRecord>,
     /// When the last successful renewal began; `None` while another replica leads.
     last_renewal: Option<Instant>,
+    /// The Lease as this replica wrote it last, if nothing is known of a later write.
+    written: Option<Lease>,
     /// The holder that the log named last.
     reported_leader: String,
 }
@@ -228,6 +230,7 @@ impl LeaderElector {
             is_leader,
             observed_record: None,
             last_renewal: None,
+            written: None,
             reported_leader: String::new(),
         };
         (elector, receiver)
@@ -298,20 +301,37 @@ impl LeaderElector {
 
     /// `false` while another replica holds the Lease, or when it was faster.
     async fn try_acquire_or_renew(&mut self) -> kube::Result<bool> {
-        let Some(mut lease) = self.api.get_opt(&self.config.name).await? else {
-            let metadata = ObjectMeta { name: Some(self.config.name.clone()), ..ObjectMeta::default() };
-            let lease = Lease { metadata, spec: Some(self.desired_spec(None)) };
-            return won_race(self.api.create(&PostParams::default(), &lease).await);
+        // one request: only a conflict says that the Lease has to be read, which need not mean that another replica has it
+        if let Some(lease) = self.written.take()
+            && self.write(Some(lease)).await?
+        {
+            return Ok(true);
+        }
+        let Some(lease) = self.api.get_opt(&self.config.name).await? else {
+            return self.write(None).await;
         };
         self.observe(lease.metadata.resource_version.as_ref());
-        let current = lease.spec.take().unwrap_or_default();
+        let current = lease.spec.clone().unwrap_or_default();
         let holder = current.holder_identity.as_deref().unwrap_or_default();
         if holder != self.config.identity && !holder.is_empty() && self.is_lease_valid(&current) {
             self.report_leader(holder);
             return Ok(false);
         }
-        lease.spec = Some(self.desired_spec(Some(&current)));
-        won_race(self.api.replace(&self.config.name, &PostParams::default(), &lease).await)
+        self.write(Some(lease)).await
+    }
+
+    /// Writes the Lease as ours, over the one that was read. `false` when another replica was faster.
+    async fn write(&mut self, current: Option<Lease>) -> kube::Result<bool> {
+        let spec = Some(self.desired_spec(current.as_ref().and_then(|lease| lease.spec.as_ref())));
+        let params = PostParams::default();
+        let written = if let Some(Lease { metadata, .. }) = current {
+            self.api.replace(&self.config.name, &params, &Lease { metadata, spec }).await
+        } else {
+            let metadata = ObjectMeta { name: Some(self.config.name.clone()), ..ObjectMeta::default() };
+            self.api.create(&params, &Lease { metadata, spec }).await
+        };
+        self.written = won_race(written)?;
+        Ok(self.written.is_some())
     }
 
     /// Logs, once for each holder, that we wait for it.
@@ -394,11 +414,11 @@ impl LeaderElector {
     }
 }
 
-/// Whether a write of the Lease took effect. A conflict means that another replica was faster.
-fn won_race(result: kube::Result<Lease>) -> kube::Result<bool> {
+/// The Lease as it was written. A conflict means that another replica was faster.
+fn won_race(result: kube::Result<Lease>) -> kube::Result<Option<Lease>> {
     match result {
-        Ok(_) => Ok(true),
-        Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => Ok(false),
+        Ok(lease) => Ok(Some(lease)),
+        Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -5,7 +5,6 @@
 
 use std::{
     collections::HashMap,
-    hash::Hash,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -14,8 +13,9 @@ use std::{
 };
 
 use super::{
-    cached_fetch::CachedFetch,
+    cached_fetch::{CachedFetch, Lane},
     call_queue::CallPriority,
+    call_tracking::track_call,
     client::{ApiClient, NewVersion},
     error::{ApiCall, Failure, FailureClass, Refusal},
     inventory::{DeploymentStatus, Inventory},
@@ -27,6 +27,8 @@ use crate::sync::lock;
 /// A key that was not used for this long is forgotten, with its limits, and so is a chatbot; a delete that ended this long
 /// ago, too, because it no longer takes effect.
 const IDLE_TIMEOUT: Duration = Duration::from_hours(1);
+/// How often idle keys and chatbots are forgotten.
+const FORGET_EVERY: Duration = Duration::from_mins(1);
 /// The environment of a create that deploys nothing, and what the service may call it instead.
 const NO_DEPLOYMENT: [&str; 2] = ["dev", "none"];
 /// How long a rollout may take to show. After that the version is not expected any more: a call that was lost must not
@@ -34,6 +36,8 @@ const NO_DEPLOYMENT: [&str; 2] = ["dev", "none"];
 const ROLLOUT_PENDING_TIMEOUT: Duration = Duration::from_mins(5);
 /// Why a delete is not sent.
 const STILL_NEEDED: &str = "the version is needed again";
+/// Why a create is not sent.
+const NOT_WANTED: &str = "the object was deleted or suspended meanwhile";
 
 /// What all accounts share.
 #[derive(Clone)]
@@ -53,26 +57,31 @@ pub struct Accounts {
     config: AccountsConfig,
     /// Each account with the time of its last use.
     by_key: Mutex<HashMap<ApiKey, (Arc<Account>, Instant)>>,
+    /// When idle keys and chatbots were forgotten last.
+    forgot_at: Mutex<Instant>,
 }
 
 impl Accounts {
     /// Empty; an account is made when it is first needed.
     #[must_use]
     pub fn new(config: AccountsConfig) -> Self {
-        Self { config, by_key: Mutex::default() }
+        Self { config, by_key: Mutex::default(), forgot_at: Mutex::new(Instant::now()) }
     }
 
     /// The account of a key, made where there is none.
     #[must_use]
     pub fn get(&self, key: &ApiKey) -> Arc<Account> {
-        let now = Instant::now();
+        self.get_at(key, Instant::now())
+    }
+
+    fn get_at(&self, key: &ApiKey, now: Instant) -> Arc<Account> {
         let mut by_key = lock(&self.by_key);
         if let Some((account, used_at)) = by_key.get_mut(key) {
             *used_at = now;
-            return account.clone();
+            let account = account.clone();
+            self.forget_idle(&mut by_key, now);
+            return account;
         }
-        // here, because only new keys make the map grow
-        by_key.retain(|_, (_, used_at)| now.duration_since(*used_at) < IDLE_TIMEOUT);
         let account = Arc::new(Account {
             client: self.config.client.clone(),
             key: key.clone(),
@@ -84,7 +93,21 @@ impl Accounts {
             chatbots: Mutex::default(),
         });
         by_key.insert(key.clone(), (account.clone(), now));
+        self.forget_idle(&mut by_key, now);
         account
+    }
+
+    /// Forgets the keys and chatbots that were not used: a list of versions may be large.
+    fn forget_idle(&self, by_key: &mut HashMap<ApiKey, (Arc<Account>, Instant)>, now: Instant) {
+        let mut forgot_at = lock(&self.forgot_at);
+        if now.duration_since(*forgot_at) < FORGET_EVERY {
+            return;
+        }
+        *forgot_at = now;
+        by_key.retain(|_, (_, used_at)| now.duration_since(*used_at) < IDLE_TIMEOUT);
+        for (account, _) in by_key.values() {
+            account.forget_idle(now);
+        }
     }
 
     /// The Secret with this key was written: what the service refused may be granted now.
@@ -134,11 +157,29 @@ impl Account {
     /// # Errors
     /// The failure of the call, or of an earlier one that is not repeated yet.
     pub async fn inventory(&self, chatbot: &ChatbotId, since: Instant) -> Result<Arc<Inventory>, Failure> {
-        let state = self.state(chatbot);
-        state
-            .list
-            .get(since, || self.call(ApiCall::List, chatbot, self.client.list(&self.key, chatbot)))
-            .await
+        self.list(chatbot, since, Lane::Soon).await
+    }
+
+    /// The same for a create, before it is sent or after: the list is sent among the creates and answers for many.
+    ///
+    /// # Errors
+    /// As `inventory`.
+    pub async fn inventory_for_create(
+        &self,
+        chatbot: &ChatbotId,
+        since: Instant,
+    ) -> Result<Arc<Inventory>, Failure> {
+        self.list(chatbot, since, Lane::Later).await
+    }
+
+    async fn list(&self, chatbot: &ChatbotId, since: Instant, lane: Lane) -> Result<Arc<Inventory>, Failure> {
+        let priority = match lane {
+            Lane::Soon => ApiCall::List.into(),
+            Lane::Later => CallPriority::BulkRead,
+        };
+        let admit = || self.limiter.acquire(ApiCall::List, priority, chatbot);
+        let send = || self.send(ApiCall::List, chatbot, self.client.list(&self.key, chatbot));
+        self.state(chatbot).list.get(since, lane, admit, send).await
     }
 
     /// What is live for a chatbot as of `since` or later.
@@ -150,11 +191,9 @@ impl Account {
         chatbot: &ChatbotId,
         since: Instant,
     ) -> Result<Arc<DeploymentStatus>, Failure> {
-        let state = self.state(chatbot);
-        state
-            .deployment_status
-            .get(since, || self.call(ApiCall::Status, chatbot, self.client.status(&self.key, chatbot)))
-            .await
+        let admit = || self.limiter.acquire(ApiCall::Status, ApiCall::Status.into(), chatbot);
+        let send = || self.send(ApiCall::Status, chatbot, self.client.status(&self.key, chatbot));
+        self.state(chatbot).deployment_status.get(since, Lane::Soon, admit, send).await
     }
 
     /// The user asks for it, or has changed something: the next read is sent, whatever was refused or failed before. A
@@ -183,15 +222,20 @@ impl Account {
         *lock(&self.state(chatbot).authoritative)
     }
 
-    /// Creates a version.
+    /// Creates a version, if it `is_wanted` when the wait for the limiter is over.
     ///
     /// # Errors
     /// As [`ApiClient::create`], or the limiter's failure; then nothing was sent. So for every write.
-    pub async fn create(&self, chatbot: &ChatbotId, new: &NewVersion) -> Result<Option<VersionId>, Failure> {
+    pub async fn create(
+        &self,
+        chatbot: &ChatbotId,
+        new: &NewVersion,
+        is_wanted: impl Fn() -> bool,
+    ) -> Result<Option<VersionId>, Failure> {
         if new.environment == NO_DEPLOYMENT[0] {
-            return self.create_without_deployment(chatbot, new).await;
+            return self.create_without_deployment(chatbot, new, is_wanted).await;
         }
-        let request = self.client.create(&self.key, chatbot, new);
+        let request = self.create_if(is_wanted, chatbot, new);
         let priority = ApiCall::Create.into();
         let result = self.call_and_invalidate(ApiCall::Create, priority, chatbot, request).await;
         // without an id there is nothing to track; the list shows the id later
@@ -208,10 +252,11 @@ impl Account {
         &self,
         chatbot: &ChatbotId,
         new: &NewVersion,
+        is_wanted: impl Fn() -> bool,
     ) -> Result<Option<VersionId>, Failure> {
         let create = async |environment| {
             let new = NewVersion { environment, ..new.clone() };
-            self.call(ApiCall::Create, chatbot, self.client.create(&self.key, chatbot, &new)).await
+            self.call(ApiCall::Create, chatbot, self.create_if(&is_wanted, chatbot, &new)).await
         };
         let word = *lock(&self.no_deployment);
         let result = create(word).await;
@@ -226,6 +271,19 @@ impl Account {
             *lock(&self.no_deployment) = other;
         }
         result
+    }
+
+    async fn create_if(
+        &self,
+        is_wanted: impl Fn() -> bool,
+        chatbot: &ChatbotId,
+        new: &NewVersion,
+    ) -> Result<Option<VersionId>, Failure> {
+        // asked when the limiter lets the request be sent, as for a delete
+        if !is_wanted() {
+            return Err(Failure::new(ApiCall::Create, FailureClass::Unsent, NOT_WANTED));
+        }
+        self.client.create(&self.key, chatbot, new).await
     }
 
     /// Deletes a version, unless it `is_needed` when the wait for the limiter is over.
@@ -331,9 +389,11 @@ impl Account {
             *used_at = now;
             return state.clone();
         }
-        // here, because only new chatbots make the map grow
-        chatbots.retain(|_, (_, used_at)| now.duration_since(*used_at) < IDLE_TIMEOUT);
         chatbots.entry(chatbot.clone()).or_insert_with(|| (Arc::default(), now)).0.clone()
+    }
+
+    fn forget_idle(&self, now: Instant) {
+        lock(&self.chatbots).retain(|_, (_, used_at)| now.duration_since(*used_at) < IDLE_TIMEOUT);
     }
 
     /// Makes a call that changes or removes. However it ends, what was fetched before it is out of date.
@@ -362,7 +422,6 @@ impl Account {
         self.call_with_priority(call, call.into(), chatbot, request).await
     }
 
-    /// The only way to the service: through the limiter, which records how the call ends.
     async fn call_with_priority<T>(
         &self,
         call: ApiCall,
@@ -371,6 +430,16 @@ impl Account {
         request: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
         self.limiter.acquire(call, priority, chatbot).await?;
+        self.send(call, chatbot, request).await
+    }
+
+    /// The only way to the service, for a call that the limiter has let through: it records how the call ends.
+    async fn send<T>(
+        &self,
+        call: ApiCall,
+        chatbot: &ChatbotId,
+        request: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
         let started = Instant::now();
         // after the wait for the limiter, in which the Lease may have been lost
         let result = if call.is_read() || (self.may_write)() {
@@ -390,26 +459,6 @@ impl Account {
     }
 }
 
-/// Keeps an entry about a call: `during` from before it is sent, because it may take effect before its answer is read,
-/// `after` from its end. Where it is proven that the call did nothing, the entry of an earlier call comes back, because
-/// that one may still take effect.
-async fn track_call<K: Clone + Eq + Hash, V>(
-    entries: &Mutex<HashMap<K, V>>,
-    key: K,
-    during: V,
-    after: impl FnOnce() -> V,
-    call: impl Future<Output = Result<(), Failure>>,
-) -> Result<(), Failure> {
-    let former = lock(entries).insert(key.clone(), during);
-    let result = call.await;
-    let did_nothing = result.as_ref().is_err_and(|failure| !failure.may_have_happened);
-    match if did_nothing { former } else { Some(after()) } {
-        Some(entry) => lock(entries).insert(key, entry),
-        None => lock(entries).remove(&key),
-    };
-    result
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -418,18 +467,21 @@ mod tests {
         ChatbotId::parse("bot").unwrap()
     }
 
-    fn account() -> Arc<Account> {
+    fn accounts() -> Accounts {
         // an error says that another test has installed it
         let _ = rustls::crypto::ring::default_provider().install_default();
         let url = "https://chatcaptain.invalid".parse().unwrap();
         let many = std::num::NonZeroU32::MAX;
-        let accounts = Accounts::new(AccountsConfig {
+        Accounts::new(AccountsConfig {
             client: ApiClient::new(url, Duration::from_secs(1)).unwrap(),
             limits: Limits { rate: many, burst: many },
             observer: Arc::new(|_| ()),
             may_write: Arc::new(|| true),
-        });
-        accounts.get(&ApiKey::parse("CCSB-account-test").unwrap())
+        })
+    }
+
+    fn account() -> Arc<Account> {
+        accounts().get(&ApiKey::parse("CCSB-account-test").unwrap())
     }
 
     /// The failure of a create that ends like this where it is sent.
@@ -465,15 +517,19 @@ mod tests {
     }
 
     #[test]
-    fn chatbot_is_forgotten_an_hour_after_its_last_use() {
-        let (account, start) = (account(), Instant::now());
+    fn key_and_chatbot_are_forgotten_an_hour_after_their_last_use() {
+        let (accounts, start) = (accounts(), Instant::now());
         let chatbot = |id: &str| ChatbotId::parse(id).unwrap();
+        let key = |key: &str| ApiKey::parse(key).unwrap();
         let (half, hour) = (start + IDLE_TIMEOUT / 2, start + IDLE_TIMEOUT);
-        account.state_at(&chatbot("gone"), start);
-        let used = account.state_at(&chatbot("used"), start);
-        account.state_at(&chatbot("used"), half);
-        account.state_at(&chatbot("new"), hour);
-        assert!(!lock(&account.chatbots).contains_key(&chatbot("gone")));
+        accounts.get_at(&key("CCSB-idle"), start);
+        let account = accounts.get_at(&key("CCSB-used"), start);
+        account.state_at(&chatbot("idle"), start);
+        let used = account.state_at(&chatbot("used"), half);
+        // no new key or chatbot is needed for it
+        assert!(Arc::ptr_eq(&account, &accounts.get_at(&key("CCSB-used"), hour)));
+        assert!(!lock(&accounts.by_key).contains_key(&key("CCSB-idle")));
+        assert!(!lock(&account.chatbots).contains_key(&chatbot("idle")));
         assert!(Arc::ptr_eq(&used, &account.state_at(&chatbot("used"), hour)));
     }
 
@@ -489,38 +545,5 @@ mod tests {
             .await
             .unwrap_err();
         assert_eq!((account.take_key_refused(), account.take_key_refused()), (true, false));
-    }
-
-    /// The entry during and after a call that ends like this.
-    async fn track(
-        entries: &Mutex<HashMap<&'static str, &'static str>>,
-        class: Option<FailureClass>,
-    ) -> (Option<&'static str>, Option<&'static str>) {
-        let mut during = None;
-        let result = class.map_or(Ok(()), |class| Err(Failure::new(ApiCall::Deploy, class, "")));
-        let call = async {
-            during = lock(entries).get("prod").copied();
-            result.clone()
-        };
-        assert_eq!(track_call(entries, "prod", "during", || "after", call).await, result);
-        (during, lock(entries).get("prod").copied())
-    }
-
-    #[tokio::test]
-    async fn call_is_tracked_from_before_it_is_sent() {
-        for class in [None, Some(FailureClass::Unknown)] {
-            let entries = Mutex::new(HashMap::from([("prod", "former")]));
-            assert_eq!(track(&entries, class).await, (Some("during"), Some("after")));
-        }
-    }
-
-    #[tokio::test]
-    async fn call_that_did_nothing_restores_the_former_entry() {
-        for class in [FailureClass::Refused(Refusal::Conflict), FailureClass::Unsent] {
-            let entries = Mutex::new(HashMap::from([("prod", "former")]));
-            assert_eq!(track(&entries, Some(class)).await, (Some("during"), Some("former")));
-            let entries = Mutex::default();
-            assert_eq!(track(&entries, Some(class)).await, (Some("during"), None));
-        }
     }
 }

@@ -1,5 +1,8 @@
 //! One value that many callers need and one call fetches.
 //!
+//! A fetch waits until the limiter lets it through, and all who come until then share it. There are two lanes, so that who
+//! needs the value soon does not wait behind who can wait; each takes what the other fetches.
+//!
 //! Does not know what it fetches. Never returns a value that is older than the caller asks for.
 
 use std::{
@@ -20,17 +23,27 @@ const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_min
 /// After a fetch that was refused, which does not heal by itself within seconds.
 const REFUSED_DELAY: Duration = Duration::from_secs(30);
 
+/// How soon the value is needed.
+#[derive(Clone, Copy, Debug)]
+pub enum Lane {
+    /// Something waits for it alone.
+    Soon,
+    /// Other calls are sent before it.
+    Later,
+}
+
 /// A value, fetched when a caller needs a newer one.
 pub struct CachedFetch<T> {
     latest: watch::Sender<Option<Fetched<T>>>,
-    /// Locked during a fetch. Dropped with the future of a caller who gives up, so the next one fetches.
-    in_flight: AsyncMutex<Option<FailedFetch>>,
+    /// By lane: locked during a fetch. Dropped with the future of a caller who gives up, so the next one fetches.
+    in_flight: [AsyncMutex<()>; 2],
+    failed: Mutex<Option<FailedFetch>>,
     invalidated_at: Mutex<Option<Instant>>,
 }
 
 struct Fetched<T> {
     value: Arc<T>,
-    /// When the fetch started: what happened later may be missing in the value.
+    /// When the fetch was sent: what happened later may be missing in the value.
     started_at: Instant,
 }
 
@@ -47,7 +60,8 @@ impl<T> Default for CachedFetch<T> {
     fn default() -> Self {
         Self {
             latest: watch::channel(None).0,
-            in_flight: AsyncMutex::default(),
+            in_flight: <[AsyncMutex<()>; 2]>::default(),
+            failed: Mutex::default(),
             invalidated_at: Mutex::default(),
         }
     }
@@ -61,68 +75,97 @@ impl<T> CachedFetch<T> {
 
     /// Ends the backoff of a failed fetch, as far as callers that come together still share it.
     pub fn retry_now(&self) {
-        // locked: a fetch is under way, which is as new as one that would follow
-        if let Ok(mut in_flight) = self.in_flight.try_lock()
-            && let Some(failed) = in_flight.as_mut()
-        {
+        if let Some(failed) = lock(&self.failed).as_mut() {
             failed.retry_at = failed.retry_at.min(failed.failed_at + BACKOFF.initial);
         }
     }
 
-    /// The value as of `since` or later, by a fetch where there is none. A caller during a fetch shares its value, if it
-    /// started late enough. A failure is returned to every caller until its backoff is over.
+    /// The value as of `since` or later, by a fetch where there is none: `admit` waits for the limiter, `send` makes the call. A
+    /// caller during a fetch shares its value, if it was sent late enough. A failure is returned to every caller until its
+    /// backoff is over.
     ///
     /// # Errors
     /// The failure of the fetch, or of an earlier one that is not repeated yet.
-    pub async fn get<F: Future<Output = Result<T, Failure>>>(
+    pub async fn get<A, F>(
         &self,
         since: Instant,
-        fetch: impl FnOnce() -> F,
-    ) -> Result<Arc<T>, Failure> {
+        lane: Lane,
+        admit: impl FnOnce() -> A,
+        send: impl FnOnce() -> F,
+    ) -> Result<Arc<T>, Failure>
+    where
+        A: Future<Output = Result<(), Failure>>,
+        F: Future<Output = Result<T, Failure>>,
+    {
         let since = lock(&self.invalidated_at).map_or(since, |at| at.max(since));
-        let mut latest = self.latest.subscribe();
-        let locked = tokio::select! {
+        let _locked = tokio::select! {
             biased;
             // not by the lock alone: callers in front of us may need a newer value, and a fetch for it
-            _ = latest.wait_for(|latest| fresh(latest.as_ref(), since).is_some()) => None,
-            locked = self.in_flight.lock() => Some(locked),
+            value = self.fetched(since) => return Ok(value),
+            locked = self.in_flight[lane as usize].lock() => locked,
         };
         // also with the lock: another thread may finish its fetch between the two polls above
         if let Some(value) = fresh(self.latest.borrow().as_ref(), since) {
             return Ok(value);
         }
-        let mut failed = if let Some(locked) = locked { locked } else { self.in_flight.lock().await };
-        if let Some(failed) = failed.as_ref().filter(|failed| failed.retry_at > Clock::now()) {
-            return Err(failed.failure.clone());
+        if let Some(failure) = self.recent_failure() {
+            return Err(failure);
         }
-        self.fetch(&mut failed, fetch()).await
+        tokio::select! {
+            biased;
+            // the other lane was faster
+            value = self.fetched(since) => return Ok(value),
+            admitted = admit() => admitted.map_err(|failure| self.record_failure(failure))?,
+        }
+        self.fetch(send).await
     }
 
-    /// Fetches and remembers the result. `failed` is the content of `in_flight`, so the caller holds the lock.
-    async fn fetch(
+    /// Waits until somebody has fetched such a value.
+    async fn fetched(&self, since: Instant) -> Arc<T> {
+        let mut latest = self.latest.subscribe();
+        loop {
+            if let Some(value) = fresh(latest.borrow_and_update().as_ref(), since) {
+                return value;
+            }
+            if latest.changed().await.is_err() {
+                // cannot be: the sender is ours
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    fn recent_failure(&self) -> Option<Failure> {
+        let failed = lock(&self.failed);
+        failed.as_ref().filter(|failed| failed.retry_at > Clock::now()).map(|failed| failed.failure.clone())
+    }
+
+    /// Fetches and remembers the result.
+    async fn fetch<F: Future<Output = Result<T, Failure>>>(
         &self,
-        failed: &mut Option<FailedFetch>,
-        fetch: impl Future<Output = Result<T, Failure>>,
+        send: impl FnOnce() -> F,
     ) -> Result<Arc<T>, Failure> {
         // before the request: what happens during it may be missing in the answer
         let started_at = Instant::now();
-        match fetch.await {
-            Ok(value) => {
-                let value = Arc::new(value);
-                *failed = None;
-                self.latest.send_replace(Some(Fetched { value: value.clone(), started_at }));
-                Ok(value)
+        let value = Arc::new(send().await.map_err(|failure| self.record_failure(failure))?);
+        *lock(&self.failed) = None;
+        self.latest.send_if_modified(|latest| {
+            // the other lane may have sent its fetch later, and got its answer sooner
+            let is_newest = latest.as_ref().is_none_or(|latest| latest.started_at <= started_at);
+            if is_newest {
+                *latest = Some(Fetched { value: value.clone(), started_at });
             }
-            Err(failure) => {
-                let consecutive_failures =
-                    failed.as_ref().map_or(0, |failed| failed.consecutive_failures) + 1;
-                let failed_at = Clock::now();
-                let retry_at = failed_at + retry_delay(failure.class, consecutive_failures);
-                *failed =
-                    Some(FailedFetch { failure: failure.clone(), consecutive_failures, failed_at, retry_at });
-                Err(failure)
-            }
-        }
+            is_newest
+        });
+        Ok(value)
+    }
+
+    fn record_failure(&self, failure: Failure) -> Failure {
+        let mut failed = lock(&self.failed);
+        let consecutive_failures = failed.as_ref().map_or(0, |failed| failed.consecutive_failures) + 1;
+        let failed_at = Clock::now();
+        let retry_at = failed_at + retry_delay(failure.class, consecutive_failures);
+        *failed = Some(FailedFetch { failure: failure.clone(), consecutive_failures, failed_at, retry_at });
+        failure
     }
 }
 
@@ -179,11 +222,22 @@ mod tests {
             since: Instant,
             outcome: impl Future<Output = Result<(), Failure>>,
         ) -> Result<u32, Failure> {
+            self.get_admitted(since, Lane::Soon, async { Ok(()) }, outcome).await
+        }
+
+        /// The same with a wait for the limiter.
+        async fn get_admitted(
+            &self,
+            since: Instant,
+            lane: Lane,
+            admit: impl Future<Output = Result<(), Failure>>,
+            outcome: impl Future<Output = Result<(), Failure>>,
+        ) -> Result<u32, Failure> {
             let fetch = || async {
                 let number = self.fetches.fetch_add(1, Ordering::Relaxed) + 1;
                 outcome.await.map(|()| number)
             };
-            self.cache.get(since, fetch).await.map(|number| *number)
+            self.cache.get(since, lane, || admit, fetch).await.map(|number| *number)
         }
     }
 
@@ -203,6 +257,31 @@ mod tests {
             async { service.send(()).unwrap() },
         );
         assert_eq!((first.unwrap(), second.unwrap(), counter.fetches()), (1, 1, 1));
+    }
+
+    #[tokio::test]
+    async fn callers_share_a_fetch_that_waits_for_the_limiter() {
+        let (counter, since) = (Counter::default(), Instant::now());
+        let (limiter, admitted) = oneshot::channel();
+        let (first, second, ()) = tokio::join!(
+            biased;
+            counter.get_admitted(since, Lane::Later, wait(admitted), async { Ok(()) }),
+            async { counter.get_admitted(Instant::now(), Lane::Later, async { Ok(()) }, async { Ok(()) }).await },
+            async { limiter.send(()).unwrap() },
+        );
+        assert_eq!((first.unwrap(), second.unwrap(), counter.fetches()), (1, 1, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_needs_it_soon_does_not_wait_behind_others_who_take_it_too() {
+        let (counter, since) = (Counter::default(), Instant::now());
+        let later = counter.get_admitted(since, Lane::Later, std::future::pending(), async { Ok(()) });
+        let (later, soon) = timeout(Duration::from_secs(1), async {
+            tokio::join!(biased; later, async { counter.get(Instant::now()).await })
+        })
+        .await
+        .expect("neither waits for ever");
+        assert_eq!((later.unwrap(), soon.unwrap(), counter.fetches()), (1, 1, 1));
     }
 
     /// The third caller needs no more than the first and does not wait for what the second needs.

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::Notify, time::sleep};
+use tokio::{sync::Notify, time::timeout};
 
 use super::{error::ApiCall, types::ChatbotId};
 use crate::sync::lock;
@@ -17,6 +17,10 @@ use crate::sync::lock;
 /// So many calls in a row are sent before a less urgent one that waits; then one of those is.
 // a quarter is enough for the others to come forward, and delays an urgent call by one call
 const MAX_OVERTAKEN: u32 = 3;
+
+/// A list waits for at most so many creates of its chatbot.
+// each costs a twentieth of what the key may call, and a crash before it costs a search for so many versions
+const MAX_CREATES_BEFORE_LIST: u64 = 20;
 
 /// How urgent a call is, the most urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,6 +31,19 @@ pub enum CallPriority {
     Normal,
     /// Creates and deletes, of which thousands may wait.
     Bulk,
+    /// A list that creates wait for: before their intents are sent, and to confirm them. It is sent among them, after those
+    /// that wait already: one list then answers for all.
+    BulkRead,
+}
+
+impl CallPriority {
+    /// A list for creates is as urgent as they are.
+    const fn class(self) -> Self {
+        match self {
+            Self::BulkRead => Self::Bulk,
+            other => other,
+        }
+    }
 }
 
 impl From<ApiCall> for CallPriority {
@@ -75,24 +92,30 @@ struct QueuedCall<'a> {
 }
 
 impl CallQueue {
-    /// Waits until the call is the next one and `try_take` lets it be sent; that returns how long to wait where it does not.
-    pub async fn wait(
+    /// Waits until the call is the next one and `try_take` has an answer for it; that returns how long to wait where it has
+    /// none yet.
+    pub async fn wait<T, E>(
         &self,
         priority: CallPriority,
         chatbot: &ChatbotId,
-        try_take: impl Fn() -> Result<(), Duration>,
-    ) {
+        try_take: impl Fn() -> Result<Result<T, E>, Duration>,
+    ) -> Result<T, E> {
         let call = self.enter(priority, chatbot);
         loop {
             // stays notified until it is awaited, so what happens before that is not lost
             let notified = call.is_next.notified();
             match call.try_send(&try_take) {
                 None => notified.await,
-                Some(Ok(())) => return,
+                Some(Ok(answer)) => return answer,
                 // a more urgent call may arrive meanwhile; then this one waits for its place again
-                Some(Err(delay)) => sleep(delay).await,
+                Some(Err(delay)) => drop(timeout(delay, notified).await),
             }
         }
+    }
+
+    /// What the next call waits for may have come.
+    pub fn notify_next(&self) {
+        lock(&self.0).notify_next();
     }
 
     fn enter(&self, priority: CallPriority, chatbot: &ChatbotId) -> QueuedCall<'_> {
@@ -106,13 +129,17 @@ impl CallQueue {
 
 impl QueuedCall<'_> {
     /// `None` while another call is the next one.
-    fn try_send(&self, try_take: impl Fn() -> Result<(), Duration>) -> Option<Result<(), Duration>> {
+    fn try_send<T, E>(
+        &self,
+        try_take: impl Fn() -> Result<Result<T, E>, Duration>,
+    ) -> Option<Result<Result<T, E>, Duration>> {
         let mut state = lock(&self.queue.0);
         if state.next() != Some(self.place) {
             return None;
         }
         let taken = try_take();
-        if taken.is_ok() {
+        // one that leaves with a failure counts for no round
+        if let Ok(Ok(_)) = taken {
             state.send(self.place);
         }
         Some(taken)
@@ -129,12 +156,17 @@ impl Drop for QueuedCall<'_> {
 
 impl State {
     fn enter(&mut self, priority: CallPriority, chatbot: &ChatbotId, is_next: Arc<Notify>) -> Place {
+        let class = priority.class();
         let of_chatbot = self.waiting.iter().filter(|(_, waiting)| waiting.chatbot == *chatbot);
-        let rounds = of_chatbot.map(|(place, _)| place).filter(|place| place.priority == priority);
+        let rounds = of_chatbot.map(|(place, _)| place).filter(|place| place.priority == class);
+        let current = self.rounds[class as usize];
         // never the round that is being sent: a chatbot that calls again and again would be first each time
-        let round = rounds.map(|place| place.round).max().unwrap_or(self.rounds[priority as usize]) + 1;
+        let mut round = rounds.map(|place| place.round).max().unwrap_or(current) + 1;
+        if priority == CallPriority::BulkRead {
+            round = round.min(current + MAX_CREATES_BEFORE_LIST);
+        }
         self.arrivals += 1;
-        let place = Place { priority, round, arrival: self.arrivals };
+        let place = Place { priority: class, round, arrival: self.arrivals };
         self.waiting.insert(place, Waiting { chatbot: chatbot.clone(), is_next });
         place
     }
@@ -168,7 +200,7 @@ mod tests {
     use futures::FutureExt;
 
     use super::*;
-    use CallPriority::{Bulk, GoBack, Normal};
+    use CallPriority::{Bulk, BulkRead, GoBack, Normal};
 
     fn chatbot(id: &str) -> ChatbotId {
         ChatbotId::parse(id).unwrap()
@@ -211,6 +243,25 @@ mod tests {
     }
 
     #[test]
+    fn a_list_for_creates_is_sent_after_those_that_wait_but_not_after_all_of_a_thousand() {
+        let mut state = State::default();
+        let enter = |state: &mut State, priority, id| state.enter(priority, &chatbot(id), Arc::default());
+        for _ in 0..30 {
+            enter(&mut state, Bulk, "busy");
+        }
+        let list = enter(&mut state, BulkRead, "busy");
+        let other = enter(&mut state, BulkRead, "other");
+        let mut order = Vec::new();
+        while let Some(place) = state.next() {
+            state.send(place);
+            order.push(place);
+        }
+        let position = |place| order.iter().position(|sent| *sent == place);
+        assert_eq!(position(other), Some(1), "another chatbot's is in the first round");
+        assert_eq!(position(list), Some(21), "after twenty creates and the other list");
+    }
+
+    #[test]
     fn chatbots_follow_each_other() {
         let calls = [(Bulk, "busy"), (Bulk, "busy"), (Bulk, "busy"), (Bulk, "b"), (Bulk, "c"), (Bulk, "b")];
         let chatbots: Vec<String> = order(&calls).into_iter().map(|(_, id)| id).collect();
@@ -234,13 +285,14 @@ mod tests {
     #[tokio::test]
     async fn caller_that_gives_up_leaves_the_queue() {
         let queue = CallQueue::default();
-        let (bot, taken) = (chatbot("a"), || Ok(()));
-        let mut first = Box::pin(queue.wait(GoBack, &bot, || Err(Duration::from_hours(1))));
+        let (bot, taken) = (chatbot("a"), || Ok(Ok::<(), ()>(())));
+        let wait = || Err::<Result<(), ()>, _>(Duration::from_hours(1));
+        let mut first = Box::pin(queue.wait(GoBack, &bot, wait));
         assert!(first.as_mut().now_or_never().is_none());
         let mut second = Box::pin(queue.wait(Bulk, &bot, taken));
         assert!(second.as_mut().now_or_never().is_none(), "it waits for the first");
         drop(first);
-        second.await;
+        second.await.unwrap();
         assert!(lock(&queue.0).waiting.is_empty());
     }
 
@@ -251,7 +303,7 @@ mod tests {
         let free = std::sync::atomic::AtomicBool::new(false);
         let try_take = || {
             if free.swap(false, std::sync::atomic::Ordering::SeqCst) {
-                Ok(())
+                Ok(Ok::<(), ()>(()))
             } else {
                 Err(Duration::from_millis(100))
             }
@@ -260,11 +312,11 @@ mod tests {
         assert!(bulk.as_mut().now_or_never().is_none());
         let urgent = async {
             free.store(true, std::sync::atomic::Ordering::SeqCst);
-            queue.wait(GoBack, &bot, try_take).await;
+            queue.wait(GoBack, &bot, try_take).await.unwrap();
         };
         tokio::select! {
             biased;
-            () = &mut bulk => panic!("it was first"),
+            _ = &mut bulk => panic!("it was first"),
             () = urgent => {}
         }
     }

@@ -1,11 +1,15 @@
 //! The calls over HTTP. One request each: nothing here retries, because only the caller knows whether that is safe.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use reqwest::{
     Method, Response,
     header::{DATE, HeaderValue, RETRY_AFTER},
 };
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
 use super::{
@@ -15,8 +19,18 @@ use super::{
     wire,
 };
 
-/// Largest answer that is read, in bytes: about 50,000 versions. The operator holds several at once.
+/// Largest answer that is read, in bytes: about 50,000 versions.
 const MAX_ANSWER_BYTES: usize = 32 << 20;
+/// An answer that is larger is read and parsed while few others of its kind are, in bytes: about 1,500 versions.
+const LARGE_ANSWER_BYTES: usize = 1 << 20;
+/// So many large answers are read at the same time, of whatever chatbots and keys.
+// with what is parsed of it one takes up to 80 MiB of the pod's 256, and dozens may come at once
+const MAX_LARGE_ANSWERS: usize = 1;
+/// What all large lists that are kept may take, in KiB: some 300,000 versions.
+const MAX_LARGE_LISTS_KIB: usize = 96 << 10;
+/// Why a list is not kept.
+const NO_ROOM: &str = "the lists of all chatbots with very many versions take more memory than the operator has for them; \
+    delete old versions, or run several operators with --selector";
 /// How much is read of an answer that is no success, in bytes: it holds a message and no data.
 const MAX_ERROR_BYTES: usize = 64 << 10;
 /// Short, to distinguish an unreachable service from a slow one: only the former proves that nothing was sent.
@@ -42,6 +56,16 @@ pub struct NewVersion {
 pub struct ApiClient {
     http: reqwest::Client,
     base_url: Url,
+    timeout: Duration,
+    large_answers: Arc<Semaphore>,
+    /// A permit for each KiB of the large lists that are kept.
+    large_lists: Arc<Semaphore>,
+}
+
+/// The body of an answer. A large one holds a permit until it is parsed.
+struct Answer {
+    body: Vec<u8>,
+    _large: Option<OwnedSemaphorePermit>,
 }
 
 impl ApiClient {
@@ -63,7 +87,9 @@ impl ApiClient {
             .tcp_nodelay(true)
             .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
             .build()?;
-        Ok(Self { http, base_url })
+        let [large_answers, large_lists] =
+            [MAX_LARGE_ANSWERS, MAX_LARGE_LISTS_KIB].map(|permits| Arc::new(Semaphore::new(permits)));
+        Ok(Self { http, base_url, timeout, large_answers, large_lists })
     }
 
     /// Lists the versions of a chatbot.
@@ -76,7 +102,20 @@ impl ApiClient {
         let path = [chatbot.as_str(), "versions"];
         let list = self.call(ApiCall::List, Method::GET, key, &path, None, wire::list).await?;
         let wire::List { versions, unidentified } = list;
-        Ok(Inventory::new(versions, requested_at).with_unidentified(unidentified))
+        self.keep(Inventory::new(versions, requested_at).with_unidentified(unidentified))
+    }
+
+    /// The list, if there is room for it. Only large ones count, so that those of other chatbots are always read.
+    fn keep(&self, inventory: Inventory) -> Result<Inventory, Failure> {
+        let bytes = inventory.bytes();
+        if bytes <= LARGE_ANSWER_BYTES {
+            return Ok(inventory);
+        }
+        let kib = u32::try_from(bytes >> 10).unwrap_or(u32::MAX);
+        match self.large_lists.clone().try_acquire_many_owned(kib) {
+            Ok(permit) => Ok(inventory.with_permit(permit)),
+            Err(_) => Err(Failure::new(ApiCall::List, FailureClass::Unknown, NO_ROOM)),
+        }
     }
 
     /// Reads the deployment status of a chatbot: what is live in each environment.
@@ -173,7 +212,7 @@ impl ApiClient {
         read: impl FnOnce(&[u8]) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let answer = self.send(call, method, key, path, body).await;
-        answer.and_then(|answer| read(&answer)).map_err(|failure| failure.redacted(key))
+        answer.and_then(|answer| read(&answer.body)).map_err(|failure| failure.redacted(key))
     }
 
     async fn send(
@@ -183,7 +222,7 @@ impl ApiClient {
         key: &ApiKey,
         path: &[&str],
         body: Option<&serde_json::Value>,
-    ) -> Result<Vec<u8>, Failure> {
+    ) -> Result<Answer, Failure> {
         let unsent = |why: &str| Failure::new(call, FailureClass::Unsent, why);
         // as segments: each is percent-encoded, so no id can lead to another path
         let mut url = self.base_url.clone();
@@ -202,30 +241,51 @@ impl ApiClient {
             request = request.header("content-type", "application/json").body(body.to_string());
         }
         let response = request.send().await.map_err(|error| transport_failure(call, &error))?;
-        read_answer(call, response).await
+        self.read_answer(call, response).await
     }
-}
 
-/// Reads a whole answer; classes it where it is no success.
-async fn read_answer(call: ApiCall, mut response: Response) -> Result<Vec<u8>, Failure> {
-    let status = response.status();
-    let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let (retry_after, date) = (header(RETRY_AFTER), header(DATE));
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| transport_failure(call, &error))? {
-        if !status.is_success() && body.len() + chunk.len() > MAX_ERROR_BYTES {
-            body.extend_from_slice(&chunk[..MAX_ERROR_BYTES - body.len()]);
-            break;
+    /// Reads a whole answer; classes it where it is no success.
+    async fn read_answer(&self, call: ApiCall, mut response: Response) -> Result<Answer, Failure> {
+        let status = response.status();
+        let header =
+            |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let (retry_after, date) = (header(RETRY_AFTER), header(DATE));
+        let mut answer = Answer { body: Vec::new(), _large: None };
+        let Answer { body, _large: large } = &mut answer;
+        while let Some(chunk) = response.chunk().await.map_err(|error| transport_failure(call, &error))? {
+            let length = body.len() + chunk.len();
+            if !status.is_success() && length > MAX_ERROR_BYTES {
+                body.extend_from_slice(&chunk[..MAX_ERROR_BYTES - body.len()]);
+                break;
+            }
+            if length > MAX_ANSWER_BYTES {
+                return Err(Failure::new(call, FailureClass::Unknown, "the answer is larger than 32 MiB"));
+            }
+            if length > LARGE_ANSWER_BYTES && large.is_none() {
+                *large = Some(self.large_answer(call).await?);
+                // at once: each time it grows, it would be there twice. What is not written takes no memory
+                body.reserve_exact(MAX_ANSWER_BYTES - body.len());
+            }
+            body.extend_from_slice(&chunk);
         }
-        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
-            return Err(Failure::new(call, FailureClass::Unknown, "the answer is larger than 32 MiB"));
+        if status.is_success() {
+            return Ok(answer);
         }
-        body.extend_from_slice(&chunk);
+        Err(classify(call, status.as_u16(), retry_after.as_deref(), date.as_deref(), body))
     }
-    if status.is_success() {
-        return Ok(body);
+
+    /// Waits until few other large answers are held; meanwhile the rest of this one stays with the service.
+    async fn large_answer(&self, call: ApiCall) -> Result<OwnedSemaphorePermit, Failure> {
+        let permit = self.large_answers.clone().acquire_owned();
+        match tokio::time::timeout(self.timeout, permit).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => Err(Failure::new(
+                call,
+                FailureClass::Unknown,
+                "other large answers took longer than the timeout",
+            )),
+        }
     }
-    Err(classify(call, status.as_u16(), retry_after.as_deref(), date.as_deref(), &body))
 }
 
 /// A failure without a whole answer. Only a connection that was never established proves that nothing was sent.

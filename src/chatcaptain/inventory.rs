@@ -3,18 +3,31 @@
 //! Answers questions and decides nothing. The service may leave out any field, so each answer says what it proves:
 //! a field that every version lacks proves nothing, one that only some versions lack is empty there.
 
-use std::{collections::HashMap, time::Instant};
+use std::{
+    collections::{BTreeSet, HashSet},
+    hash::{DefaultHasher, Hash, Hasher},
+    time::Instant,
+};
 
-use super::types::{Marker, UnidentifiedVersion, Version, VersionId};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::types::{Marker, UnidentifiedVersion, Version};
 
 /// The versions of one chatbot at one moment.
 #[derive(Debug)]
 pub struct Inventory {
     versions: Vec<Version>,
-    by_id: HashMap<VersionId, usize>,
-    by_marker: HashMap<Box<str>, Vec<usize>>,
+    // positions and hashes, no copies of the texts: hundreds of chatbots may have thousands of versions each
+    /// Sorted by id.
+    by_id: Box<[usize]>,
+    /// Sorted: the hash of a marker, and which version carries it.
+    by_marker: Box<[(u64, usize)]>,
+    /// Whose markers the versions carry.
+    owners: BTreeSet<Box<str>>,
     has_descriptions: bool,
     unidentified: Vec<UnidentifiedVersion>,
+    /// The right to take so much memory, given back with the list.
+    _memory: Option<OwnedSemaphorePermit>,
     /// When the request was sent: what happened before that shows in the list, as far as the service is prompt; what
     /// happened later may be missing.
     pub requested_at: Instant,
@@ -25,28 +38,60 @@ impl Inventory {
     /// be taken for the two of a create that was sent twice.
     #[must_use]
     pub fn new(list: Vec<Version>, requested_at: Instant) -> Self {
-        let mut versions: Vec<Version> = Vec::with_capacity(list.len());
-        let mut by_id = HashMap::with_capacity(list.len());
-        let mut by_marker: HashMap<Box<str>, Vec<usize>> = HashMap::new();
-        for version in list {
-            if by_id.contains_key(&version.id) {
-                continue;
+        let mut versions = list;
+        let mut ids = HashSet::with_capacity(versions.len());
+        versions.retain(|version| ids.insert(version.id.clone()));
+        versions.shrink_to_fit();
+        let mut by_id: Box<[usize]> = (0..versions.len()).collect();
+        by_id.sort_unstable_by_key(|index| &versions[*index].id);
+        let (mut by_marker, mut owners) = (Vec::new(), BTreeSet::new());
+        for (index, marker) in versions.iter().enumerate().filter_map(|(i, v)| Some((i, v.marker()?))) {
+            by_marker.push((hash(&marker), index));
+            let object = marker.strip_prefix(Marker::PREFIX).unwrap_or_default();
+            if let Some((owner, _)) = object.split_once('/').filter(|(owner, _)| !owners.contains(*owner)) {
+                owners.insert(owner.into());
             }
-            by_id.insert(version.id.clone(), versions.len());
-            if let Some(marker) = version.marker() {
-                by_marker.entry(marker.into_boxed_str()).or_default().push(versions.len());
-            }
-            versions.push(version);
         }
+        by_marker.sort_unstable();
         let has_descriptions =
             versions.iter().any(|v| v.description.as_deref().is_some_and(|d| !d.is_empty()));
-        Self { versions, by_id, by_marker, has_descriptions, unidentified: Vec::new(), requested_at }
+        Self {
+            versions,
+            by_id,
+            by_marker: by_marker.into_boxed_slice(),
+            owners,
+            has_descriptions,
+            unidentified: Vec::new(),
+            _memory: None,
+            requested_at,
+        }
     }
 
     /// The same with the entries of the list that have no usable id.
     #[must_use]
     pub fn with_unidentified(self, unidentified: Vec<UnidentifiedVersion>) -> Self {
         Self { unidentified, ..self }
+    }
+
+    /// The same with a permit that it holds as long as it is kept.
+    pub(super) fn with_permit(self, permit: OwnedSemaphorePermit) -> Self {
+        Self { _memory: Some(permit), ..self }
+    }
+
+    /// About how much memory it takes.
+    pub(super) fn bytes(&self) -> usize {
+        // an allocation of its own for each text
+        let text = |text: Option<&str>| text.map_or(0, |text| text.len().next_multiple_of(16) + 16);
+        let texts = |version: &Version| {
+            let texts = [version.name.as_deref(), version.description.as_deref(), version.number.as_deref()];
+            text(Some(version.id.as_str())) + texts.into_iter().map(text).sum::<usize>()
+        };
+        let entry =
+            |entry: &UnidentifiedVersion| text(entry.name.as_deref()) + text(entry.description.as_deref());
+        self.versions.iter().map(texts).sum::<usize>()
+            + self.unidentified.iter().map(entry).sum::<usize>()
+            + self.versions.len() * (size_of::<Version>() + size_of::<(u64, usize)>() + size_of::<usize>())
+            + self.unidentified.len() * size_of::<UnidentifiedVersion>()
     }
 
     /// Whether every listed version has an id. If not, one that is not listed by its id may exist all the same.
@@ -77,14 +122,19 @@ impl Inventory {
     /// The version with this id.
     #[must_use]
     pub fn version(&self, id: &str) -> Option<&Version> {
-        // an id that does not parse is in no list
-        let id = VersionId::parse(id).ok()?;
-        self.by_id.get(&id).map(|&index| &self.versions[index])
+        let found = self.by_id.binary_search_by(|index| self.versions[*index].id.as_str().cmp(id)).ok()?;
+        Some(&self.versions[self.by_id[found]])
     }
 
     /// The versions whose description carries this marker.
-    pub fn by_marker(&self, marker: &Marker) -> impl Iterator<Item = &Version> {
-        self.by_marker.get(marker.as_str()).into_iter().flatten().map(|&index| &self.versions[index])
+    pub fn by_marker<'a>(&'a self, marker: &Marker) -> impl Iterator<Item = &'a Version> + use<'a> {
+        let marker = marker.as_str().to_owned();
+        let hash = hash(&marker);
+        let start = self.by_marker.partition_point(|(other, _)| *other < hash);
+        let same_hash = self.by_marker[start..].iter().take_while(move |(other, _)| *other == hash);
+        let versions = same_hash.map(|(_, index)| &self.versions[*index]);
+        // others may have the hash, too
+        versions.filter(move |version| version.marker().as_ref() == Some(&marker))
     }
 
     /// The versions with this name that may be ours although no marker can be read: the service returns no descriptions,
@@ -123,8 +173,7 @@ impl Inventory {
     /// holds our versions; a key of another account shows an empty or foreign list.
     #[must_use]
     pub fn contains_owner(&self, owner: &str) -> bool {
-        let prefix = format!("{}{owner}/", Marker::PREFIX);
-        self.by_marker.keys().any(|marker| marker.starts_with(&prefix))
+        self.owners.contains(owner)
     }
 
     /// Whether the list returns descriptions at all, and so can show a marker.
@@ -144,6 +193,13 @@ impl Inventory {
     pub fn has_deploy_times(&self) -> bool {
         self.versions.iter().any(|version| version.deployed.is_some())
     }
+}
+
+/// The same for the whole process, and in no other.
+fn hash(marker: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    marker.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// As a service may return a description: line breaks become blanks, and several become one.
@@ -197,6 +253,7 @@ impl LiveVersion {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chatcaptain::VersionId;
 
     fn version(id: &str) -> Version {
         Version {

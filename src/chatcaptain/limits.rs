@@ -1,5 +1,5 @@
-//! Protects the account of the service: for each key a token bucket, a breaker while the service throttles, and one
-//! probe at a time while it refuses the key.
+//! Protects the account of the service: for each key a pace, a breaker while the service throttles, and one probe at a time
+//! while it refuses the key.
 //!
 //! Decides whether a call may be made now; makes and repeats none itself.
 
@@ -9,12 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter, clock::Clock};
 use rand::RngExt;
 
 use super::{
     call_queue::{CallPriority, CallQueue},
     error::{ApiCall, Failure, FailureClass},
+    pace::Pace,
     refusals::Refusals,
     types::ChatbotId,
 };
@@ -59,7 +59,6 @@ pub type CallObserver = Arc<dyn Fn(CallEvent) + Send + Sync>;
 
 /// The limits of one key. Every call with the key needs its permission.
 pub struct CallLimiter {
-    bucket: DefaultDirectRateLimiter,
     queue: CallQueue,
     state: Mutex<State>,
     observer: CallObserver,
@@ -67,13 +66,7 @@ pub struct CallLimiter {
 
 impl CallLimiter {
     pub fn new(limits: Limits, observer: CallObserver) -> Self {
-        let quota = Quota::per_second(limits.rate).allow_burst(limits.burst);
-        Self {
-            bucket: RateLimiter::direct(quota),
-            queue: CallQueue::default(),
-            state: Mutex::default(),
-            observer,
-        }
+        Self { queue: CallQueue::default(), state: Mutex::new(State::new(limits)), observer }
     }
 
     /// Waits until a call may be made. After `acquire` the caller must `record` how the call ended.
@@ -88,17 +81,17 @@ impl CallLimiter {
     ) -> Result<(), Failure> {
         // before the queue: a paused call fails at once instead of waiting in it
         lock(&self.state).check(call, chatbot, Instant::now())?;
-        let try_take =
-            || self.bucket.check().map_err(|not_until| not_until.wait_time_from(self.bucket.clock().now()));
-        self.queue.wait(priority, chatbot, try_take).await;
-        // again behind it: others may have been throttled meanwhile
-        lock(&self.state).admit(call, chatbot, Instant::now())
+        // again when it is the next one: others may have been throttled meanwhile
+        let admit = || lock(&self.state).admit(call, priority, chatbot, Instant::now());
+        self.queue.wait(priority, chatbot, admit).await
     }
 
     /// Takes note of how a call ended.
     pub fn record(&self, call: ApiCall, chatbot: &ChatbotId, result: Result<(), &Failure>) {
         let now = Instant::now();
         let paused = lock(&self.state).record(call, chatbot, result, now);
+        // it may have waited for this answer
+        self.queue.notify_next();
         if let Some(pause) = paused {
             (self.observer)(CallEvent::Paused(pause));
         }
@@ -122,8 +115,8 @@ impl CallLimiter {
 }
 
 /// What the service said about calls with this key. The clock is passed in.
-#[derive(Default)]
 struct State {
+    pace: Pace,
     breaker: Option<Breaker>,
     refusals: Refusals,
 }
@@ -132,31 +125,50 @@ struct State {
 struct Breaker {
     open_until: Instant,
     consecutive_throttles: u32,
-    /// While half open: until when other calls wait for the result of the probe.
-    probing_until: Option<Instant>,
+    /// While half open: since when other calls wait for the result of the probe.
+    probing_since: Option<Instant>,
 }
 
 impl State {
-    /// Whether a call may be made.
+    fn new(limits: Limits) -> Self {
+        Self { pace: Pace::new(limits), breaker: None, refusals: Refusals::default() }
+    }
+
+    /// Whether a call may be made, or wait in the queue.
     fn check(&self, call: ApiCall, chatbot: &ChatbotId, now: Instant) -> Result<(), Failure> {
         self.refusals.check(call, chatbot, now)?;
         match &self.breaker {
             Some(breaker) if breaker.open_until > now => Err(throttled(call, breaker.open_until - now)),
-            Some(breaker) if breaker.probing_until.is_some_and(|until| until > now) => {
+            // a probe that takes long: who waits for it says so
+            Some(breaker) if breaker.is_probing(now) && breaker.probe_wait(now).is_zero() => {
                 Err(throttled(call, PROBE_RETRY_AFTER))
             }
             _ => Ok(()),
         }
     }
 
-    /// Lets a call through. Where the last one was throttled or refused this makes it the one probe.
-    fn admit(&mut self, call: ApiCall, chatbot: &ChatbotId, now: Instant) -> Result<(), Failure> {
-        self.check(call, chatbot, now)?;
+    /// Lets a call through, or says how long it waits. Where the last one was throttled or refused this makes it the one
+    /// probe.
+    fn admit(
+        &mut self,
+        call: ApiCall,
+        priority: CallPriority,
+        chatbot: &ChatbotId,
+        now: Instant,
+    ) -> Result<Result<(), Failure>, Duration> {
+        if let Err(failure) = self.check(call, chatbot, now) {
+            return Ok(Err(failure));
+        }
+        match &self.breaker {
+            // its result is about to come, and decides for all that wait
+            Some(breaker) if breaker.is_probing(now) => return Err(breaker.probe_wait(now)),
+            _ => self.pace.take(priority == CallPriority::GoBack, now)?,
+        }
         if let Some(breaker) = &mut self.breaker {
-            breaker.probing_until = Some(now + PROBE_TIMEOUT);
+            breaker.probing_since = Some(now);
         }
         self.refusals.start_probe(call, chatbot, now);
-        Ok(())
+        Ok(Ok(()))
     }
 
     /// Returns for how much longer calls are paused because of this result.
@@ -167,9 +179,14 @@ impl State {
         result: Result<(), &Failure>,
         now: Instant,
     ) -> Option<Duration> {
+        self.pace.end(now);
         match result.map_err(|failure| (failure.class, failure)) {
             Err((FailureClass::Throttled { retry_after }, _)) => {
                 self.refusals.end_probe(call, chatbot, now);
+                // not for a probe, which was one call after a pause, nor again for calls that were in flight with the first
+                if self.breaker.is_none() {
+                    self.pace.slow_down(now);
+                }
                 Some(self.open_breaker(retry_after, now))
             }
             Err((FailureClass::Forbidden { whole_key }, failure)) => {
@@ -180,7 +197,7 @@ impl State {
             Err((FailureClass::Unknown | FailureClass::Unsent, _)) => {
                 self.refusals.end_probe(call, chatbot, now);
                 if let Some(breaker) = &mut self.breaker {
-                    breaker.probing_until = None;
+                    breaker.probing_since = None;
                 }
                 None
             }
@@ -188,6 +205,7 @@ impl State {
             Ok(()) | Err((FailureClass::Refused(_), _)) => {
                 // while the breaker is open this was sent before it opened, and does not prove that the throttle is over
                 self.breaker.take_if(|breaker| breaker.open_until <= now);
+                self.pace.accept();
                 self.refusals.forget(call, chatbot);
                 None
             }
@@ -206,13 +224,25 @@ impl State {
         let pause = advised.unwrap_or_else(|| THROTTLE_BACKOFF.delay(consecutive_throttles));
         // never earlier: of answers to calls in flight the longest advice holds
         let open_until = (now + with_jitter(pause)).max(former);
-        self.breaker = Some(Breaker { open_until, consecutive_throttles, probing_until: None });
+        self.breaker = Some(Breaker { open_until, consecutive_throttles, probing_since: None });
         // only what is added, so that overlapping pauses are counted once
         open_until - former
     }
 
     fn is_breaker_open(&self, now: Instant) -> bool {
         self.breaker.as_ref().is_some_and(|breaker| breaker.open_until > now)
+    }
+}
+
+impl Breaker {
+    fn is_probing(&self, now: Instant) -> bool {
+        self.probing_since.is_some_and(|since| now.duration_since(since) < PROBE_TIMEOUT)
+    }
+
+    /// How long others wait for the result of the probe before they give up.
+    fn probe_wait(&self, now: Instant) -> Duration {
+        let waited = self.probing_since.map_or(Duration::ZERO, |since| now.duration_since(since));
+        PROBE_RETRY_AFTER.saturating_sub(waited)
     }
 }
 
@@ -257,7 +287,8 @@ mod tests {
 
     impl Key {
         fn new() -> Self {
-            Self { state: State::default(), now: Instant::now() }
+            let many = NonZeroU32::new(1_000).unwrap();
+            Self { state: State::new(Limits { rate: many, burst: many }), now: Instant::now() }
         }
 
         /// Returns for how much longer calls are paused.
@@ -276,9 +307,19 @@ mod tests {
 
         /// `None` where the call is let through, else the class of the failure in its way.
         fn admit(&mut self, call: ApiCall) -> Option<FailureClass> {
-            let failure = self.state.admit(call, &bot(), self.now).err()?;
+            let mut admitted = self.state.admit(call, call.into(), &bot(), self.now);
+            if let Err(pace) = admitted {
+                self.advance(pace + Duration::from_millis(1));
+                admitted = self.state.admit(call, call.into(), &bot(), self.now);
+            }
+            let failure = admitted.expect("it waits for its pace alone").err()?;
             assert_eq!((failure.call, failure.was_not_sent()), (call, true));
             Some(failure.class)
+        }
+
+        /// How long the call waits in the queue.
+        fn wait(&mut self, call: ApiCall) -> Option<Duration> {
+            self.state.admit(call, call.into(), &bot(), self.now).err()
         }
 
         fn advance(&mut self, by: Duration) {
@@ -346,16 +387,36 @@ mod tests {
         let mut key = Key::new();
         let pause = key.throttle(Some(1));
         key.advance(pause);
-        let wait = Some(FailureClass::Throttled { retry_after: Some(PROBE_RETRY_AFTER) });
-        assert_eq!((key.admit(ApiCall::List), key.admit(ApiCall::List)), (None, wait));
+        assert_eq!((key.admit(ApiCall::List), key.wait(ApiCall::List)), (None, Some(PROBE_RETRY_AFTER)));
         // no answer: the next one probes
         key.fail(ApiCall::List, FailureClass::Unknown);
-        assert_eq!((key.admit(ApiCall::Deploy), key.admit(ApiCall::List)), (None, wait));
+        assert_eq!((key.admit(ApiCall::Deploy), key.wait(ApiCall::List)), (None, Some(PROBE_RETRY_AFTER)));
+        // still none: the others say what they wait for
+        key.advance(PROBE_RETRY_AFTER);
+        let throttled = Some(FailureClass::Throttled { retry_after: Some(PROBE_RETRY_AFTER) });
+        assert_eq!(key.admit(ApiCall::List), throttled);
         // never any result: the next one probes all the same
         key.advance(PROBE_TIMEOUT);
-        assert_eq!((key.admit(ApiCall::List), key.admit(ApiCall::List)), (None, wait));
+        assert_eq!((key.admit(ApiCall::List), key.wait(ApiCall::List)), (None, Some(PROBE_RETRY_AFTER)));
         key.succeed(ApiCall::List);
-        assert_eq!((key.admit(ApiCall::List), key.admit(ApiCall::List)), (None, None));
+        assert_eq!(key.admit(ApiCall::List), None);
+        assert!(key.wait(ApiCall::List).is_some_and(|wait| wait < PROBE_RETRY_AFTER), "its pace remains");
+    }
+
+    #[test]
+    fn one_throttle_slows_a_key_down_once() {
+        let mut key = Key::new();
+        let pause = key.throttle(Some(1));
+        assert_eq!(key.throttle(Some(1)), Duration::ZERO);
+        // also not for the probe
+        key.advance(pause);
+        assert_eq!(key.admit(ApiCall::List), None);
+        let pause = key.throttle(Some(1));
+        key.advance(pause);
+        assert_eq!(key.admit(ApiCall::List), None);
+        key.succeed(ApiCall::List);
+        let wait = key.wait(ApiCall::List).expect("the pace of a key that was throttled");
+        assert!(wait < Duration::from_millis(300), "{wait:?}");
     }
 
     #[test]

@@ -3,7 +3,9 @@
 //! ```text
 //! account ── one fetch for many objects, and what was written until it shows
 //!   ├─ cached_fetch   one fetch for many callers
-//!   ├─ limits         token bucket, breaker, one probe while a key is refused
+//!   ├─ call_tracking  what is remembered of a call
+//!   ├─ limits         breaker, one probe while a key is refused
+//!   │    ├─ pace        how many calls a second, as the service accepts them
 //!   │    ├─ call_queue  which call is sent next
 //!   │    └─ refusals    when a refused call is tried again
 //!   └─ client         one request, no retry
@@ -20,11 +22,13 @@
 mod account;
 mod cached_fetch;
 mod call_queue;
+mod call_tracking;
 mod client;
 mod error;
 mod inventory;
 mod lenient;
 mod limits;
+mod pace;
 mod redact;
 mod refusals;
 mod types;

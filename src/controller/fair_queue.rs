@@ -1,7 +1,8 @@
-//! Limits how many reconciles run at the same time, and how many of them one chatbot may have.
+//! Limits how many objects are reconciled at the same time, how many of them one chatbot may have, and how many of them write.
 //!
 //! A reconcile may wait long for the rate limit of its API key. Were all permits held by one busy chatbot, the objects of
-//! the others would wait behind every object of that one.
+//! the others would wait behind every object of that one. And while it waits it costs next to nothing, so several times as
+//! many may wait as may write to the cluster: creates that wait together share their lists.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -12,14 +13,18 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::sync::lock;
 
+/// For each reconcile that may write, so many are under way.
+// enough for twenty creates that share a list and twenty that wait; each costs a search if the process dies
+const UNDER_WAY: usize = 4;
+
 /// Queues an object for another reconcile.
 type Enqueue = Box<dyn FnOnce() + Send>;
 
 /// A semaphore whose permits one chatbot can never hold all of.
 pub struct FairSemaphore {
-    semaphore: Semaphore,
     max_per_chatbot: usize,
     chatbots: Mutex<HashMap<String, ChatbotQueue>>,
+    writes: Semaphore,
 }
 
 #[derive(Default)]
@@ -30,45 +35,50 @@ struct ChatbotQueue {
     waiting_uids: HashSet<String>,
 }
 
-/// The right to run one reconcile, until it is dropped.
-pub type ReconcilePermit<'a> = (ChatbotPermit<'a>, Option<SemaphorePermit<'a>>);
-
-/// One of the permits of a chatbot. Dropping it queues the object that waits longest for one.
+/// One of the permits of a chatbot: the right to run one reconcile. Dropping it queues the object that waits longest for one.
 pub struct ChatbotPermit<'a> {
     semaphore: &'a FairSemaphore,
     chatbot: &'a str,
 }
 
+/// How many reconciles may be under way where so many may write.
+pub const fn under_way(concurrency: usize) -> usize {
+    concurrency.saturating_mul(UNDER_WAY)
+}
+
 impl FairSemaphore {
     pub fn new(concurrency: usize) -> Self {
-        // a quarter, at least one, is left to the other chatbots; with a single permit there is nothing to leave
-        let max_per_chatbot = concurrency.saturating_sub((concurrency / 4).max(1)).max(1);
-        Self { semaphore: Semaphore::new(concurrency), max_per_chatbot, chatbots: Mutex::default() }
+        let all = under_way(concurrency);
+        // a quarter is left to the other chatbots
+        let max_per_chatbot = all - all / 4;
+        Self { max_per_chatbot, chatbots: Mutex::default(), writes: Semaphore::new(concurrency) }
     }
 
-    /// Waits for a permit. `None`: the chatbot has as many as it may have, and `enqueue` is called when one is free.
-    pub async fn acquire<'a>(
+    /// A permit. `None`: the chatbot has as many as it may have, and `enqueue` is called when one is free.
+    pub fn acquire<'a>(
         &'a self,
         chatbot: &'a str,
         uid: &str,
         enqueue: impl FnOnce() + Send + 'static,
-    ) -> Option<ReconcilePermit<'a>> {
-        {
-            let mut chatbots = lock(&self.chatbots);
-            let queue = chatbots.entry(chatbot.to_owned()).or_default();
-            if queue.permits >= self.max_per_chatbot {
-                if queue.waiting_uids.insert(uid.to_owned()) {
-                    queue.waiting.push_back((uid.to_owned(), Box::new(enqueue)));
-                }
-                return None;
+    ) -> Option<ChatbotPermit<'a>> {
+        let mut chatbots = lock(&self.chatbots);
+        let queue = chatbots.entry(chatbot.to_owned()).or_default();
+        if queue.permits >= self.max_per_chatbot {
+            if queue.waiting_uids.insert(uid.to_owned()) {
+                queue.waiting.push_back((uid.to_owned(), Box::new(enqueue)));
             }
-            queue.permits += 1;
-            // an event of its own may come before that of its permit
-            queue.forget(uid);
+            return None;
         }
-        // before the await: a caller who is cancelled while waiting returns it, too
-        let chatbot_permit = ChatbotPermit { semaphore: self, chatbot };
-        Some((chatbot_permit, self.semaphore.acquire().await.ok()))
+        queue.permits += 1;
+        // an event of its own may come before that of its permit
+        queue.forget(uid);
+        Some(ChatbotPermit { semaphore: self, chatbot })
+    }
+
+    /// Waits until a reconcile may write to the cluster. Never held while it waits for the service.
+    pub async fn write_permit(&self) -> Option<SemaphorePermit<'_>> {
+        // an error would say that it is closed, which it never is
+        self.writes.acquire().await.ok()
     }
 
     /// Takes a permit back from a chatbot. Returns how to queue the object that waits longest for it.
@@ -132,11 +142,13 @@ mod tests {
         atomic::{AtomicUsize, Ordering},
     };
 
+    use futures::FutureExt;
+
     use super::*;
 
-    #[tokio::test]
-    async fn one_chatbot_leaves_permits_for_the_others_and_its_objects_follow_one_by_one() {
-        let semaphore = FairSemaphore::new(4);
+    #[test]
+    fn one_chatbot_leaves_permits_for_the_others_and_its_objects_follow_one_by_one() {
+        let semaphore = FairSemaphore::new(1);
         let queued = Arc::new(AtomicUsize::new(0));
         let acquire = |uid: &'static str| {
             let queued = queued.clone();
@@ -147,12 +159,12 @@ mod tests {
         };
         let mut permits = Vec::new();
         for uid in ["a", "b", "c"] {
-            permits.push(acquire(uid).await.expect("within its limit"));
+            permits.push(acquire(uid).expect("within its limit"));
         }
         for uid in ["d", "d", "e"] {
-            assert!(acquire(uid).await.is_none(), "{uid}");
+            assert!(acquire(uid).is_none(), "{uid}");
         }
-        let other = semaphore.acquire("other", "x", || panic!("it does not wait")).await;
+        let other = semaphore.acquire("other", "x", || panic!("it does not wait"));
         assert!(other.is_some());
         permits.clear();
         // d and e, each once
@@ -162,25 +174,36 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn object_that_no_longer_exists_is_not_queued_in_place_of_another() {
+    async fn more_may_be_under_way_than_may_write() {
+        let semaphore = FairSemaphore::new(2);
+        let permits: Vec<_> = (0..6).map(|_| semaphore.acquire("busy", "uid", || ())).collect();
+        assert!(permits.iter().all(Option::is_some));
+        let writes = [semaphore.write_permit().await, semaphore.write_permit().await];
+        assert!(semaphore.write_permit().now_or_never().is_none());
+        drop(writes);
+        assert!(semaphore.write_permit().now_or_never().is_some());
+    }
+
+    #[test]
+    fn object_that_no_longer_exists_is_not_queued_in_place_of_another() {
         let semaphore = FairSemaphore::new(1);
         let queued = Arc::new(Mutex::new(Vec::new()));
         let wait = |uid: &'static str| {
             let queued = queued.clone();
             semaphore.acquire("busy", uid, move || lock(&queued).push(uid))
         };
-        let permit = wait("a").await;
+        let _others = [wait("x"), wait("y")];
+        let permit = wait("a");
         for uid in ["b", "c", "d", "e"] {
-            assert!(wait(uid).await.is_none(), "{uid}");
+            assert!(wait(uid).is_none(), "{uid}");
         }
         semaphore.forget("b");
         semaphore.retain(&HashSet::from(["b", "d", "e"].map(str::to_owned)));
         drop(permit);
         assert_eq!(*lock(&queued), ["d"]);
-        let permit = wait("e").await;
+        let permit = wait("e");
         assert!(permit.is_some(), "by an event of its own");
         drop(permit);
         assert_eq!(*lock(&queued), ["d"], "it waits no longer");
-        assert!(lock(&semaphore.chatbots).is_empty());
     }
 }

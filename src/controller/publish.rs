@@ -198,6 +198,7 @@ async fn write<K: Reconciler>(
     if !changes_metadata && object.status() == Some(&report.status) {
         return Ok(object.clone());
     }
+    let _permit = K::permits(context).write_permit().await;
     let written = match (report.finalizer, report.annotation_to_remove) {
         (Some(set), _) => write_finalizer::<K>(object.meta(), set, context).await,
         (None, Some(annotation)) => remove_annotation::<K>(object.meta(), annotation, context).await,

@@ -58,7 +58,7 @@ async fn reconcile<K: Reconciler>(object: Arc<K>, context: Arc<Context>) -> Acti
     let (queue, reference) = (context.clone(), reference_to(object.as_ref()));
     let chatbot = object.chatbot().to_owned();
     let enqueue = move || K::enqueue(reference, &queue);
-    let Some(_permit) = K::permits(&context).acquire(&chatbot, &uid, enqueue).await else {
+    let Some(_permit) = K::permits(&context).acquire(&chatbot, &uid, enqueue) else {
         return requeue_after_others();
     };
     let mut object = object;

@@ -101,19 +101,23 @@ impl Context {
         if query.retry_now {
             account.retry_now(&chatbot);
         }
-        let inventory = account.inventory(&chatbot, list_since).await;
-        let inventory =
-            inventory.map_err(|failure| Unavailable::new(&failure, &query.secret(), query.chatbot))?;
+        let status = async {
+            match status_since {
+                Some(since) => read_deployment_status(&account, &chatbot, since, query).await,
+                None => Ok(None),
+            }
+        };
+        // together: who deploys waits for both
+        let (inventory, deployment_status) =
+            tokio::join!(read_list(&account, &chatbot, list_since, query), status);
+        let inventory = inventory?;
         if !account.is_authoritative(&chatbot)
             && proves_account(&inventory, query.version_id, &self.config.owner_id)
         {
             // for good: a list may lose all of our versions later, and then that is proof
             account.mark_authoritative(&chatbot);
         }
-        let deployment_status = match status_since {
-            Some(since) => read_deployment_status(&account, &chatbot, since, query).await?,
-            None => None,
-        };
+        let deployment_status = deployment_status?;
         record_live(&account, &chatbot, &inventory, deployment_status.as_deref());
         Ok(ServiceView::Available {
             authoritative: account.is_authoritative(&chatbot) && inventory.is_complete(),
@@ -123,6 +127,20 @@ impl Context {
             deployment_status,
         })
     }
+}
+
+async fn read_list(
+    account: &Account,
+    chatbot: &ChatbotId,
+    since: Instant,
+    query: &ServiceQuery<'_>,
+) -> Result<Arc<Inventory>, Unavailable> {
+    let list = match query.reads.list {
+        // all creates whose intents are written wait for it together
+        Freshness::AfterIntent => account.inventory_for_create(chatbot, since).await,
+        Freshness::Now | Freshness::Within(_) => account.inventory(chatbot, since).await,
+    };
+    list.map_err(|failure| Unavailable::new(&failure, &query.secret(), query.chatbot))
 }
 
 /// The deployment status; `None` where the key may not read it or the service has no such call: then only the list is known.

@@ -27,8 +27,9 @@ use crate::{
 };
 
 /// How long the record of a create waits for the list that confirms it.
-// short, because a crash before the record costs a search; a slower list confirms at the next reconcile
-const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
+// short, because a crash before the record costs a search, but long enough for twenty creates before it at a few calls a
+// second; a slower list confirms at the next reconcile
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(8);
 
 impl Indexed for ChatbotVersion {
     const KIND: &'static str = "ChatbotVersion";
@@ -268,7 +269,8 @@ async fn create(observation: &Observation, context: &Context) -> Outcome {
     let Some(permit) = lock(&context.call_permits).take(&uid, object.status.as_ref()) else {
         return Outcome::Created(Err(permit_taken(ApiCall::Create)), None);
     };
-    let result = account.create(&chatbot, &observation.new_version()).await;
+    let is_wanted = || is_create_wanted(object, context);
+    let result = account.create(&chatbot, &observation.new_version(), is_wanted).await;
     if let Err(failure) = &result
         && !failure.may_have_happened
     {
@@ -276,9 +278,19 @@ async fn create(observation: &Observation, context: &Context) -> Outcome {
         return Outcome::Created(result, None);
     }
     // in a task of its own: other objects may wait for the answer to this read, so it must not be dropped half-way
-    let list = spawn(async move { account.inventory(&chatbot, Instant::now()).await });
+    let list = spawn(async move { account.inventory_for_create(&chatbot, Instant::now()).await });
     let list = timeout(CONFIRM_TIMEOUT, list).await.ok().and_then(Result::ok);
     Outcome::Created(result, list.and_then(Result::ok))
+}
+
+/// Whether the object is still there and active. Asked right before the create is sent, after every wait.
+fn is_create_wanted(object: &ChatbotVersion, context: &Context) -> bool {
+    let cached = context.versions.get(&object.namespace().unwrap_or_default(), &object.name_any());
+    cached.is_some_and(|now| {
+        now.metadata.uid == object.metadata.uid
+            && now.metadata.deletion_timestamp.is_none()
+            && now.spec.suspend != Some(true)
+    })
 }
 
 /// Another reconcile has taken the permit of the pending call and sends it; this one sends nothing.

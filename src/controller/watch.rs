@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Context, Indexed, Reconciler,
     cache::{IndexKey, Ref, strip_unused_fields},
+    fair_queue::under_way,
     reconcile::reconcile_in_task,
     unknown_annotations::report_unknown_annotations,
     unreadable::{Guarded, reconcile_unreadable},
@@ -80,9 +81,9 @@ where
 }
 
 fn watcher_config(scope: &Scope) -> watcher::Config {
-    // from the API server's memory: a list that is a little old costs etcd nothing, and a decision on it loses its
-    // write
-    let config = watcher::Config::default().any_semantic();
+    // in pages, which the API server sends only of its newest state: ten thousand objects in one answer, at the start and
+    // after each outage, would take as much memory again
+    let config = watcher::Config::default();
     match &scope.selector {
         Some(selector) => config.labels(selector),
         None => config,
@@ -107,7 +108,9 @@ fn controller<K: Reconciler>(
     let objects = objects_to_reconcile(events, context.clone(), store.clone());
     Controller::for_stream(log_errors(K::KIND, objects), store as Store<Guarded<K>>)
         .reconcile_on(queue)
-        .with_config(Config::default().concurrency(u16::try_from(scope.concurrency).unwrap_or(u16::MAX)))
+        .with_config(
+            Config::default().concurrency(u16::try_from(under_way(scope.concurrency)).unwrap_or(u16::MAX)),
+        )
         .graceful_shutdown_on(stop.clone().cancelled_owned())
         .run(reconcile_guarded, |_, never: &std::convert::Infallible, _| match *never {}, context.clone())
         .for_each(|result| {
@@ -181,7 +184,7 @@ fn enqueue_dependents<K: Indexed>(event: &watcher::Event<Guarded<K>>, context: &
 async fn watch_secrets(context: &Arc<Context>, namespace: Option<&str>, stop: CancellationToken) {
     let secrets = restarting_watch(
         scoped::<PartialObjectMeta<Secret>>(&context.client, namespace),
-        watcher::Config::default().any_semantic(),
+        watcher::Config::default(),
     )
     .default_backoff();
     let changed = log_errors("Secret", secrets).take_until(stop.cancelled_owned());

@@ -1,7 +1,7 @@
 //! The bare loop: what it takes at least. For each object the same three writes, the same create and event, and as many
 //! lists in all, with as many at a time, and nothing decided.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use chatcaptain_operator::crd::ChatbotVersion;
 use futures::{StreamExt, stream};
@@ -17,40 +17,99 @@ use crate::stage::CONCURRENCY;
 
 /// Brings all objects to Ready; `lists` calls of the list are spread over them.
 pub async fn run(api: &Api<ChatbotVersion>, objects: Vec<ChatbotVersion>, service: &str, lists: usize) {
-    let http = reqwest::Client::new();
     let count = objects.len();
     let lists_before = Arc::new(move |index: usize| index * lists / count);
     stream::iter(objects.into_iter().enumerate())
         .for_each_concurrent(CONCURRENCY, |(index, object)| {
-            let (api, http, lists_before) = (api.clone(), http.clone(), lists_before.clone());
-            let events: Api<Event> = Api::namespaced(api.clone().into_client(), &object.namespace().unwrap_or_default());
-            let url = format!("{service}/v1/chatbots/{}/versions", object.spec.chatbot_id);
+            let (api, lists_before) = (api.clone(), lists_before.clone());
+            let events: Api<Event> =
+                Api::namespaced(api.clone().into_client(), &object.namespace().unwrap_or_default());
+            let bare = Bare::new(service, &object.spec.chatbot_id);
             async move {
-                let name = object.name_any();
-                let finalizer = json!({"metadata": {"resourceVersion": object.resource_version(), "finalizers": ["chatcaptain.dev/finalizer"]}});
-                let object = api.patch(&name, &PatchParams::default(), &Patch::Merge(&finalizer)).await.expect("guarded");
-                let object = write(&api, &object, intent()).await;
-                for _ in lists_before(index)..lists_before(index + 1) {
-                    get(&http, &url).await;
-                }
-                let namespace = object.namespace().unwrap_or_default();
-                let description = format!("[chatcaptain.dev default/{namespace}/{name}]");
-                let body = json!({"name": name, "description": description, "environment": "dev"}).to_string();
-                let request = http.post(&url).header("x-chatcaptain-key", KEY).header("content-type", "application/json");
-                let answer = request.body(body).send().await.expect("created").bytes().await.expect("an answer");
-                let answer: Value = serde_json::from_slice(&answer).expect("JSON");
-                let id = answer["version"]["id"].as_str().expect("an id").to_owned();
-                let object = write(&api, &object, record(&id, &name)).await;
+                let lists = lists_before(index + 1) - lists_before(index);
+                let (object, _) = bare.bring_to_ready(&api, object, lists, 0).await;
                 events.create(&PostParams::default(), &event(&object)).await.expect("an event");
             }
         })
         .await;
 }
 
-async fn get(http: &reqwest::Client, url: &str) {
-    let answer = http.get(url).header("x-chatcaptain-key", KEY).send().await.expect("listed");
-    let body = answer.bytes().await.expect("a list");
-    let _: Value = serde_json::from_slice(&body).expect("JSON");
+/// Makes calls and decides nothing. All share their connections.
+pub struct Bare {
+    http: reqwest::Client,
+    /// Of the chatbot.
+    url: String,
+}
+
+impl Bare {
+    pub fn new(service: &str, chatbot: &str) -> Self {
+        static HTTP: LazyLock<reqwest::Client> = LazyLock::new(reqwest::Client::new);
+        Self { http: HTTP.clone(), url: format!("{service}/v1/chatbots/{chatbot}") }
+    }
+
+    /// The writes and the create of one object, with so many lists before the create and after it. Returns the object and the
+    /// id of its version.
+    pub async fn bring_to_ready(
+        &self,
+        api: &Api<ChatbotVersion>,
+        object: ChatbotVersion,
+        lists_before: usize,
+        lists_after: usize,
+    ) -> (ChatbotVersion, String) {
+        let name = object.name_any();
+        let finalizer = json!({"metadata": {"resourceVersion": object.resource_version(), "finalizers": ["chatcaptain.dev/finalizer"]}});
+        let object =
+            api.patch(&name, &PatchParams::default(), &Patch::Merge(&finalizer)).await.expect("guarded");
+        let object = write(api, &object, intent()).await;
+        for _ in 0..lists_before {
+            self.list().await;
+        }
+        let namespace = object.namespace().unwrap_or_default();
+        let description = format!("[chatcaptain.dev default/{namespace}/{name}]");
+        let body = json!({"name": name, "description": description, "environment": "dev"});
+        let answer = self.post("versions", &body).await;
+        let id = answer["version"]["id"].as_str().expect("an id").to_owned();
+        for _ in 0..lists_after {
+            self.list().await;
+        }
+        (write(api, &object, record(&id, &name)).await, id)
+    }
+
+    pub async fn list(&self) {
+        self.get("versions").await;
+    }
+
+    pub async fn status(&self) {
+        self.get("deployments/status").await;
+    }
+
+    /// `deploy` or `rollback`, in prod.
+    pub async fn roll_out(&self, id: &str, how: &str) {
+        self.post(&format!("versions/{id}/{how}"), &json!({"environment": "prod"})).await;
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        self.send(self.http.get(format!("{}/{path}", self.url))).await
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> Value {
+        let request =
+            self.http.post(format!("{}/{path}", self.url)).header("content-type", "application/json");
+        self.send(request.body(body.to_string())).await
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder) -> Value {
+        let answer = request.header("x-chatcaptain-key", KEY).send().await.expect("answered");
+        serde_json::from_slice(&answer.bytes().await.expect("an answer")).expect("JSON")
+    }
+}
+
+pub fn manifest(chatbot: &str, name: &str) -> ChatbotVersion {
+    let manifest = json!({
+        "apiVersion": "chatcaptain.dev/v1alpha1", "kind": "ChatbotVersion",
+        "metadata": {"name": name}, "spec": {"chatbotId": chatbot},
+    });
+    serde_json::from_value(manifest).expect("a version")
 }
 
 async fn write(api: &Api<ChatbotVersion>, object: &ChatbotVersion, status: Value) -> ChatbotVersion {
@@ -74,7 +133,7 @@ fn event(object: &ChatbotVersion) -> Event {
 
 const THEN: &str = "2026-01-01T00:00:00Z";
 
-fn condition(kind: &str, status: &str, reason: &str) -> Value {
+pub fn condition(kind: &str, status: &str, reason: &str) -> Value {
     let message = "A message about as long as the ones that the operator writes.";
     json!({"type": kind, "status": status, "reason": reason, "message": message, "observedGeneration": 1, "lastTransitionTime": THEN})
 }

@@ -8,9 +8,12 @@
 
 mod bare;
 mod going_back;
+mod limited;
+mod one_by_one;
 mod report;
 mod rows;
 mod stage;
+mod trace;
 
 use report::Table;
 use support::Cluster;
@@ -19,13 +22,17 @@ use support::Cluster;
 type Group = fn(&mut Table, usize);
 
 /// By the name that selects one: `make bench ROWS=going-back`.
-const GROUPS: [(&str, Group); 7] = [
+const GROUPS: [(&str, Group); 11] = [
     ("binary", |table, _| rows::binary(table)),
     ("idle", |table, _| rows::memory_idle(table)),
     ("steady-state", |table, _| rows::steady_state(table)),
+    ("lease", |table, _| rows::lease(table)),
     ("faults", |table, _| rows::creates_under_faults_and_kills_happen_once(table)),
     ("going-back", |table, _| going_back::rows(table)),
+    ("one-by-one", |table, _| one_by_one::rows(table)),
+    ("limited", |table, _| limited::rows(table)),
     ("bare-loop", |table, _| rows::against_a_bare_loop(table, 1_000)),
+    ("many-versions", |table, _| rows::many_versions(table)),
     ("many-objects", rows::many_objects),
 ];
 

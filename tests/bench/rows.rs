@@ -14,7 +14,9 @@ use support::{World, operator_binary};
 use crate::{
     bare,
     report::Table,
-    stage::{RECONCILES, create_versions, made_ready, memory, start, wait_for_reconciles, world, writes},
+    stage::{
+        RECONCILES, binaries, create_versions, made_ready, memory, start, wait_for_reconciles, world, writes,
+    },
 };
 
 const MIB: f64 = 1024.0 * 1024.0;
@@ -73,6 +75,29 @@ pub fn steady_state(table: &mut Table) {
     table.row("writes to the cluster after a restart", 0, more, more == 0);
 }
 
+/// Renewals of the Lease. Each is one request: a unit test counts them, while the audit log shows writes alone.
+pub fn lease(table: &mut Table) {
+    const NAMESPACE: &str = "chatcaptain-system";
+    for binary in binaries() {
+        let world = world(settings(), &[("leader-elect", "true"), ("lease-namespace", NAMESPACE)]);
+        start(&world);
+        let renewals = || {
+            let writes = world.cluster.writes(NAMESPACE);
+            writes.iter().filter(|write| write.resource == "leases").count()
+        };
+        world.eventually("it leads", || (renewals() > 1).then_some(()));
+        let before = renewals();
+        sleep(Duration::from_secs(30));
+        let per_minute = (renewals() - before) * 2;
+        table.row(
+            &format!("renewals of the Lease per minute, at rest{}", binary.label),
+            60,
+            per_minute,
+            per_minute <= 60,
+        );
+    }
+}
+
 fn reads(world: &World) -> (u64, u64) {
     let counters = world.service.counters();
     (counters.list.calls, counters.status.calls)
@@ -103,23 +128,28 @@ pub fn creates_under_faults_and_kills_happen_once(table: &mut Table) {
     table.row("creates that took effect, per version", 1, measured, most == 1 && lost == 0);
 }
 
-/// One after the other, three times: the median ratio is the least noisy.
+/// In turn, five times: the middle ratio is the least noisy.
 pub fn against_a_bare_loop(table: &mut Table, count: usize) {
-    let mut rounds = Vec::new();
-    for _ in 1..=3 {
-        let (ours, lists) = operator_run(count);
-        let bare = bare_run(count, lists);
-        rounds.push((ours / bare, format!("{ours:.1} s against {bare:.1} s, {lists} lists each")));
+    let mut rounds: BTreeMap<String, Vec<(f64, String)>> = BTreeMap::new();
+    for _ in 1..=5 {
+        for binary in binaries() {
+            let (ours, lists) = operator_run(count);
+            let bare = bare_run(count, lists);
+            let details = format!("{ours:.1} s against {bare:.1} s, {lists} lists each");
+            rounds.entry(binary.label.clone()).or_default().push((ours / bare, details));
+        }
     }
-    let all: Vec<String> = rounds.iter().map(|(ratio, _)| format!("{ratio:.2}")).collect();
-    rounds.sort_by(|one, other| one.0.total_cmp(&other.0));
-    let (ratio, details) = &rounds[1];
-    table.row(
-        &format!("{count} new versions until Ready, against a bare loop"),
-        "1.5 x",
-        format!("{ratio:.2} x ({details}; in turn {})", all.join(", ")),
-        *ratio <= 1.5,
-    );
+    for (label, mut rounds) in rounds {
+        let all: Vec<String> = rounds.iter().map(|(ratio, _)| format!("{ratio:.2}")).collect();
+        rounds.sort_by(|one, other| one.0.total_cmp(&other.0));
+        let (ratio, details) = &rounds[2];
+        table.row(
+            &format!("{count} new versions until Ready{label}, against a bare loop"),
+            "1.2 x",
+            format!("{ratio:.2} x ({details}; in turn {})", all.join(", ")),
+            *ratio <= 1.2,
+        );
+    }
 }
 
 /// Seconds until all are Ready, and how often the list was asked for.
@@ -147,6 +177,31 @@ fn bare_run(count: usize, lists: usize) -> f64 {
     took
 }
 
+/// Memory with long lists: each chatbot has versions that are not ours, too.
+pub fn many_versions(table: &mut Table) {
+    const BOTS: usize = 200;
+    const OBJECTS: usize = 1_000;
+    const OF_EACH_BOT: usize = 2_000 - OBJECTS / BOTS;
+    for binary in binaries() {
+        let world = world(Settings { latency_ms: 1, ..Settings::default() }, &[]);
+        for number in 0..BOTS * OF_EACH_BOT {
+            let (bot, name) = (format!("{}-{}", world.bot, number % BOTS), format!("Version {number}"));
+            let text = Some("Release for the campaign of the fourth quarter");
+            world.service.hand_create(&bot, &name, text).expect("created");
+        }
+        start(&world);
+        create_versions(&world, OBJECTS, BOTS);
+        made_ready(&world, OBJECTS, Duration::from_mins(5));
+        let mib = memory(&world);
+        table.row(
+            &format!("memory, {BOTS} bots of 2,000 versions each, {OBJECTS} objects{}", binary.label),
+            "128 MiB",
+            format!("{mib:.1} MiB"),
+            mib <= 128.0,
+        );
+    }
+}
+
 /// Memory, restart and their budgets with many objects.
 pub fn many_objects(table: &mut Table, count: usize) {
     let world = &world(Settings { latency_ms: 1, ..Settings::default() }, &[]);
@@ -169,9 +224,9 @@ pub fn many_objects(table: &mut Table, count: usize) {
     let took = wait_for_reconciles(world, count as u64).as_secs_f64();
     table.row(
         &format!("restart to Ready again, {count} objects, after the caches are full"),
-        "2 s",
+        "1 s",
         format!("{took:.2} s"),
-        took <= 2.0,
+        took <= 1.0,
     );
     sleep(Duration::from_secs(3));
     let more = writes(world).len() - before;
@@ -191,8 +246,10 @@ fn after_an_outage(table: &mut Table, world: &World, count: usize) {
     let more = writes(world).len() - before;
     table.row("writes to the cluster after the API server was away", 0, more, more == 0);
     let mib = memory(world);
-    table.note(
+    table.row(
         &format!("memory, {count} Ready objects, after the API server was away"),
+        "64 MiB",
         format!("{mib:.1} MiB"),
+        mib <= 64.0,
     );
 }

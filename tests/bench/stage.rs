@@ -1,16 +1,41 @@
 //! What every row needs besides the tests' world: the operator with its defaults but without a rate limit, and waits
 //! that add little to what they measure.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use control_plane::AuditWrite;
 use simulator::Settings;
-use support::{Flags, Usage, World, poll_every};
+use support::{Flags, Usage, World, poll_every, use_operator_binary};
 
 /// Counts reconciles.
 pub const RECONCILES: &str = "chatcaptain_reconcile_total";
 /// As many at a time as the operator works on.
 pub const CONCURRENCY: usize = 16;
+
+/// A binary that a row measures. Until it is dropped every world starts it.
+pub struct Binary {
+    /// What the row says of it; nothing of the one that cargo has built.
+    pub label: String,
+}
+
+impl Drop for Binary {
+    fn drop(&mut self) {
+        use_operator_binary(None);
+    }
+}
+
+/// The binary of `BENCH_BEFORE`, where it is set, and the one that cargo has built, to compare them in one run.
+pub fn binaries() -> impl Iterator<Item = Binary> {
+    let before = std::env::var_os("BENCH_BEFORE").map(PathBuf::from);
+    let before = before.map(|path| {
+        use_operator_binary(Some(path));
+        Binary { label: ", before".to_owned() }
+    });
+    before.into_iter().chain(std::iter::once_with(|| Binary { label: String::new() }))
+}
 
 /// A world whose operator is not started yet.
 pub fn world(settings: Settings, flags: Flags) -> World {

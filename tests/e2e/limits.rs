@@ -102,6 +102,41 @@ fn assert_gradual_restart(world: &World, case: &Case, before: usize) {
     assert!(busiest <= 31, "{}: {busiest}", case.name);
 }
 
+/// The flags allow twice what the service does. One throttle shows it; from then on the limit is used and not met.
+#[test]
+fn key_finds_the_pace_that_the_service_accepts() {
+    const VERSIONS: usize = 80;
+    const LIMIT: f64 = 5.0;
+    // two at once: one that is late by some milliseconds, on a busy machine, is not throttled
+    let throttle = Throttle { per_second: Some(LIMIT), burst: 2, ..Throttle::default() };
+    let settings = Settings { throttle: Some(throttle), retry_after_seconds: 5, ..Settings::default() };
+    let world = World::without_operator(settings, SHIPPED);
+    world.create_versions(VERSIONS, 20, |_| world.bot.clone());
+    world.start();
+    world.wait_until_versions_ready_within(Duration::from_mins(2), VERSIONS);
+    let counters = world.service.counters();
+    let calls = world.service.calls();
+    let throttled: Vec<usize> = (0..calls.len()).filter(|index| calls[*index].status == "429").collect();
+    let since = *throttled.last().expect("the limit is met once");
+    let is_create = |call: &&CallEntry| call.operation == Operation::Create && call.took_effect;
+    let creates: Vec<Timestamp> =
+        calls[since..].iter().filter(is_create).map(|call| call.at.parse().unwrap()).collect();
+    let took = creates[creates.len() - 1].duration_since(creates[0]).as_secs_f64();
+    println!(
+        "{} creates in {took:.1} s, {} lists, {} of {} answers were 429",
+        creates.len(),
+        counters.of(Operation::List).calls,
+        throttled.len(),
+        calls.len()
+    );
+    assert_eq!(world.creates(), VERSIONS as u64);
+    assert!(throttled.len() * 20 <= calls.len(), "{throttled:?} of {}", calls.len());
+    // the creates alone, without the lists that they need
+    #[allow(clippy::cast_precision_loss)]
+    let share = creates.len() as f64 / (LIMIT * took);
+    assert!(share >= 0.8, "{share}");
+}
+
 /// Row 13. Another key's objects do not wait.
 #[test]
 fn throttling_affects_only_its_key() {

@@ -77,6 +77,21 @@ impl Caller {
         Self { service, runtime }
     }
 
+    /// The lists of so many chatbots, asked for at the same time and kept.
+    fn lists(&self, count: usize) -> (Vec<Inventory>, Vec<Failure>) {
+        let key = ApiKey::parse(KEY).unwrap();
+        let bots: Vec<_> = (0..count).map(|n| ChatbotId::parse(&format!("bot{n}")).unwrap()).collect();
+        let lists = bots.iter().map(|bot| self.service.list(&key, bot));
+        let (mut kept, mut failed) = (Vec::new(), Vec::new());
+        for list in self.runtime.block_on(futures::future::join_all(lists)) {
+            match list {
+                Ok(inventory) => kept.push(inventory),
+                Err(failure) => failed.push(failure),
+            }
+        }
+        (kept, failed)
+    }
+
     /// Makes a call, and asserts what must hold for every outcome.
     fn ask(&self, call: ApiCall) -> Came {
         let (key, bot) = (ApiKey::parse(KEY).unwrap(), ChatbotId::parse("bot").unwrap());

@@ -78,3 +78,43 @@ fn one_answer() {
     let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
     println!("\ncame to {} {} MiB", came.outcome(), kib >> 10);
 }
+
+/// The largest list that is read, of sixteen chatbots at the same time, in a process with the memory of the shipped pod. Those
+/// that fit are kept, the others fail; a small one is read all the same.
+#[test]
+fn sixteen_largest_lists_at_once_stay_within_the_limit_of_the_pod() {
+    let server = Server::start();
+    // 28 MiB of text
+    server.say(Answer::Versions(90_000));
+    let limited = format!("ulimit -d {}; exec \"$0\" \"$@\"", 256 << 10);
+    let child = Command::new("/bin/sh")
+        .args(["-c", &limited])
+        .arg(env::current_exe().unwrap())
+        .args(["--exact", "memory::sixteen_lists", "--ignored", "--nocapture"])
+        .env("ROBUSTNESS_URL", &server.url)
+        .output()
+        .unwrap();
+    let output = String::from_utf8(child.stdout).unwrap();
+    let line = output
+        .lines()
+        .find_map(|line| line.strip_prefix("came to "))
+        .unwrap_or_else(|| panic!("{output}{}", String::from_utf8_lossy(&child.stderr)));
+    println!("sixteen largest lists: {line}");
+    let words: Vec<u64> = line.split(' ').map_while(|word| word.parse().ok()).collect();
+    let [kept, failed, memory] = words[..] else { panic!("{line}") };
+    assert!(kept >= 2 && kept + failed == 16, "{line}");
+    assert!(memory <= 224, "{memory} MiB");
+}
+
+/// What the test above runs.
+#[test]
+#[ignore = "needs a server; run by the test of sixteen lists"]
+fn sixteen_lists() {
+    let caller = Caller::of(&env::var("ROBUSTNESS_URL").unwrap());
+    let (kept, failed) = caller.lists(16);
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    println!("\ncame to {} {} {} MiB", kept.len(), failed.len(), kib >> 10);
+    assert!(failed.iter().all(|failure| failure.message.contains("--selector")), "{failed:?}");
+}

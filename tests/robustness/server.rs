@@ -1,7 +1,7 @@
 //! A service that sends the configured answer, byte by byte.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, BufWriter, Read, Write},
     net::{TcpListener, TcpStream},
     sync::{Arc, Mutex},
     thread,
@@ -14,6 +14,8 @@ pub enum Answer {
     Body(u16, Vec<u8>),
     /// A status and a body of these parts: the first, then the second so many times, then the third.
     Long(u16, &'static str, &'static str, usize, &'static str),
+    /// A list of so many versions, each with an id of its own.
+    Versions(usize),
     /// These bytes and the end of the connection.
     Raw(Vec<u8>),
 }
@@ -35,7 +37,7 @@ impl Server {
             for client in listener.incoming().flatten() {
                 let answer = current.lock().unwrap().clone();
                 // a client that has seen enough goes
-                let _ = serve(client, &answer);
+                thread::spawn(move || drop(serve(client, &answer)));
             }
         });
         Self { url, answer }
@@ -79,6 +81,24 @@ fn serve(client: TcpStream, answer: &Answer) -> std::io::Result<()> {
             }
             client.write_all(end.as_bytes())
         }
+        Answer::Versions(count) => {
+            client.write_all(head(&200).as_bytes())?;
+            write_versions(client, *count)
+        }
         Answer::Raw(bytes) => client.write_all(bytes),
     }
+}
+
+fn write_versions(client: TcpStream, count: usize) -> std::io::Result<()> {
+    let mut client = BufWriter::new(client);
+    client.write_all(br#"{"versions":["#)?;
+    let description = "text ".repeat(30);
+    for number in 0..count {
+        write!(
+            client,
+            r#"{{"id":"vrs{number:010}","name":"v{number}","description":"{description}","versionNumber":"1.{number}","created":"2026-01-01T00:00:00Z"}},"#
+        )?;
+    }
+    client.write_all(br#"{"id":"last"}]}"#)?;
+    client.flush()
 }

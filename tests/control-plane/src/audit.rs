@@ -25,10 +25,25 @@ pub struct AuditWrite {
     pub code: u16,
 }
 
+/// A write and its times, RFC 3339.
+#[derive(Debug, Clone)]
+pub struct TimedWrite {
+    /// When the API server received the request.
+    pub received: String,
+    /// When it had answered.
+    pub answered: String,
+    /// The write.
+    pub write: AuditWrite,
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Event {
+pub(crate) struct AuditEvent {
     stage: String,
+    #[serde(default)]
+    request_received_timestamp: String,
+    #[serde(default)]
+    stage_timestamp: String,
     verb: String,
     user: User,
     #[serde(default)]
@@ -58,8 +73,8 @@ struct Status {
     code: u16,
 }
 
-impl From<Event> for AuditWrite {
-    fn from(event: Event) -> Self {
+impl From<AuditEvent> for AuditWrite {
+    fn from(event: AuditEvent) -> Self {
         Self {
             user: event.user.username,
             verb: event.verb,
@@ -72,8 +87,18 @@ impl From<Event> for AuditWrite {
     }
 }
 
-/// All writes of an audit log, oldest first.
-pub(crate) fn read(log: &Path) -> Result<Vec<AuditWrite>, Error> {
+impl From<AuditEvent> for TimedWrite {
+    fn from(event: AuditEvent) -> Self {
+        Self {
+            received: event.request_received_timestamp.clone(),
+            answered: event.stage_timestamp.clone(),
+            write: event.into(),
+        }
+    }
+}
+
+/// All writes of an audit log, oldest first: with their times or without.
+pub(crate) fn read<T: From<AuditEvent>>(log: &Path) -> Result<Vec<T>, Error> {
     // the file comes with the first event
     if !log.exists() {
         return Ok(Vec::new());
@@ -82,12 +107,12 @@ pub(crate) fn read(log: &Path) -> Result<Vec<AuditWrite>, Error> {
     parse(&text)
 }
 
-fn parse(text: &str) -> Result<Vec<AuditWrite>, Error> {
+fn parse<T: From<AuditEvent>>(text: &str) -> Result<Vec<T>, Error> {
     // the server may be in the middle of its last line
     let complete = text.rfind('\n').map_or("", |end| &text[..end]);
     let mut writes = Vec::new();
     for line in complete.lines() {
-        let event: Event = serde_json::from_str(line).context("an event of the audit log")?;
+        let event: AuditEvent = serde_json::from_str(line).context("an event of the audit log")?;
         if event.stage == "ResponseComplete" {
             writes.push(event.into());
         }
@@ -112,7 +137,7 @@ mod tests {
     fn only_answered_and_complete_events_count() {
         let log =
             format!("{}\n{}\n{}", line("Panic"), line("ResponseComplete"), &line("ResponseComplete")[..40]);
-        let writes = parse(&log).unwrap();
+        let writes = parse::<AuditWrite>(&log).unwrap();
         assert_eq!(
             writes,
             [AuditWrite {
@@ -125,12 +150,12 @@ mod tests {
                 code: 200,
             }]
         );
-        assert_eq!(parse("").unwrap(), []);
+        assert_eq!(parse::<AuditWrite>("").unwrap(), []);
     }
 
     #[test]
     fn line_without_an_event_is_an_error() {
-        let error = parse("{}\n").unwrap_err().to_string();
+        let error = parse::<AuditWrite>("{}\n").unwrap_err().to_string();
         assert!(error.starts_with("an event of the audit log: "), "{error}");
     }
 }

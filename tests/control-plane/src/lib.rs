@@ -17,7 +17,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
-pub use audit::AuditWrite;
+pub use audit::{AuditWrite, TimedWrite};
 pub use binaries::Binaries;
 pub use error::Error;
 pub use go_build::go_program;

@@ -12,7 +12,7 @@ use std::{
 use serde_json::json;
 
 use crate::{
-    AuditWrite, Binaries, audit,
+    AuditWrite, Binaries, TimedWrite, audit,
     command::{log_tail, output, poll, progress},
     error::{Context, Error},
     guard::Guard,
@@ -243,6 +243,18 @@ impl ControlPlane {
     ///
     /// When the audit log was not asked for, or cannot be read.
     pub fn audit(&self) -> Result<Vec<AuditWrite>, Error> {
+        self.read_audit()
+    }
+
+    /// The same with their times.
+    ///
+    /// # Errors
+    /// As [`ControlPlane::audit`].
+    pub fn timed_audit(&self) -> Result<Vec<TimedWrite>, Error> {
+        self.read_audit()
+    }
+
+    fn read_audit<T: From<audit::AuditEvent>>(&self) -> Result<Vec<T>, Error> {
         if !self.settings.audit {
             return Err(Error::new("this control plane was started without an audit log"));
         }

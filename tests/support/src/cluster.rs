@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, LazyLock, OnceLock},
 };
 
-use control_plane::{AuditWrite, ControlPlane, Options};
+use control_plane::{AuditWrite, ControlPlane, Options, TimedWrite};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{
     Api, Client, Config,
@@ -158,6 +158,13 @@ impl Cluster {
         let operator = format!("system:serviceaccount:{NAMESPACE}:{SERVICE_ACCOUNT}");
         let mut writes = self.plane.get().audit().expect("the audit log");
         writes.retain(|write| write.user == operator && write.namespace == namespace);
+        writes
+    }
+
+    /// The same with their times.
+    pub fn timed_writes(&self, namespace: &str) -> Vec<TimedWrite> {
+        let mut writes = self.plane.get().timed_audit().expect("the audit log");
+        writes.retain(|timed| timed.write.namespace == namespace);
         writes
     }
 

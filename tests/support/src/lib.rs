@@ -29,7 +29,7 @@ pub use clock::Clock;
 pub use cluster::Cluster;
 pub use manifests::{deployment, version};
 pub use objects::{Object, condition, is_ready};
-pub use operator::{Operator, operator_binary, operator_command};
+pub use operator::{Operator, operator_binary, operator_command, use_operator_binary};
 pub use proxy::{Failpoint, Side, proxy_to_cluster, proxy_to_service};
 pub use relay::Relay;
 pub use usage::Usage;

@@ -8,13 +8,25 @@ use std::{
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::Mutex,
     time::Duration,
 };
 
 use crate::{TIMEOUT, poll};
 
+/// Another binary that is used instead of the one that cargo has built.
+static OTHER_BINARY: Mutex<Option<PathBuf>> = Mutex::new(None);
+
+/// From now on this binary is started, or (`None`) the one that cargo has built: to compare two in one run.
+pub fn use_operator_binary(path: Option<PathBuf>) {
+    *OTHER_BINARY.lock().unwrap() = path;
+}
+
 /// The file of the binary that cargo has built for this test or bench.
 pub fn operator_binary() -> PathBuf {
+    if let Some(other) = OTHER_BINARY.lock().unwrap().clone() {
+        return other;
+    }
     let path = env::var_os("CARGO_BIN_EXE_chatcaptain-operator");
     path.expect("cargo sets it for the tests and benches that it runs").into()
 }
