@@ -143,7 +143,7 @@ async fn accept(listener: TcpListener, routes: Router) {
     }
 }
 
-/// Whoever is slow, in sending or in reading, is disconnected.
+/// A client that is slow, in sending or in reading, is disconnected.
 async fn serve_connection(stream: TcpStream, routes: Router) {
     let service = TowerToHyperService::new(routes);
     let connection = http1::Builder::new()
@@ -197,7 +197,7 @@ async fn livez(State(shared): State<Shared>) -> Response {
 }
 
 /// Changes what is logged until the process ends. For clients of the pod itself only, which `kubectl port-forward` is: the
-/// port is open to whoever may scrape it.
+/// port is open to everybody who may scrape it.
 async fn log_level(Extension(client): Extension<Client>, filter: String) -> Response {
     if !client.is_local {
         return (StatusCode::FORBIDDEN, "only from the pod itself; use kubectl port-forward").into_response();
@@ -250,6 +250,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use axum::http::Request;
     use kube::client::Body;
+    use prometheus_client::metrics::{family::Family, gauge::Gauge};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
@@ -305,12 +306,16 @@ mod tests {
         assert_eq!(response.into_body().collect_bytes().await.unwrap(), "# EOF\n");
     }
 
-    /// A server that answers everything as the operator does, and a connection to it.
-    async fn connect() -> TcpStream {
+    /// The address of a server that answers as the operator does.
+    async fn serve_registry(registry: Registry) -> SocketAddr {
         let listener = bind((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(accept(listener, routes(probes(&Readiness::waiting("starting")), Registry::default())));
-        TcpStream::connect(address).await.unwrap()
+        tokio::spawn(accept(listener, routes(probes(&Readiness::waiting("starting")), registry)));
+        address
+    }
+
+    async fn connect() -> TcpStream {
+        TcpStream::connect(serve_registry(Registry::default()).await).await.unwrap()
     }
 
     async fn answer_to(request: &str) -> String {
@@ -343,6 +348,35 @@ mod tests {
         let mut answer = Vec::new();
         let _ = connection.read_to_end(&mut answer).await;
         assert!(started.elapsed() <= CONNECTION_LIFETIME + CONNECTION_GRACE, "{:?}", started.elapsed());
+    }
+
+    /// More than the buffers of a connection hold.
+    fn large_registry() -> Registry {
+        let family = Family::<Vec<(&'static str, String)>, Gauge>::default();
+        for number in 0..20_000 {
+            family.get_or_create(&vec![("label", format!("{number}{}", "a".repeat(1_000)))]).set(1);
+        }
+        let mut registry = Registry::default();
+        registry.register("large", "Large", family);
+        registry
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn scrape_waits_for_another_one_and_is_refused_in_the_end() {
+        let address = serve_registry(large_registry()).await;
+        let scrape = async || {
+            let mut connection = TcpStream::connect(address).await.unwrap();
+            connection.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+            let mut head = [0; 12];
+            connection.read_exact(&mut head).await.unwrap();
+            (connection, head)
+        };
+        // its answer is not read
+        let (first, head) = scrape().await;
+        assert_eq!(&head, b"HTTP/1.1 200");
+        assert_eq!(&scrape().await.1, b"HTTP/1.1 503");
+        drop(first);
+        assert_eq!(&scrape().await.1, b"HTTP/1.1 200");
     }
 
     #[tokio::test]

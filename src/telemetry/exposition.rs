@@ -1,6 +1,6 @@
 //! The answer to a scrape: `OpenMetrics` text for those who ask for it, else the text format that every tool reads.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 use prometheus_client::{encoding::text::encode, registry::Registry};
 
@@ -37,14 +37,14 @@ impl Format {
 pub fn scrape(registry: &Registry, format: Format) -> Result<String, fmt::Error> {
     let mut text = String::new();
     encode(&mut text, registry)?;
-    Ok(match format {
-        Format::OpenMetrics => text,
+    match format {
+        Format::OpenMetrics => Ok(text),
         Format::Text => as_text(&text),
-    })
+    }
 }
 
 /// The older format names a metric as its series are named, and knows neither information nor an end.
-fn as_text(open_metrics: &str) -> String {
+fn as_text(open_metrics: &str) -> Result<String, fmt::Error> {
     let mut text = String::with_capacity(open_metrics.len());
     // the help of a metric comes before its type, and needs the name that depends on it
     let mut help = None;
@@ -67,11 +67,11 @@ fn as_text(open_metrics: &str) -> String {
             kind => ("", kind),
         };
         if let Some(help) = help.take().and_then(|help| help.strip_prefix("# HELP ")?.split_once(' ')) {
-            text.push_str(&format!("# HELP {name}{suffix} {}\n", help.1));
+            writeln!(text, "# HELP {name}{suffix} {}", help.1)?;
         }
-        text.push_str(&format!("# TYPE {name}{suffix} {kind}\n"));
+        writeln!(text, "# TYPE {name}{suffix} {kind}")?;
     }
-    text
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -92,6 +92,6 @@ mod tests {
                     b_info{v=\"1\"} 1\n# HELP c Now.\n# TYPE c gauge\n# UNIT c seconds\nc 2\n# EOF\n";
         let text = "# HELP a_total Things.\n# TYPE a_total counter\na_total{x=\"# TYPE\"} 1\n# HELP b_info Build.\n\
                     # TYPE b_info gauge\nb_info{v=\"1\"} 1\n# HELP c Now.\n# TYPE c gauge\nc 2\n";
-        assert_eq!(as_text(open), text);
+        assert_eq!(as_text(open).as_deref(), Ok(text));
     }
 }

@@ -11,6 +11,9 @@ fn probes_and_metrics_are_served() {
     let world = World::new(Settings::default());
     world.apply_version("a", &[]);
     world.wait_until_version_ready("a");
+    world.apply_deployment("test", "a", &[]);
+    world.wait_until_deployment_ready("test");
+    world.wait_for_metric("chatcaptain_lead_time_seconds_count", &[r#"environment="test""#], 1);
     let creates = [r#"operation="create""#, r#"outcome="ok""#];
     world.wait_for_metric("chatcaptain_api_requests_total", &creates, 1);
     let ready = [r#"kind="ChatbotVersion""#, r#"name="a""#, r#"type="Ready""#];

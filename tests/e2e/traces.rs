@@ -38,6 +38,18 @@ impl Collector {
         let resources = self.requests().into_iter().flat_map(|request| request.resource_spans);
         resources.flat_map(|resource| resource.scope_spans).flat_map(|scope| scope.spans).collect()
     }
+
+    /// All spans and that of a create, once its ancestors have ended and are here, too.
+    fn create(&self) -> Option<(Vec<Span>, Span)> {
+        let spans = self.spans();
+        let create = spans.iter().find(|span| {
+            let is = |name, value: &str| attribute(&span.attributes, name).as_deref() == Some(value);
+            span.name == "request" && is("operation", "create") && is("outcome", "ok")
+        })?;
+        let create = create.clone();
+        let is_complete = spans.iter().any(|span| span.name == "object" && span.trace_id == create.trace_id);
+        is_complete.then_some((spans, create))
+    }
 }
 
 fn attribute(attributes: &[KeyValue], name: &str) -> Option<String> {
@@ -60,19 +72,7 @@ fn requests_are_traced_to_the_reconcile_of_an_object() {
     ]);
     world.apply_version("a", &[]);
     let uid = world.wait_until_version_ready("a").metadata.uid.unwrap();
-    let (spans, create) = world.eventually("the create is exported", || {
-        let spans = collector.spans();
-        let create = spans.iter().find(|span| {
-            let is = |name, value: &str| attribute(&span.attributes, name).as_deref() == Some(value);
-            span.name == "request" && is("operation", "create") && is("outcome", "ok")
-        })?;
-        let create = create.clone();
-        // its ancestors end after it
-        spans
-            .iter()
-            .any(|span| span.name == "object" && span.trace_id == create.trace_id)
-            .then_some((spans, create))
-    });
+    let (spans, create) = world.eventually("the create is exported", || collector.create());
     let parent =
         |child: &Span| spans.iter().find(|span| span.span_id == child.parent_span_id).unwrap().clone();
     assert!(attribute(&create.attributes, "path").unwrap().starts_with(&world.bot));
