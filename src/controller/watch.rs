@@ -113,14 +113,17 @@ fn controller<K: Reconciler>(
         .reflect(writer);
     let objects = objects_to_reconcile(events, context.clone(), store.clone());
     let name = namespace.map_or(K::KIND.to_owned(), |namespace| format!("{} in {namespace}", K::KIND));
-    let (liveness, wedged_after) = (context.liveness.clone(), context.wedged_after);
+    let observed = context.clone();
     Controller::for_stream(log_errors(K::KIND, objects), store as Store<Guarded<K>>)
         .reconcile_on(stream::select(queue, heartbeats()))
         .with_config(Config::default().concurrency(u16::try_from(scope.concurrency).unwrap_or(u16::MAX)))
         .graceful_shutdown_on(stop.clone().cancelled_owned())
         .run(reconcile_guarded, |_, never: &std::convert::Infallible, _| match *never {}, context.clone())
         .for_each(move |result| {
-            liveness.controller_finished(&name, wedged_after);
+            // before that every reconcile waits for the caches, which no restart fills
+            if observed.cache_sync.has_synced() {
+                observed.liveness.controller_finished(&name, observed.wedged_after);
+            }
             // about the queue, such as an object that is gone by the time it is due; a reconcile logs its own errors
             if let Err(error) = result {
                 tracing::trace!(%error, "controller error");
