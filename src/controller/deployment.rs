@@ -45,6 +45,10 @@ impl Indexed for ChatbotDeployment {
         &context.deployments
     }
 
+    fn contradiction(&self) -> Option<String> {
+        self.status.as_ref()?.common.contradiction(&self.spec.chatbot_id, self.spec.environment.as_str())
+    }
+
     fn keys(&self) -> Vec<IndexKey> {
         let namespace = self.namespace().unwrap_or_default();
         let secret = self.spec.credentials_ref.clone().unwrap_or_default();

@@ -62,6 +62,8 @@ pub trait Indexed:
 
     /// The cached objects of this kind.
     fn cache(context: &Context) -> &Cache<Self>;
+    /// Why the status is about another chatbot or environment than the spec, if it is.
+    fn contradiction(&self) -> Option<String>;
     /// What the object can be found by in the cache.
     fn keys(&self) -> Vec<IndexKey>;
     /// Queues one object of this kind.

@@ -1,5 +1,5 @@
-//! Objects that do not fit their schema, for example after a downgrade of the operator: they keep what they hold, report
-//! why they cannot be read, and can be deleted with `force-orphan`. Nothing is requested from the service for them.
+//! Objects that do not fit their schema, for example after a downgrade of the operator, or their own status: they keep what
+//! they hold, report why they cannot be used, and can be deleted with `force-orphan`. Nothing is requested from the service for them.
 
 use std::borrow::Cow;
 
@@ -66,7 +66,10 @@ impl<'de, K: Indexed> Deserialize<'de> for Guarded<K> {
         use serde::de::Error;
         let mut raw = Value::deserialize(deserializer)?;
         let error = match K::deserialize(&raw) {
-            Ok(object) => return Ok(Self(Ok(object))),
+            Ok(object) => match object.contradiction() {
+                None => return Ok(Self(Ok(object))),
+                Some(contradiction) => contradiction,
+            },
             Err(error) => error.to_string(),
         };
         let metadata = ObjectMeta::deserialize(&raw["metadata"]).map_err(D::Error::custom)?;
@@ -78,9 +81,12 @@ impl<'de, K: Indexed> Deserialize<'de> for Guarded<K> {
 /// The object without the fields that do not fit.
 fn readable_part<K: Indexed>(raw: &Value) -> Option<K> {
     let mut part = raw.clone();
-    // with the fields that a claim needs; and it is as little worked on as a suspended object
+    // with the fields that a claim needs, as the status has recorded them; and it is as little worked on as a suspended
+    // object
+    let field =
+        |field: &str| [&raw["status"][field], &raw["spec"][field]].into_iter().find(|value| !value.is_null());
     let mut spec: Map<String, Value> =
-        K::CLAIM.iter().map(|field| ((*field).to_owned(), raw["spec"][field].clone())).collect();
+        K::CLAIM.iter().filter_map(|name| Some(((*name).to_owned(), field(name)?.clone()))).collect();
     spec.insert("suspend".to_owned(), true.into());
     part["spec"] = Value::Object(spec);
     part["status"] = json!({});
@@ -134,7 +140,7 @@ pub async fn reconcile_unreadable<K: Indexed>(
     context: &Context,
 ) -> Action {
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-    tracing::error!(kind = K::KIND, namespace, name, error = unreadable.error, "cannot read object");
+    tracing::error!(kind = K::KIND, namespace, name, error = unreadable.error, "cannot use object");
     let meta = &unreadable.metadata;
     let is_forced = meta.deletion_timestamp.is_some()
         && object.finalizers().iter().any(|finalizer| finalizer == FINALIZER)
@@ -237,6 +243,24 @@ mod tests {
         let claim = version.claimant().unwrap();
         assert_eq!((claim.version_id(), claim.spec.suspend), (Some("v1"), Some(true)));
         assert_eq!(version.meta().uid.as_deref(), Some("u"));
+    }
+
+    #[test]
+    fn object_that_contradicts_its_status_claims_what_the_status_is_about() {
+        let spec = json!({"chatbotId": "other", "environment": "test", "versionId": "v1"});
+        let status = json!({"chatbotId": "bot", "environment": "prod"});
+        let deployment = parsed::<ChatbotDeployment>(&spec, &status);
+        assert!(deployment.claimant().unwrap().keys().contains(&IndexKey::environment("bot", "prod")));
+        let Err(unreadable) = deployment.0 else { panic!("it is used") };
+        assert_eq!(unreadable.error, "spec.chatbotId is immutable, and was changed from bot to other");
+
+        let status = json!({"chatbotId": "bot", "environment": "dev"});
+        assert!(
+            parsed::<ChatbotVersion>(&json!({"chatbotId": "bot"}), &status).0.is_ok(),
+            "dev is the default"
+        );
+        let moved = json!({"chatbotId": "bot", "environment": "prod"});
+        assert!(parsed::<ChatbotVersion>(&moved, &status).0.is_err());
     }
 
     #[test]

@@ -40,6 +40,10 @@ impl Indexed for ChatbotVersion {
         &context.versions
     }
 
+    fn contradiction(&self) -> Option<String> {
+        self.status.as_ref()?.common.contradiction(&self.spec.chatbot_id, self.environment().as_str())
+    }
+
     fn keys(&self) -> Vec<IndexKey> {
         let namespace = self.namespace().unwrap_or_default();
         let secret = self.spec.credentials_ref.clone().unwrap_or_default();

@@ -192,6 +192,13 @@ pub struct CommonStatus {
     /// Generation of the spec that the conditions describe; -1 until the operator has reconciled the object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// Chatbot that this status is about. Nothing is requested for an object whose spec names another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chatbot_id: Option<String>,
+    /// Environment that this status is about: dev, test or prod. Nothing is requested for an object whose spec names
+    /// another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<String>,
     /// State of the object. Ready is always present; Reconciling and Stalled are present only while True, and never both.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -218,6 +225,24 @@ impl CommonStatus {
     #[must_use]
     pub fn is_true(&self, kind: ConditionType) -> bool {
         self.conditions.iter().any(|c| c.type_ == kind.as_str() && c.status == "True")
+    }
+
+    /// Keeps, from the first time on, what the status is about.
+    pub fn record_subject(&mut self, chatbot: &str, environment: &str) {
+        self.chatbot_id.get_or_insert_with(|| chatbot.to_owned());
+        self.environment.get_or_insert_with(|| environment.to_owned());
+    }
+
+    /// Why a spec with these values is not the one that the status is about. The CRDs have rules for it, but not every
+    /// cluster enforces them, and a request for the other chatbot would be one for the wrong version.
+    #[must_use]
+    pub fn contradiction(&self, chatbot: &str, environment: &str) -> Option<String> {
+        let fields =
+            [("chatbotId", &self.chatbot_id, chatbot), ("environment", &self.environment, environment)];
+        fields.into_iter().find_map(|(field, recorded, now)| {
+            let recorded = recorded.as_deref().filter(|recorded| *recorded != now)?;
+            Some(format!("spec.{field} is immutable, and was changed from {recorded} to {now}"))
+        })
     }
 
     /// Adds an entry to `lastOperations`.
@@ -258,6 +283,21 @@ mod tests {
             assert_eq!(DeletionPolicy::of(None, Some(text), Delete), Retain, "{text:?}");
         }
         assert_eq!(DeletionPolicy::of(Some(Delete), Some("delete"), Retain), Delete);
+    }
+
+    #[test]
+    fn status_is_about_one_environment_of_one_chatbot() {
+        let mut status = CommonStatus::default();
+        assert_eq!(status.contradiction("bot", "test"), None);
+        status.record_subject("bot", "test");
+        status.record_subject("other", "prod");
+        assert_eq!(status.contradiction("bot", "test"), None);
+        let changed = |chatbot, environment| status.contradiction(chatbot, environment).unwrap();
+        assert_eq!(
+            changed("other", "test"),
+            "spec.chatbotId is immutable, and was changed from bot to other"
+        );
+        assert!(changed("bot", "prod").contains("spec.environment"));
     }
 
     #[test]

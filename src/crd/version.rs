@@ -157,6 +157,12 @@ impl ChatbotVersionStatus {
 }
 
 impl ChatbotVersion {
+    /// What the version is created for; the default applied.
+    #[must_use]
+    pub fn environment(&self) -> Environment {
+        self.spec.environment.unwrap_or(Environment::Dev)
+    }
+
     /// Name of the version in the service; the default applied.
     #[must_use]
     pub fn version_name(&self) -> &str {

@@ -104,7 +104,7 @@ pub fn namespace_unreadable(name: &str, detail: &str) -> String {
 pub fn unreadable_object(detail: &str) -> String {
     let detail = shortened(detail);
     format!(
-        "The operator cannot read this object: {detail}. Correct it, or upgrade the CRDs and the operator together."
+        "The operator cannot use this object: {detail}. Correct it, or upgrade the CRDs and the operator together."
     )
 }
 
@@ -113,7 +113,7 @@ pub fn unreadable_object(detail: &str) -> String {
 pub fn unreadable_deletion(detail: &str) -> String {
     let detail = shortened(detail);
     format!(
-        "The operator cannot read this object: {detail}. Correct it, upgrade the CRDs and the operator together, or set the \
+        "The operator cannot use this object: {detail}. Correct it, upgrade the CRDs and the operator together, or set the \
          annotation {}=true to remove the finalizer and keep the version in the service.",
         annotation::FORCE_ORPHAN
     )

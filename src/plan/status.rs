@@ -66,9 +66,7 @@ pub fn with_conditions(
             meta.generation,
             &Time(now),
         ),
-        last_handled_reconcile_at: old.last_handled_reconcile_at.clone(),
-        last_operations: old.last_operations.clone(),
-        retry: old.retry.clone(),
+        ..old.clone()
     }
 }
 

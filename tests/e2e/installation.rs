@@ -75,11 +75,11 @@ fn assert_unreadable_object_stops_no_other(world: &World) {
     };
     world.eventually("it is said on the object", || {
         let (ready, stalled) = (says("Ready"), says("Stalled"));
-        (ready.contains("cannot read this object") && ready == stalled).then_some(())
+        (ready.contains("cannot use this object") && ready == stalled).then_some(())
     });
     assert!(says("Ready").contains("Correct it"), "{}", says("Ready"));
     let log = world.log();
-    let line = log.lines().find(|line| line.contains("cannot read object"));
+    let line = log.lines().find(|line| line.contains("cannot use object"));
     assert!(line.is_some_and(|line| line.contains("bad")), "{log}");
 
     // once it can be read, it is an object like any other

@@ -53,6 +53,7 @@ fn unreadable_objects_keep_their_claims_and_can_be_deleted() {
     assert_eq!(jsonpath(&world, "cbv/a", ".status.versionId"), id, "the status keeps what it recorded");
     restart_says_nothing_new(&world);
     younger_objects_are_in_conflict(&world, &id);
+    object_that_was_moved_to_another_chatbot_is_not_used(&world);
     force_orphan_removes_the_finalizer(&world, &id);
 }
 
@@ -68,7 +69,7 @@ fn restart_says_nothing_new(world: &World) {
         let log = world.log();
         let restarted = log.rsplit_once("caches synced").unwrap().1;
         let reported = |name: &str| {
-            restarted.lines().any(|line| line.contains("cannot read object") && line.contains(name))
+            restarted.lines().any(|line| line.contains("cannot use object") && line.contains(name))
         };
         (reported("name=\"a\"") && reported("name=\"prod\"")).then_some(())
     });
@@ -79,7 +80,7 @@ fn restart_says_nothing_new(world: &World) {
         let stalled = [&format!("name={name:?}"), r#"type="Stalled""#];
         world.wait_for_metric("chatcaptain_condition", &stalled.map(|label| label as &str), 1);
         let note = world.wait_for_event(name, "InvalidSpec");
-        assert!(note.contains("cannot read this object"), "{note}");
+        assert!(note.contains("cannot use this object"), "{note}");
         let events = world.events(name).into_iter().filter(|(reason, _)| reason == "InvalidSpec");
         assert_eq!(events.count(), 1);
     }
@@ -93,6 +94,21 @@ fn younger_objects_are_in_conflict(world: &World, id: &str) {
     world.apply(&version(&world.bot, "thief", &[]).replacen("metadata:\n", &adopt, 1));
     world.wait_for_reason::<ChatbotVersion>("thief", "Conflict");
     assert_eq!(world.effects(), ["create a dev", "deploy a prod", "create good dev"]);
+}
+
+/// No rule of the schema holds any more, as in a cluster that enforces none.
+fn object_that_was_moved_to_another_chatbot_is_not_used(world: &World) {
+    let calls = world.effects();
+    let patch = |chatbot: &str| format!(r#"{{"spec": {{"chatbotId": "{chatbot}"}}}}"#);
+    let move_to = |chatbot: &str| {
+        world.kubectl(&["patch", "cbv/good", "--type=merge", "-p", &patch(chatbot)], "");
+    };
+    move_to("another-bot");
+    let message = wait_for_reason(world, "cbv/good", "InvalidSpec");
+    assert!(message.contains(&format!("was changed from {} to another-bot", world.bot)), "{message}");
+    move_to(&world.bot);
+    world.wait_until_version_ready("good");
+    assert_eq!(world.effects(), calls);
 }
 
 fn force_orphan_removes_the_finalizer(world: &World, id: &str) {

@@ -51,7 +51,6 @@ fn truncate(history: &mut Vec<HistoryEntry>) {
 }
 
 fn entry(observation: &Observation, id: &str) -> HistoryEntry {
-    let number = observation.listed(id).and_then(|version| version.number.as_deref());
     let operation = own_operation(observation, id);
     let target = observation.status().target.as_ref().filter(|target| target.version_id == id);
     // what somebody else deployed has no cause here
@@ -61,7 +60,7 @@ fn entry(observation: &Observation, id: &str) -> HistoryEntry {
     let change_cause = annotation_value(meta, CHANGE_CAUSE).filter(|_| by_spec);
     HistoryEntry {
         version_id: id.to_owned(),
-        version_number: number.map(str::to_owned),
+        version_number: observation.version_number(id).map(str::to_owned),
         version_name: observation.version_name(id),
         start_time: truncate_to_seconds(observation.now),
         operation,

@@ -65,8 +65,10 @@ impl Observation {
             return Some(version.id.as_str().to_owned());
         }
         match named_by(deployed, inventory) {
-            // another version runs, whatever deploy times suggest
-            NamedBy::NoListedVersion => None,
+            // another version runs, whatever deploy times suggest: one that a cut list hides, or none that has a name
+            NamedBy::NoListedVersion => {
+                self.live_by_recorded_number(deployed).filter(|id| inventory.version(id).is_none())
+            }
             NamedBy::SeveralVersions => self
                 .live_by_list(inventory)
                 .filter(|id| inventory.version(id).is_some_and(|version| version.number == deployed.number)),
@@ -76,13 +78,14 @@ impl Observation {
         }
     }
 
-    /// The list may show no numbers; then the one that status recorded for our own version decides.
+    /// The list may show no numbers, or not the version; then the number that status has recorded for it decides.
     fn live_by_recorded_number(&self, deployed: &LiveVersion) -> Option<String> {
         let number = deployed.number.as_deref()?;
         let status = self.status();
         let target = status.target.as_ref().map(|target| (&target.version_id, &target.version_number));
         let active = status.active.as_ref().map(|active| (&active.version_id, &active.version_number));
-        let mut recorded = target.into_iter().chain(active);
+        let history = status.history.iter().map(|entry| (&entry.version_id, &entry.version_number));
+        let mut recorded = target.into_iter().chain(active).chain(history);
         recorded.find(|(_, recorded)| recorded.as_deref() == Some(number)).map(|(id, _)| id.clone())
     }
 
@@ -185,6 +188,17 @@ mod tests {
         chatcaptain::Version,
         plan::deployment::{Live, Rollout, RolloutMethod, Step, Wait},
     };
+
+    #[test]
+    fn version_that_a_cut_list_hides_is_live_by_its_recorded_number() {
+        let ran = json!({"history": [{"versionId": "v1", "versionNumber": "1.1", "startTime": ago(9)}]});
+        let cut = |live: &str| {
+            Observation::test().with_status(&ran).listing([version("v2")]).running(Some(live)).live()
+        };
+        assert_eq!(cut("v1").as_deref(), Some("v1"));
+        assert_eq!(cut("v2").as_deref(), Some("v2"));
+        assert_eq!(cut("v9"), None, "another version");
+    }
 
     fn with_active(id: &str) -> Observation {
         let active = json!({"versionId": id, "versionNumber": id.replace('v', "1."), "startTime": ago(100)});

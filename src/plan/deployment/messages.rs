@@ -431,14 +431,9 @@ fn request_reconcile() -> String {
 
 /// A version as `version 1.2 (vrsKq8BxZaJd2)`, or without the number where that is not known.
 fn version_label(observation: &Observation, id: &str) -> String {
-    let status = observation.status();
-    let listed = || observation.listed(id).and_then(|version| version.number.as_deref());
-    let target = || status.target.as_ref().filter(|target| target.version_id == id);
-    let ran = || status.history.iter().find(|entry| entry.version_id == id);
-    let number = listed()
-        .or_else(|| target().and_then(|target| target.version_number.as_deref()))
-        .or_else(|| ran().and_then(|entry| entry.version_number.as_deref()));
-    number.map_or_else(|| format!("version {id}"), |number| format!("version {number} ({id})"))
+    observation
+        .version_number(id)
+        .map_or_else(|| format!("version {id}"), |number| format!("version {number} ({id})"))
 }
 
 fn desired_label(observation: &Observation) -> String {

@@ -84,6 +84,17 @@ impl Observation {
         reconcile_requested(&self.object.metadata, self.status().common.last_handled_reconcile_at.as_deref())
     }
 
+    /// Number of a version, as the service lists it, else as the status has recorded it.
+    pub(super) fn version_number(&self, id: &str) -> Option<&str> {
+        let status = self.status();
+        let listed = || self.listed(id).and_then(|version| version.number.as_deref());
+        let target = || status.target.as_ref().filter(|target| target.version_id == id);
+        let ran = || status.history.iter().find(|entry| entry.version_id == id);
+        listed()
+            .or_else(|| target().and_then(|target| target.version_number.as_deref()))
+            .or_else(|| ran().and_then(|entry| entry.version_number.as_deref()))
+    }
+
     /// Name of the ChatbotVersion that a version belongs to, as far as anything shows it.
     pub(super) fn version_name(&self, id: &str) -> Option<String> {
         self.name_of_object(id).or_else(|| {

@@ -135,8 +135,9 @@ impl Observation {
         // where the spec's version cannot be found, what runs takes its place: it is not what ran before itself
         let active = || status.active.as_ref().map(|active| active.version_id.clone());
         let spec = self.version_of_spec().or_else(active);
-        let mut ids = history.iter().map(|entry| &entry.version_id);
-        ids.find(|id| ran_before(history, id, spec.as_deref()) && self.may_exist(id)).cloned()
+        let previous =
+            self.newest_of_history(|entry| ran_before(history, &entry.version_id, spec.as_deref()));
+        previous.map(|entry| entry.version_id.clone())
     }
 
     /// By the name of a `ChatbotVersion`, by an id, or by a number that one version has, in this order.
@@ -147,7 +148,11 @@ impl Observation {
             .filter(|version| version.spec.chatbot_id == self.object.spec.chatbot_id)
             .and_then(|version| version.version_id());
         let listed = || self.listed(value).map(|version| version.id.as_str());
-        named.or_else(listed).map(str::to_owned).or_else(|| self.numbered_version(value))
+        let ran = || {
+            let entry = self.status().history.iter().find(|entry| entry.version_id == value)?;
+            self.may_exist(value).then_some(entry.version_id.as_str())
+        };
+        named.or_else(listed).or_else(ran).map(str::to_owned).or_else(|| self.numbered_version(value))
     }
 
     fn numbered_version(&self, number: &str) -> Option<String> {
@@ -291,7 +296,12 @@ mod tests {
         assert_eq!(history(&["v1", "v3"]), Some(holds("v1")), "the version of the spec never ran");
         let reverted = history(&["v2", "v3", "v2"]);
         assert_eq!(reverted, Some(RollbackTo::Ended(CommandEnd::VersionNotFound)), "v3 came after it");
-        let gone = commanded("previous").listing([version("v2"), version("v3")]).running(Some("v2"));
+        let hidden = commanded("previous").listing([version("v2"), version("v3")]).running(Some("v2"));
+        assert_eq!(hidden.rollback_command(), Some(holds("v1")), "the list may be cut");
+        let rejected = json!({"lastOperations": [
+            {"operation": "Deploy", "versionId": "v1", "completionTime": ago(5), "result": "Refused"},
+        ]});
+        let gone = hidden.with_status(&rejected);
         assert_eq!(gone.command_to_remove(), Some(CommandEnd::VersionNotFound));
     }
 

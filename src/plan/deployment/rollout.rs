@@ -1,5 +1,6 @@
 //! How far the current operation has come.
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{Desired, Observation, Rollout, RolloutMethod};
@@ -94,19 +95,33 @@ impl Observation {
         self.desired().is_ok_and(|desired| self.goes_back_to(&desired))
     }
 
-    /// By command or after a failure, or by git.
+    /// After a failure, by command, or by git.
     pub(super) fn goes_back_to(&self, desired: &Desired) -> bool {
-        desired.cause != Cause::Spec
-            || self.is_rollback(&desired.version_id)
-            || self.is_earlier_snapshot(&desired.version_id)
+        let id = &desired.version_id;
+        match desired.cause {
+            Cause::AutomaticRollback => true,
+            // it may name any version, and a release by command is a release
+            Cause::RollbackCommand => !self.is_new_release(id),
+            Cause::Spec => self.is_rollback(id) || self.is_earlier_snapshot(id),
+        }
     }
 
     /// Where the history was lost with the cluster, the service's own times say which of two versions is the earlier one.
     fn is_earlier_snapshot(&self, desired: &str) -> bool {
         let is_lost = self.status().history.iter().all(|entry| entry.operation.is_none());
+        is_lost && self.snapshot_times(desired).is_some_and(|(desired, live)| desired < live)
+    }
+
+    /// Never ran here, and is known to be a later snapshot than what runs.
+    fn is_new_release(&self, desired: &str) -> bool {
+        let ran = self.status().history.iter().any(|entry| entry.version_id == desired);
+        !ran && self.snapshot_times(desired).is_some_and(|(desired, live)| desired > live)
+    }
+
+    /// When the version and the live one were created, by the service's clock.
+    fn snapshot_times(&self, desired: &str) -> Option<(Timestamp, Timestamp)> {
         let created = |id: &str| self.listed(id).and_then(|version| version.created);
-        let live = self.live().and_then(|live| created(&live));
-        is_lost && created(desired).zip(live).is_some_and(|(desired, live)| desired < live)
+        created(desired).zip(self.live().and_then(|live| created(&live)))
     }
 
     /// Whether a rollback to the version uses the rollback call of the service.
@@ -209,6 +224,30 @@ mod tests {
         let known = Observation::test().with_status(&known);
         let known = known.listing([created("v1", 200), created("v2", 100)]).running(Some("v2"));
         assert!(!known.goes_back(), "v1 never ran here");
+    }
+
+    #[test]
+    fn command_is_a_release_where_the_version_is_newer_and_never_ran() {
+        let created = |id: &str, seconds: i64| crate::chatcaptain::Version {
+            created: Some(at(-seconds)),
+            ..version(id)
+        };
+        let commanded = |versions: [crate::chatcaptain::Version; 2]| {
+            let environment = Observation::test().listing(versions).running(Some("v1"));
+            environment.annotated(annotation::ROLLBACK_TO, "v2")
+        };
+        let newer = commanded([created("v1", 200), created("v2", 100)]);
+        assert!(!newer.goes_back());
+        let ran = json!({"history": [{"versionId": "v1", "startTime": ago(5)}, {"versionId": "v2", "startTime": ago(9)}]});
+        assert!(newer.with_status(&ran).goes_back(), "it ran here");
+        assert!(
+            commanded([created("v1", 100), created("v2", 200)]).goes_back(),
+            "it is the earlier snapshot"
+        );
+        assert!(
+            commanded([version("v1"), version("v2")]).goes_back(),
+            "what is not known holds nothing back"
+        );
     }
 
     #[test]

@@ -70,6 +70,7 @@ pub fn report(
         let meta = &observation.object.metadata;
         acknowledge_request(&mut report.status.common, meta, &observation.service);
     }
+    report.status.common.record_subject(&observation.object.spec.chatbot_id, observation.environment());
     with_pending_deletions(observation, with_ended_command(observation, report))
 }
 
@@ -153,7 +154,7 @@ fn fail_rollout(observation: &Observation) -> Report<ChatbotDeploymentStatus> {
     };
     let failed = with_failed_version(observation, &desired.version_id);
     let state = failed.state();
-    // where a rollback follows, no user action is required: a tool that reads in between must not take it for the end
+    // where a rollback follows, no user action is required, and no tool must take the state in between for the end
     let condition = match next_step(&state) {
         Step::RecordIntent(method) => messages::rollout(&failed, method),
         _ => messages::deadline_exceeded(observation),

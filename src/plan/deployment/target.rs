@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use super::{Observation, Unresolved, rollback_command::RollbackTo};
 use crate::{
-    crd::{Cause, OnFailure, Target, VersionSource, WaitingForVersion},
+    crd::{
+        Cause, HistoryEntry, OnFailure, Operation, OperationRecord, OperationResult, Target, VersionSource,
+        WaitingForVersion,
+    },
     plan::{elapsed, truncate_to_seconds},
 };
 
@@ -82,7 +85,7 @@ impl Observation {
     }
 
     fn desired_version(&self, id: String, cause: Cause) -> Desired {
-        let number = self.listed(&id).and_then(|version| version.number.as_deref()).map(str::to_owned);
+        let number = self.version_number(&id).map(str::to_owned);
         Desired { version_id: id, version_number: number, cause }
     }
 
@@ -92,10 +95,7 @@ impl Observation {
         if !self.has_failed(&by_spec.version_id) || self.object.spec.on_failure() != OnFailure::Previous {
             return None;
         }
-        let mut history = self.status().history.iter();
-        // newest first; one that was deleted meanwhile would only fail again
-        let good = history
-            .find(|entry| entry.version_id != by_spec.version_id && self.may_exist(&entry.version_id))?;
+        let good = self.newest_of_history(|entry| entry.version_id != by_spec.version_id)?;
         Some(Desired {
             version_id: good.version_id.clone(),
             version_number: good.version_number.clone(),
@@ -152,10 +152,42 @@ impl Observation {
         self.failed_versions().iter().any(|failed| failed == id)
     }
 
-    /// The version is listed, or the list could not be read.
+    /// The newest entry of `history` to go back to. One that is listed comes first: of the others it is not known whether
+    /// they still exist.
+    pub(super) fn newest_of_history(&self, may_be: impl Fn(&HistoryEntry) -> bool) -> Option<&HistoryEntry> {
+        let newest = |exists: &dyn Fn(&str) -> bool| {
+            self.status().history.iter().find(|entry| may_be(entry) && exists(&entry.version_id))
+        };
+        newest(&|id| self.is_listed(id)).or_else(|| newest(&|id| self.may_exist(id)))
+    }
+
+    /// The version is listed, or may be there all the same.
     pub(super) fn may_exist(&self, id: &str) -> bool {
+        self.is_listed(id) || self.may_be_hidden(id)
+    }
+
+    /// The version is listed, or the list could not be read.
+    fn is_listed(&self, id: &str) -> bool {
         // an outage must not read as a lost version
         self.inventory().is_none_or(|inventory| inventory.version(id).is_some())
+    }
+
+    /// A list that is cut does not show every version. One that was there can be deployed, until the service rejects that.
+    fn may_be_hidden(&self, id: &str) -> bool {
+        let status = self.status();
+        let mut objects = [&self.referenced_version, &self.rollback_version].into_iter().flatten();
+        let is_known = status.history.iter().any(|entry| entry.version_id == id)
+            || objects.any(|version| version.version_id() == Some(id));
+        let is_gone = |record: &OperationRecord| match record.operation {
+            Operation::Deploy => Some(record.result == OperationResult::Refused),
+            Operation::Delete => Some(record.result == OperationResult::Accepted),
+            _ => None,
+        };
+        let records = status.common.last_operations.iter();
+        let last = records.filter(|record| record.version_id.as_deref() == Some(id)).find_map(is_gone);
+        // an empty list is not a cut one
+        let is_cut = self.inventory().is_some_and(|inventory| !inventory.versions().is_empty());
+        is_cut && is_known && last != Some(true)
     }
 }
 
@@ -198,7 +230,7 @@ mod tests {
         for (observation, why) in [
             (by_object(None), Unresolved::WaitingForVersion),
             (by_object(Some(referenced(&json!({"status": {}})))), Unresolved::WaitingForVersion),
-            (Observation::test().listing([version("v2")]), Unresolved::WaitingForVersion),
+            (Observation::test().listing([]), Unresolved::WaitingForVersion),
             (
                 by_object(Some(referenced(&json!({"spec": {"chatbotId": "other"}})))),
                 Unresolved::ReferenceMismatch,
@@ -215,6 +247,21 @@ mod tests {
         ] {
             assert_eq!(desired(&observation), Err(why));
         }
+    }
+
+    #[test]
+    fn version_that_a_cut_list_may_hide_is_tried_until_the_service_rejects_it() {
+        let hidden = Observation::test().listing([version("v2")]);
+        assert_eq!(desired(&hidden), Ok(("v1".to_owned(), Cause::Spec)));
+        let called = |operation: &str, result: &str| {
+            let record = json!({"operation": operation, "versionId": "v1", "completionTime": ago(5), "result": result});
+            desired(&hidden.clone().with_status(&json!({"lastOperations": [record]}))).is_ok()
+        };
+        assert!(!called("Deploy", "Refused") && !called("Delete", "Accepted"), "it is gone");
+        assert!(called("Deploy", "Unknown") && called("Deploy", "Accepted") && called("Delete", "Refused"));
+        assert!(called("Rollback", "Refused"), "the service may have no rollback");
+        let unknown = hidden.with_spec(&json!({"versionRef": null, "versionId": "v9"}));
+        assert_eq!(desired(&unknown), Err(Unresolved::VersionNotFound), "nothing says that it ever was");
     }
 
     #[test]
@@ -264,7 +311,13 @@ mod tests {
         let observation = Observation::test().with_spec(&previous).with_status(&failed(&["v1"]));
         assert_eq!(desired(&observation), Ok(("v2".to_owned(), Cause::AutomaticRollback)));
         let gone = observation.clone().listing([version("v1"), version("v3")]);
-        assert_eq!(desired(&gone), Ok(("v3".to_owned(), Cause::AutomaticRollback)));
+        assert_eq!(
+            desired(&gone),
+            Ok(("v3".to_owned(), Cause::AutomaticRollback)),
+            "what is listed comes first"
+        );
+        let cut = observation.clone().listing([version("v1"), version("v4")]);
+        assert_eq!(desired(&cut), Ok(("v2".to_owned(), Cause::AutomaticRollback)), "the list may hide it");
         let requested = observation.annotated(annotation::RECONCILE_REQUESTED_AT, "again");
         assert_eq!(desired(&requested), Ok(("v1".to_owned(), Cause::Spec)));
         let never = Observation::test().with_status(&failed(&["v1"]));

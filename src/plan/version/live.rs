@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{LiveState, Observation};
 use crate::{
+    chatcaptain::LiveVersion,
     crd::{
         ChatbotDeployment, ChatbotDeploymentStatus, ConditionType, Environment, LiveEnvironment, Operation,
         OperationRecord, OperationResult, Reason,
@@ -105,11 +106,22 @@ impl Observation {
             match deployed.resolve(inventory) {
                 Some(version) if version.id.as_str() == id => live_in.push(environment),
                 Some(_) => {}
+                None if self.is_known_as_other(environment, deployed, id) => {}
                 // what runs has no name in the list: it may be this version
                 None => return None,
             }
         }
         Some(live_in)
+    }
+
+    /// A list that is cut does not show what runs, but the environment's deployment has recorded it: another version.
+    fn is_known_as_other(&self, environment: LiveEnvironment, deployed: &LiveVersion, id: &str) -> bool {
+        let owner = self.environment_owners.get(&environment).and_then(|owner| owner.status.as_ref());
+        owner.and_then(|status| status.active.as_ref()).is_some_and(|active| {
+            active.version_id != id
+                && deployed.number.is_some()
+                && deployed.number.as_deref() == active.version_number.as_deref()
+        })
     }
 
     /// The environments that run the version, as the service shows, and those whose deployment uses it.
@@ -204,6 +216,15 @@ mod tests {
         assert_eq!(recorded().running("1.1").live_state(), LiveState::Unmanaged);
         // what runs is in no list, so it may be this version
         assert_eq!(recorded().running("7.7").live_state(), LiveState::Unknown);
+    }
+
+    #[test]
+    fn a_version_that_a_cut_list_hides_is_known_by_the_deployment_that_runs_it() {
+        let runs = |id: &str| json!({"active": {"versionId": id, "versionNumber": "7.7", "startTime": "2026-01-01T00:00:00Z"}});
+        let live = |id: &str, number: &str| recorded().running(number).managed_by(&runs(id)).live_in();
+        assert_eq!(live("v7", "7.7"), Some(vec![]));
+        assert_eq!(live("v7", "8.8"), None, "somebody has deployed another one");
+        assert_eq!(live("v1", "7.7"), None);
     }
 
     #[test]

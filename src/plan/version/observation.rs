@@ -136,7 +136,7 @@ impl Observation {
     /// `dev`: a create for test or prod also deploys, and would move that environment before git says so.
     #[must_use]
     pub fn new_version(&self) -> NewVersion {
-        let requested = self.object.spec.environment.unwrap_or(Environment::Dev);
+        let requested = self.object.environment();
         let is_managed = requested
             .deploys_to()
             .is_some_and(|environment| self.environment_owners.contains_key(&environment));

@@ -37,6 +37,8 @@ pub fn report(
         let meta = &observation.object.metadata;
         acknowledge_request(&mut report.status.common, meta, &observation.service);
     }
+    let object = &observation.object;
+    report.status.common.record_subject(&object.spec.chatbot_id, object.environment().as_str());
     report
 }
 

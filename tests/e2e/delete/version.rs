@@ -80,6 +80,42 @@ fn live_version_is_deleted_after_its_environment_moves_on() {
     wait_for_orphans(&world, 0);
 }
 
+/// Another finalizer still holds the object when somebody decides that the version is to stay.
+#[test]
+fn hand_over_is_called_off_when_the_version_is_to_stay() {
+    for (part, patch) in [
+        ("spec", r#"{"deletionPolicy": "Retain"}"#),
+        ("metadata", r#"{"annotations": {"chatcaptain.dev/force-orphan": "true"}}"#),
+    ] {
+        let world = World::with_flags(Settings::default(), &[("interval", "1h")]);
+        ready_version_id(&world, "a", &[]);
+        ready_version_id(&world, "b", &[]);
+        world.apply_deployment("test", "a", &["revisionHistoryLimit: 0"]);
+        world.wait_until_deployment_ready("test");
+        hold(&world, "a");
+        world.delete("chatbotversion", "a");
+        world.wait_for_event("a", "DeletionDelegated");
+        let patch = format!(r#"{{"{part}": {patch}}}"#);
+        world.kubectl(&["patch", "cbv", "a", "--type=merge", "-p", &patch], "");
+        world.eventually("the deployment deletes nothing any more", || {
+            let test = world.deployment("test");
+            let pending = test.status.unwrap().pending_deletions;
+            (pending.is_empty() && test.metadata.finalizers.is_none()).then_some(())
+        });
+        world.apply_deployment("test", "b", &["revisionHistoryLimit: 0"]);
+        world.wait_until_deployment_ready("test");
+        assert_eq!(world.live_version(Environment::Test).as_deref(), Some("b"));
+        assert_eq!(versions_in_service(&world), ["a", "b"], "{part}");
+        assert_eq!(world.service.counters().of(Operation::Delete).calls, 0);
+    }
+}
+
+/// Adds a finalizer that is another tool's.
+fn hold(world: &World, name: &str) {
+    let hold = r#"[{"op": "add", "path": "/metadata/finalizers/-", "value": "example.com/hold"}]"#;
+    world.kubectl(&["patch", "cbv", name, "--type=json", "-p", hold], "");
+}
+
 /// The message says what happened to the version that the spec names, and following its advice works.
 #[test]
 fn deployment_says_how_to_keep_its_deleted_version() {
@@ -99,8 +135,7 @@ fn deployment_says_how_to_keep_its_deleted_version() {
     assert_eq!((world.creates(), world.effects_besides_creates()), (1, vec!["deploy a test".to_owned()]));
 
     ready_version_id(&world, "b", &[]);
-    let hold = r#"[{"op": "add", "path": "/metadata/finalizers/-", "value": "example.com/hold"}]"#;
-    world.kubectl(&["patch", "cbv", "b", "--type=json", "-p", hold], "");
+    hold(&world, "b");
     world.delete("chatbotversion", "b");
     world.apply_deployment("test", "b", &[]);
     let message = world.wait_for_reason::<ChatbotDeployment>("test", "WaitingForVersion");
