@@ -11,6 +11,7 @@ use url::Url;
 use crate::{
     chatcaptain::Limits,
     crd::{DeletionPolicy, parse_duration},
+    network::is_loopback,
     plan::PlanConfig,
     telemetry::LogFormat,
 };
@@ -88,7 +89,7 @@ pub struct RunArgs {
     #[arg(long, env = "CHATCAPTAIN_LEASE_DURATION", default_value = "15s", value_parser = parse_lease_duration)]
     pub lease_duration: Duration,
     /// IP address and port of /livez, /readyz and /metrics.
-    #[arg(long, env = "CHATCAPTAIN_LISTEN", default_value = "0.0.0.0:8080", value_parser = parse_socket_address)]
+    #[arg(long, env = "CHATCAPTAIN_LISTEN", default_value = "[::]:8080", value_parser = parse_socket_address)]
     pub listen: SocketAddr,
     /// Format of the log on standard error: text or json.
     #[arg(long, env = "CHATCAPTAIN_LOG_FORMAT", default_value = "text")]
@@ -143,16 +144,10 @@ fn parse_api_url(text: &str) -> Result<Url, String> {
         Err(url::ParseError::RelativeUrlWithoutBase) => return Err(accepted.to_owned()),
         Err(error) => return Err(format!("{error}; {accepted}")),
     };
-    let is_loopback = match url.host() {
-        Some(url::Host::Domain(name)) => name == "localhost",
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        None => return Err(accepted.to_owned()),
-    };
     match url.scheme() {
-        "https" => Ok(url),
+        "https" if url.has_host() => Ok(url),
         // an API key must not cross a network unencrypted
-        "http" if is_loopback => Ok(url),
+        "http" if is_loopback(&url) => Ok(url),
         _ => Err(accepted.to_owned()),
     }
 }

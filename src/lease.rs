@@ -52,7 +52,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::sync::lock;
+use crate::{network::describe, sync::lock};
 
 /// How long giving the Lease back may delay the end of the process.
 // short, because a Lease that is not given back expires by itself
@@ -89,9 +89,54 @@ impl Fence {
     }
 }
 
+/// Whether the Lease can be read and written. Clones share one state.
+#[derive(Clone, Debug, Default)]
+pub struct LeaseAccess(Arc<Mutex<Access>>);
+
+#[derive(Debug, Default)]
+struct Access {
+    /// When an attempt last got an answer that says who leads.
+    last_success: Option<Instant>,
+    /// Why the attempts since then failed.
+    last_error: Option<String>,
+    /// The Lease, and its duration.
+    lease: String,
+    duration: Duration,
+}
+
+impl LeaseAccess {
+    fn new(config: &LeaderElectionConfig) -> Self {
+        let lease = format!("{}/{}", config.namespace, config.name);
+        Self(Arc::new(Mutex::new(Access { lease, duration: config.lease_duration, ..Access::default() })))
+    }
+
+    fn record(&self, error: Option<&String>) {
+        let mut access = lock(&self.0);
+        access.last_error = error.cloned();
+        if error.is_none() {
+            access.last_success = Some(Instant::now());
+        }
+    }
+
+    /// Why the Lease could be neither read nor written for its duration, or has never been; `None` if it was.
+    #[must_use]
+    pub fn problem(&self) -> Option<String> {
+        let access = lock(&self.0);
+        if access.last_success.is_some_and(|at| at.elapsed() < access.duration) {
+            return None;
+        }
+        let error = access.last_error.as_deref()?;
+        Some(format!(
+            "the Lease {} can be neither read nor written ({error}); check --lease-namespace, --lease-name and the Role",
+            access.lease
+        ))
+    }
+}
+
 /// This replica's part in the election.
 pub struct LeaderElection {
     fence: Fence,
+    access: LeaseAccess,
     /// `None` without election: a single replica always leads.
     elector: Option<RunningElector>,
 }
@@ -106,23 +151,29 @@ impl LeaderElection {
     /// No election: this replica leads from the start and for ever.
     #[must_use]
     pub fn disabled() -> Self {
-        Self { fence: Fence::new(Validity::Always), elector: None }
+        Self { fence: Fence::new(Validity::Always), access: LeaseAccess::default(), elector: None }
     }
 
     /// Takes part from now on, in a task of its own.
     #[must_use]
     pub fn start(client: Client, config: LeaderElectionConfig) -> Self {
         let (elector, is_leader) = LeaderElector::new(client, config);
-        let fence = elector.fence.clone();
+        let (fence, access) = (elector.fence.clone(), elector.access.clone());
         let release = CancellationToken::new();
         let task = tokio::spawn(elector.run(release.clone()));
-        Self { fence, elector: Some(RunningElector { is_leader, release, task }) }
+        Self { fence, access, elector: Some(RunningElector { is_leader, release, task }) }
     }
 
     /// Ask it before each write.
     #[must_use]
     pub fn fence(&self) -> Fence {
         self.fence.clone()
+    }
+
+    /// Whether the Lease can be read and written.
+    #[must_use]
+    pub fn access(&self) -> LeaseAccess {
+        self.access.clone()
     }
 
     /// Returns when this replica leads. Should the elector have panicked it returns as well, and `lost` after it.
@@ -191,6 +242,11 @@ impl LeaderElectionConfig {
         self.lease_duration * 2 / 3
     }
 
+    /// How long one attempt may take: one that hangs leaves time for another before the deadline, as in client-go.
+    fn attempt_timeout(&self) -> Duration {
+        (self.renew_deadline() / 2).max(Duration::from_secs(1))
+    }
+
     /// Time between two attempts, client-go's 2 s of 15 s: a leader has several attempts before its deadline, and a released
     /// Lease is taken soon.
     fn retry_period(&self) -> Duration {
@@ -210,6 +266,7 @@ struct LeaderElector {
     api: Api<Lease>,
     config: LeaderElectionConfig,
     fence: Fence,
+    access: LeaseAccess,
     is_leader: watch::Sender<bool>,
     observed_record: Option<ObservedRecord>,
     /// When the last successful renewal began; `None` while another replica leads.
@@ -225,6 +282,7 @@ impl LeaderElector {
         let (is_leader, receiver) = watch::channel(false);
         let elector = Self {
             api: Api::namespaced(client, &config.namespace),
+            access: LeaseAccess::new(&config),
             config,
             fence: Fence::new(Validity::Never),
             is_leader,
@@ -265,19 +323,21 @@ impl LeaderElector {
         let started = Instant::now();
         // a request that hangs must not keep us from stopping in time
         let remaining = self.last_renewal.map_or(deadline, |at| deadline.saturating_sub(at.elapsed()));
-        let error = match timeout(remaining, self.try_acquire_or_renew()).await {
-            Ok(Ok(true)) => {
-                // from before the request: no other replica can have observed the renewal earlier
-                self.record_renewal(started);
-                None
-            }
-            Ok(Ok(false)) => {
-                self.stop_leading();
-                None
-            }
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(_) => Some("request timed out".to_owned()),
-        };
+        let error =
+            match timeout(remaining.min(self.config.attempt_timeout()), self.try_acquire_or_renew()).await {
+                Ok(Ok(true)) => {
+                    // from before the request: no other replica can have observed the renewal earlier
+                    self.record_renewal(started);
+                    None
+                }
+                Ok(Ok(false)) => {
+                    self.stop_leading();
+                    None
+                }
+                Ok(Err(error)) => Some(reason(&error)),
+                Err(_) => Some("request timed out".to_owned()),
+            };
+        self.access.record(error.as_ref());
         if self.last_renewal.is_some_and(|at| at.elapsed() >= deadline) {
             self.stop_leading();
         }
@@ -411,6 +471,14 @@ impl LeaderElector {
             self.api.replace(&self.config.name, &PostParams::default(), &lease).await?;
         }
         Ok(())
+    }
+}
+
+/// Why a request failed; an answer of the API server in its own words.
+fn reason(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+        error => describe(error),
     }
 }
 

@@ -4,9 +4,8 @@ use std::process::ExitCode;
 
 use chatcaptain_operator::{
     args::{Cli, Command, format_usage_error},
-    crd,
+    crd, network,
     startup::{self, Error},
-    telemetry::start_logging,
 };
 use clap::Parser;
 
@@ -28,15 +27,12 @@ fn main() -> ExitCode {
     };
     let result = match cli.command {
         Command::Crds => print_crds(),
-        Command::Run(args) => {
-            start_logging(args.log_format);
-            startup::start(*args)
-        }
+        Command::Run(args) => startup::start(*args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            eprintln!("error: {}", network::describe(error.as_ref()));
             ExitCode::FAILURE
         }
     }

@@ -15,14 +15,17 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admin::{self, Readiness},
+    admin::{self, Probes, Readiness},
     args::RunArgs,
     backoff::Backoff,
     chatcaptain::{Accounts, AccountsConfig, ApiClient},
+    cluster,
     controller::{self, Context, ContextConfig, ObjectMetrics, Scope},
     crd::{ChatbotDeployment, ChatbotVersion},
+    health::Liveness,
     lease::{Fence, LeaderElection, LeaderElectionConfig, identity},
-    telemetry::Metrics,
+    network,
+    telemetry::{self, Metrics},
 };
 
 /// Why the process ends with a failure, as a sentence for standard error.
@@ -31,6 +34,9 @@ pub type Error = Box<dyn std::error::Error>;
 /// Between two attempts to list the objects.
 // short, so that the operator starts soon after the CRDs are there
 const LIST_BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(15));
+/// Added to the longest calls to the service, of which a reconcile makes three: how long a controller may take to finish
+/// anything while all its reconciles wait for requests that time out.
+const WEDGED_AFTER: Duration = Duration::from_mins(5);
 /// Added to the longest call to the service: the time to record its outcome.
 const RECORD_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -43,10 +49,13 @@ pub fn start(args: RunArgs) -> Result<(), Error> {
     rustls::crypto::ring::default_provider()
         .install_default()
         .map_err(|_| "cannot install the TLS provider: another one is installed")?;
+    // after the provider, which the exporter of spans needs
+    telemetry::start_logging(args.log_format)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(run(args));
     // tasks that wait are dropped at once; the second is for one that computes
     runtime.shutdown_timeout(Duration::from_secs(1));
+    telemetry::flush();
     result
 }
 
@@ -83,15 +92,28 @@ enum LeaderExit {
 
 impl Operator {
     async fn wire(args: RunArgs) -> Result<Self, Error> {
-        let (client, default_namespace) = cluster_client().await?;
+        let liveness = Liveness::default();
+        let (client, default_namespace) = cluster::client(&liveness).await?;
         let stop = on_signal()?;
         let election = start_election(&args, &client, default_namespace);
         let metrics = Metrics::default();
-        let context =
-            Arc::new(Context::new(context_config(&args, &client, &metrics, election.fence(), &stop)?));
+        let context = Arc::new(Context::new(context_config(
+            &args,
+            &client,
+            &metrics,
+            election.fence(),
+            &stop,
+            &liveness,
+        )?));
         let readiness = Readiness::waiting("starting");
+        let lease = election.access();
+        let probes = Probes {
+            readiness: readiness.clone(),
+            ready: Arc::new(move || lease.problem()),
+            live: Arc::new(move || liveness.problem()),
+        };
         let registry = metrics.registry(ObjectMetrics(context.clone()));
-        admin::serve(args.listen, readiness.clone(), registry).await.map_err(|error| {
+        admin::serve(args.listen, probes, registry).await.map_err(|error| {
             format!("cannot listen on {}: {error}; choose another address with --listen", args.listen)
         })?;
         Ok(Self { args, client, metrics, readiness, election, context, stop })
@@ -143,21 +165,6 @@ impl Operator {
     }
 }
 
-/// The client of the cluster, and the namespace that it is configured for.
-async fn cluster_client() -> Result<(Client, String), Error> {
-    let mut config = kube::Config::infer().await.map_err(|error| {
-        format!(
-            "cannot load the cluster configuration ({error}); set KUBECONFIG, or run in a pod with a service account"
-        )
-    })?;
-    // a write whose answer was lost must not be repeated unseen: the next reconcile reads first and decides anew
-    config.default_retry = false;
-    // half of the renew deadline of the default Lease: one try that hangs leaves time for another
-    config.connect_timeout = Some(Duration::from_secs(5));
-    let default_namespace = config.default_namespace.clone();
-    Ok((Client::try_from(config)?, default_namespace))
-}
-
 fn start_election(args: &RunArgs, client: &Client, default_namespace: String) -> LeaderElection {
     if !args.leader_elect {
         return LeaderElection::disabled();
@@ -185,10 +192,11 @@ fn context_config(
     metrics: &Metrics,
     fence: Fence,
     stop: &CancellationToken,
+    liveness: &Liveness,
 ) -> Result<ContextConfig, Error> {
     let (observer, may_write) = (metrics.clone(), fence.clone());
     let accounts = Accounts::new(AccountsConfig {
-        client: ApiClient::new(args.api_url.clone(), args.api_timeout)?,
+        client: service_client(args)?,
         limits: args.api_limits(),
         observer: Arc::new(move |event| observer.record_call(event)),
         may_write: Arc::new(move || may_write.allows_writes()),
@@ -203,6 +211,23 @@ fn context_config(
         fence,
         concurrency: usize::from(args.concurrency),
         stop: stop.clone(),
+        liveness: liveness.clone(),
+        wedged_after: WEDGED_AFTER + 3 * args.api_timeout,
+    })
+}
+
+fn service_client(args: &RunArgs) -> Result<ApiClient, Error> {
+    let proxy = network::proxy_for(&args.api_url)?;
+    if let Some(proxy) = &proxy {
+        // without the URL, which may contain a password
+        tracing::info!(variable = proxy.variable, "the service is reached through a proxy");
+    }
+    ApiClient::new(args.api_url.clone(), proxy, args.api_timeout).map_err(|error| {
+        format!(
+            "cannot set up TLS ({}); install CA certificates, or set SSL_CERT_FILE to a PEM file that contains them",
+            network::describe(&error)
+        )
+        .into()
     })
 }
 
@@ -256,7 +281,15 @@ fn not_listed_reason(error: kube::Error) -> String {
                 "the API server answers {code} ({message}); check its health and the operator's credentials"
             )
         }
-        error => format!("cannot reach the API server ({error}); check KUBECONFIG and the network"),
+        error => match network::certificate_problem(&error) {
+            Some(problem) => format!(
+                "the API server is not trusted: {problem}, or certificate-authority in the kubeconfig to that file"
+            ),
+            None => format!(
+                "cannot reach the API server ({}); check KUBECONFIG and the network",
+                network::describe(&error)
+            ),
+        },
     }
 }
 

@@ -1,23 +1,19 @@
-//! Logs, and every metric with its name and labels in one table.
-//!
-//! Metrics of objects are not counted here: `controller::metrics` reads them from the caches at each scrape.
+//! Logs, metrics and spans of the process.
 
-use std::{fmt, io::IsTerminal, sync::atomic::AtomicU64, time::Duration};
+mod exposition;
+mod metrics;
+mod process;
+mod traces;
 
-use prometheus_client::{
-    collector::Collector,
-    encoding::{EncodeLabelSet, text::encode},
-    metrics::{
-        counter::Counter,
-        family::Family,
-        gauge::Gauge,
-        histogram::{Histogram, exponential_buckets},
-    },
-    registry::Registry,
+pub use exposition::{Format, scrape};
+pub use metrics::{METRICS, Metric, Metrics, Rollout, help};
+pub use traces::flush;
+
+use std::{io::IsTerminal, sync::OnceLock};
+
+use tracing_subscriber::{
+    EnvFilter, Layer, filter::LevelFilter, layer::SubscriberExt, reload, util::SubscriberInitExt,
 };
-use tracing_subscriber::EnvFilter;
-
-use crate::chatcaptain::CallEvent;
 
 /// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,273 +36,53 @@ impl std::str::FromStr for LogFormat {
     }
 }
 
-/// Starts logging to standard error; `RUST_LOG` filters, by default at `info`.
-pub fn start_logging(format: LogFormat) {
-    // our own lines say what kube logs of failed requests and broken watches, with the object
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("info,kube_client=off,kube_runtime=error"));
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
-    match format {
-        LogFormat::Json => {
-            builder.json().flatten_event(true).with_current_span(true).with_span_list(false).init();
-        }
-        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),
-    }
-}
+/// What kube logs of failed requests and broken watches our own lines say with the object.
+const QUIET: &str = "kube_client=off,kube_runtime=error";
 
-/// One row of the table of metrics.
-#[derive(Clone, Copy, Debug)]
-pub struct Metric {
-    /// As it is scraped: a counter's name includes `_total`.
-    pub name: &'static str,
-    /// `counter`, `gauge` or `histogram`.
-    pub kind: &'static str,
-    /// Names of the labels. Their values are closed sets or names of objects, never text from an error.
-    pub labels: &'static [&'static str],
-    /// Shown by `/metrics` and in the documentation.
-    pub help: &'static str,
-}
+/// Replaces the filter of the log.
+type Reload = Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>;
+static RELOAD: OnceLock<Reload> = OnceLock::new();
 
-macro_rules! metric {
-    ($name:literal, $kind:literal, [$($label:literal),*], $help:literal) => {
-        Metric { name: $name, kind: $kind, labels: &[$($label),*], help: $help }
-    };
-}
-
-/// Every metric. A test compares the reference table with it.
-pub const METRICS: &[Metric] = &[
-    metric!(
-        "chatcaptain_api_requests_total",
-        "counter",
-        ["operation", "outcome"],
-        "Requests to the chatbot service."
-    ),
-    metric!(
-        "chatcaptain_api_request_duration_seconds",
-        "histogram",
-        ["operation"],
-        "Time from a request to the end of its answer."
-    ),
-    metric!(
-        "chatcaptain_api_throttled_seconds_total",
-        "counter",
-        [],
-        "Time for which requests are paused because the service throttles an API key."
-    ),
-    metric!(
-        "chatcaptain_breaker_open",
-        "gauge",
-        [],
-        "API keys whose requests are paused because the service throttles them."
-    ),
-    metric!("chatcaptain_reconcile_total", "counter", ["kind", "outcome"], "Reconciles of an object."),
-    metric!(
-        "chatcaptain_reconcile_duration_seconds",
-        "histogram",
-        ["kind"],
-        "Duration of a reconcile, including the wait for the service."
-    ),
-    metric!(
-        "chatcaptain_time_to_ready_seconds",
-        "histogram",
-        ["kind"],
-        "Time from the creation of an object until it is Ready for the first time."
-    ),
-    metric!(
-        "chatcaptain_ambiguous_creates_total",
-        "counter",
-        ["resolution"],
-        "Create requests without a usable answer, once their outcome is known: recovered (the version exists) or \
-         absent (it does not; the operator may create it again)."
-    ),
-    metric!("chatcaptain_orphans_total", "counter", [], "Versions that may be left behind in the service."),
-    metric!(
-        "chatcaptain_drift_total",
-        "counter",
-        ["action"],
-        "Deployments outside the operator that it corrects (enforced) or only reports (warned)."
-    ),
-    metric!(
-        "chatcaptain_condition",
-        "gauge",
-        ["kind", "namespace", "name", "type"],
-        "1 while the condition is True, otherwise 0."
-    ),
-    metric!(
-        "chatcaptain_deployment_info",
-        "gauge",
-        ["namespace", "name", "chatbot_id", "environment", "version_number"],
-        "Always 1; the labels name the version that is live in an environment."
-    ),
-    metric!("chatcaptain_leader", "gauge", [], "1 while this replica is the leader, otherwise 0."),
-];
-
-/// The help text of a metric without its full stop, which the registry adds.
-#[must_use]
-pub fn help(name: &str) -> &'static str {
-    let metric = METRICS.iter().find(|metric| metric.name == name);
-    metric.map_or("", |metric| metric.help.trim_end_matches('.'))
-}
-
-/// Labels of a request to the service.
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct RequestLabels {
-    operation: &'static str,
-    outcome: &'static str,
-}
-
-/// The label of what is measured for each operation of the service.
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct OperationLabel {
-    operation: &'static str,
-}
-
-/// The label of what is measured for each kind.
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct KindLabel {
-    kind: &'static str,
-}
-
-/// Labels of a reconcile.
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct ReconcileLabels {
-    kind: &'static str,
-    outcome: &'static str,
-}
-
-/// The label of a create whose answer was unusable: whether its version exists.
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct ResolutionLabel {
-    resolution: &'static str,
-}
-
-/// The label of a drift: what the operator does about it.
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct ActionLabel {
-    action: &'static str,
-}
-
-type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
-
-/// The metrics that are counted as things happen.
-#[derive(Clone, Debug)]
-pub struct Metrics {
-    api_requests: Family<RequestLabels, Counter>,
-    api_duration: Histograms<OperationLabel>,
-    throttled: Counter<f64, AtomicU64>,
-    reconciles: Family<ReconcileLabels, Counter>,
-    reconcile_duration: Histograms<KindLabel>,
-    time_to_ready: Histograms<KindLabel>,
-    ambiguous: Family<ResolutionLabel, Counter>,
-    orphans: Counter,
-    drift: Family<ActionLabel, Counter>,
-    leader: Gauge,
-}
-
-impl Default for Metrics {
-    fn default() -> Self {
-        // 1 ms to 33 s, about the longest request
-        let fast: fn() -> Histogram = || Histogram::new(exponential_buckets(0.001, 2.0, 16));
-        // 125 ms to 68 min: a rollout, or a manifest that waits for a Secret
-        let slow: fn() -> Histogram = || Histogram::new(exponential_buckets(0.125, 2.0, 16));
-        Self {
-            api_requests: Family::default(),
-            api_duration: Family::new_with_constructor(fast),
-            throttled: Counter::default(),
-            reconciles: Family::default(),
-            reconcile_duration: Family::new_with_constructor(fast),
-            time_to_ready: Family::new_with_constructor(slow),
-            ambiguous: Family::default(),
-            orphans: Counter::default(),
-            drift: Family::default(),
-            leader: Gauge::default(),
-        }
-    }
-}
-
-impl Metrics {
-    /// Counts a request to the service, or a pause of requests.
-    pub fn record_call(&self, event: CallEvent) {
-        match event {
-            CallEvent::Completed { call, outcome, duration } => {
-                let operation = call.as_str();
-                self.api_requests.get_or_create(&RequestLabels { operation, outcome }).inc();
-                self.api_duration
-                    .get_or_create(&OperationLabel { operation })
-                    .observe(duration.as_secs_f64());
-            }
-            CallEvent::Paused(pause) => {
-                self.throttled.inc_by(pause.as_secs_f64());
-            }
-        }
-    }
-
-    /// Counts a reconcile that ended after `duration`.
-    pub fn record_reconcile(&self, kind: &'static str, ok: bool, duration: Duration) {
-        let outcome = if ok { "ok" } else { "error" };
-        self.reconciles.get_or_create(&ReconcileLabels { kind, outcome }).inc();
-        self.reconcile_duration.get_or_create(&KindLabel { kind }).observe(duration.as_secs_f64());
-    }
-
-    /// Observes the time from the creation of an object until it was Ready for the first time.
-    pub fn record_time_to_ready(&self, kind: &'static str, after: Duration) {
-        self.time_to_ready.get_or_create(&KindLabel { kind }).observe(after.as_secs_f64());
-    }
-
-    /// Counts a create without a usable answer whose outcome is known: `recovered` or `absent`.
-    pub fn count_ambiguous_create(&self, resolution: &'static str) {
-        self.ambiguous.get_or_create(&ResolutionLabel { resolution }).inc();
-    }
-
-    /// Counts a version that may be left behind in the service.
-    pub fn count_orphan(&self) {
-        self.orphans.inc();
-    }
-
-    /// A version was deployed outside the operator, which has `enforced` the spec or `warned`.
-    pub fn count_drift(&self, action: &'static str) {
-        self.drift.get_or_create(&ActionLabel { action }).inc();
-    }
-
-    /// Whether this replica is the leader.
-    pub fn set_leader(&self, is_leader: bool) {
-        self.leader.set(i64::from(is_leader));
-    }
-
-    /// The registry to scrape; `objects` adds what is read from the caches.
-    #[must_use]
-    pub fn registry(&self, objects: impl Collector) -> Registry {
-        let mut registry = Registry::default();
-        // the registry adds the suffix itself
-        macro_rules! register {
-            ($($name:literal, $suffix:literal => $metric:expr;)+) => {
-                $(registry.register($name, help(concat!($name, $suffix)), $metric.clone());)+
-            };
-        }
-        register! {
-            "chatcaptain_api_requests", "_total" => self.api_requests;
-            "chatcaptain_api_request_duration_seconds", "" => self.api_duration;
-            "chatcaptain_api_throttled_seconds", "_total" => self.throttled;
-            "chatcaptain_reconcile", "_total" => self.reconciles;
-            "chatcaptain_reconcile_duration_seconds", "" => self.reconcile_duration;
-            "chatcaptain_time_to_ready_seconds", "" => self.time_to_ready;
-            "chatcaptain_ambiguous_creates", "_total" => self.ambiguous;
-            "chatcaptain_orphans", "_total" => self.orphans;
-            "chatcaptain_drift", "_total" => self.drift;
-            "chatcaptain_leader", "" => self.leader;
-        }
-        registry.register_collector(Box::new(objects));
-        registry
-    }
-}
-
-/// The answer to a scrape, in the `OpenMetrics` text format.
+/// Starts logging to standard error; `RUST_LOG` filters, by default at `info`. Spans go where the `OTEL_` variables say, if
+/// anywhere.
 ///
 /// # Errors
-/// When the text cannot be formatted.
-pub fn scrape(registry: &Registry) -> Result<String, fmt::Error> {
-    let mut text = String::new();
-    encode(&mut text, registry)?;
+/// When those variables ask for what is not supported.
+pub fn start_logging(format: LogFormat) -> Result<(), String> {
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(format!("info,{QUIET}")));
+    let (filter, handle) = reload::Layer::new(filter);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let registry = tracing_subscriber::registry().with(traces::layer()?);
+    match format {
+        LogFormat::Json => {
+            let lines = lines.json().flatten_event(true).with_current_span(true).with_span_list(false);
+            registry.with(lines.with_filter(filter)).init();
+        }
+        LogFormat::Text => {
+            let lines = lines.with_ansi(std::io::stderr().is_terminal());
+            registry.with(lines.with_filter(filter)).init();
+        }
+    }
+    // the first that starts is the only one of the process
+    let _ = RELOAD.set(Box::new(move |filter| handle.reload(filter).map_err(|error| error.to_string())));
+    Ok(())
+}
+
+/// Changes what is logged, to a level such as `debug` or to a filter as `RUST_LOG` has it; returns the filter.
+///
+/// # Errors
+/// When it is neither, with what is accepted.
+pub fn set_log_filter(filter: &str) -> Result<String, String> {
+    let accepted =
+        "expected error, warn, info, debug, trace, or a filter such as info,chatcaptain_operator=debug";
+    let text =
+        if filter.parse::<LevelFilter>().is_ok() { format!("{filter},{QUIET}") } else { filter.to_owned() };
+    // a misspelt level would be the name of a module, of which everything is logged
+    let is_clear = |part: &str| part.contains('=') || part.parse::<LevelFilter>().is_ok();
+    let parsed = EnvFilter::try_new(&text).ok().filter(|_| filter.split(',').all(is_clear));
+    let parsed = parsed.ok_or(accepted)?;
+    let reload = RELOAD.get().ok_or("the log has not started")?;
+    reload(parsed)?;
     Ok(text)
 }

@@ -12,6 +12,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 readonly samples=deploy/samples namespace=chatbots bot=bot59aBv7wzR9 api_key=CCSB-example-only
 readonly target=${CARGO_TARGET_DIR:-$PWD/target} profile=${PROFILE:-release}
 readonly operator=$target/$profile/chatcaptain-operator
+# what the demo starts listens on loopback, wherever a proxy leads to
+export NO_PROXY=${NO_PROXY:-${no_proxy:-}},127.0.0.1,localhost,::1
+export NO_PROXY=${NO_PROXY#,}
+export no_proxy=$NO_PROXY
 readonly simulator=$target/debug/simulator control_plane=$target/debug/control-plane
 
 # ---------------------------------------------------------------------------------------------------- what is printed

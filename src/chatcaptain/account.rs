@@ -473,7 +473,7 @@ mod tests {
         let url = "https://chatcaptain.invalid".parse().unwrap();
         let many = std::num::NonZeroU32::MAX;
         Accounts::new(AccountsConfig {
-            client: ApiClient::new(url, Duration::from_secs(1)).unwrap(),
+            client: ApiClient::new(url, None, Duration::from_secs(1)).unwrap(),
             limits: Limits { rate: many, burst: many },
             observer: Arc::new(|_| ()),
             may_write: Arc::new(|| true),

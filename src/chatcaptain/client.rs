@@ -10,7 +10,10 @@ use reqwest::{
     header::{DATE, HeaderValue, RETRY_AFTER},
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tracing::Instrument;
 use url::Url;
+
+use crate::network::{Proxy, certificate_problem};
 
 use super::{
     error::{ApiCall, Failure, FailureClass, classify},
@@ -60,6 +63,8 @@ pub struct ApiClient {
     large_answers: Arc<Semaphore>,
     /// A permit for each KiB of the large lists that are kept.
     large_lists: Arc<Semaphore>,
+    /// The variable that names the proxy, if there is one.
+    proxy: Option<&'static str>,
 }
 
 /// The body of an answer. A large one holds a permit until it is parsed.
@@ -69,12 +74,13 @@ struct Answer {
 }
 
 impl ApiClient {
-    /// A client for `base_url`; `timeout` bounds each call as a whole, its answer's body included.
+    /// A client for `base_url`, which `proxy` leads to, if any; `timeout` bounds each call as a whole, its answer's body
+    /// included.
     ///
     /// # Errors
     /// When there is no TLS provider or no certificate store.
-    pub fn new(base_url: Url, timeout: Duration) -> Result<Self, reqwest::Error> {
-        let http = reqwest::Client::builder()
+    pub fn new(base_url: Url, proxy: Option<Proxy>, timeout: Duration) -> Result<Self, reqwest::Error> {
+        let mut http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT.min(timeout))
             .timeout(timeout)
             .pool_idle_timeout(IDLE_TIMEOUT)
@@ -82,14 +88,18 @@ impl ApiClient {
             .redirect(reqwest::redirect::Policy::none())
             // a repeated create makes a second version
             .retry(reqwest::retry::never())
+            // from here on only what the caller has read from the environment
             .no_proxy()
             // a request is small, and would wait for the acknowledgement of the one before
             .tcp_nodelay(true)
-            .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
-            .build()?;
+            .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")));
+        let variable = proxy.as_ref().map(|proxy| proxy.variable);
+        if let Some(proxy) = proxy {
+            http = http.proxy(reqwest::Proxy::all(proxy.url)?);
+        }
         let [large_answers, large_lists] =
             [MAX_LARGE_ANSWERS, MAX_LARGE_LISTS_KIB].map(|permits| Arc::new(Semaphore::new(permits)));
-        Ok(Self { http, base_url, timeout, large_answers, large_lists })
+        Ok(Self { http: http.build()?, base_url, proxy: variable, timeout, large_answers, large_lists })
     }
 
     /// Lists the versions of a chatbot.
@@ -211,8 +221,18 @@ impl ApiClient {
         body: Option<&serde_json::Value>,
         read: impl FnOnce(&[u8]) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let answer = self.send(call, method, key, path, body).await;
-        answer.and_then(|answer| read(&answer.body)).map_err(|failure| failure.redacted(key))
+        // the ids that the path names: those of chatbot and version
+        let span = tracing::debug_span!(
+            "request",
+            otel.kind = "client",
+            operation = call.as_str(),
+            path = path.join("/"),
+            outcome = tracing::field::Empty,
+        );
+        let answer = self.send(call, method, key, path, body).instrument(span.clone()).await;
+        let result = answer.and_then(|answer| read(&answer.body)).map_err(|failure| failure.redacted(key));
+        span.record("outcome", result.as_ref().map_or_else(|failure| failure.class.as_str(), |_| "ok"));
+        result
     }
 
     async fn send(
@@ -240,7 +260,7 @@ impl ApiClient {
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body.to_string());
         }
-        let response = request.send().await.map_err(|error| transport_failure(call, &error))?;
+        let response = request.send().await.map_err(|error| self.transport_failure(call, &error))?;
         self.read_answer(call, response).await
     }
 
@@ -250,9 +270,10 @@ impl ApiClient {
         let header =
             |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let (retry_after, date) = (header(RETRY_AFTER), header(DATE));
+        let failed = |error| self.transport_failure(call, &error);
         let mut answer = Answer { body: Vec::new(), _large: None };
         let Answer { body, _large: large } = &mut answer;
-        while let Some(chunk) = response.chunk().await.map_err(|error| transport_failure(call, &error))? {
+        while let Some(chunk) = response.chunk().await.map_err(failed)? {
             let length = body.len() + chunk.len();
             if !status.is_success() && length > MAX_ERROR_BYTES {
                 body.extend_from_slice(&chunk[..MAX_ERROR_BYTES - body.len()]);
@@ -286,17 +307,31 @@ impl ApiClient {
             )),
         }
     }
-}
 
-/// A failure without a whole answer. Only a connection that was never established proves that nothing was sent.
-fn transport_failure(call: ApiCall, error: &reqwest::Error) -> Failure {
-    let (class, message) = match error {
-        e if e.is_connect() => (FailureClass::Unsent, "the service cannot be reached"),
-        e if e.is_timeout() => (FailureClass::Unknown, "no answer within the timeout"),
-        _ => (FailureClass::Unknown, "the connection ended before the answer was complete"),
-    };
-    // the innermost error says why; those around it repeat the URL
-    let cause = std::iter::successors(std::error::Error::source(error), |e| e.source()).last();
-    let message = cause.map_or_else(|| message.to_owned(), |cause| format!("{message}: {cause}"));
-    Failure::new(call, class, &message)
+    /// A failure without a whole answer. Only a connection that was never established proves that nothing was sent.
+    fn transport_failure(&self, call: ApiCall, error: &reqwest::Error) -> Failure {
+        if let Some(problem) = certificate_problem(error) {
+            return Failure::new(call, FailureClass::Unsent, &problem);
+        }
+        // the innermost error says why; those around it repeat the URL
+        let cause = std::iter::successors(std::error::Error::source(error), |e| e.source()).last();
+        let cause = cause.map_or_else(String::new, |cause| format!(": {cause}"));
+        match (self.proxy, error) {
+            (Some(variable), e) if e.is_connect() => {
+                let message = format!("it cannot be reached through the proxy that {variable} names{cause}");
+                Failure::new(call, FailureClass::Unsent, &message)
+            }
+            (None, e) if e.is_connect() => {
+                Failure::new(call, FailureClass::Unsent, &format!("the service cannot be reached{cause}"))
+            }
+            (_, e) if e.is_timeout() => {
+                let message = format!("no answer within the timeout{cause}");
+                Failure::new(call, FailureClass::Unknown, &message)
+            }
+            _ => {
+                let message = format!("the connection ended before the answer was complete{cause}");
+                Failure::new(call, FailureClass::Unknown, &message)
+            }
+        }
+    }
 }

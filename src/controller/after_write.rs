@@ -17,9 +17,10 @@ use tokio::time::timeout;
 
 use super::{Context, Reconciler};
 use crate::{
-    crd::ConditionType,
+    crd::{ConditionType, LiveEnvironment, Operation},
     plan::{CounterIncrement, NewEvent, Report, status::newly_stalled},
     sync::lock,
+    telemetry::Rollout,
 };
 
 // an event that hangs must not keep its task for ever
@@ -116,9 +117,24 @@ fn increment(counter: CounterIncrement, context: &Context) {
     match counter {
         CounterIncrement::CreateRecovered => context.metrics.count_ambiguous_create("recovered"),
         CounterIncrement::CreateAbsent => context.metrics.count_ambiguous_create("absent"),
+        CounterIncrement::DuplicateFound => context.metrics.count_ambiguous_create("duplicate"),
         CounterIncrement::DriftEnforced => context.metrics.count_drift("enforced"),
         CounterIncrement::DriftWarned => context.metrics.count_drift("warned"),
+        CounterIncrement::RolloutSucceeded { environment, operation, lead_time } => {
+            context.metrics.count_rollout(&rollout(environment, operation, "succeeded"));
+            if let Some(time) = lead_time {
+                context.metrics.record_lead_time(environment.as_str(), time);
+            }
+        }
+        CounterIncrement::RolloutFailed { environment, operation } => {
+            context.metrics.count_rollout(&rollout(environment, operation, "failed"));
+        }
     }
+}
+
+fn rollout(environment: LiveEnvironment, operation: Operation, result: &'static str) -> Rollout {
+    let operation = if operation == Operation::Rollback { "rollback" } else { "deploy" };
+    Rollout { environment: environment.as_str(), operation, result }
 }
 
 /// Publishes an event, best effort and beside the reconcile: the status says the same.

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, Mutex},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
@@ -17,6 +17,7 @@ use super::{
 use crate::{
     chatcaptain::Accounts,
     crd::{ChatbotDeployment, ChatbotVersion},
+    health::Liveness,
     lease::Fence,
     plan::{
         PlanConfig,
@@ -43,6 +44,10 @@ pub struct ContextConfig {
     pub concurrency: usize,
     /// No reconcile starts after this.
     pub stop: CancellationToken,
+    /// Learns what the controllers finish.
+    pub liveness: Liveness,
+    /// A controller that finishes nothing for this long is wedged.
+    pub wedged_after: Duration,
 }
 
 /// What all reconciles share.
@@ -69,13 +74,26 @@ pub struct Context {
     pub(super) unknown_annotations: UnknownAnnotations,
     pub(super) version_queues: Queues<ChatbotVersion>,
     pub(super) deployment_queues: Queues<ChatbotDeployment>,
+    pub(super) liveness: Liveness,
+    pub(super) wedged_after: Duration,
 }
 
 impl Context {
     /// A context with empty caches.
     #[must_use]
     pub fn new(config: ContextConfig) -> Self {
-        let ContextConfig { client, accounts, config, metrics, events, fence, concurrency, stop } = config;
+        let ContextConfig {
+            client,
+            accounts,
+            config,
+            metrics,
+            events,
+            fence,
+            concurrency,
+            stop,
+            liveness,
+            wedged_after,
+        } = config;
         Self {
             credentials: Credentials::new(client.clone()),
             client,
@@ -97,6 +115,8 @@ impl Context {
             unknown_annotations: UnknownAnnotations::default(),
             version_queues: Queues::default(),
             deployment_queues: Queues::default(),
+            liveness,
+            wedged_after,
         }
     }
 

@@ -33,6 +33,11 @@ struct ConditionLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct KindLabel {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct DeploymentLabels {
     namespace: String,
     name: String,
@@ -47,6 +52,13 @@ impl Collector for ObjectMetrics {
         let name = "chatcaptain_breaker_open";
         let metric = encoder.encode_descriptor(name, help(name), None, MetricType::Gauge)?;
         open.encode(metric)?;
+
+        let name = "chatcaptain_watch_last_event_timestamp_seconds";
+        let mut metric = encoder.encode_descriptor(name, help(name), None, MetricType::Gauge)?;
+        for (kind, last) in self.0.liveness.last_watch_events() {
+            let seconds = last.as_duration().as_secs_f64();
+            ConstGauge::new(seconds).encode(metric.encode_family(&KindLabel { kind })?)?;
+        }
 
         let name = "chatcaptain_condition";
         let mut metric = encoder.encode_descriptor(name, help(name), None, MetricType::Gauge)?;
@@ -81,16 +93,19 @@ fn conditions<K: Reconciler>(cache: &Cache<K>, metric: &mut MetricEncoder<'_>) -
     for store in cache.stores() {
         for object in store.state() {
             let Some(object) = object.claimant() else { continue };
-            for kind in ConditionType::ALL {
-                let is_true = object.status().is_some_and(|status| K::common(status).is_true(kind));
-                if kind == ConditionType::Drifted && K::KIND != "ChatbotDeployment" {
+            let is_true = |kind| object.status().is_some_and(|status| K::common(status).is_true(kind));
+            let conditions = ConditionType::ALL.iter().map(|kind| (kind.as_str(), is_true(*kind)));
+            let deleting = ("Deleting", object.meta().deletion_timestamp.is_some());
+            for (r#type, is_true) in conditions.chain([deleting]) {
+                // with thousands of objects the conditions that are not there would be most of the series
+                if !is_true && r#type != ConditionType::Ready.as_str() {
                     continue;
                 }
                 let labels = ConditionLabels {
                     kind: K::KIND,
                     namespace: object.namespace().unwrap_or_default(),
                     name: object.name_any(),
-                    r#type: kind.as_str(),
+                    r#type,
                 };
                 ConstGauge::new(i64::from(is_true)).encode(metric.encode_family(&labels)?)?;
             }

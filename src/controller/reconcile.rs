@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration, time::Instant};
 
 use kube::{Resource, ResourceExt, core::NamespaceResourceScope, runtime::controller::Action};
 use rand::RngExt;
-use tracing::Instrument;
+use tracing::{Instrument, field};
 
 use super::{Context, Reconciler, cache::Ref, publish, unreadable::Guarded};
 use crate::plan::{RecordedTimes, Requeue};
@@ -27,6 +27,8 @@ async fn reconcile_once<K: Reconciler>(
     // pure
     let state = K::state(&observation);
     let step = K::plan(&state);
+    // for traces
+    tracing::Span::current().record("step", field::display(step));
     // at most one change to the service
     let outcome = K::act(step, &observation, context).await;
     // pure, and server-side only if it says something new
@@ -68,7 +70,8 @@ async fn reconcile<K: Reconciler>(object: Arc<K>, context: Arc<Context>) -> Acti
             return requeue_shortly();
         }
         let started = Instant::now();
-        let result = reconcile_once(object.clone(), &context).await;
+        let span = tracing::debug_span!("reconcile", uid, step = field::Empty);
+        let result = reconcile_once(object.clone(), &context).instrument(span).await;
         context.metrics.record_reconcile(K::KIND, result.is_ok(), started.elapsed());
         match result {
             Ok((written, Requeue::Immediately)) => object = written,

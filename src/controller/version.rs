@@ -8,6 +8,7 @@ use std::{
 
 use kube::ResourceExt;
 use tokio::{spawn, time::timeout};
+use tracing::Instrument;
 
 use super::{
     Context, Indexed, Reconciler,
@@ -278,7 +279,8 @@ async fn create(observation: &Observation, context: &Context) -> Outcome {
         return Outcome::Created(result, None);
     }
     // in a task of its own: other objects may wait for the answer to this read, so it must not be dropped half-way
-    let list = spawn(async move { account.inventory_for_create(&chatbot, Instant::now()).await });
+    let read = async move { account.inventory_for_create(&chatbot, Instant::now()).await };
+    let list = spawn(read.in_current_span());
     let list = timeout(CONFIRM_TIMEOUT, list).await.ok().and_then(Result::ok);
     Outcome::Created(result, list.and_then(Result::ok))
 }

@@ -1,6 +1,6 @@
 //! Watches both kinds and the Secrets, and runs the controllers.
 
-use std::{collections::BTreeSet, fmt::Debug, sync::Arc};
+use std::{collections::BTreeSet, fmt::Debug, sync::Arc, time::Duration};
 
 use futures::{
     Stream, StreamExt, TryStreamExt,
@@ -20,6 +20,7 @@ use kube::{
     },
 };
 use serde::de::DeserializeOwned;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -30,7 +31,13 @@ use super::{
     unknown_annotations::report_unknown_annotations,
     unreadable::{Guarded, reconcile_unreadable},
 };
-use crate::crd::{ChatbotDeployment, ChatbotVersion};
+use crate::{
+    crd::{ChatbotDeployment, ChatbotVersion},
+    network::describe,
+};
+
+/// Between two heartbeats of a controller.
+const HEARTBEAT_PERIOD: Duration = Duration::from_secs(30);
 
 /// Which objects are reconciled.
 #[derive(Clone, Debug, Default)]
@@ -106,20 +113,35 @@ fn controller<K: Reconciler>(
         .modify(|object| object.each_meta_mut(strip_unused_fields::<K>))
         .reflect(writer);
     let objects = objects_to_reconcile(events, context.clone(), store.clone());
+    let name = namespace.map_or(K::KIND.to_owned(), |namespace| format!("{} in {namespace}", K::KIND));
+    let observed = context.clone();
     Controller::for_stream(log_errors(K::KIND, objects), store as Store<Guarded<K>>)
-        .reconcile_on(queue)
+        .reconcile_on(stream::select(queue, heartbeats()))
         .with_config(
             Config::default().concurrency(u16::try_from(under_way(scope.concurrency)).unwrap_or(u16::MAX)),
         )
         .graceful_shutdown_on(stop.clone().cancelled_owned())
         .run(reconcile_guarded, |_, never: &std::convert::Infallible, _| match *never {}, context.clone())
-        .for_each(|result| {
+        .for_each(move |result| {
+            // before that every reconcile waits for the caches, which no restart fills
+            if observed.cache_sync.has_synced() {
+                observed.liveness.controller_finished(&name, observed.wedged_after);
+            }
             // about the queue, such as an object that is gone by the time it is due; a reconcile logs its own errors
             if let Err(error) = result {
-                tracing::debug!(%error, "controller error");
+                tracing::trace!(%error, "controller error");
             }
             ready(())
         })
+}
+
+/// Refers, again and again, to an object that no namespace has: a controller that works finishes it at once, also while
+/// nothing changes.
+fn heartbeats<K: Indexed>() -> impl Stream<Item = Ref<K>> + Send {
+    stream::unfold((), |()| async {
+        sleep(HEARTBEAT_PERIOD).await;
+        Some((Ref::<K>::new("heartbeat"), ()))
+    })
 }
 
 /// Updates the index and queues dependents with each event of a watch, and yields what is to be reconciled: the object of
@@ -273,7 +295,7 @@ fn log_errors<K: Send + 'static>(
                 Some(Ok(object))
             }
             Err(error) => {
-                let error = error.to_string();
+                let error = describe(&error);
                 if reported.as_ref() != Some(&error) {
                     tracing::warn!(kind, %error, "watch failed; listing again");
                 }

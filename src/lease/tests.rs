@@ -25,6 +25,8 @@ struct Content {
     requests: u32,
     /// Every request takes this long.
     latency: Duration,
+    /// This many requests get no answer.
+    hangs: u32,
     /// Every request is answered with 500.
     fails: bool,
     /// Another replica writes right after each read.
@@ -86,8 +88,13 @@ impl FakeApi {
     fn client(&self) -> Client {
         let api = self.clone();
         let answer = async move |method: Method, body: Bytes| {
-            let latency = lock(&api.0).latency;
-            sleep(latency).await;
+            let (latency, hangs) = {
+                let mut content = lock(&api.0);
+                let hangs = content.hangs > 0;
+                content.hangs = content.hangs.saturating_sub(1);
+                (content.latency, hangs)
+            };
+            sleep(if hangs { 3600 * SECOND } else { latency }).await;
             lock(&api.0).answer(&method, &body)
         };
         Client::new(Router::new().fallback(answer), "default")
@@ -258,6 +265,45 @@ async fn leader_that_cannot_renew_stops_at_its_deadline() {
         assert_eq!(acquired.elapsed().as_secs(), 10, "fails: {fails}");
         assert!(!election.fence().allows_writes());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_renewal_that_hangs_does_not_cost_leadership() {
+    let api = FakeApi::default();
+    let election = LeaderElection::start(api.client(), config("us"));
+    election.acquired().await;
+    api.set(|content| content.hangs = 1);
+    timeout(60 * SECOND, election.lost()).await.unwrap_err();
+    assert!(election.fence().allows_writes());
+    assert_eq!(lock(&api.0).hangs, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn lease_that_cannot_be_read_for_its_duration_is_reported() {
+    let api = FakeApi::holding(held_by("other"));
+    let standby = LeaderElection::start(api.client(), config("us"));
+    let access = standby.access();
+    assert_eq!(access.problem(), None, "nothing has failed yet");
+    sleep(3 * SECOND / 2).await;
+    api.set(|content| content.fails = true);
+    sleep(13 * SECOND).await;
+    assert_eq!(access.problem(), None);
+    sleep(2 * SECOND).await;
+    let problem = access.problem().unwrap();
+    assert!(problem.starts_with("the Lease system/operator can be neither read nor written ("), "{problem}");
+    assert!(problem.contains("InternalError") && problem.ends_with("--lease-name and the Role"), "{problem}");
+    api.set(|content| content.fails = false);
+    sleep(SECOND).await;
+    assert_eq!(access.problem(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn lease_that_was_never_read_is_reported_at_once() {
+    let api = FakeApi::default();
+    api.set(|content| content.fails = true);
+    let standby = LeaderElection::start(api.client(), config("us"));
+    sleep(SECOND / 2).await;
+    assert!(standby.access().problem().is_some());
 }
 
 #[tokio::test(start_paused = true)]

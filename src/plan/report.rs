@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::crd::{LiveEnvironment, Operation};
+
 /// When to reconcile an object again.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Requeue {
@@ -101,10 +103,28 @@ pub enum CounterIncrement {
     CreateRecovered,
     /// A create of unknown outcome had made no version: another may be sent.
     CreateAbsent,
+    /// The service has more versions of the object than one.
+    DuplicateFound,
     /// Drift is corrected.
     DriftEnforced,
     /// Drift is reported only.
     DriftWarned,
+    /// The version of a rollout is live.
+    RolloutSucceeded {
+        /// Where.
+        environment: LiveEnvironment,
+        /// By a deploy or a rollback.
+        operation: Operation,
+        /// From its snapshot until it was live, as far as the service shows both.
+        lead_time: Option<Duration>,
+    },
+    /// The version of a rollout is not live by the deadline.
+    RolloutFailed {
+        /// Where.
+        environment: LiveEnvironment,
+        /// By a deploy or a rollback.
+        operation: Operation,
+    },
 }
 
 /// The result of a reconcile, before it is published.

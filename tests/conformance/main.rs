@@ -8,5 +8,6 @@
 mod argocd;
 mod deployments;
 mod matrix;
+mod monitoring;
 mod states;
 mod versions;

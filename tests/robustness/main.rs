@@ -72,7 +72,7 @@ impl Caller {
             let _ = rustls::crypto::ring::default_provider().install_default();
         });
         LazyLock::force(&PROVIDER);
-        let service = ApiClient::new(url.parse().unwrap(), Duration::from_mins(1)).unwrap();
+        let service = ApiClient::new(url.parse().unwrap(), None, Duration::from_mins(1)).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         Self { service, runtime }
     }

@@ -17,10 +17,11 @@ use super::{
 use crate::{
     chatcaptain::Failure,
     crd::{
-        ChatbotDeployment, ChatbotDeploymentStatus, ConditionType, FailedVersions, Reason, Target, annotation,
+        ChatbotDeployment, ChatbotDeploymentStatus, ConditionType, CurrentOperation, FailedVersions, Reason,
+        Target, annotation,
     },
     plan::{
-        EventReason, Report, Requeue, ServiceView, elapsed,
+        CounterIncrement, EventReason, Report, Requeue, ServiceView, elapsed,
         status::{ReadyCondition, acknowledge_request, with_conditions},
         truncate_to_seconds,
     },
@@ -167,7 +168,14 @@ fn fail_rollout(observation: &Observation) -> Report<ChatbotDeploymentStatus> {
         clear_active(&mut status);
     }
     let note = messages::rollout_failed_note(observation);
-    Report::new(status, Requeue::Immediately).event(true, EventReason::RolloutFailed, note)
+    let report = Report::new(status, Requeue::Immediately).event(true, EventReason::RolloutFailed, note);
+    let environment = observation.object.spec.environment;
+    match &observation.status().current_operation {
+        Some(CurrentOperation { operation, .. }) => {
+            report.count(CounterIncrement::RolloutFailed { environment, operation: *operation })
+        }
+        None => report,
+    }
 }
 
 /// The observation as it is once this version is among the failed ones, and its operation has ended.

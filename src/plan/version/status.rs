@@ -7,7 +7,7 @@ use super::{Match, Observation, Outcome, State, Step, Wait, calls, deletion, mes
 use crate::{
     crd::{ChatbotVersionStatus, Reason, annotation},
     plan::{
-        EventReason, Report, Requeue, ServiceView, UnavailableReason, annotation_value,
+        CounterIncrement, EventReason, Report, Requeue, ServiceView, UnavailableReason, annotation_value,
         service_view::requeue_unavailable,
         status::{
             ReadyCondition, acknowledge_request, carry_over, is_ready, requeue_after_backoff,
@@ -208,7 +208,9 @@ fn available(observation: &Observation) -> Report<ChatbotVersionStatus> {
     if new.is_empty() {
         return report;
     }
-    Report { orphans: new, ..report.event(true, EventReason::DuplicateFound, note) }
+    let report =
+        report.event(true, EventReason::DuplicateFound, note).count(CounterIncrement::DuplicateFound);
+    Report { orphans: new, ..report }
 }
 
 fn suspended(observation: &Observation) -> Report<ChatbotVersionStatus> {

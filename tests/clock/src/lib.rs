@@ -1,8 +1,9 @@
 //! A clock that tests can turn, for a process that is started with this library preloaded (`LD_PRELOAD`).
 //!
-//! `CLOCK_FILE` names a file of three native 64-bit numbers, which may change while the process runs: the seconds that
-//! the wall clock is ahead, how many times faster than in reality all time passes, and since when it does, in real
-//! nanoseconds of the wall clock. Only what the operator uses is turned: reading a clock and waiting for events.
+//! `CLOCK_FILE` names a file of four native 64-bit numbers, which may change while the process runs: the seconds that
+//! the wall clock is ahead, how many times faster than in reality all time passes, since when it does, in real
+//! nanoseconds of the wall clock, and whether the main thread stops at its next look at a clock (not 0). Only what the
+//! operator uses is turned: reading a clock and waiting for events.
 //!
 //! It takes the place of functions of the C library, so nothing may be linked to it.
 
@@ -27,6 +28,7 @@ struct Control {
     ahead: AtomicI64,
     speed: AtomicI64,
     since: AtomicI64,
+    main_stopped: AtomicI64,
 }
 
 /// The file in memory, or nothing where it cannot be had: then time is as it is.
@@ -45,6 +47,15 @@ fn control() -> Option<&'static Control> {
 }
 
 impl Control {
+    /// Holds the main thread while it is to be stopped.
+    fn stop_main(&self) {
+        // SAFETY: neither has preconditions
+        let is_main = unsafe { libc::gettid() == libc::getpid() };
+        while is_main && self.main_stopped.load(Ordering::Relaxed) != 0 {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    }
+
     /// What a clock shows that really shows `time`, both in nanoseconds.
     fn turned(&self, clock: clockid_t, time: i128) -> i128 {
         let speed = i128::from(self.speed.load(Ordering::Relaxed));
@@ -75,6 +86,7 @@ pub unsafe extern "C" fn clock_gettime(clock: clockid_t, time: *mut timespec) ->
         if result == 0
             && let Some(control) = control()
         {
+            control.stop_main();
             let real = i128::from((*time).tv_sec) * SECOND + i128::from((*time).tv_nsec);
             let turned = control.turned(clock, real);
             (*time).tv_sec = i64::try_from(turned.div_euclid(SECOND)).unwrap_or(i64::MAX);

@@ -54,8 +54,8 @@ pub(crate) fn get(cache: &Path, go: &Path) -> Result<Binaries, Error> {
     fs::write(temp.join("go.sum"), include_str!("../go/go.sum")).context(&what)?;
     fs::create_dir(temp.join("bin")).context(&what)?;
     let started = Instant::now();
-    for program in PROGRAMS {
-        build(&mut guard, &temp, go, program, "6 min", started)?;
+    for (name, package) in PROGRAMS {
+        build(&mut guard, &temp, go, Program { name, package, tags: "" }, "6 min", started)?;
     }
     progress(format_args!("built in {}", minutes(started.elapsed())));
     install(&temp.join("bin"), &cache.join(DIR))
@@ -70,6 +70,21 @@ pub(crate) fn get(cache: &Path, go: &Path) -> Result<Binaries, Error> {
 ///
 /// When there is no directory to keep it in, no Go, or the build fails.
 pub fn go_program(name: &str, files: &[(&str, &str)], takes: &str) -> Result<PathBuf, Error> {
+    go_tool(name, ".", "", files, takes)
+}
+
+/// The same of a package that `go.mod` names as a tool, with these build tags.
+///
+/// # Errors
+///
+/// As [`go_program`].
+pub fn go_tool(
+    name: &str,
+    package: &str,
+    tags: &str,
+    files: &[(&str, &str)],
+    takes: &str,
+) -> Result<PathBuf, Error> {
     let Search { cache: Some(cache), go, .. } = Search::from_env() else {
         return Err(Error::new(format!("no directory for the {name}: set HOME or CONTROL_PLANE_CACHE")));
     };
@@ -92,24 +107,31 @@ pub fn go_program(name: &str, files: &[(&str, &str)], takes: &str) -> Result<Pat
         for (file, text) in files {
             fs::write(temp.join(file), text).context(&what)?;
         }
-        build(&mut guard, &temp, &go, (name, "."), takes, Instant::now())?;
+        build(&mut guard, &temp, &go, Program { name, package, tags }, takes, Instant::now())?;
         fs::rename(temp.join("bin"), cache.join(&dir)).context(&what)?;
     }
     Ok(program)
+}
+
+/// What to build.
+struct Program<'a> {
+    name: &'a str,
+    package: &'a str,
+    tags: &'a str,
 }
 
 fn build(
     guard: &mut Guard,
     temp: &Path,
     go: &Path,
-    (name, package): (&str, &str),
+    Program { name, package, tags }: Program<'_>,
     takes: &str,
     started: Instant,
 ) -> Result<(), Error> {
     let log = temp.join("log");
     let mut command = Command::new(go);
     command
-        .args(["build", "-trimpath", "-mod=readonly", "-buildvcs=false"])
+        .args(["build", "-trimpath", "-mod=readonly", "-buildvcs=false", "-tags", tags])
         .args(["-ldflags", LDFLAGS, "-o"])
         .arg(temp.join("bin").join(name))
         .arg(package)

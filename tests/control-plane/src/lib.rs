@@ -20,7 +20,7 @@ mod tests;
 pub use audit::{AuditWrite, TimedWrite};
 pub use binaries::Binaries;
 pub use error::Error;
-pub use go_build::go_program;
+pub use go_build::{go_program, go_tool};
 pub use kubeconfig::service_account_kubeconfig;
 pub use plane::{ControlPlane, Options};
 

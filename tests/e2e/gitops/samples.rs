@@ -24,6 +24,26 @@ fn kustomizations(folder: &Path, found: &mut Vec<String>) {
 }
 
 #[test]
+fn monitoring_renders_with_its_dashboard() {
+    let rendered = Cluster::kustomize("deploy/monitoring");
+    let kinds: BTreeSet<String> = rendered
+        .iter()
+        .map(|manifest| {
+            let object: Value = serde_saphyr::from_str(manifest).unwrap();
+            assert_eq!(object["metadata"]["namespace"], "chatcaptain-system", "{manifest}");
+            object["kind"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    assert_eq!(kinds, ["ConfigMap", "PrometheusRule", "ServiceMonitor"].map(str::to_owned).into());
+    let dashboard = rendered.iter().find(|manifest| manifest.contains("kind: ConfigMap")).unwrap();
+    // Grafana's sidecar looks for it
+    assert!(
+        dashboard.contains("grafana_dashboard: \"1\"") && dashboard.contains("dashboard.json: "),
+        "{dashboard}"
+    );
+}
+
+#[test]
 fn every_sample_is_accepted_by_the_api_server() {
     let cluster = Cluster::shared();
     let mut samples = Vec::new();

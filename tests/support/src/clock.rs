@@ -16,7 +16,7 @@ impl Clock {
     pub fn accelerated(speed: i64) -> Self {
         let since = i64::try_from(Timestamp::now().as_nanosecond()).unwrap();
         let file = NamedTempFile::new().unwrap();
-        fs::write(file.path(), [0, speed, since].map(i64::to_ne_bytes).concat()).unwrap();
+        fs::write(file.path(), [0, speed, since, 0].map(i64::to_ne_bytes).concat()).unwrap();
         // beside the test: cargo has built it for it
         let library = std::env::current_exe().unwrap().with_file_name("libclock.so");
         assert!(library.exists(), "{}", library.display());
@@ -31,6 +31,11 @@ impl Clock {
     /// Puts the wall clock this many seconds ahead of real time.
     pub fn set_ahead(&self, seconds: i64) {
         self.file.as_file().write_all_at(&seconds.to_ne_bytes(), 0).unwrap();
+    }
+
+    /// Stops the main thread, for good.
+    pub fn stop_main_thread(&self) {
+        self.file.as_file().write_all_at(&1_i64.to_ne_bytes(), 24).unwrap();
     }
 
     /// The environment of a process that is to use this clock.

@@ -68,7 +68,10 @@ impl Cluster {
             let kubeconfig = Kubeconfig::read_from(path).unwrap();
             let options = KubeConfigOptions::default();
             let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
-            Client::try_from(config.unwrap()).unwrap()
+            let mut config = config.unwrap();
+            // whatever proxy the environment names: it is on loopback
+            config.proxy_url = None;
+            Client::try_from(config).unwrap()
         });
         Self { plane, runtime, client, operator: OnceLock::new() }
     }

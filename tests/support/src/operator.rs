@@ -109,11 +109,18 @@ impl Operator {
 
     /// The status and body of an HTTP path that it serves.
     pub fn http_get(&self, path: &str) -> (u16, String) {
+        self.http("GET", path, "")
+    }
+
+    /// The same with any method and a body.
+    pub fn http(&self, method: &str, path: &str, body: &str) -> (u16, String) {
         let address =
             poll(TIMEOUT, || self.address()).unwrap_or_else(|| panic!("it does not serve:\n{}", self.log()));
         let mut stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(TIMEOUT)).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: operator\r\nConnection: close\r\n\r\n").unwrap();
+        let length = body.len();
+        let headers = format!("Host: operator\r\nConnection: close\r\nContent-Length: {length}");
+        write!(stream, "{method} {path} HTTP/1.1\r\n{headers}\r\n\r\n{body}").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();

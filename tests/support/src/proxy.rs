@@ -7,6 +7,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use axum::{
@@ -71,23 +72,72 @@ impl Failpoint {
     }
 }
 
+/// Which requests the proxy treats badly.
+pub type Matcher = fn(&Method, &Uri) -> bool;
+
+/// What goes wrong between the operator and a server, until it is ended.
+#[derive(Default)]
+pub struct Disturbance {
+    hanging: Mutex<Option<Matcher>>,
+    silent: Mutex<Option<Matcher>>,
+}
+
+impl Disturbance {
+    /// These requests get no answer.
+    pub fn hang(&self, requests: Matcher) {
+        *self.hanging.lock().unwrap() = Some(requests);
+    }
+
+    /// These requests, also those that are open, are answered, but nothing of their answer's body arrives.
+    pub fn silence(&self, requests: Matcher) {
+        *self.silent.lock().unwrap() = Some(requests);
+    }
+
+    /// From now on all is well.
+    pub fn end(&self) {
+        *self.hanging.lock().unwrap() = None;
+        *self.silent.lock().unwrap() = None;
+    }
+
+    fn concerns(matcher: &Mutex<Option<Matcher>>, method: &Method, uri: &Uri) -> bool {
+        matcher.lock().unwrap().is_some_and(|matches| matches(method, uri))
+    }
+
+    async fn wait_until_over(&self, matcher: &Mutex<Option<Matcher>>, method: &Method, uri: &Uri) {
+        while Self::concerns(matcher, method, uri) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
 /// One server behind a proxy.
 struct Proxy {
     client: Client,
     target: String,
     failpoint: Arc<Failpoint>,
+    disturbance: Arc<Disturbance>,
 }
 
 /// The address of a proxy for the world's service.
 pub fn proxy_to_service(world: &World, failpoint: Arc<Failpoint>) -> String {
     let client = Client::builder().no_proxy();
     let client = client.tls_certs_only([]).build().unwrap();
-    let proxy = Proxy { client, target: world.service.url(), failpoint };
+    let proxy = Proxy { client, target: world.service.url(), failpoint, disturbance: Arc::default() };
     format!("http://{}", proxy.serve(world))
 }
 
 /// A kubeconfig that leads through a proxy to the world's cluster.
 pub fn proxy_to_cluster(world: &World, failpoint: Arc<Failpoint>) -> Value {
+    through_proxy(world, failpoint, Arc::default())
+}
+
+/// The same, with what may go wrong on the way.
+pub fn disturbed_cluster(world: &World) -> (Value, Arc<Disturbance>) {
+    let disturbance = Arc::<Disturbance>::default();
+    (through_proxy(world, Failpoint::new(None, || {}), disturbance.clone()), disturbance)
+}
+
+fn through_proxy(world: &World, failpoint: Arc<Failpoint>, disturbance: Arc<Disturbance>) -> Value {
     let text = std::fs::read_to_string(&world.kubeconfig).unwrap();
     let mut kubeconfig: Value = serde_json::from_str(&text).unwrap();
     let config = world.cluster.runtime().block_on(async {
@@ -102,6 +152,7 @@ pub fn proxy_to_cluster(world: &World, failpoint: Arc<Failpoint>) -> Value {
         client: client.tls_certs_only(authorities).build().unwrap(),
         target: config.cluster_url.to_string().trim_end_matches('/').to_owned(),
         failpoint,
+        disturbance,
     };
     let address = proxy.serve(world);
     kubeconfig["clusters"][0]["cluster"] = json!({"server": format!("http://{address}")});
@@ -139,12 +190,14 @@ impl Proxy {
 async fn pass(State(proxy): State<Arc<Proxy>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let body = to_bytes(body, usize::MAX).await.unwrap_or_default();
+    let disturbance = proxy.disturbance.clone();
+    disturbance.wait_until_over(&disturbance.hanging, &head.method, &head.uri).await;
     let step = step(&head.method, head.uri.path());
     let side = step.and_then(|step| proxy.failpoint.count(step));
     if side == Some(Side::Before) {
         return proxy.trigger().await;
     }
-    let answer = proxy.forward(head.method, &head.uri, head.headers, body).await;
+    let answer = proxy.forward(head.method.clone(), &head.uri, head.headers, body).await;
     let Ok(answer) = answer else {
         return StatusCode::BAD_GATEWAY.into_response();
     };
@@ -158,9 +211,12 @@ async fn pass(State(proxy): State<Arc<Proxy>>, request: Request) -> Response {
     *response.headers_mut() = answer.headers().clone();
     response.headers_mut().remove(header::TRANSFER_ENCODING);
     // chunk by chunk: a watch never ends
-    let chunks = futures::stream::unfold(answer, |mut answer| async {
-        let chunk = answer.chunk().await.ok()??;
-        Some((Ok::<_, Infallible>(chunk), answer))
+    let request = (disturbance, head.method, head.uri);
+    let chunks = futures::stream::unfold((answer, request), |(mut answer, request)| async {
+        let chunk = answer.chunk().await;
+        let (disturbance, method, uri) = &request;
+        disturbance.wait_until_over(&disturbance.silent, method, uri).await;
+        Some((Ok::<_, Infallible>(chunk.ok()??), (answer, request)))
     });
     *response.body_mut() = Body::from_stream(chunks);
     response

@@ -3,7 +3,7 @@
 
 use std::{
     io::{self, Read, copy},
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -33,8 +33,13 @@ struct Listening {
 impl Relay {
     /// A relay to `target` that is not connected yet.
     pub fn disconnected(target: SocketAddr) -> Self {
+        Self::disconnected_at(Ipv4Addr::LOCALHOST.into(), target)
+    }
+
+    /// The same at another address of this machine.
+    pub fn disconnected_at(ip: IpAddr, target: SocketAddr) -> Self {
         // the port is kept by its number alone; it lies among those that few ask for by chance
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let address = TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap();
         Self { address, target, listening: Mutex::default(), frozen: Arc::default() }
     }
 

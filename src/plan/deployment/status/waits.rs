@@ -136,14 +136,26 @@ fn reached(observation: &Observation, state: &State, reason: Reason) -> Report<C
     }
     record_live(observation, &mut status, id);
     let report = Report::new(status, requeue);
-    if old.current_operation.as_ref().is_none_or(|operation| operation.version_id != *id) {
+    let Some(operation) = old.current_operation.as_ref().filter(|operation| operation.version_id == *id)
+    else {
         // it was deployed outside the operator, so there is no event
         return report;
-    }
+    };
     let went_back =
         ran_before(&old.history, id, old.active.as_ref().map(|active| active.version_id.as_str()));
     let event = if went_back { EventReason::RolledBack } else { EventReason::Deployed };
-    report.event(false, event, messages::rollout_note(observation, event, id))
+    let counter = CounterIncrement::RolloutSucceeded {
+        environment: observation.object.spec.environment,
+        operation: operation.operation,
+        lead_time: lead_time(observation, id).filter(|_| !went_back),
+    };
+    report.event(false, event, messages::rollout_note(observation, event, id)).count(counter)
+}
+
+/// From the snapshot of a version until it was live. Both by the clock of the service, which may be hours off.
+fn lead_time(observation: &Observation, id: &str) -> Option<Duration> {
+    let version = observation.listed(id)?;
+    Duration::try_from(version.deployed?.duration_since(version.created?)).ok()
 }
 
 /// Another version was deployed outside the operator, and the operator does not correct it.
