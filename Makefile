@@ -59,4 +59,5 @@ drift:
 	    { echo 'crds/ does not match the code; run make crds' >&2; exit 1; }
 
 install: ## install the CRDs and the operator in the cluster of the current kubectl context
+	kubectl apply -k crds
 	kubectl apply -k deploy

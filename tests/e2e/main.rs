@@ -14,6 +14,7 @@ mod drift;
 mod environments;
 mod events;
 mod gitops;
+mod install;
 mod installation;
 mod invalid_input;
 mod leader;

@@ -152,7 +152,7 @@ fn fail_rollout(observation: &Observation) -> Report<ChatbotDeploymentStatus> {
     };
     let failed = with_failed_version(observation, &desired.version_id);
     let state = failed.state();
-    // where a rollback follows, no user action is required: a tool that looks in between must not take it for the end
+    // where a rollback follows, no user action is required: a tool that reads in between must not take it for the end
     let condition = match next_step(&state) {
         Step::RecordIntent(method) => messages::rollout(&failed, method),
         _ => messages::deadline_exceeded(observation),

@@ -1,11 +1,5 @@
 //! The operator is uninstalled as documented, and installed again: nothing changes in the service.
 
-use std::{
-    env,
-    path::Path,
-    process::{Command, Stdio},
-};
-
 use chatcaptain_operator::crd::ChatbotVersion;
 use simulator::{Environment, Operation, Settings};
 use support::{
@@ -23,25 +17,6 @@ fn commands() -> (String, String) {
     let block = section.split("```").nth(1).unwrap();
     let (function, use_of_it) = block.split_at(block.find("\n}\n").unwrap() + 3);
     (function.to_owned(), use_of_it.to_owned())
-}
-
-/// Runs commands in bash, which continues after a failed one, with kubectl in the PATH.
-fn shell(cluster: &Cluster, commands: &str) {
-    let plane = cluster.control_plane();
-    let kubectl = plane.kubectl();
-    let directory = Path::new(kubectl.get_program()).parent().unwrap().to_owned();
-    let usual = env::var_os("PATH").unwrap();
-    let path = [directory].into_iter().chain(env::split_paths(&usual));
-    let output = Command::new("bash")
-        .args(["-c", commands])
-        .env("PATH", env::join_paths(path).unwrap())
-        .env("KUBECONFIG", plane.kubeconfig())
-        .current_dir(root())
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{commands}\n{stderr}");
 }
 
 /// `a` runs in test, `b` nowhere.
@@ -89,7 +64,7 @@ fn documented_uninstall_keeps_the_service_unchanged() {
     let (mut world, git) = installed();
     let before = ids(&world);
     let (function, use_of_it) = commands();
-    shell(&world.cluster, &[function, use_of_it].concat());
+    world.cluster.shell(root(), &[function, use_of_it].concat());
     world.kill();
     is_untouched(&world, &before);
     reinstalled(&mut world, &git);
@@ -102,16 +77,21 @@ fn stuck_objects_can_be_released() {
     let before = ids(&world);
     world.kill();
     // all at once, as a user does who has not read the documentation
-    shell(&world.cluster, "kubectl delete -k deploy --wait=false");
+    world
+        .cluster
+        .shell(root(), "kubectl delete -k crds --wait=false && kubectl delete -k deploy --wait=false");
     world.eventually("objects hang", || {
         let all = world.cluster.list::<ChatbotVersion>(&world.namespace);
         all.iter().any(|object| object.metadata.deletion_timestamp.is_some()).then_some(())
     });
     let remove_finalizers = r#"each '{"metadata":{"finalizers":null}}'"#;
     assert!(read(DOCUMENT).contains(remove_finalizers));
-    shell(&world.cluster, &(commands().0 + remove_finalizers));
+    world.cluster.shell(root(), &(commands().0 + remove_finalizers));
     // kubectl waits for what is left: CRDs and namespace
-    shell(&world.cluster, "kubectl delete -k deploy --ignore-not-found");
+    world.cluster.shell(
+        root(),
+        "kubectl delete -k crds --ignore-not-found && kubectl delete -k deploy --ignore-not-found",
+    );
     is_untouched(&world, &before);
     reinstalled(&mut world, &git);
     is_untouched(&world, &before);
