@@ -202,6 +202,7 @@ fn context_config(
         events: Recorder::new(client.clone(), reporter),
         fence,
         concurrency: usize::from(args.concurrency),
+        watch_secrets: args.watch_secrets,
         stop: stop.clone(),
     })
 }

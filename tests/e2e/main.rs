@@ -23,7 +23,6 @@ mod log_output;
 mod other_managers;
 mod ownership;
 mod probes_and_metrics;
-mod rbac;
 mod requests;
 mod rollout;
 mod scenarios;

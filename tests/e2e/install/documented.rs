@@ -1,12 +1,11 @@
 //! The commands of the documents, as they stand there, on a cluster that has nothing yet.
 
-use std::{fs, path::Path, thread};
+use std::thread;
 
 use simulator::{Settings, Simulator};
-use support::{Cluster, TIMEOUT, generated::read, generated::root, poll};
-use tempfile::TempDir;
+use support::{Cluster, TIMEOUT, generated::read, poll};
 
-use super::{report_available, start_as_shipped};
+use super::{clone, report_available, start_as_shipped};
 
 /// The fenced blocks of a section of a document.
 fn blocks(document: &str, heading: &str) -> Vec<String> {
@@ -22,27 +21,6 @@ fn block(document: &str, heading: &str, with: &str) -> String {
     let found: Vec<String> = blocks(document, heading).into_iter().filter(|b| b.contains(with)).collect();
     assert_eq!(found.len(), 1, "{document}, {heading}: blocks with {with:?}");
     found.into_iter().next().unwrap()
-}
-
-/// A clean clone, as far as an installation reads it.
-fn clone() -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    for part in ["crds", "deploy"] {
-        copy(&root().join(part), &folder.path().join(part));
-    }
-    folder
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let (path, to) = (entry.as_ref().unwrap().path(), to.join(entry.unwrap().file_name()));
-        if path.is_dir() {
-            copy(&path, &to);
-        } else {
-            fs::copy(&path, &to).unwrap();
-        }
-    }
 }
 
 /// Runs the commands, and beside them what a cluster with nodes would do: the operator starts as the Deployment says, and

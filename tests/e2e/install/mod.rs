@@ -3,12 +3,14 @@
 
 mod documented;
 mod permissions;
+mod policies;
 mod shards;
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 use serde_json::Value;
-use support::{Cluster, Operator};
+use support::{Cluster, Operator, generated::root};
+use tempfile::TempDir;
 
 /// The operator as the Deployment of this name says: its arguments, its environment and its service account. There are no
 /// nodes that could run it; `more` are the variables that lead it to the simulator, and to loopback.
@@ -44,4 +46,25 @@ fn report_available(cluster: &Cluster, deployment: &str) {
     let status = r#"{"status": {"observedGeneration": 1, "replicas": 2, "updatedReplicas": 2, "readyReplicas": 2, "availableReplicas": 2}}"#;
     let patch = ["patch", "deployment", deployment, "--namespace=chatcaptain-system", "--subresource=status"];
     cluster.kubectl_ok(&[&patch[..], &["--type=merge", "--patch", status]].concat(), "");
+}
+
+/// A clean clone, as far as an installation reads it.
+fn clone() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for part in ["crds", "deploy"] {
+        copy(&root().join(part), &folder.path().join(part));
+    }
+    folder
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let (path, to) = (entry.as_ref().unwrap().path(), to.join(entry.unwrap().file_name()));
+        if path.is_dir() {
+            copy(&path, &to);
+        } else {
+            fs::copy(&path, &to).unwrap();
+        }
+    }
 }
