@@ -2,6 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use futures::future::try_join;
 use kube::ResourceExt;
 use tokio::time::timeout;
 use tracing::Instrument;
@@ -112,6 +113,10 @@ impl Reconciler for ChatbotDeployment {
         let mut in_use_elsewhere = in_use_elsewhere(object, context);
         in_use_elsewhere.extend(returning(object, context).into_iter().chain(unknown));
         let intent_written = lock(&context.call_permits).granted_at(&uid, object.status.as_ref());
+        let uninstalling = match object.metadata.deletion_timestamp {
+            Some(_) => context.is_crd_being_deleted::<Self>().await,
+            None => Ok(false),
+        };
         let mut observation = Observation {
             service: ServiceView::NotQueried,
             may_call: intent_written.is_some(),
@@ -124,12 +129,15 @@ impl Reconciler for ChatbotDeployment {
             reclaimed,
             in_use_elsewhere,
             elsewhere,
+            crd_is_being_deleted: *uninstalling.as_ref().unwrap_or(&false),
             config: context.config.clone(),
             now: Context::now(),
             jitter: Context::jitter(),
             object: object.clone(),
         };
-        if observation.needs_service() {
+        if let Err(unavailable) = uninstalling {
+            observation.service = ServiceView::Unavailable(unavailable);
+        } else if observation.needs_service() {
             query_service(&mut observation, context).await;
         }
         observation
@@ -234,8 +242,10 @@ async fn is_deleted_with_object(version: &ChatbotVersion, context: &Context) -> 
     if !claims::is_deleted_with_object(version, Some("Delete"), &context.config) {
         return Some(false);
     }
-    let policy = context.namespace_policy(version).await.ok()?;
-    Some(claims::is_deleted_with_object(version, policy.as_deref(), &context.config))
+    let settings =
+        try_join(context.namespace_policy(version), context.is_crd_being_deleted::<ChatbotVersion>());
+    let (policy, uninstalling) = settings.await.ok()?;
+    Some(!uninstalling && claims::is_deleted_with_object(version, policy.as_deref(), &context.config))
 }
 
 /// The object that `spec.versionRef` names, if it is of the same chatbot.

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::{read, rust_files};
 
 /// Resource and verb, and the code that needs it.
-const USED: [(&str, &str); 18] = [
+const USED: [(&str, &str); 19] = [
     ("chatbotversions", "get"),
     ("chatbotversions", "list"),
     ("chatbotversions", "watch"),
@@ -22,6 +22,7 @@ const USED: [(&str, &str); 18] = [
     ("secrets", "list"),
     ("secrets", "watch"),
     ("namespaces", "get"),
+    ("customresourcedefinitions", "get"),
     ("events", "create"),
     ("events", "patch"),
     ("leases", "get"),
