@@ -50,9 +50,10 @@ lint: ## check format, lints and that crds/ matches the code
 	cargo clippy --locked --workspace --all-targets -- --deny warnings
 	@$(MAKE) --no-print-directory drift
 
-crds: ## generate crds/ from the code
+crds: ## generate crds/ from the code, and the copy in the Helm chart
 	@cargo run --quiet --locked -- crds | \
 	    awk '/^---$$/ { file = "crds/" (file ? "chatbotdeployments" : "chatbotversions") ".yaml" } { print > file }'
+	@cp crds/chatbot*.yaml deploy/chart/files/
 
 drift:
 	@cargo run --quiet --locked -- crds | diff -u - <(cat crds/chatbotversions.yaml crds/chatbotdeployments.yaml) || \

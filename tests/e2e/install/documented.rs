@@ -1,11 +1,12 @@
 //! The commands of the documents, as they stand there, on a cluster that has nothing yet.
 
-use std::thread;
+use std::{sync::Arc, thread};
 
 use simulator::{Settings, Simulator};
 use support::{Cluster, TIMEOUT, generated::read, poll};
+use tempfile::TempDir;
 
-use super::{clone, report_available, start_as_shipped};
+use super::{chart::helm, clone, report_available, start_as_shipped};
 
 /// The fenced blocks of a section of a document.
 fn blocks(document: &str, heading: &str) -> Vec<String> {
@@ -25,7 +26,7 @@ fn block(document: &str, heading: &str, with: &str) -> String {
 
 /// Runs the commands, and beside them what a cluster with nodes would do: the operator starts as the Deployment says, and
 /// is reported available once it is ready. Then the first release is made as the README shows it.
-fn install_and_release(commands: &str, owner: &str, image: &str) {
+fn install_and_release(commands: &str, owner: &str, image: &str) -> (Arc<Cluster>, TempDir) {
     let (cluster, folder) = (Cluster::empty(), clone());
     let service = Simulator::start_on_thread(Settings::default()).unwrap();
     let log = folder.path().join("operator.log");
@@ -61,6 +62,7 @@ fn install_and_release(commands: &str, owner: &str, image: &str) {
     let marker = format!("[chatcaptain.dev {owner}/chatbots/support-q4]");
     assert!(matches!(made[..], [only] if only.ends_with(&marker)), "{made:?}");
     assert_eq!(operator.metric("chatcaptain_leader", &[]), 1, "by the Lease that its role grants");
+    (cluster, folder)
 }
 
 const IMAGE: &str = "registry.example.com/chatcaptain-operator:0.1.0";
@@ -79,4 +81,23 @@ fn readme_installs_for_one_namespace() {
     let commands = commands.replace("[../deploy]", "[../deploy/namespaced]");
     assert!(commands.contains("/namespaced"), "{commands}");
     install_and_release(&commands, "my-cluster", IMAGE);
+}
+
+#[test]
+fn helm_installs_on_a_fresh_cluster_and_uninstalls_without_the_crds() {
+    helm();
+    let commands = block("deploy/README.md", "## Helm", "helm install");
+    let (cluster, folder) = install_and_release(&commands, "my-cluster", IMAGE);
+    cluster.shell(folder.path(), "helm uninstall chatcaptain-operator -n chatcaptain-system");
+    let left = cluster.kubectl_ok(&["get", "crds,cbv,cbd,deployments", "-A", "-o", "name"], "");
+    let expected = [
+        "customresourcedefinition.apiextensions.k8s.io/chatbotdeployments.chatcaptain.dev",
+        "customresourcedefinition.apiextensions.k8s.io/chatbotversions.chatcaptain.dev",
+        "chatbotversion.chatcaptain.dev/support-q4",
+        "chatbotdeployment.chatcaptain.dev/support-prod",
+    ];
+    assert_eq!(left.lines().collect::<Vec<_>>(), expected);
+    // it takes over what it left
+    let install = commands.split("\nkubectl ").next().unwrap();
+    cluster.shell(folder.path(), install);
 }

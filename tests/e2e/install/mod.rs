@@ -1,6 +1,7 @@
 //! Installing: the documented commands on a fresh cluster, two operators side by side, exactly the permissions that are used,
 //! and the sample policies.
 
+mod chart;
 mod documented;
 mod permissions;
 mod policies;

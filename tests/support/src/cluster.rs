@@ -143,11 +143,12 @@ impl Cluster {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Runs commands in bash in a folder, with kubectl in the PATH. The last one must succeed.
+    /// Runs commands in bash in a folder, with kubectl and the tools in `target/tools` in the PATH. The last one must succeed.
     pub fn shell(&self, folder: &Path, commands: &str) {
         let plane = self.plane.get();
         let usual = env::var_os("PATH").unwrap();
-        let path = [plane.binaries().dir().to_owned()].into_iter().chain(env::split_paths(&usual));
+        let tools = root().join("target/tools/bin");
+        let path = [plane.binaries().dir().to_owned(), tools].into_iter().chain(env::split_paths(&usual));
         let mut bash = Command::new("bash");
         bash.args(["-c", commands])
             .env("PATH", env::join_paths(path).unwrap())
