@@ -5,6 +5,7 @@ mod chart;
 mod documented;
 mod permissions;
 mod policies;
+mod runbook;
 mod shards;
 
 use std::{fs, path::Path};
