@@ -113,12 +113,9 @@ impl Reconciler for ChatbotDeployment {
         let mut in_use_elsewhere = in_use_elsewhere(object, context);
         in_use_elsewhere.extend(returning(object, context).into_iter().chain(unknown));
         let intent_written = lock(&context.call_permits).granted_at(&uid, object.status.as_ref());
-        let uninstalling = match object.metadata.deletion_timestamp {
-            Some(_) => context.is_crd_being_deleted::<Self>().await,
-            None => Ok(false),
-        };
+        let (crd_is_being_deleted, service) = uninstalling(object, context).await;
         let mut observation = Observation {
-            service: ServiceView::NotQueried,
+            service,
             may_call: intent_written.is_some(),
             older_claim: older_claim(object, context),
             referenced_version: version(referenced),
@@ -129,15 +126,13 @@ impl Reconciler for ChatbotDeployment {
             reclaimed,
             in_use_elsewhere,
             elsewhere,
-            crd_is_being_deleted: *uninstalling.as_ref().unwrap_or(&false),
+            crd_is_being_deleted,
             config: context.config.clone(),
             now: Context::now(),
             jitter: Context::jitter(),
             object: object.clone(),
         };
-        if let Err(unavailable) = uninstalling {
-            observation.service = ServiceView::Unavailable(unavailable);
-        } else if observation.needs_service() {
+        if matches!(observation.service, ServiceView::NotQueried) && observation.needs_service() {
             query_service(&mut observation, context).await;
         }
         observation
@@ -234,6 +229,18 @@ async fn versions_being_deleted(object: &ChatbotDeployment, context: &Context) -
         }
     }
     found
+}
+
+/// Whether the CRD goes with all its objects; read only for one that is being deleted. Where that is unknown, nothing may be
+/// decided: as if the service were unavailable.
+async fn uninstalling(object: &ChatbotDeployment, context: &Context) -> (bool, ServiceView) {
+    if object.metadata.deletion_timestamp.is_none() {
+        return (false, ServiceView::NotQueried);
+    }
+    match context.is_crd_being_deleted::<ChatbotDeployment>().await {
+        Ok(uninstalling) => (uninstalling, ServiceView::NotQueried),
+        Err(unavailable) => (false, ServiceView::Unavailable(unavailable)),
+    }
 }
 
 /// Whether the object is being deleted and its version with it; `None` while the policy of its namespace is unknown.
