@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help check demo test mutants chaos bench lint crds drift install control-plane judge
+.PHONY: help check demo test mutants chaos bench lint deny crds drift rootfs image check-image dist check-version push install control-plane judge
 export KEEP PROFILE
 
 help: ## list these targets
@@ -23,7 +23,7 @@ control-plane:
 judge: control-plane
 	@cargo test --quiet --locked --test conformance -- argocd_offers_the_actions_that_apply alerts_fire >/dev/null
 
-test: judge ## run every test, with a real control plane; about 12 minutes
+test: judge target/tools/bin/helm ## run every test, with a real control plane; about 12 minutes
 	cargo test --locked --workspace --no-fail-fast
 
 # in a target directory of its own: it copies the sources to a new folder each time, of which nothing can be used again
@@ -50,13 +50,61 @@ lint: ## check format, lints and that crds/ matches the code
 	cargo clippy --locked --workspace --all-targets -- --deny warnings
 	@$(MAKE) --no-print-directory drift
 
-crds: ## generate crds/ from the code
+crds: ## generate crds/ from the code, and the copy in the Helm chart
 	@cargo run --quiet --locked -- crds | \
 	    awk '/^---$$/ { file = "crds/" (file ? "chatbotdeployments" : "chatbotversions") ".yaml" } { print > file }'
+	@cp crds/chatbot*.yaml deploy/chart/files/
 
 drift:
 	@cargo run --quiet --locked -- crds | diff -u - <(cat crds/chatbotversions.yaml crds/chatbotdeployments.yaml) || \
 	    { echo 'crds/ does not match the code; run make crds' >&2; exit 1; }
 
+# Go keeps what it has built; the versions are in tests/tools/go.mod
+target/tools/bin/crane target/tools/bin/helm: tests/tools/go.mod
+	go -C tests/tools build -trimpath -o $(CURDIR)/$@ $(if $(filter %crane,$@),github.com/google/go-containerregistry/cmd/crane,helm.sh/helm/v4/cmd/helm)
+
+# built once for all clones: a tool takes minutes
+TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/chatcaptain-operator/tools
+DENY := $(TOOLS)/cargo-deny-0.20.2
+CYCLONEDX := $(TOOLS)/cargo-cyclonedx-0.5.9
+$(DENY)/bin/cargo-deny $(CYCLONEDX)/bin/cargo-cyclonedx:
+	cargo install --quiet --debug --locked --root $(@D)/.. $(subst $(TOOLS)/$(@F)-,$(@F)@,$(patsubst %/bin/,%,$(@D)/))
+
+# the files of the image for one ARCH; the Dockerfile calls it
+rootfs: $(CYCLONEDX)/bin/cargo-cyclonedx
+	@CYCLONEDX=$< deploy/image.sh root $(ARCH)
+
+image: rootfs target/tools/bin/crane ## build the image as an OCI archive in target/image, without a container engine; ARCH=amd64 only this
+	@deploy/image.sh archive
+
+check-image: target/tools/bin/crane
+	@deploy/image.sh check
+
+# what a release consists of besides the image in a registry; `gh release` takes the folder
+dist: target/tools/bin/helm
+	@deploy/image.sh dist
+	@target/tools/bin/helm package deploy/chart --destination target/dist
+	@cat crds/chatbot*.yaml >target/dist/crds.yaml
+	@cd target/dist && sha256sum -- * >SHA256SUMS && cat SHA256SUMS
+
+# the tag of a release says the version that stands in Cargo.toml and in the chart
+check-version:
+	@grep -q '^version = "$(TAG:v%=%)"' Cargo.toml && grep -q '^version: $(TAG:v%=%)$$' deploy/chart/Chart.yaml && \
+	    grep -q '^appVersion: $(TAG:v%=%)$$' deploy/chart/Chart.yaml || \
+	    { echo 'the tag $(TAG) is not the version in Cargo.toml and deploy/chart/Chart.yaml' >&2; exit 1; }
+
+# the database of advisories is a git repository: where it cannot be reached that part is left out and said so, unless
+# ADVISORIES=required
+deny: $(DENY)/bin/cargo-deny ## check licences, sources, duplicates and known vulnerabilities of what is built in
+	$< --locked check bans licenses sources
+	@if timeout 60 $< --locked fetch db; then \
+	    $< --locked check --disable-fetch advisories; \
+	elif [[ '$(ADVISORIES)' == required ]]; then exit 1; \
+	else echo 'NOT CHECKED: advisories, as their database cannot be reached' >&2; fi
+
+push: target/tools/bin/crane ## push what `make image` has built to a registry; IMAGE=registry.example.com/chatcaptain-operator:0.1.0
+	@deploy/image.sh push $(IMAGE)
+
 install: ## install the CRDs and the operator in the cluster of the current kubectl context
+	kubectl apply -k crds
 	kubectl apply -k deploy

@@ -88,6 +88,9 @@ pub struct RunArgs {
     /// How long after the last renewal another replica may take over, in whole seconds; the leader stops after two thirds of it.
     #[arg(long, env = "CHATCAPTAIN_LEASE_DURATION", default_value = "15s", value_parser = parse_lease_duration)]
     pub lease_duration: Duration,
+    /// Watch the metadata of Secrets, so that a new API key is used at once. With false the operator needs no list or watch permission on Secrets: it reads a key again after --interval, and when the service refuses it.
+    #[arg(long, env = "CHATCAPTAIN_WATCH_SECRETS", default_value_t = true, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub watch_secrets: bool,
     /// IP address and port of /livez, /readyz and /metrics.
     #[arg(long, env = "CHATCAPTAIN_LISTEN", default_value = "[::]:8080", value_parser = parse_socket_address)]
     pub listen: SocketAddr,

@@ -210,6 +210,7 @@ fn context_config(
         events: Recorder::new(client.clone(), reporter),
         fence,
         concurrency: usize::from(args.concurrency),
+        watch_secrets: args.watch_secrets,
         stop: stop.clone(),
         liveness: liveness.clone(),
         wedged_after: WEDGED_AFTER + 3 * args.api_timeout,

@@ -185,6 +185,7 @@ start_control_plane() {
 
 install() {
     step "Installing: CRDs, RBAC and the Deployment"
+    show kubectl apply -k crds
     show kubectl apply -k deploy
     show kubectl wait --for condition=Established --timeout 30s crd/chatbot{version,deployment}s.chatcaptain.dev
     note "There are no nodes here, so the Deployment gets no pods: the same program runs beside it,"

@@ -11,8 +11,13 @@ use rand::RngExt;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    cache::Cache, cache_sync::CacheSync, credentials::Credentials, enqueue::Queues,
-    fair_queue::FairSemaphore, stale_reads::StaleReads, unknown_annotations::UnknownAnnotations,
+    cache::Cache,
+    cache_sync::CacheSync,
+    credentials::{Credentials, SecretChanges},
+    enqueue::Queues,
+    fair_queue::FairSemaphore,
+    stale_reads::StaleReads,
+    unknown_annotations::UnknownAnnotations,
 };
 use crate::{
     chatcaptain::Accounts,
@@ -42,6 +47,8 @@ pub struct ContextConfig {
     pub fence: Fence,
     /// How many objects of each kind are reconciled at a time.
     pub concurrency: usize,
+    /// Whether a watch reports each change of a Secret.
+    pub watch_secrets: bool,
     /// No reconcile starts after this.
     pub stop: CancellationToken,
     /// Learns what the controllers finish.
@@ -90,12 +97,18 @@ impl Context {
             events,
             fence,
             concurrency,
+            watch_secrets,
             stop,
             liveness,
             wedged_after,
         } = config;
+        let changes = if watch_secrets {
+            SecretChanges::Watched
+        } else {
+            SecretChanges::ReadAgainAfter(config.interval)
+        };
         Self {
-            credentials: Credentials::new(client.clone()),
+            credentials: Credentials::new(client.clone(), changes),
             client,
             accounts,
             config: Arc::new(config),

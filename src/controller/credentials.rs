@@ -1,4 +1,4 @@
-//! API keys from Secrets, read when needed and kept until the Secret changes.
+//! API keys from Secrets, read when needed and kept until the Secret changes, or where no watch shows that, for a while.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -25,12 +25,22 @@ const MAX_READ_ATTEMPTS: u32 = 3;
 /// A key whose Secret has changed or gone is forgotten after so long without use: no deletion needs it any more.
 const IDLE_TIMEOUT: Duration = Duration::from_hours(1);
 
+/// How a change of a Secret is noticed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum SecretChanges {
+    /// A watch reports it.
+    Watched,
+    /// A key is read again once it is this old.
+    ReadAgainAfter(Duration),
+}
+
 /// Namespace and name of a Secret, and a key in its data.
 type SecretKeyRef = (String, String, String);
 
 /// The API keys that were read, until their Secrets change.
 pub struct Credentials {
     client: Client,
+    changes: SecretChanges,
     cache: Mutex<CachedKeys>,
 }
 
@@ -46,7 +56,18 @@ struct CachedKey {
     key: ApiKey,
     /// The Secret has not changed since it was read.
     current: bool,
+    read_at: Instant,
     used_at: Instant,
+}
+
+impl CachedKey {
+    fn needs_no_read(&self, changes: SecretChanges, now: Instant) -> bool {
+        let is_recent = match changes {
+            SecretChanges::Watched => true,
+            SecretChanges::ReadAgainAfter(age) => now.duration_since(self.read_at) < age,
+        };
+        self.current && is_recent
+    }
 }
 
 impl CachedKeys {
@@ -56,17 +77,25 @@ impl CachedKeys {
         Some(known.clone())
     }
 
-    fn insert(&mut self, reference: SecretKeyRef, known: CachedKey) {
+    fn insert(&mut self, reference: SecretKeyRef, known: CachedKey, changes: SecretChanges) {
         // here, because only new keys make the map grow
         let now = known.used_at;
-        self.known.retain(|_, known| known.current || now.duration_since(known.used_at) < IDLE_TIMEOUT);
+        let is_watched = changes == SecretChanges::Watched;
+        self.known.retain(|_, known| {
+            known.current && is_watched || now.duration_since(known.used_at) < IDLE_TIMEOUT
+        });
         self.known.insert(reference, known);
     }
 }
 
 impl Credentials {
-    pub fn new(client: Client) -> Self {
-        Self { client, cache: Mutex::default() }
+    pub fn new(client: Client, changes: SecretChanges) -> Self {
+        Self { client, changes, cache: Mutex::default() }
+    }
+
+    /// Whether the Secrets are to be watched.
+    pub fn are_watched(&self) -> bool {
+        self.changes == SecretChanges::Watched
     }
 
     /// The Secret was changed or deleted: its keys are read again when they are needed. Returns those that were known.
@@ -104,8 +133,9 @@ impl Credentials {
         allow_stale_key: bool,
     ) -> Result<ApiKey, Unavailable> {
         let reference = (namespace.to_owned(), reference.name().to_owned(), reference.key().to_owned());
-        let before = lock(&self.cache).get(&reference, Instant::now());
-        if let Some(known) = before.as_ref().filter(|known| known.current) {
+        let now = Instant::now();
+        let before = lock(&self.cache).get(&reference, now);
+        if let Some(known) = before.as_ref().filter(|known| known.needs_no_read(self.changes, now)) {
             return Ok(known.key.clone());
         }
         match self.read_current(&reference).await {
@@ -128,8 +158,9 @@ impl Credentials {
             // under one lock with the insert: a change between the two would be lost
             let current = cache.changes == changes;
             if current || attempts == MAX_READ_ATTEMPTS {
-                let known = CachedKey { key: key.clone(), current, used_at: Instant::now() };
-                cache.insert(reference.clone(), known);
+                let now = Instant::now();
+                let known = CachedKey { key: key.clone(), current, read_at: now, used_at: now };
+                cache.insert(reference.clone(), known, self.changes);
                 return Ok(key);
             }
         }
@@ -180,16 +211,45 @@ mod tests {
         let mut keys = CachedKeys::default();
         let reference = |name: &str| ("default".to_owned(), name.to_owned(), "apiKey".to_owned());
         let start = Instant::now();
-        let known =
-            |current, used_at| CachedKey { key: ApiKey::parse("CCSB-key-1").unwrap(), current, used_at };
+        let known = |current, read_at| CachedKey {
+            key: ApiKey::parse("CCSB-key-1").unwrap(),
+            current,
+            read_at,
+            used_at: read_at,
+        };
+        let changes = SecretChanges::Watched;
         for name in ["gone", "used", "current"] {
-            keys.insert(reference(name), known(name == "current", start));
+            keys.insert(reference(name), known(name == "current", start), changes);
         }
         assert!(keys.get(&reference("used"), start + IDLE_TIMEOUT / 2).is_some());
-        keys.insert(reference("new"), known(true, start + IDLE_TIMEOUT));
-        let mut left: Vec<&str> = keys.known.keys().map(|(_, name, _)| name.as_str()).collect();
-        left.sort_unstable();
-        assert_eq!(left, ["current", "new", "used"]);
+        keys.insert(reference("new"), known(true, start + IDLE_TIMEOUT), changes);
+        let left = |keys: &CachedKeys| {
+            let mut left: Vec<String> = keys.known.keys().map(|(_, name, _)| name.clone()).collect();
+            left.sort_unstable();
+            left
+        };
+        assert_eq!(left(&keys), ["current", "new", "used"]);
+        // without a watch, a key whose Secret is gone is like any other
+        let read_again = SecretChanges::ReadAgainAfter(Duration::from_mins(5));
+        keys.insert(reference("newest"), known(true, start + IDLE_TIMEOUT), read_again);
+        assert_eq!(left(&keys), ["new", "newest", "used"]);
+    }
+
+    #[test]
+    fn key_is_read_again_after_a_while_where_no_watch_shows_a_change() {
+        let read_at = Instant::now();
+        let known =
+            CachedKey { key: ApiKey::parse("CCSB-key-1").unwrap(), current: true, read_at, used_at: read_at };
+        let interval = Duration::from_mins(5);
+        let later = read_at + interval;
+        let before = later.checked_sub(Duration::from_millis(1)).unwrap();
+        let read_again = SecretChanges::ReadAgainAfter(interval);
+        let needs_no_read = [
+            known.needs_no_read(read_again, before),
+            known.needs_no_read(read_again, later),
+            known.needs_no_read(SecretChanges::Watched, later),
+        ];
+        assert_eq!(needs_no_read, [true, false, true]);
     }
 
     /// The Secret changes after the API server has read it and before its answer is there.
@@ -208,7 +268,7 @@ mod tests {
             serde_json::to_string(&secret).unwrap().into_response()
         };
         let client = Client::new(Router::new().fallback(answer), "default");
-        let credentials = credentials.get_or_init(|| Credentials::new(client));
+        let credentials = credentials.get_or_init(|| Credentials::new(client, SecretChanges::Watched));
         let reference = CredentialsRef::default();
         for _ in 0..2 {
             let key = credentials.key("default", &reference, false).await.ok().unwrap();

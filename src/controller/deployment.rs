@@ -2,6 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use futures::future::try_join;
 use kube::ResourceExt;
 use tokio::time::timeout;
 use tracing::Instrument;
@@ -111,8 +112,9 @@ impl Reconciler for ChatbotDeployment {
         let in_use = in_use_elsewhere(object, context);
         let returning = returning(object, context);
         let intent_written = lock(&context.call_permits).granted_at(&uid, object.status.as_ref());
+        let (crd_is_being_deleted, service) = uninstalling(object, context).await;
         let mut observation = Observation {
-            service: ServiceView::NotQueried,
+            service,
             may_call: intent_written.is_some(),
             older_claim: older_claim(object, context),
             referenced_version: version(object.spec.version_ref.as_ref().map(|named| named.name.as_str())),
@@ -125,12 +127,13 @@ impl Reconciler for ChatbotDeployment {
             reclaimed,
             in_use_elsewhere: in_use.into_iter().chain(returning).chain(unknown).collect(),
             elsewhere,
+            crd_is_being_deleted,
             config: context.config.clone(),
             now: Context::now(),
             jitter: Context::jitter(),
             object: object.clone(),
         };
-        if observation.needs_service() {
+        if matches!(observation.service, ServiceView::NotQueried) && observation.needs_service() {
             query_service(&mut observation, context).await;
         }
         if observation.needs_freeze() {
@@ -232,14 +235,28 @@ async fn versions_being_deleted(object: &ChatbotDeployment, context: &Context) -
     found
 }
 
+/// Whether the CRD goes with all its objects; read only for one that is being deleted. Where that is unknown, nothing may be
+/// decided: as if the service were unavailable.
+async fn uninstalling(object: &ChatbotDeployment, context: &Context) -> (bool, ServiceView) {
+    if object.metadata.deletion_timestamp.is_none() {
+        return (false, ServiceView::NotQueried);
+    }
+    match context.is_crd_being_deleted::<ChatbotDeployment>().await {
+        Ok(uninstalling) => (uninstalling, ServiceView::NotQueried),
+        Err(unavailable) => (false, ServiceView::Unavailable(unavailable)),
+    }
+}
+
 /// Whether the object is being deleted and its version with it; `None` while the policy of its namespace is unknown.
 async fn is_deleted_with_object(version: &ChatbotVersion, context: &Context) -> Option<bool> {
     // without the namespace: it is not being deleted, suspended, or its annotation keeps the version
     if !claims::is_deleted_with_object(version, Some("Delete"), &context.config) {
         return Some(false);
     }
-    let policy = context.namespace_policy(version).await.ok()?;
-    Some(claims::is_deleted_with_object(version, policy.as_deref(), &context.config))
+    let settings =
+        try_join(context.namespace_policy(version), context.is_crd_being_deleted::<ChatbotVersion>());
+    let (policy, uninstalling) = settings.await.ok()?;
+    Some(!uninstalling && claims::is_deleted_with_object(version, policy.as_deref(), &context.config))
 }
 
 /// The object that `spec.versionRef` names, if it is of the same chatbot.

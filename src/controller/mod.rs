@@ -7,6 +7,7 @@ mod after_write;
 mod cache;
 mod cache_sync;
 mod context;
+mod crd_deletion;
 mod credentials;
 mod deployment;
 mod enqueue;

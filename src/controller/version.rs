@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::future::try_join;
 use kube::ResourceExt;
 use tokio::{spawn, time::timeout};
 use tracing::Instrument;
@@ -91,10 +92,11 @@ impl Reconciler for ChatbotVersion {
         let status = object.status.as_ref();
         let intent_written = lock(&context.call_permits).granted_at(&uid, status);
         let search_started = lock(&context.search_timers).start(&uid, status, Instant::now());
-        let (namespace_policy, unreadable_policy) = match namespace_policy(object, context).await {
-            Ok(policy) => (policy, None),
-            Err(unavailable) => (None, Some(unavailable)),
-        };
+        let (namespace_policy, crd_is_being_deleted, unreadable_policy) =
+            match deletion_settings(object, context).await {
+                Ok((policy, uninstalling)) => (policy, uninstalling, None),
+                Err(unavailable) => (None, false, Some(unavailable)),
+            };
         let mut observation = Observation {
             object: object.clone(),
             service: ServiceView::NotQueried,
@@ -107,6 +109,7 @@ impl Reconciler for ChatbotVersion {
             environment_owners: context.environment_owners(&object.spec.chatbot_id),
             older_claim: older_claim(object, context),
             namespace_policy,
+            crd_is_being_deleted,
             config: context.config.clone(),
             now: Context::now(),
             attempt_id: format!("{:032x}", rand::random::<u128>()),
@@ -177,15 +180,16 @@ impl Reconciler for ChatbotVersion {
     }
 }
 
-/// The deletion policy of the namespace; read only for a version that is being deleted.
-async fn namespace_policy(
+/// The deletion policy of the namespace, and whether the CRD goes with all its objects; read only for a version that is
+/// being deleted.
+async fn deletion_settings(
     object: &ChatbotVersion,
     context: &Context,
-) -> Result<Option<String>, crate::plan::Unavailable> {
+) -> Result<(Option<String>, bool), crate::plan::Unavailable> {
     if object.metadata.deletion_timestamp.is_none() {
-        return Ok(None);
+        return Ok((None, false));
     }
-    context.namespace_policy(object).await
+    try_join(context.namespace_policy(object), context.is_crd_being_deleted::<ChatbotVersion>()).await
 }
 
 /// The older object that holds the same version id.

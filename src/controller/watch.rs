@@ -72,7 +72,8 @@ pub async fn run(context: Arc<Context>, scope: Scope, stop: CancellationToken) {
         let queue = context.deployment_queues.add();
         controller::<ChatbotDeployment>(&context, &scope, *namespace, queue, &stop)
     });
-    let secrets = namespaces.iter().map(|namespace| watch_secrets(&context, *namespace, stop.clone()));
+    let watched = if context.credentials.are_watched() { &namespaces[..] } else { &[] };
+    let secrets = watched.iter().map(|namespace| watch_secrets(&context, *namespace, stop.clone()));
     join3(join_all(versions), join_all(deployments), join_all(secrets)).await;
 }
 

@@ -70,6 +70,14 @@ pub mod annotation {
     }
 }
 
+/// Helm, Argo CD and Flux keep what has these, when the installation that it came with is removed: every object goes with
+/// its CRD.
+const KEEP: [(&str, &str); 3] = [
+    ("argocd.argoproj.io/sync-options", "Delete=false,Prune=false"),
+    ("helm.sh/resource-policy", "keep"),
+    ("kustomize.toolkit.fluxcd.io/prune", "disabled"),
+];
+
 /// Both CRDs, as `chatcaptain-operator crds` prints them.
 #[must_use]
 pub fn all() -> Vec<CustomResourceDefinition> {
@@ -79,6 +87,7 @@ pub fn all() -> Vec<CustomResourceDefinition> {
 /// What kube derives, with the descriptions of the fields and a default for `status`.
 fn definition<K: CustomResourceExt + JsonSchema>() -> CustomResourceDefinition {
     let mut crd = K::crd();
+    crd.metadata.annotations = Some(KEEP.map(|(key, value)| (key.to_owned(), value.to_owned())).into());
     let versions = crd.spec.versions.iter_mut();
     for schema in versions.filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut()) {
         description::describe::<K>(schema);

@@ -91,6 +91,14 @@ pub fn secret_unreadable(name: &str, detail: &str) -> String {
 /// The operator's role does not allow reading the Secret.
 pub const SECRET_FORBIDDEN: &str = "its role does not allow it; run: kubectl apply -k deploy";
 
+/// The CRD cannot be read.
+#[must_use]
+pub fn crd_unreadable(name: &str, detail: &str) -> String {
+    format!(
+        "The operator cannot read whether the CRD {name} is being deleted ({detail}); retrying automatically."
+    )
+}
+
 /// The namespace cannot be read.
 #[must_use]
 pub fn namespace_unreadable(name: &str, detail: &str) -> String {

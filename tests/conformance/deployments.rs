@@ -165,6 +165,7 @@ fn scene(object: ChatbotDeployment, service: ServiceView) -> Observation {
         reclaimed: HashSet::new(),
         in_use_elsewhere: HashSet::new(),
         elsewhere: None,
+        crd_is_being_deleted: false,
         config: config(),
         now: at(NOW),
         jitter: 0.0,

@@ -172,6 +172,7 @@ fn scene(
         deployments: Vec::new(),
         environment_owners: BTreeMap::new(),
         namespace_policy: None,
+        crd_is_being_deleted: false,
         config: config(),
         now: at(NOW),
         attempt_id: "attempt".to_owned(),

@@ -74,6 +74,18 @@ fn whitespace_around_a_key_is_ignored() {
     world.wait_until_version_ready("a");
 }
 
+/// Without a watch a Secret is read again after the interval.
+#[test]
+fn unwatched_secret_that_goes_and_comes_back_is_noticed_after_the_interval() {
+    let world = World::with_flags(Settings::default(), &[("watch-secrets", "false")]);
+    world.apply_version("a", &[]);
+    world.wait_until_version_ready("a");
+    world.kubectl(&["delete", "secret", "chatcaptain"], "");
+    world.wait_for_reason::<ChatbotVersion>("a", "CredentialsMissing");
+    world.set_key(KEY);
+    world.wait_until_version_ready("a");
+}
+
 /// The new key is of another account, which lists nothing: that does not mean that all versions are gone.
 #[test]
 fn key_of_another_account_deletes_nothing() {

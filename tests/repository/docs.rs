@@ -91,6 +91,29 @@ fn dependabot_watches_every_go_module() {
     assert_eq!(watched, modules.map(folder).collect());
 }
 
+#[test]
+fn workflows_pin_their_actions_and_call_make_targets() {
+    let makefile = read("Makefile");
+    let (mut actions, mut called) = (0, 0);
+    for path in files_below(".github/workflows", "yml") {
+        let text = std::fs::read_to_string(&path).unwrap();
+        for action in text.lines().filter_map(|line| line.trim().strip_prefix("- uses: ")) {
+            let (pin, comment) = action.split_once('@').unwrap().1.split_once(" # v").expect("a version");
+            let is_commit = pin.len() == 40 && pin.bytes().all(|b| b.is_ascii_hexdigit());
+            assert!(is_commit && !comment.is_empty(), "{}: {action} is not pinned", path.display());
+            actions += 1;
+        }
+        for line in text.lines().filter(|line| line.contains("make ")) {
+            let words = line.split("make ").nth(1).unwrap().split_whitespace();
+            for target in words.take_while(|word| !word.contains('=')) {
+                assert!(makefile.contains(&format!("\n{target}:")), "{}: make {target}", path.display());
+                called += 1;
+            }
+        }
+    }
+    assert!(actions >= 3 && called >= 5, "{actions} actions, {called} targets");
+}
+
 /// Every Markdown file of the repository, relative to its root.
 fn documents() -> Vec<String> {
     let mut documents = vec!["README.md".to_owned()];

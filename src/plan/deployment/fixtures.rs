@@ -118,6 +118,7 @@ impl Observation {
             reclaimed: HashSet::new(),
             in_use_elsewhere: HashSet::new(),
             elsewhere: None,
+            crd_is_being_deleted: false,
             config: Arc::new(PlanConfig {
                 owner_id: "default".to_owned(),
                 interval: Duration::from_mins(5),

@@ -442,6 +442,8 @@ pub(super) fn not_deleted_note(end: DeletionEnd, id: &str, name: &str) -> String
 pub(super) fn orphaned_note(state: &State, id: &str, name: &str) -> String {
     let cause = if state.deleting.is_some_and(|deletion| deletion.force_orphan) {
         "of the force-orphan annotation"
+    } else if state.deleting.is_some_and(|deletion| deletion.uninstalling) {
+        "the CRD of the ChatbotDeployment is being deleted"
     } else if state.suspended {
         "the ChatbotDeployment is suspended"
     } else if state.unavailable.is_some() {

@@ -155,7 +155,7 @@ fn next_step_deleting(state: &State, deletion: Deletion) -> Step {
         _ if !state.finalizer => Step::Wait(Wait::WaitingForOtherFinalizers),
         // it ends at once, without the service: the record is all that the other object waits for
         (_, PendingDeletionState::HandingOver) if !deletion.timed_out => Step::Wait(Wait::Deleting),
-        _ if deletion.force_orphan || state.suspended => Step::RemoveFinalizer,
+        _ if deletion.force_orphan || deletion.uninstalling || state.suspended => Step::RemoveFinalizer,
         // a deletion that is not recorded here stays with the other object
         (_, PendingDeletionState::None | PendingDeletionState::New) => Step::RemoveFinalizer,
         (Some(reason), _) if reason.times_out() && deletion.timed_out => Step::RemoveFinalizer,
@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn deleted_object_deletes_what_it_can_and_goes() {
-        let deletion = Deletion { force_orphan: false, timed_out: true };
+        let deletion = Deletion { force_orphan: false, uninstalling: false, timed_out: true };
         let deleted = State { finalizer: true, deleting: Some(deletion), ..State::test() };
         for (pending_deletion, unavailable, step) in [
             (PendingDeletionState::None, None, Step::RemoveFinalizer),
@@ -275,6 +275,8 @@ mod tests {
             assert_eq!(next_step(&state), step, "{pending_deletion:?} {unavailable:?}");
         }
         let ready = State { pending_deletion: PendingDeletionState::Ready, ..deleted };
+        let uninstalling = Some(Deletion { uninstalling: true, ..deletion });
+        assert_eq!(next_step(&State { deleting: uninstalling, ..ready }), Step::RemoveFinalizer);
         let forced = Some(Deletion { force_orphan: true, ..deletion });
         assert_eq!(next_step(&State { deleting: forced, ..ready }), Step::RemoveFinalizer);
         assert_eq!(next_step(&State { suspended: true, ..ready }), Step::RemoveFinalizer);

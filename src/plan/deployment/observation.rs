@@ -59,6 +59,8 @@ pub struct Observation {
     pub in_use_elsewhere: HashSet<String>,
     /// The deployment that manages the other environment of the chatbot.
     pub elsewhere: Option<Arc<ChatbotDeployment>>,
+    /// The CRD is being deleted, and every object with it; read only while the object is being deleted.
+    pub crd_is_being_deleted: bool,
     /// The operator's flags.
     pub config: Arc<PlanConfig>,
     /// The time of this reconcile, in whole seconds as objects keep it.

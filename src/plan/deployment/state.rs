@@ -172,6 +172,8 @@ pub enum Drift {
 pub struct Deletion {
     /// The annotation `force-orphan` is set.
     pub force_orphan: bool,
+    /// The CRD is being deleted: uninstalling deletes no version.
+    pub uninstalling: bool,
     /// `--deletion-timeout` is over.
     pub timed_out: bool,
 }
@@ -230,6 +232,7 @@ impl Observation {
         let meta = &self.object.metadata;
         meta.deletion_timestamp.as_ref().map(|since| Deletion {
             force_orphan: annotation_value(meta, annotation::FORCE_ORPHAN).is_some(),
+            uninstalling: self.crd_is_being_deleted,
             timed_out: elapsed(since, self.now) > self.config.deletion_timeout,
         })
     }

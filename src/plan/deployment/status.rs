@@ -393,6 +393,7 @@ mod tests {
             (pending().running(Some("v2")), "it is live"),
             (pending().with_metadata(&force), "force-orphan"),
             (pending().with_spec(&json!({"suspend": true})), "suspended"),
+            (Observation { crd_is_being_deleted: true, ..pending() }, "CRD"),
             (pending().unavailable(UnavailableReason::AuthenticationFailed), "credentials"),
         ] {
             let report = observation.report();

@@ -204,6 +204,18 @@ mod tests {
     }
 
     #[test]
+    fn uninstalling_keeps_every_version_whatever_the_policies_say() {
+        let uninstalling = Observation { crd_is_being_deleted: true, ..listed().deleted(0) };
+        for policy in [None, Some(DeletionPolicy::Delete), Some(DeletionPolicy::Retain)] {
+            let observation = uninstalling.clone().with(|o| o.spec.deletion_policy = policy);
+            let report = observation.report();
+            assert_eq!((report.finalizer, report.orphans), (Some(false), vec![]), "{policy:?}");
+        }
+        let misspelt = Observation { namespace_policy: Some("delete".to_owned()), ..uninstalling };
+        assert!(misspelt.report().orphans.is_empty(), "the value decides nothing");
+    }
+
+    #[test]
     fn retain_is_no_orphan_unless_the_policy_is_a_mistake() {
         let retained = listed().deleted(0).with(|o| o.spec.deletion_policy = Some(DeletionPolicy::Retain));
         let report = retained.report();

@@ -92,6 +92,7 @@ impl Observation {
             deployments: Vec::new(),
             environment_owners: BTreeMap::new(),
             namespace_policy: None,
+            crd_is_being_deleted: false,
             config: Arc::new(config),
             now: seconds_ago(0).0,
             attempt_id: "attempt".to_owned(),

@@ -46,6 +46,8 @@ pub struct Observation {
     pub environment_owners: BTreeMap<LiveEnvironment, Arc<ChatbotDeployment>>,
     /// The namespace's `deletion-policy` annotation; read only while the object is being deleted.
     pub namespace_policy: Option<String>,
+    /// The CRD is being deleted, and every object with it; read only while the object is being deleted.
+    pub crd_is_being_deleted: bool,
     /// The operator's flags.
     pub config: Arc<PlanConfig>,
     /// The time of this reconcile, in whole seconds as objects keep it.
@@ -172,9 +174,12 @@ impl Observation {
         }
     }
 
-    /// Whether the object's deletion deletes the version, too.
+    /// Whether the object's deletion deletes the version, too. Uninstalling keeps it, whatever the object says.
     #[must_use]
     pub fn deletion_policy(&self) -> DeletionPolicy {
+        if self.crd_is_being_deleted {
+            return DeletionPolicy::Retain;
+        }
         let namespace = self.namespace_policy.as_deref();
         DeletionPolicy::of(self.object.spec.deletion_policy, namespace, self.config.deletion_policy)
     }
@@ -184,7 +189,8 @@ impl Observation {
     pub(super) fn invalid_namespace_policy(&self) -> Option<&str> {
         let spec = &self.object.spec;
         // then the value in the namespace decides nothing, so it is not worth an event
-        let stays_anyway = spec.deletion_policy.is_some() || spec.suspend == Some(true);
+        let stays_anyway =
+            spec.deletion_policy.is_some() || spec.suspend == Some(true) || self.crd_is_being_deleted;
         let has_version = self.older_claim.is_none()
             && (self.object.version_id().is_some() || self.pending_create().is_some());
         let policy = self.namespace_policy.as_deref().filter(|_| has_version && !stays_anyway);

@@ -6,12 +6,13 @@ use serde::Deserialize;
 
 use crate::error::{Context, Error};
 
-/// One write request that the API server has answered, refused ones included.
+/// One write request that the API server has answered, refused ones included. Of service accounts in the namespace
+/// `audited` there are reads as well.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditWrite {
     /// The name of the user, `system:serviceaccount:<namespace>:<name>` for service accounts.
     pub user: String,
-    /// `create`, `update`, `patch` or `delete`.
+    /// `create`, `update`, `patch` or `delete`; of a read `get`, `list` or `watch`.
     pub verb: String,
     /// The plural name of the resource, such as `secrets`.
     pub resource: String,

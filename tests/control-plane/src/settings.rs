@@ -25,6 +25,9 @@ omitStages: [RequestReceived]
 rules:
 - level: None
   users: ["system:apiserver", "system:kube-controller-manager"]
+# of these accounts reads, too
+- level: Metadata
+  userGroups: ["system:serviceaccounts:audited"]
 - level: Metadata
   verbs: [create, update, patch, delete]
 - level: None
@@ -127,12 +130,12 @@ impl Settings {
     }
 }
 
-/// The namespace controller alone.
+/// The namespace controller, and the one that makes the built-in roles view, edit and admin of their parts.
 pub(crate) fn kube_controller_manager(program: &Path, kubeconfig: &Path) -> Command {
     let mut command = Command::new(program);
     command
         .arg(flag("kubeconfig", kubeconfig.display()))
-        .arg("--controllers=namespace-controller")
+        .arg("--controllers=namespace-controller,clusterrole-aggregation-controller")
         .args(["--leader-elect=false", "--secure-port=0"]);
     command
 }

@@ -96,7 +96,7 @@ fn wave(manifest: &str) -> (String, String) {
 fn flux_sample_paths_exist() {
     let text = fs::read_to_string(root().join("deploy/flux/chatbots.yaml")).unwrap();
     let kustomizations: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
-    assert_eq!(kustomizations.len(), 2);
+    assert_eq!(kustomizations.len(), 3);
     for kustomization in kustomizations {
         let path = kustomization["spec"]["path"].as_str().unwrap();
         assert!(root().join(path).join("kustomization.yaml").exists(), "{path}");

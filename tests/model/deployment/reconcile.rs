@@ -75,6 +75,7 @@ impl DeploymentWorld {
             reclaimed: self.reclaimed(),
             in_use_elsewhere: HashSet::new(),
             elsewhere: self.elsewhere(),
+            crd_is_being_deleted: false,
             config: CONFIG.clone(),
             now: at(self.now),
             jitter: 0.0,

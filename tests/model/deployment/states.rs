@@ -58,8 +58,12 @@ const PENDING_DELETIONS: [PendingDeletionState; 7] = [
 /// and a service that answers.
 pub fn every_state_alone(short: bool) -> usize {
     let mut deletions = vec![None];
-    for bits in 0..4u8 {
-        deletions.push(Some(Deletion { force_orphan: bits & 1 != 0, timed_out: bits & 2 != 0 }));
+    for bits in 0..8u8 {
+        deletions.push(Some(Deletion {
+            force_orphan: bits & 1 != 0,
+            uninstalling: bits & 4 != 0,
+            timed_out: bits & 2 != 0,
+        }));
     }
     let mut reasons = vec![None];
     reasons.extend(UnavailableReason::ALL.map(Some));
@@ -130,6 +134,8 @@ fn is_possible(state: &State) -> bool {
 fn holds(state: &State, step: Step) -> Result<(), Violation> {
     let is_rollout = matches!(step, Step::RecordIntent(_) | Step::StartRollout(_));
     if (is_rollout || step == Step::DeleteVersion) && is_possible(state) {
+        let uninstalling = state.deleting.is_some_and(|deletion| deletion.uninstalling);
+        invariant!(!uninstalling, "a change while the CRD is being deleted");
         let prevented = state.suspended || state.conflict || state.unavailable.is_some();
         invariant!(!prevented, "a change while suspended, in conflict or without an answer of the service");
     }

@@ -72,6 +72,7 @@ impl VersionWorld {
             deployments,
             environment_owners: owner.map(|owner| (LiveEnvironment::Test, owner)).into_iter().collect(),
             namespace_policy: None,
+            crd_is_being_deleted: false,
             config: CONFIG.clone(),
             now: at(self.now),
             attempt_id: format!("attempt {}", self.reads),

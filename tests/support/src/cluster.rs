@@ -1,8 +1,9 @@
 //! A control plane with the operator installed from `deploy/`, and access to it.
 
 use std::{
+    env,
     io::Write,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     sync::{Arc, LazyLock, OnceLock},
 };
@@ -76,9 +77,11 @@ impl Cluster {
         Self { plane, runtime, client, operator: OnceLock::new() }
     }
 
-    /// Installs the operator with `kubectl apply -k deploy`, and waits until both kinds are served.
+    /// Installs the operator with `kubectl apply -k`, and waits until both kinds are served.
     pub fn install(&self) {
-        self.kubectl_ok(&["apply", "-k", &path_of("deploy")], "");
+        for directory in ["crds", "deploy"] {
+            self.kubectl_ok(&["apply", "-k", &path_of(directory)], "");
+        }
         self.wait_for_crds();
     }
 
@@ -141,6 +144,22 @@ impl Cluster {
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "kubectl {args:?}: {stderr}\n{stdin}");
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs commands in bash in a folder, with kubectl and the tools in `target/tools` in the PATH. The last one must succeed.
+    pub fn shell(&self, folder: &Path, commands: &str) {
+        let plane = self.plane.get();
+        let usual = env::var_os("PATH").unwrap();
+        let tools = root().join("target/tools/bin");
+        let path = [plane.binaries().dir().to_owned(), tools].into_iter().chain(env::split_paths(&usual));
+        let mut bash = Command::new("bash");
+        bash.args(["-c", commands])
+            .env("PATH", env::join_paths(path).unwrap())
+            .env("KUBECONFIG", plane.kubeconfig())
+            .current_dir(folder);
+        let output = run(&mut bash, "");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{commands}\n{stderr}");
     }
 
     /// One object.

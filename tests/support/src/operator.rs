@@ -141,8 +141,9 @@ impl Operator {
 
     fn address(&self) -> Option<SocketAddr> {
         let log = self.log();
-        let (_, rest) = log.split_once("address=")?;
-        rest.split_whitespace().next()?.parse().ok()
+        // in either format of the log
+        let (_, rest) = log.split_once("address=").or_else(|| log.split_once(r#""address":""#))?;
+        rest.split([' ', '"', '\n']).next()?.parse().ok()
     }
 
     fn dismiss_watchdog(&mut self) {

@@ -125,7 +125,7 @@ fn conflict_and_deletion_name_what_to_do() {
         &["status.pendingDeletions"],
         "chatcaptain.dev/force-orphan=true.",
     );
-    let deletion = Deletion { force_orphan: false, timed_out: false };
+    let deletion = Deletion { force_orphan: false, uninstalling: false, timed_out: false };
     let new =
         State { deleting: Some(deletion), pending_deletion: PendingDeletionState::New, ..State::test() };
     assert_ends(&orphaned_note(&new, "v1", "a"), &["Version v1", "ChatbotVersion a"], "is deleted, too.");
