@@ -39,7 +39,11 @@ fn ready(world: &World) -> usize {
     world.cluster.list::<ChatbotVersion>(&world.namespace).iter().filter(|version| is_ready(*version)).count()
 }
 
+/// How many answers were 429; prints after how many others each came.
 fn refused(calls: &[CallEntry]) -> usize {
+    let positions = (0..calls.len()).filter(|index| calls[*index].status == "429");
+    let positions: Vec<String> = positions.map(|index| format!("{index} at {}", calls[index].at)).collect();
+    eprintln!("    429 after these many answers: {}", positions.join(", "));
     calls.iter().filter(|call| call.status == "429").count()
 }
 
