@@ -43,6 +43,8 @@ const RISE: f64 = 1.05;
 const RISE_EVERY: Duration = Duration::from_secs(10);
 /// A throttle so long ago says nothing about today's limit.
 const FORGET_AFTER: Duration = Duration::from_mins(30);
+/// With each answer the shortest time of one may be so much longer.
+const LATENCY_RISE: f64 = 1.02;
 /// So many calls of a new key may be without an answer.
 const FIRST_WINDOW: usize = 2;
 /// A call without an answer counts for so long: a service that is slow, or hangs, must not stop the key.
@@ -63,6 +65,9 @@ pub struct Pace {
     unanswered: VecDeque<Instant>,
     /// When the calls of the last second were sent.
     sent: VecDeque<Instant>,
+    /// The shortest time from a call to its answer, also from before a throttle: the first call after a pause, which may need
+    /// a new connection, is late itself.
+    latency: Option<Duration>,
 }
 
 /// What is remembered of the last throttle.
@@ -73,8 +78,6 @@ struct Throttle {
     /// For how long the rate was accepted, counted by the calls that were.
     accepted: Duration,
     hold: Duration,
-    /// The shortest time from a call to its answer.
-    latency: Option<Duration>,
 }
 
 impl Pace {
@@ -88,6 +91,7 @@ impl Pace {
             window: FIRST_WINDOW,
             unanswered: VecDeque::new(),
             sent: VecDeque::new(),
+            latency: None,
         }
     }
 
@@ -118,11 +122,14 @@ impl Pace {
     /// A call has ended, however it did.
     pub fn end(&mut self, now: Instant) {
         // which one does not matter where several are under way: only how many there are
-        let sent = self.unanswered.pop_front();
-        let (Some(throttle), Some(sent)) = (&mut self.throttle, sent) else { return };
+        let Some(sent) = self.unanswered.pop_front() else { return };
         let took = now.duration_since(sent);
-        let shortest = throttle.latency.map_or(took, |latency| latency.min(took));
-        throttle.latency = Some(shortest);
+        // rises slowly: a service may become slower for good
+        let shortest = self.latency.map_or(took, |latency| latency.mul_f64(LATENCY_RISE).min(took));
+        self.latency = Some(shortest);
+        if self.throttle.is_none() {
+            return;
+        }
         // half a call at most: a service that is slow at times is not late
         let late = (took.saturating_sub(shortest).as_secs_f64() * self.rate).min(0.5);
         self.fill(now);
@@ -158,7 +165,7 @@ impl Pace {
         let hold = former.map_or(HOLD, |former| (former.hold * 2).min(MAX_HOLD));
         self.rate = (self.rate.min(busy) * factor).max(MIN_RATE);
         self.window = 1;
-        self.throttle = Some(Throttle { at: now, calls: 0, accepted: Duration::ZERO, hold, latency: None });
+        self.throttle = Some(Throttle { at: now, calls: 0, accepted: Duration::ZERO, hold });
     }
 
     /// As the flags say.
@@ -294,6 +301,11 @@ mod tests {
         assert_eq!(next(&mut key, 50), 242);
         assert_eq!(next(&mut key, 20), 212);
         assert_eq!(next(&mut key, 200), 319, "half a call at most");
+        // with half of the rate again
+        key.pace.slow_down(key.now);
+        key.advance(Duration::from_secs(5));
+        let spaced = next(&mut key, 60);
+        assert!((490..495).contains(&spaced), "also the first after a pause: {spaced}");
     }
 
     #[test]

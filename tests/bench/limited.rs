@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use chatcaptain_operator::crd::ChatbotVersion;
+use jiff::Timestamp;
 use simulator::{CallEntry, Operation, Settings, Throttle};
 use support::{World, is_ready, poll_every};
 
@@ -39,7 +40,11 @@ fn ready(world: &World) -> usize {
     world.cluster.list::<ChatbotVersion>(&world.namespace).iter().filter(|version| is_ready(*version)).count()
 }
 
+/// How many answers were 429; prints after how many others each came.
 fn refused(calls: &[CallEntry]) -> usize {
+    let positions = (0..calls.len()).filter(|index| calls[*index].status == "429");
+    let positions: Vec<String> = positions.map(|index| format!("{index} at {}", calls[index].at)).collect();
+    eprintln!("    429 after these many answers: {}", positions.join(", "));
     calls.iter().filter(|call| call.status == "429").count()
 }
 
@@ -72,6 +77,10 @@ fn first_minute(table: &mut Table, label: &str) {
     poll_every(Duration::from_millis(100), 2 * MINUTE, || (since.elapsed() >= MINUTE).then_some(()));
     let (calls, ready) = (world.service.calls(), ready(&world));
     let created = calls.iter().filter(|call| call.operation == Operation::Create && call.took_effect).count();
+    table.note(
+        &format!("share of the limit that creates use once it is known{label}"),
+        format!("{:.0} %", 100.0 * share_after_throttles(&calls)),
+    );
     table.row(
         &format!(
             "versions in the first minute at {LIMIT} requests/s{label}, of {ALLOWED} that the limit allows"
@@ -80,4 +89,19 @@ fn first_minute(table: &mut Table, label: &str) {
         format!("{created} created, {ready} Ready, {} of {} answers were 429", refused(&calls), calls.len()),
         created * 5 >= ALLOWED * 4,
     );
+}
+
+/// The creates since the last 429, against what the limit allows in their time.
+fn share_after_throttles(calls: &[CallEntry]) -> f64 {
+    let since = calls.iter().rposition(|call| call.status == "429").map_or(0, |index| index + 1);
+    let creates: Vec<Timestamp> = calls[since..]
+        .iter()
+        .filter(|call| call.operation == Operation::Create && call.took_effect)
+        .map(|call| call.at.parse().expect("a time"))
+        .collect();
+    let (Some(first), Some(last)) = (creates.first(), creates.last()) else { return 0.0 };
+    let allowed = last.duration_since(*first).as_secs_f64() * f64::from(LIMIT);
+    #[allow(clippy::cast_precision_loss)]
+    let count = creates.len() as f64;
+    count / allowed.max(1.0)
 }
