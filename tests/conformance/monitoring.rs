@@ -170,7 +170,7 @@ fn words(text: &str) -> Vec<String> {
 
 #[test]
 fn monitors_scrape_the_port_of_the_shipped_objects() {
-    let service = read("deploy/base/operator.yaml");
+    let service = read("deploy/operator/service.yaml");
     assert!(service.contains("- name: http\n"), "{service}");
     for file in ["servicemonitor", "podmonitor"] {
         let monitor: Value = serde_saphyr::from_str(&read(format!("deploy/monitoring/{file}.yaml"))).unwrap();
