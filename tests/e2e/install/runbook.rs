@@ -20,6 +20,7 @@ fn runbook_commands_work() {
     let bot = world.bot.as_str();
     let run = |block: &str| {
         let block = block.replace("-n chatbots", &format!("-n {}", world.namespace));
+        let block = block.replace("namespace chatbots", &format!("namespace {}", world.namespace));
         // of this test's objects alone, whatever others do on the same cluster
         let block = block.replace(" -A", &format!(" -n {}", world.namespace));
         world.cluster.shell(root(), &format!("set -e\n{block}"));
@@ -36,6 +37,8 @@ fn runbook_commands_work() {
     release("support-q3");
     release("support-q4");
     run(&commands("What runs where")[0]);
+    run(&commands("Promote")[0]);
+    run(&commands("Freeze")[0]);
     let live = || world.live_version(Environment::Prod);
 
     let [back, end] = &commands("Roll back")[..] else { panic!("two blocks") };
