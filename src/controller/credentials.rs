@@ -34,8 +34,8 @@ pub enum SecretChanges {
     ReadAgainAfter(Duration),
 }
 
-/// Namespace and name of a Secret, and a key in its data.
-type SecretKeyRef = (String, String, String);
+/// Namespace and name of a Secret, and the keys in its data of which the first that is there counts.
+type SecretKeyRef = (String, String, Vec<String>);
 
 /// The API keys that were read, until their Secrets change.
 pub struct Credentials {
@@ -124,15 +124,16 @@ impl Credentials {
         invalidated.collect()
     }
 
-    /// The key that `reference` names. With `allow_stale_key`, the last known key is returned where the Secret cannot be
+    /// The key that `reference` names for a chatbot. With `allow_stale_key`, the last known key is returned where the Secret cannot be
     /// read: a namespace that is deleted may lose its Secret first.
     pub async fn key(
         &self,
         namespace: &str,
         reference: &CredentialsRef,
+        chatbot: &str,
         allow_stale_key: bool,
     ) -> Result<ApiKey, Unavailable> {
-        let reference = (namespace.to_owned(), reference.name().to_owned(), reference.key().to_owned());
+        let reference = (namespace.to_owned(), reference.name().to_owned(), reference.keys(chatbot));
         let now = Instant::now();
         let before = lock(&self.cache).get(&reference, now);
         if let Some(known) = before.as_ref().filter(|known| known.needs_no_read(self.changes, now)) {
@@ -166,13 +167,14 @@ impl Credentials {
         }
     }
 
-    async fn read(&self, (namespace, name, key): &SecretKeyRef) -> Result<ApiKey, Unavailable> {
+    async fn read(&self, (namespace, name, keys): &SecretKeyRef) -> Result<ApiKey, Unavailable> {
         let unavailable = |reason, message: String| Unavailable { reason, message, retry_after: None };
         let missing = |message| unavailable(UnavailableReason::CredentialsMissing, message);
-        let unusable = |problem: &str| missing(messages::secret_key_unusable(problem, namespace, name, key));
         let unreadable = |detail: &str| {
             unavailable(UnavailableReason::ServiceUnavailable, messages::secret_unreadable(name, detail))
         };
+        // of several the last is the one of all chatbots
+        let key = keys.last().map_or("", String::as_str);
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
         let secret = match timeout(READ_TIMEOUT, secrets.get_opt(name)).await {
             Ok(Ok(Some(secret))) => secret,
@@ -184,13 +186,25 @@ impl Credentials {
             Ok(Err(error)) => return Err(unreadable(&error.to_string())),
             Err(_) => return Err(unreadable("no answer within the timeout")),
         };
-        let Some(bytes) = secret.data.as_ref().and_then(|data| data.get(key)) else {
-            return Err(unusable(&format!("Secret {name} has no key {key}")));
-        };
-        let text = std::str::from_utf8(&bytes.0)
-            .map_err(|_| unusable(&format!("Key {key} of Secret {name} is not text")))?;
-        ApiKey::parse(text).map_err(|why| unusable(&format!("Key {key} of Secret {name} {why}")))
+        let data = secret.data.unwrap_or_default();
+        let found = keys.iter().find_map(|key| Some((key, data.get(key)?)));
+        let (key, bytes) = found.ok_or_else(|| {
+            let problem = match &keys[..] {
+                [own, all] => format!("Secret {name} has no key {all}, and none for the chatbot, {own}"),
+                _ => format!("Secret {name} has no key {key}"),
+            };
+            missing(messages::secret_key_unusable(&problem, namespace, name, key))
+        })?;
+        parse(&bytes.0).map_err(|why| {
+            let problem = format!("Key {key} of Secret {name} {why}");
+            missing(messages::secret_key_unusable(&problem, namespace, name, key))
+        })
     }
+}
+
+fn parse(bytes: &[u8]) -> Result<ApiKey, String> {
+    let text = std::str::from_utf8(bytes).map_err(|_| "is not text".to_owned())?;
+    ApiKey::parse(text).map_err(|why| why.to_string())
 }
 
 #[cfg(test)]
@@ -209,7 +223,7 @@ mod tests {
     #[test]
     fn key_whose_secret_is_gone_is_forgotten_an_hour_after_its_last_use() {
         let mut keys = CachedKeys::default();
-        let reference = |name: &str| ("default".to_owned(), name.to_owned(), "apiKey".to_owned());
+        let reference = |name: &str| ("default".to_owned(), name.to_owned(), vec!["apiKey".to_owned()]);
         let start = Instant::now();
         let known = |current, read_at| CachedKey {
             key: ApiKey::parse("CCSB-key-1").unwrap(),
@@ -252,6 +266,34 @@ mod tests {
         assert_eq!(needs_no_read, [true, false, true]);
     }
 
+    #[tokio::test]
+    async fn key_of_the_chatbot_comes_before_the_key_of_all() {
+        let answer = async || {
+            let keys = [("bot-1", "CCSB-of-bot-1"), ("apiKey", "CCSB-of-all")];
+            let data = keys.map(|(name, key)| (name.to_owned(), ByteString(key.into())));
+            serde_json::to_string(&Secret { data: Some(data.into()), ..Secret::default() })
+                .unwrap()
+                .into_response()
+        };
+        let client = Client::new(Router::new().fallback(answer), "default");
+        let credentials = Credentials::new(client, SecretChanges::Watched);
+        let named = |key: Option<&str>| CredentialsRef { name: None, key: key.map(str::to_owned) };
+        for (reference, chatbot, expected) in [
+            (named(None), "bot-1", "CCSB-of-bot-1"),
+            (named(None), "bot-2", "CCSB-of-all"),
+            (named(Some("apiKey")), "bot-1", "CCSB-of-all"),
+        ] {
+            let key = credentials.key("default", &reference, chatbot, false).await.ok().unwrap();
+            assert!(key == ApiKey::parse(expected).unwrap(), "{reference:?} {chatbot}");
+        }
+        let missing = credentials.key("default", &named(Some("other")), "bot-1", false).await.err().unwrap();
+        assert!(
+            missing.message.starts_with("Secret chatcaptain has no key other. Set it with"),
+            "{}",
+            missing.message
+        );
+    }
+
     /// The Secret changes after the API server has read it and before its answer is there.
     #[tokio::test]
     async fn secret_that_changes_while_it_is_read_is_read_again() {
@@ -271,7 +313,7 @@ mod tests {
         let credentials = credentials.get_or_init(|| Credentials::new(client, SecretChanges::Watched));
         let reference = CredentialsRef::default();
         for _ in 0..2 {
-            let key = credentials.key("default", &reference, false).await.ok().unwrap();
+            let key = credentials.key("default", &reference, "bot", false).await.ok().unwrap();
             assert!(key == ApiKey::parse("CCSB-key-1").unwrap(), "the older one");
         }
         assert_eq!(requests.load(Ordering::SeqCst), 2, "the second time it is known");

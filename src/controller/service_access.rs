@@ -49,17 +49,18 @@ impl Context {
         &self,
         namespace: &str,
         reference: Option<&CredentialsRef>,
+        chatbot: &str,
         allow_stale_key: bool,
     ) -> Result<Arc<Account>, Unavailable> {
         let reference = reference.cloned().unwrap_or_default();
-        let key = self.credentials.key(namespace, &reference, allow_stale_key).await?;
+        let key = self.credentials.key(namespace, &reference, chatbot, allow_stale_key).await?;
         let account = self.accounts.get(&key);
         if !account.take_key_refused() {
             return Ok(account);
         }
         // the Secret may have another key by now, though no event says so
         self.credentials.invalidate(namespace, reference.name());
-        let key = self.credentials.key(namespace, &reference, allow_stale_key).await?;
+        let key = self.credentials.key(namespace, &reference, chatbot, allow_stale_key).await?;
         Ok(self.accounts.get(&key))
     }
 
@@ -78,7 +79,7 @@ impl Context {
         if !self.fence.allows_writes() {
             return Err(Failure::not_leading(call));
         }
-        let account = self.account(namespace, credentials, allow_stale_key).await;
+        let account = self.account(namespace, credentials, chatbot, allow_stale_key).await;
         let account = account.map_err(|unavailable| unsent(&unavailable.message))?;
         Ok((account, ChatbotId::parse(chatbot).map_err(|invalid| unsent(&invalid.to_string()))?))
     }
@@ -92,7 +93,8 @@ impl Context {
         // before the first await: what is requested while the Secret is read is new enough
         let list_since = query.since(query.reads.list);
         let status_since = query.reads.deployment_status.map(|freshness| query.since(freshness));
-        let account = self.account(query.namespace, query.credentials, query.allow_stale_key).await?;
+        let account =
+            self.account(query.namespace, query.credentials, query.chatbot, query.allow_stale_key).await?;
         let chatbot = ChatbotId::parse(query.chatbot).map_err(|invalid| Unavailable {
             reason: UnavailableReason::ChatbotNotFound,
             message: messages::invalid_chatbot_id(&invalid.to_string()),

@@ -109,7 +109,7 @@ pub struct CredentialsRef {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
     pub name: Option<String>,
-    /// Key in the Secret's data whose value is the API key. Defaults to apiKey.
+    /// Key in the Secret's data whose value is the API key. When unset, the key that is named like the chatbot, else apiKey.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
     pub key: Option<String>,
@@ -122,10 +122,14 @@ impl CredentialsRef {
         self.name.as_deref().unwrap_or("chatcaptain")
     }
 
-    /// Key in the Secret's data; the default applied.
+    /// Keys in the Secret's data, of which the first that is there counts; the default applied: one of the chatbot's own comes
+    /// before the one of all.
     #[must_use]
-    pub fn key(&self) -> &str {
-        self.key.as_deref().unwrap_or("apiKey")
+    pub fn keys(&self, chatbot: &str) -> Vec<String> {
+        match &self.key {
+            Some(key) => vec![key.clone()],
+            None => vec![chatbot.to_owned(), "apiKey".to_owned()],
+        }
     }
 }
 

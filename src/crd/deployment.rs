@@ -111,7 +111,8 @@ pub struct ChatbotDeploymentSpec {
     /// has failed. Defaults to 5m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress_deadline: Option<MetaDuration>,
-    /// Secret that holds the API key. When unset, the key apiKey of the Secret chatcaptain is used.
+    /// Secret that holds the API key. When unset, the Secret chatcaptain is used: its key that is named like the chatbot, else
+    /// its key apiKey.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_ref: Option<CredentialsRef>,
     /// How often the operator checks the service for this object, in hours, minutes and seconds, for example 5m or

@@ -73,7 +73,8 @@ pub struct ChatbotVersionSpec {
     /// replacing the one that is live, unless a ChatbotDeployment claims that environment. Immutable. Defaults to dev.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment: Option<Environment>,
-    /// Secret that holds the API key. When unset, the key apiKey of the Secret chatcaptain is used.
+    /// Secret that holds the API key. When unset, the Secret chatcaptain is used: its key that is named like the chatbot, else
+    /// its key apiKey.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_ref: Option<CredentialsRef>,
     /// What happens to the version in the service when this object is deleted. When unset, the annotation

@@ -74,6 +74,25 @@ fn whitespace_around_a_key_is_ignored() {
     world.wait_until_version_ready("a");
 }
 
+/// The vendor gives keys per chatbot: one Secret holds them all.
+#[test]
+fn key_named_like_the_chatbot_is_used_for_it_alone() {
+    let world = World::new(Settings::default());
+    let own = format!("{}-own", world.bot);
+    let patch = format!(r#"{{"stringData": {{"{own}": "CCSB-key-of-one"}}}}"#);
+    world.kubectl(&["patch", "secret", "chatcaptain", "-p", &patch], "");
+    world.apply(&version(&own, "own", &[]));
+    world.apply_version("other", &[]);
+    for name in ["own", "other"] {
+        world.wait_until_version_ready(name);
+    }
+    let last_four = |key: &str| key[key.len() - 4..].to_owned();
+    for call in world.service.calls() {
+        let key = if call.chatbot == own { "CCSB-key-of-one" } else { KEY };
+        assert_eq!(call.key, last_four(key), "{call:?}");
+    }
+}
+
 /// Without a watch a Secret is read again after the interval.
 #[test]
 fn unwatched_secret_that_goes_and_comes_back_is_noticed_after_the_interval() {
