@@ -23,7 +23,7 @@ control-plane:
 judge: control-plane
 	@cargo test --quiet --locked --test conformance -- argocd_offers_the_actions_that_apply alerts_fire >/dev/null
 
-test: judge target/tools/bin/helm ## run every test, with a real control plane; about 12 minutes
+test: judge target/tools/bin/helm ## run every test, with a real control plane; about 17 minutes
 	cargo test --locked --workspace --no-fail-fast
 
 # in a target directory of its own: it copies the sources to a new folder each time, of which nothing can be used again
