@@ -229,7 +229,8 @@ impl ApiClient {
             path = path.join("/"),
             outcome = tracing::field::Empty,
         );
-        let answer = self.send(call, method, key, path, body).instrument(span.clone()).await;
+        // on the heap: what waits for it would hold it several times
+        let answer = Box::pin(self.send(call, method, key, path, body)).instrument(span.clone()).await;
         let result = answer.and_then(|answer| read(&answer.body)).map_err(|failure| failure.redacted(key));
         span.record("outcome", result.as_ref().map_or_else(|failure| failure.class.as_str(), |_| "ok"));
         result

@@ -102,11 +102,7 @@ impl Context {
             liveness,
             wedged_after,
         } = config;
-        let changes = if watch_secrets {
-            SecretChanges::Watched
-        } else {
-            SecretChanges::ReadAgainAfter(config.interval)
-        };
+        let changes = SecretChanges::noticed(watch_secrets, config.interval);
         Self {
             credentials: Credentials::new(client.clone(), changes),
             client,

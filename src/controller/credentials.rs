@@ -34,6 +34,13 @@ pub enum SecretChanges {
     ReadAgainAfter(Duration),
 }
 
+impl SecretChanges {
+    /// By a watch, or by reading a Secret again after this time.
+    pub fn noticed(by_watch: bool, interval: Duration) -> Self {
+        if by_watch { Self::Watched } else { Self::ReadAgainAfter(interval) }
+    }
+}
+
 /// Namespace and name of a Secret, and the keys in its data of which the first that is there counts.
 type SecretKeyRef = (String, String, Vec<String>);
 
@@ -204,7 +211,7 @@ impl Credentials {
 
 fn parse(bytes: &[u8]) -> Result<ApiKey, String> {
     let text = std::str::from_utf8(bytes).map_err(|_| "is not text".to_owned())?;
-    ApiKey::parse(text).map_err(|why| why.to_string())
+    ApiKey::parse(text).map_err(ToString::to_string)
 }
 
 #[cfg(test)]
