@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn rollback_body_cannot_name_another_environment() {
         let parameters =
-            json!({"rollback": {"parameters": {"environment": "prod", "reason": "bad answers"}}});
+            json!({"rollback": {"parameters": {"environment": "test", "reason": "bad answers"}}});
         let body = Observation::test().with_spec(&parameters).rollback_body();
         assert_eq!(body, json!({"environment": Observation::test().environment(), "reason": "bad answers"}));
     }
