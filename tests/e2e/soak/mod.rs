@@ -37,8 +37,9 @@ const HISTORY_LIMITS: [[Option<usize>; 2]; BOTS] = [[None, Some(1)], [Some(0), N
 const GATED: [usize; 2] = [0, 2];
 /// More than this pauses the correction of drift.
 const MAX_MANUAL_DEPLOYS: usize = 3;
-/// How long it may take until every object is Ready again.
-const SETTLE_LIMIT: Duration = Duration::from_mins(4);
+/// How long it may take until every object is Ready again and nothing is left to delete.
+// longer than the default progressDeadline: for so long a call whose effect was not observed keeps its version
+const SETTLE_LIMIT: Duration = Duration::from_mins(6);
 
 fn seed() -> u64 {
     let seed = std::env::var("SEED").map_or_else(|_| rand::random(), |seed| seed.parse().unwrap());
