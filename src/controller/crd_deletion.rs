@@ -1,16 +1,11 @@
 //! Whether a kind is being uninstalled: its CRD is being deleted, and every object of the kind with it.
 
-use std::time::Duration;
-
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{Api, Resource};
 use tokio::time::timeout;
 
-use super::Context;
+use super::{Context, READ_TIMEOUT};
 use crate::plan::{Unavailable, UnavailableReason, messages};
-
-/// A read that hangs must not keep its reconcile permit for ever.
-const READ_TIMEOUT: Duration = Duration::from_secs(15);
 
 impl Context {
     /// Whether the CRD of a kind is being deleted. One that cannot be read is an error: it may be.

@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 use tokio::time::timeout;
 
+use super::READ_TIMEOUT;
 use crate::{
     chatcaptain::ApiKey,
     crd::CredentialsRef,
@@ -17,8 +18,6 @@ use crate::{
     sync::lock,
 };
 
-/// A read that hangs must not keep its reconcile permit for ever.
-const READ_TIMEOUT: Duration = Duration::from_secs(15);
 /// In a large cluster some Secret changes all the time: after this many reads a key that may be stale is accepted.
 const MAX_READ_ATTEMPTS: u32 = 3;
 

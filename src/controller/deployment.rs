@@ -66,8 +66,7 @@ impl Indexed for ChatbotDeployment {
         keys.extend(
             names.into_iter().flatten().map(|name| IndexKey::reference("ChatbotVersion", &namespace, name)),
         );
-        let followed = self.spec.follow.as_ref().map(|follow| follow.deployment_ref.name.as_str());
-        let sources = self.spec.promotion_source().into_iter().chain(followed);
+        let sources = self.spec.sources();
         keys.extend(sources.map(|name| IndexKey::reference("ChatbotDeployment", &namespace, name)));
         keys
     }

@@ -31,6 +31,7 @@ pub use watch::{Scope, run};
 use std::{
     fmt::{Debug, Display},
     sync::Arc,
+    time::Duration,
 };
 
 use kube::{Resource, core::NamespaceResourceScope};
@@ -42,6 +43,9 @@ use crate::{
 };
 use cache::{Cache, IndexKey, Ref};
 use fair_queue::FairSemaphore;
+
+/// For what a reconcile reads from the API server: one that hangs must not keep its permit for ever.
+const READ_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A kind whose objects are found and queued by what they refer to.
 pub trait Indexed:

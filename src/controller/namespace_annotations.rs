@@ -1,19 +1,15 @@
 //! Reads what the annotations of a namespace say: its deletion policy, and whether it is frozen.
 
-use std::time::Duration;
-
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, ResourceExt};
 use tokio::time::timeout;
 
-use super::Context;
+use super::{Context, READ_TIMEOUT};
 use crate::{
     crd::{ChatbotVersion, annotation},
     plan::{Unavailable, UnavailableReason, annotation_value, deployment::Freeze, messages},
 };
 
-/// A read that hangs must not keep its reconcile permit for ever.
-const READ_TIMEOUT: Duration = Duration::from_secs(15);
 /// Characters of the reason for a freeze that a message has room for.
 const MAX_REASON: usize = 200;
 
@@ -33,10 +29,8 @@ impl Context {
             message: messages::namespace_unreadable(&name, detail),
             retry_after: None,
         };
-        match self.namespace_annotation(&name, annotation::DELETION_POLICY).await {
-            Ok(policy) => Ok(policy),
-            Err(detail) => Err(unknown(&detail)),
-        }
+        let policy = self.namespace_annotation(&name, annotation::DELETION_POLICY).await;
+        policy.map_err(|detail| unknown(&detail))
     }
 
     /// Whether the `freeze` annotation of a namespace holds what moves forward in it.

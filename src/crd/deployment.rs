@@ -437,6 +437,12 @@ impl ChatbotDeploymentSpec {
         source.map(|source| source.name.as_str())
     }
 
+    /// Names of the deployments that this one takes its version from, or has to come after.
+    pub fn sources(&self) -> impl Iterator<Item = &str> {
+        let followed = self.follow.as_ref().map(|follow| follow.deployment_ref.name.as_str());
+        self.promotion_source().into_iter().chain(followed)
+    }
+
     /// How long a version may take to become live; the default applied.
     #[must_use]
     pub fn progress_deadline(&self) -> Duration {

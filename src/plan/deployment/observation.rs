@@ -102,6 +102,11 @@ impl Observation {
         reconcile_requested(&self.object.metadata, self.status().common.last_handled_reconcile_at.as_deref())
     }
 
+    /// The environment ran the version, as far as `history` goes back.
+    pub(super) fn has_run(&self, id: &str) -> bool {
+        self.status().history.iter().any(|entry| entry.version_id == id)
+    }
+
     /// Number of a version, as the service lists it, else as the status has recorded it.
     pub(super) fn version_number(&self, id: &str) -> Option<&str> {
         let status = self.status();

@@ -32,12 +32,16 @@ impl Observation {
     /// Whether the decision depends on a freeze of the namespace: the environment is about to move forward.
     #[must_use]
     pub fn needs_freeze(&self) -> bool {
+        let moves_forward =
+            |desired: &Desired| !self.is_live(&desired.version_id) && !self.goes_back_to(desired);
+        // first: what runs what it should need not compute the state twice
+        if !self.desired().is_ok_and(|desired| moves_forward(&desired)) {
+            return false;
+        }
         let state = self.state();
         // without a command that has ended, whose removal comes first only where nothing moves
         let frozen = State { promotion: Promotion::Waiting(Gate::Freeze), command_ended: false, ..state };
-        state.promotion == Promotion::Allowed
-            && next_step(&frozen) == Step::Wait(Wait::Gate(Gate::Freeze))
-            && self.desired().is_ok_and(|desired| !self.goes_back_to(&desired))
+        state.promotion == Promotion::Allowed && next_step(&frozen) == Step::Wait(Wait::Gate(Gate::Freeze))
     }
 
     pub(super) fn promotion(&self, desired: &Desired) -> Promotion {
@@ -45,17 +49,21 @@ impl Observation {
             return Promotion::Allowed;
         }
         let (spec, id) = (&self.object.spec, desired.version_id.as_str());
-        let after = spec.promote_after.clone().unwrap_or_default();
-        if spec.promotion_source().is_some()
-            && let held @ (Promotion::Waiting(_) | Promotion::Blocked) = self.promotion_by_source(&after, id)
-        {
-            return held;
-        }
-        if after.verified == Some(true) && !self.is_verified(id) {
-            return Promotion::Waiting(Gate::Verification);
-        }
-        if after.approved == Some(true) && !self.is_approved(id) {
-            return Promotion::Waiting(Gate::Approval);
+        if let Some(after) = &spec.promote_after {
+            let is_named =
+                |annotation: Option<&str>| annotation.is_some_and(|value| self.is_name_of(value, id));
+            if spec.promotion_source().is_some()
+                && let held @ (Promotion::Waiting(_) | Promotion::Blocked) =
+                    self.promotion_by_source(after, id)
+            {
+                return held;
+            }
+            if after.verified == Some(true) && !is_named(self.verified()) {
+                return Promotion::Waiting(Gate::Verification);
+            }
+            if after.approved == Some(true) && !is_named(self.approved()) {
+                return Promotion::Waiting(Gate::Approval);
+            }
         }
         match windows(&spec.windows, self.now) {
             Windows::Closed(_) => Promotion::Waiting(Gate::Window),
@@ -89,14 +97,6 @@ impl Observation {
         }
     }
 
-    fn is_verified(&self, id: &str) -> bool {
-        self.verified().is_some_and(|value| self.is_name_of(value, id))
-    }
-
-    fn is_approved(&self, id: &str) -> bool {
-        self.approved().is_some_and(|value| self.is_name_of(value, id))
-    }
-
     /// What the deployment before this one says that it has verified.
     pub(super) fn verified(&self) -> Option<&str> {
         annotation_value(&self.promotion_source.as_ref()?.metadata, annotation::VERIFIED)
@@ -109,12 +109,9 @@ impl Observation {
 
     /// Whether the value of an annotation names this version: by its id, its number, or its ChatbotVersion.
     fn is_name_of(&self, value: &str, id: &str) -> bool {
-        // a number that several versions have names none of them
-        let numbered = || {
-            let mut numbered = self.inventory().into_iter().flat_map(|inventory| inventory.by_number(value));
-            numbered.next().is_some_and(|version| version.id.as_str() == id) && numbered.next().is_none()
-        };
-        value == id || self.version_name(id).as_deref() == Some(value) || numbered()
+        value == id
+            || self.version_name(id).as_deref() == Some(value)
+            || self.numbered_version(value).as_deref() == Some(id)
     }
 
     /// When the next window opens, where that is what the object waits for.
@@ -176,7 +173,7 @@ fn leads_to_ring(
 ) -> bool {
     let name = deployment.metadata.name.clone().unwrap_or_default();
     path.push(name.clone());
-    let closes = sources(deployment).any(|next| {
+    let closes = deployment.spec.sources().any(|next| {
         path.iter().any(|passed| passed == next)
             || !done.contains(next)
                 && named(next).is_some_and(|source| leads_to_ring(&source, named, path, done))
@@ -184,13 +181,6 @@ fn leads_to_ring(
     path.pop();
     done.insert(name);
     closes
-}
-
-/// The deployments that another one takes its version from, or has to come after.
-fn sources(deployment: &ChatbotDeployment) -> impl Iterator<Item = &str> {
-    let spec = &deployment.spec;
-    let followed = spec.follow.as_ref().map(|follow| follow.deployment_ref.name.as_str());
-    spec.promotion_source().into_iter().chain(followed)
 }
 
 /// Whether a deployment runs a version or is deploying it.

@@ -148,14 +148,12 @@ impl Observation {
             .filter(|version| version.spec.chatbot_id == self.object.spec.chatbot_id)
             .and_then(|version| version.version_id());
         let listed = || self.listed(value).map(|version| version.id.as_str());
-        let ran = || {
-            let entry = self.status().history.iter().find(|entry| entry.version_id == value)?;
-            self.may_exist(value).then_some(entry.version_id.as_str())
-        };
+        let ran = || (self.has_run(value) && self.may_exist(value)).then_some(value);
         named.or_else(listed).or_else(ran).map(str::to_owned).or_else(|| self.numbered_version(value))
     }
 
-    fn numbered_version(&self, number: &str) -> Option<String> {
+    /// Id of the version with this number; a number that several versions have names none of them.
+    pub(super) fn numbered_version(&self, number: &str) -> Option<String> {
         let mut numbered = self.inventory()?.by_number(number);
         let one = numbered.next().filter(|_| numbered.next().is_none());
         one.map(|version| version.id.as_str().to_owned())

@@ -114,8 +114,7 @@ impl Observation {
 
     /// Never ran here, and is known to be a later snapshot than what runs.
     fn is_new_release(&self, desired: &str) -> bool {
-        let ran = self.status().history.iter().any(|entry| entry.version_id == desired);
-        !ran && self.snapshot_times(desired).is_some_and(|(desired, live)| desired > live)
+        !self.has_run(desired) && self.snapshot_times(desired).is_some_and(|(desired, live)| desired > live)
     }
 
     /// When the version and the live one were created, by the service's clock.

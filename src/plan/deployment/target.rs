@@ -217,9 +217,8 @@ impl Observation {
         let status = self.status();
         let is_followed = status.followed.as_ref().is_some_and(|followed| followed.version_id == id);
         let mut objects = [&self.referenced_version, &self.rollback_version].into_iter().flatten();
-        let is_known = is_followed
-            || status.history.iter().any(|entry| entry.version_id == id)
-            || objects.any(|version| version.version_id() == Some(id));
+        let is_known =
+            is_followed || self.has_run(id) || objects.any(|version| version.version_id() == Some(id));
         let is_gone = |record: &OperationRecord| match record.operation {
             Operation::Deploy => Some(record.result == OperationResult::Refused),
             Operation::Delete => Some(record.result == OperationResult::Accepted),
