@@ -9,6 +9,9 @@ use simulator::{Actor, ChatbotState, Environment, LogEntry, Operation};
 use super::git::{Deployment, Git};
 use support::{Object, World, condition, is_ready};
 
+/// In the words of a violation: a deletion that was handed over, and not carried out.
+pub const STILL_TO_DELETE: &str = "still has to delete";
+
 /// Everything there is to compare.
 pub struct Evidence {
     pub git: Git,
@@ -220,7 +223,7 @@ impl Evidence {
             }
             let kept = self.kept_by_any(&wanted.bot);
             let unneeded = status.pending_deletions.iter().filter(|entry| !kept.contains(&entry.version_id));
-            violations.extend(unneeded.map(|entry| format!("settled: {name} still has to delete {entry:?}")));
+            violations.extend(unneeded.map(|entry| format!("settled: {name} {STILL_TO_DELETE} {entry:?}")));
         }
         violations
     }

@@ -40,6 +40,8 @@ pub struct Deployment {
     pub history_limit: Option<usize>,
     /// The deployment of test that `spec.promoteAfter` names.
     pub gate: Option<String>,
+    /// `spec.progressDeadline`.
+    pub progress_deadline: &'static str,
 }
 
 /// All of it, by name.
@@ -60,6 +62,13 @@ impl Git {
         let deployments = self.deployments.iter().zip(&mut births);
         let deployments = deployments.map(|((name, d), n)| (name.clone(), d.present.then(|| d.spec()), n));
         sync_kind::<ChatbotDeployment>(world, deployments.collect())
+    }
+
+    /// Sets `spec.progressDeadline` of every deployment.
+    pub fn set_progress_deadline(&mut self, deadline: &'static str) {
+        for deployment in self.deployments.values_mut() {
+            deployment.progress_deadline = deadline;
+        }
     }
 
     /// Versions that no deployment wants, but for the first of each bot, which stays.
@@ -100,8 +109,7 @@ impl Deployment {
         let gate = self.gate.as_ref().map(|test| json!({"deploymentRef": {"name": test}, "soak": "1s"}));
         let mut spec = json!({
             "chatbotId": self.bot, "environment": self.environment, "versionRef": {"name": self.version},
-            // a rollout may take as long as the faults last
-            "progressDeadline": "2h", "credentialsRef": {"name": self.secret},
+            "progressDeadline": self.progress_deadline, "credentialsRef": {"name": self.secret},
         });
         let optional =
             [("revisionHistoryLimit", self.history_limit.map(Value::from)), ("promoteAfter", gate)];

@@ -38,8 +38,11 @@ const GATED: [usize; 2] = [0, 2];
 /// More than this pauses the correction of drift.
 const MAX_MANUAL_DEPLOYS: usize = 3;
 /// How long it may take until every object is Ready again and nothing is left to delete.
-// longer than the default progressDeadline: for so long a call whose effect was not observed keeps its version
-const SETTLE_LIMIT: Duration = Duration::from_mins(6);
+const SETTLE_LIMIT: Duration = Duration::from_mins(4);
+/// A rollout may take as long as the faults last.
+const DEADLINE_DURING_FAULTS: &str = "2h";
+/// Until its deadline a call whose effect was not observed keeps its version. Longer than the grace.
+const DEADLINE_AT_REST: &str = "10s";
 
 fn seed() -> u64 {
     let seed = std::env::var("SEED").map_or_else(|_| rand::random(), |seed| seed.parse().unwrap());
@@ -85,6 +88,7 @@ fn first_commit(world: &World) -> Git {
                 present: true,
                 history_limit,
                 gate: is_gated.then(|| format!("test-{number}")),
+                progress_deadline: DEADLINE_DURING_FAULTS,
             };
             git.deployments.insert(format!("{environment}-{number}"), deployment);
         }
@@ -278,6 +282,7 @@ impl Soak {
 
     /// Random events until the time is over. In the last third the operator is not killed, so that a leak shows.
     fn disturb(&mut self, length: Duration) {
+        self.git.set_progress_deadline(DEADLINE_DURING_FAULTS);
         let started = Instant::now();
         // at least one outage in each run
         let mut outage = Some(length / 3);
@@ -317,9 +322,18 @@ impl Soak {
             let evidence = Evidence::gather(&self.git, &self.world);
             recreate(&self.world, &evidence.deleted_versions());
             violations = evidence.violations();
+            if violations.iter().all(|violation| violation.contains(checker::STILL_TO_DELETE)) {
+                self.git.set_progress_deadline(DEADLINE_AT_REST);
+            }
             violations.is_empty().then_some(())
         });
-        assert!(rested.is_some(), "{violations:#?}\n{}", tail(&self.world.log()));
+        let deployments = || self.world.cluster.list::<ChatbotDeployment>(&self.world.namespace);
+        assert!(
+            rested.is_some(),
+            "{violations:#?}\n{}\n{}",
+            serde_json::to_string_pretty(&deployments()).unwrap(),
+            tail(&self.world.log())
+        );
         println!("settled {:?} after the last fault", started.elapsed());
     }
 }
