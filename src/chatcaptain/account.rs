@@ -196,6 +196,13 @@ impl Account {
         self.state(chatbot).deployment_status.get(since, Lane::Soon, admit, send).await
     }
 
+    /// Fetches what is live, and the list to resolve it, for whoever asks for them next.
+    pub async fn prefetch(&self, chatbot: &ChatbotId) {
+        let since = Instant::now();
+        // who asks next gets the failure, too
+        let _ = tokio::join!(self.inventory(chatbot, since), self.deployment_status(chatbot, since));
+    }
+
     /// The user asks for it, or has changed something: the next read is sent, whatever was refused or failed before. A
     /// throttle remains.
     pub fn retry_now(&self, chatbot: &ChatbotId) {

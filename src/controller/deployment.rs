@@ -384,8 +384,10 @@ async fn roll_out(
             account.rollback(&chatbot, &id, environment, &observation.rollback_body()).await
         }
     };
-    if let Err(failure) = &result {
-        lock(&context.call_permits).restore(permit, failure);
+    match &result {
+        // the next reconcile needs the answers: they are fetched while this one records its outcome
+        Ok(()) => drop(tokio::spawn(async move { account.prefetch(&chatbot).await }.in_current_span())),
+        Err(failure) => lock(&context.call_permits).restore(permit, failure),
     }
     result
 }

@@ -24,6 +24,8 @@ use crate::{
 const ROUNDS: usize = 50;
 const FACTOR: f64 = 1.3;
 const PROD: &str = "prod";
+/// Before each: who reverts does not do so in the moment in which the writes after a deploy are still made.
+const REST: Duration = Duration::from_millis(150);
 
 pub fn rows(table: &mut Table) {
     let bare = bare_client();
@@ -68,16 +70,19 @@ fn operator() -> [Vec<Duration>; 3] {
     world.wait_until_deployment_ready(PROD);
     for round in 0..ROUNDS {
         let name = format!("v{round:02}");
+        rest();
         let started = Instant::now();
         times[0].push(apply(&world, &versions, &name));
         if round == 0 {
             trace::print(&world, "one create", started);
         }
+        rest();
         let started = Instant::now();
         point(&world, &name);
         wait_until_ready::<ChatbotDeployment>(&world, PROD);
         times[1].push(started.elapsed());
         let before = rollbacks(&world);
+        rest();
         let started = Instant::now();
         point(&world, "first");
         let called = poll_every(Duration::from_millis(1), Duration::from_mins(1), || {
@@ -91,6 +96,10 @@ fn operator() -> [Vec<Duration>; 3] {
         }
     }
     times
+}
+
+fn rest() {
+    std::thread::sleep(REST);
 }
 
 fn rollbacks(world: &World) -> u64 {
@@ -131,9 +140,11 @@ fn bare_client() -> [Vec<Duration>; 3] {
         let first = created(&client, &versions, &world.bot, "first").await;
         client.roll_out(&first, "deploy").await;
         for round in 0..ROUNDS {
+            sleep(REST).await;
             let started = Instant::now();
             let id = created(&client, &versions, &world.bot, &format!("v{round:02}")).await;
             times[0].push(started.elapsed());
+            sleep(REST).await;
             let started = Instant::now();
             repoint(&deployments, &format!("v{round:02}")).await;
             write(&deployments, "Deploying").await;
@@ -144,6 +155,7 @@ fn bare_client() -> [Vec<Duration>; 3] {
             write(&deployments, "Available").await;
             deployments.get(PROD).await.expect("shown");
             times[1].push(started.elapsed());
+            sleep(REST).await;
             let started = Instant::now();
             repoint(&deployments, "first").await;
             write(&deployments, "RollingBack").await;

@@ -1,11 +1,15 @@
 //! Whether the service is queried for a `ChatbotDeployment`, and how new its answers have to be.
 
+use std::time::Duration;
+
 use super::{Observation, Step, Unresolved, next_step, rollback_command::CommandEnd};
 use crate::{
     crd::CurrentOperation,
     plan::{Freshness, ServiceReads, ServiceView},
 };
 
+/// Between two reads of a rollout, at least. One that another object has made since then shows as much.
+pub(super) const SHORTEST_POLL: Duration = Duration::from_millis(250);
 /// Everything as it is at this moment.
 const NEWEST: ServiceReads = ServiceReads { list: Freshness::Now, deployment_status: Some(Freshness::Now) };
 
@@ -21,8 +25,11 @@ impl Observation {
     pub fn service_reads(&self) -> ServiceReads {
         let usual = Freshness::Within(self.interval());
         let requested = self.is_reconcile_requested();
-        let of = |urgent: bool| if urgent { Freshness::Now } else { usual };
-        ServiceReads { list: of(requested), deployment_status: Some(of(requested || self.is_rolling_out())) }
+        let list = if requested { Freshness::Now } else { usual };
+        // our call has made every older answer out of date
+        let progress = self.is_rolling_out().then_some(Freshness::Within(SHORTEST_POLL));
+        let deployment_status = if requested { Freshness::Now } else { progress.unwrap_or(usual) };
+        ServiceReads { list, deployment_status: Some(deployment_status) }
     }
 
     /// What has to be read again after the answers to `made`: only newer ones show what these leave open, and a version that
@@ -100,7 +107,7 @@ mod tests {
         assert_eq!(
             reads(Observation::test().with_status(&operation("Deploy", "v1", Some(5), None)))
                 .deployment_status,
-            Some(Freshness::Now)
+            Some(Freshness::Within(SHORTEST_POLL))
         );
         let recorded = Observation::test().with_status(&operation("Deploy", "v1", None, None));
         assert_eq!(reads(recorded), IDLE, "nothing can have become live yet");

@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::{
     Desired, Drift, Observation, State, Step, Wait,
+    freshness::SHORTEST_POLL,
     history::{clear_active, sync_history},
     messages, next_step,
     pending_deletion::DeletionEnd,
@@ -285,13 +286,12 @@ fn requeue_at_interval(observation: &Observation) -> Requeue {
 
 /// The longer a rollout takes, the longer the time between two reads.
 fn requeue_while_progressing(observation: &Observation) -> Requeue {
-    const SHORTEST: Duration = Duration::from_millis(250);
     let operation = observation.status().current_operation.as_ref();
     let since = operation.map_or(Duration::ZERO, |operation| elapsed(&operation.start_time, observation.now));
     // several reads within the grace, so that a rollback without effect is noticed soon after it
-    let longest = (observation.config.visibility_grace / 4).clamp(SHORTEST, Duration::from_secs(10));
+    let longest = (observation.config.visibility_grace / 4).clamp(SHORTEST_POLL, Duration::from_secs(10));
     // a fifth of the time that has passed: a delay of the report that is not felt, and few reads of a slow rollout
-    let poll = Requeue::After((since / 5).clamp(SHORTEST, longest));
+    let poll = Requeue::After((since / 5).clamp(SHORTEST_POLL, longest));
     let called_at = operation.and_then(|operation| operation.call_time.as_ref());
     // objects keep whole seconds: the deadline is over in the second after it
     let deadline = observation.progress_deadline() + Duration::from_secs(1);
