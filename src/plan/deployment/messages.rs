@@ -20,16 +20,32 @@ use crate::{
 
 pub(super) fn rollout(observation: &Observation, method: RolloutMethod) -> ReadyCondition {
     let (desired, environment) = (desired_label(observation), observation.environment());
-    match method {
-        RolloutMethod::Deploy => ReadyCondition::new(
+    let (reason, message) = match method {
+        RolloutMethod::Deploy => (
             Reason::Deploying,
             format!("Deploying {desired} to {environment} and waiting for it to become live."),
         ),
-        RolloutMethod::Rollback => ReadyCondition::new(
+        RolloutMethod::Rollback => (
             Reason::RollingBack,
             format!("Rolling {environment} back to {desired} and waiting for it to become live."),
         ),
-    }
+    };
+    ReadyCondition::new(reason, superseded_call(observation).unwrap_or(message))
+}
+
+/// The environment runs what it should, and a call for what it should run before is not over.
+fn superseded_call(observation: &Observation) -> Option<String> {
+    let desired = observation.desired().ok()?;
+    let operation = observation.status().current_operation.as_ref()?;
+    observation.other_call_in_flight(&desired.version_id).then(|| {
+        format!(
+            "{} runs {}, but the earlier request for {} may still take effect. Waiting until it does, or until \
+             spec.progressDeadline is over; no action needed.",
+            observation.environment(),
+            desired_label(observation),
+            version_label(observation, &operation.version_id)
+        )
+    })
 }
 
 /// The environment runs what it should.

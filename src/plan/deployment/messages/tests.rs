@@ -34,6 +34,16 @@ fn failures_name_the_retry() {
 }
 
 #[test]
+fn environment_that_runs_what_it_should_names_the_call_that_may_replace_it() {
+    let called = operation("Deploy", "v2", Some(5), Some("Unknown"));
+    let superseded = Observation::test().with_status(&called).running(Some("v1"));
+    let parts =
+        ["prod runs version 1.1 (v1)", "the earlier request for version 1.2 (v2) may still take effect"];
+    assert_ends(&ready(&superseded), &parts, "no action needed.");
+    assert!(ready(&superseded.running(Some("v2"))).starts_with("Deploying version 1.1 (v1)"));
+}
+
+#[test]
 fn commands_name_how_they_end() {
     let commanded = |value| Observation::test().annotated(annotation::ROLLBACK_TO, value).running(Some("v2"));
     let end = "Remove the annotation, or name another version in the spec, to end the rollback.";
