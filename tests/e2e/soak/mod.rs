@@ -41,8 +41,11 @@ const MAX_MANUAL_DEPLOYS: usize = 3;
 const SETTLE_LIMIT: Duration = Duration::from_mins(4);
 /// A rollout may take as long as the faults last.
 const DEADLINE_DURING_FAULTS: &str = "2h";
-/// Until its deadline a call whose effect was not observed keeps its version. Longer than the grace.
+/// Until its deadline a call whose effect was not observed keeps its version, and its environment waiting. Longer than the
+/// grace.
 const DEADLINE_AT_REST: &str = "10s";
+/// After so long without faults, every rollout that can be done is done.
+const ROLLOUT_LIMIT: Duration = Duration::from_secs(30);
 
 fn seed() -> u64 {
     let seed = std::env::var("SEED").map_or_else(|_| rand::random(), |seed| seed.parse().unwrap());
@@ -322,7 +325,8 @@ impl Soak {
             let evidence = Evidence::gather(&self.git, &self.world);
             recreate(&self.world, &evidence.deleted_versions());
             violations = evidence.violations();
-            if violations.iter().all(|violation| violation.contains(checker::STILL_TO_DELETE)) {
+            let is_done = violations.iter().all(|violation| violation.contains(checker::STILL_TO_DELETE));
+            if is_done || started.elapsed() > ROLLOUT_LIMIT {
                 self.git.set_progress_deadline(DEADLINE_AT_REST);
             }
             violations.is_empty().then_some(())
