@@ -24,7 +24,8 @@ const LAYERS: [(&str, &[&str], &[&str]); 8] = [
 const SHARED: [&str; 4] = ["backoff", "health", "network", "sync"];
 
 /// What `plan` may take from `chatcaptain`: types, never calls.
-const PLAN_TYPES: [&str; 12] = [
+const PLAN_TYPES: [&str; 13] = [
+    "Contents",
     "ApiCall",
     "FailureClass",
     "LiveVersion",
