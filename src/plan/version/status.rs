@@ -208,8 +208,10 @@ fn available(observation: &Observation) -> Report<ChatbotVersionStatus> {
     if new.is_empty() {
         return report;
     }
-    let report =
-        report.event(true, EventReason::DuplicateFound, note).count(CounterIncrement::DuplicateFound);
+    let report = report
+        .event(true, EventReason::DuplicateFound, note)
+        .about(&new)
+        .count(CounterIncrement::DuplicateFound);
     Report { orphans: new, ..report }
 }
 
