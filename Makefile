@@ -23,7 +23,7 @@ control-plane:
 judge: control-plane
 	@cargo test --quiet --locked --test conformance -- argocd_offers_the_actions_that_apply alerts_fire >/dev/null
 
-test: judge target/tools/bin/helm ## run every test, with a real control plane; about 17 minutes
+test: judge target/tools/bin/helm target/tools/bin/kustomize ## run every test, with a real control plane; about 17 minutes
 	cargo test --locked --workspace --no-fail-fast
 
 # in a target directory of its own: it copies the sources to a new folder each time, of which nothing can be used again
@@ -60,8 +60,11 @@ drift:
 	    { echo 'crds/ does not match the code; run make crds' >&2; exit 1; }
 
 # Go keeps what it has built; the versions are in tests/tools/go.mod
-target/tools/bin/crane target/tools/bin/helm: tests/tools/go.mod
-	go -C tests/tools build -trimpath -o $(CURDIR)/$@ $(if $(filter %crane,$@),github.com/google/go-containerregistry/cmd/crane,helm.sh/helm/v4/cmd/helm)
+crane_PACKAGE := github.com/google/go-containerregistry/cmd/crane
+helm_PACKAGE := helm.sh/helm/v4/cmd/helm
+kustomize_PACKAGE := sigs.k8s.io/kustomize/kustomize/v5
+target/tools/bin/crane target/tools/bin/helm target/tools/bin/kustomize: tests/tools/go.mod
+	go -C tests/tools build -trimpath -o $(CURDIR)/$@ $($(@F)_PACKAGE)
 
 # built once for all clones: a tool takes minutes
 TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/chatcaptain-operator/tools

@@ -94,6 +94,9 @@ pub struct RunArgs {
     /// IP address and port of /livez, /readyz and /metrics.
     #[arg(long, env = "CHATCAPTAIN_LISTEN", default_value = "[::]:8080", value_parser = parse_socket_address)]
     pub listen: SocketAddr,
+    /// URL that gets an HTTP POST with a `CloudEvent` for each rollout, failure, rollback, drift and orphan. Unset: none are sent.
+    #[arg(long, env = "CHATCAPTAIN_EVENTS_ADDRESS", value_parser = parse_events_address, hide_env_values = true)]
+    pub events_address: Option<Url>,
     /// Format of the log on standard error: text or json.
     #[arg(long, env = "CHATCAPTAIN_LOG_FORMAT", default_value = "text")]
     pub log_format: LogFormat,
@@ -153,6 +156,15 @@ fn parse_api_url(text: &str) -> Result<Url, String> {
         "http" if is_loopback(&url) => Ok(url),
         _ => Err(accepted.to_owned()),
     }
+}
+
+/// Also http, which receivers in a cluster have: no event contains a key.
+fn parse_events_address(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    url.ok_or_else(|| {
+        "must be http:// or https:// with a host, for example http://receiver.monitoring:8080/events"
+            .to_owned()
+    })
 }
 
 /// It becomes part of a marker, in which blanks and slashes are separators.
@@ -262,6 +274,20 @@ mod tests {
             "must be https://<host>, for example https://api.chatcaptain.com, or http://",
         );
         assert!(parse_api_url("https://a:b").unwrap_err().starts_with("invalid port number; must be"));
+    }
+
+    #[test]
+    fn events_address_is_a_url_with_a_host() {
+        check(
+            parse_events_address,
+            &[
+                "http://receiver.monitoring:8080/events",
+                "https://user:word@a.example/?token=x",
+                "http://10.0.0.1",
+            ],
+            &["receiver:8080", "ftp://a", "a.example", "data:x", "https://", ""],
+            "must be http:// or https:// with a host, for example http://receiver.monitoring:8080/events",
+        );
     }
 
     #[test]

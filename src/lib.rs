@@ -4,6 +4,7 @@ pub mod admin;
 pub mod args;
 pub mod backoff;
 pub mod chatcaptain;
+pub mod cloud_events;
 pub mod cluster;
 pub mod controller;
 pub mod crd;

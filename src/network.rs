@@ -3,7 +3,7 @@
 //! `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, also in lower case, mean what they mean to curl. The password in the URL of
 //! a proxy never reaches a message.
 
-use std::{env, error::Error, io, iter::successors};
+use std::{env, error::Error, io, iter::successors, time::Duration};
 
 use hyper_util::client::proxy::matcher::Matcher;
 use rustls::CertificateError;
@@ -11,6 +11,8 @@ use url::{Host, Url};
 
 /// The variables that name a proxy, in the order in which they are read.
 const PROXY_VARIABLES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+/// Short, to distinguish an unreachable server from a slow one: only the former proves that nothing was sent.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const NO_PROXY_VARIABLES: [&str; 2] = ["NO_PROXY", "no_proxy"];
 
 /// A proxy, and the variable that names it.
@@ -28,6 +30,32 @@ pub struct Proxy {
 /// When the variable holds no URL of a proxy that is supported.
 pub fn proxy_for(target: &Url) -> Result<Option<Proxy>, String> {
     proxy_from(target, |name| env::var(name).ok())
+}
+
+/// What every client of ours has in common: it takes the proxy that the caller has read from the environment and no other,
+/// follows no redirect, and repeats nothing by itself.
+///
+/// # Errors
+/// When the URL of the proxy cannot be used.
+pub fn http_client(
+    proxy: Option<Proxy>,
+    timeout: Duration,
+) -> Result<reqwest::ClientBuilder, reqwest::Error> {
+    let http = reqwest::Client::builder()
+        .connect_timeout(CONNECT_TIMEOUT.min(timeout))
+        .timeout(timeout)
+        // a redirect would send what is secret to another address
+        .redirect(reqwest::redirect::Policy::none())
+        // only the caller knows what may be repeated
+        .retry(reqwest::retry::never())
+        .no_proxy()
+        // a request is small, and would wait for the acknowledgement of the one before
+        .tcp_nodelay(true)
+        .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")));
+    Ok(match proxy {
+        Some(proxy) => http.proxy(reqwest::Proxy::all(proxy.url)?),
+        None => http,
+    })
 }
 
 fn proxy_from(

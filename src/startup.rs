@@ -19,6 +19,7 @@ use crate::{
     args::RunArgs,
     backoff::Backoff,
     chatcaptain::{Accounts, AccountsConfig, ApiClient},
+    cloud_events::{CloudEvents, CloudEventsConfig, Delivery},
     cluster,
     controller::{self, Context, ContextConfig, ObjectMetrics, Scope},
     crd::{ChatbotDeployment, ChatbotVersion},
@@ -39,6 +40,8 @@ const LIST_BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::fro
 const WEDGED_AFTER: Duration = Duration::from_mins(5);
 /// Added to the longest call to the service: the time to record its outcome.
 const RECORD_TIMEOUT: Duration = Duration::from_secs(5);
+/// For the events that wait to be sent elsewhere when the process ends.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs the operator until it receives SIGTERM or SIGINT.
 ///
@@ -79,6 +82,7 @@ struct Operator {
     readiness: Readiness,
     election: LeaderElection,
     context: Arc<Context>,
+    delivery: Option<Delivery>,
     stop: CancellationToken,
 }
 
@@ -97,14 +101,9 @@ impl Operator {
         let stop = on_signal()?;
         let election = start_election(&args, &client, default_namespace);
         let metrics = Metrics::default();
-        let context = Arc::new(Context::new(context_config(
-            &args,
-            &client,
-            &metrics,
-            election.fence(),
-            &stop,
-            &liveness,
-        )?));
+        let (cloud_events, delivery) = start_cloud_events(&args, &metrics)?.unzip();
+        let config = context_config(&args, &client, &metrics, election.fence(), &stop, &liveness)?;
+        let context = Arc::new(Context::new(ContextConfig { cloud_events, ..config }));
         let readiness = Readiness::waiting("starting");
         let lease = election.access();
         let probes = Probes {
@@ -116,7 +115,7 @@ impl Operator {
         admin::serve(args.listen, probes, registry).await.map_err(|error| {
             format!("cannot listen on {}: {error}; choose another address with --listen", args.listen)
         })?;
-        Ok(Self { args, client, metrics, readiness, election, context, stop })
+        Ok(Self { args, client, metrics, readiness, election, context, delivery, stop })
     }
 
     /// Waits for the CRDs and for the Lease, then runs the controllers.
@@ -161,6 +160,10 @@ impl Operator {
             );
         }
         self.election.release().await;
+        // after the Lease: another replica leads meanwhile
+        if let Some(delivery) = self.delivery {
+            delivery.finish(FLUSH_TIMEOUT).await;
+        }
         tracing::info!("shutdown complete");
     }
 }
@@ -208,6 +211,7 @@ fn context_config(
         config: args.plan_config(),
         metrics: metrics.clone(),
         events: Recorder::new(client.clone(), reporter),
+        cloud_events: None,
         fence,
         concurrency: usize::from(args.concurrency),
         watch_secrets: args.watch_secrets,
@@ -223,13 +227,28 @@ fn service_client(args: &RunArgs) -> Result<ApiClient, Error> {
         // without the URL, which may contain a password
         tracing::info!(variable = proxy.variable, "the service is reached through a proxy");
     }
-    ApiClient::new(args.api_url.clone(), proxy, args.api_timeout).map_err(|error| {
-        format!(
-            "cannot set up TLS ({}); install CA certificates, or set SSL_CERT_FILE to a PEM file that contains them",
-            network::describe(&error)
-        )
-        .into()
-    })
+    ApiClient::new(args.api_url.clone(), proxy, args.api_timeout).map_err(|error| tls_error(&error))
+}
+
+fn tls_error(error: &(dyn std::error::Error + 'static)) -> Error {
+    format!(
+        "cannot set up TLS ({}); install CA certificates, or set SSL_CERT_FILE to a PEM file that contains them",
+        network::describe(error)
+    )
+    .into()
+}
+
+fn start_cloud_events(args: &RunArgs, metrics: &Metrics) -> Result<Option<(CloudEvents, Delivery)>, Error> {
+    let Some(address) = args.events_address.clone() else { return Ok(None) };
+    // the host alone: the rest of the URL may contain a password or a token
+    tracing::info!(host = address.host_str(), "sending events");
+    let config = CloudEventsConfig {
+        proxy: network::proxy_for(&address)?,
+        address,
+        source: format!("/chatcaptain-operator/{}", args.owner_id),
+        metrics: metrics.clone(),
+    };
+    CloudEvents::start(config).map(Some).map_err(|error| tls_error(&error))
 }
 
 /// A token that SIGTERM or SIGINT cancels.

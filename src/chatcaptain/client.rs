@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::Instrument;
 use url::Url;
 
-use crate::network::{Proxy, certificate_problem};
+use crate::network::{Proxy, certificate_problem, http_client};
 
 use super::{
     error::{ApiCall, Failure, FailureClass, classify},
@@ -36,8 +36,6 @@ const NO_ROOM: &str = "the lists of all chatbots with very many versions take mo
     delete old versions, or run several operators with --selector";
 /// How much is read of an answer that is no success, in bytes: it holds a message and no data.
 const MAX_ERROR_BYTES: usize = 64 << 10;
-/// Short, to distinguish an unreachable service from a slow one: only the former proves that nothing was sent.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a connection is kept that is not in use. Shorter than a node server keeps it (5 s): a create that meets the
 /// closing of its connection has an unknown outcome, and costs a search.
@@ -80,23 +78,8 @@ impl ApiClient {
     /// # Errors
     /// When there is no TLS provider or no certificate store.
     pub fn new(base_url: Url, proxy: Option<Proxy>, timeout: Duration) -> Result<Self, reqwest::Error> {
-        let mut http = reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT.min(timeout))
-            .timeout(timeout)
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            // a redirect would send the key to another address
-            .redirect(reqwest::redirect::Policy::none())
-            // a repeated create makes a second version
-            .retry(reqwest::retry::never())
-            // from here on only what the caller has read from the environment
-            .no_proxy()
-            // a request is small, and would wait for the acknowledgement of the one before
-            .tcp_nodelay(true)
-            .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")));
         let variable = proxy.as_ref().map(|proxy| proxy.variable);
-        if let Some(proxy) = proxy {
-            http = http.proxy(reqwest::Proxy::all(proxy.url)?);
-        }
+        let http = http_client(proxy, timeout)?.pool_idle_timeout(IDLE_TIMEOUT);
         let [large_answers, large_lists] =
             [MAX_LARGE_ANSWERS, MAX_LARGE_LISTS_KIB].map(|permits| Arc::new(Semaphore::new(permits)));
         Ok(Self { http: http.build()?, base_url, proxy: variable, timeout, large_answers, large_lists })

@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeSet, HashSet},
     hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
     time::Instant,
 };
 
@@ -84,7 +85,10 @@ impl Inventory {
         let text = |text: Option<&str>| text.map_or(0, |text| text.len().next_multiple_of(16) + 16);
         let texts = |version: &Version| {
             let texts = [version.name.as_deref(), version.description.as_deref(), version.number.as_deref()];
-            text(Some(version.id.as_str())) + texts.into_iter().map(text).sum::<usize>()
+            let contents = version.contents.as_ref();
+            // each version that shares them has its part
+            let contents = contents.map_or(0, |shared| shared.bytes() / Arc::strong_count(shared) + 1);
+            text(Some(version.id.as_str())) + texts.into_iter().map(text).sum::<usize>() + contents
         };
         let entry =
             |entry: &UnidentifiedVersion| text(entry.name.as_deref()) + text(entry.description.as_deref());
@@ -263,6 +267,7 @@ mod tests {
             number: None,
             created: None,
             deployed: None,
+            contents: None,
         }
     }
 

@@ -10,7 +10,8 @@
 //!   │    └─ refusals    when a refused call is tried again
 //!   └─ client         one request, no retry
 //!        ├─ wire      the JSON, read leniently
-//!        │    └─ lenient  values of whatever type
+//!        │    ├─ lenient   values of whatever type
+//!        │    └─ contents  what a version consists of
 //!        ├─ error     what may be done after a failure
 //!        └─ redact    masks the key in messages
 //! inventory, types    what all of them use
@@ -24,6 +25,7 @@ mod cached_fetch;
 mod call_queue;
 mod call_tracking;
 mod client;
+mod contents;
 mod error;
 mod inventory;
 mod lenient;
@@ -36,6 +38,7 @@ mod wire;
 
 pub use account::{Account, Accounts, AccountsConfig};
 pub use client::{ApiClient, NewVersion};
+pub use contents::Contents;
 pub use error::{ApiCall, Failure, FailureClass, Refusal};
 pub use inventory::{DeploymentStatus, Inventory, LiveVersion};
 pub use limits::{CallEvent, CallObserver, Limits};

@@ -6,12 +6,13 @@
 use std::{
     fmt,
     hash::{Hash, Hasher},
+    sync::Arc,
 };
 
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::redact::redact;
+use super::{contents::Contents, redact::redact};
 
 /// An API key. It cannot be printed and is wiped when dropped.
 #[derive(Clone)]
@@ -155,6 +156,8 @@ pub struct Version {
     pub created: Option<Timestamp>,
     /// When it was last deployed, to whichever environment, by the service's clock.
     pub deployed: Option<Timestamp>,
+    /// Model and figures; shared with the versions of the list that have the same.
+    pub contents: Option<Arc<Contents>>,
 }
 
 /// An entry of the list without a usable id: a version that can be neither deployed nor deleted.

@@ -4,7 +4,7 @@
 //!
 //! Only the fields that the operator uses are kept.
 
-use std::fmt;
+use std::{collections::HashSet, fmt, sync::Arc};
 
 use serde::{
     Deserialize, Deserializer,
@@ -12,6 +12,7 @@ use serde::{
 };
 
 use super::{
+    contents::{Contents, Stats},
     error::{ApiCall, Failure, FailureClass, Refusal, mask_volatile_tokens},
     inventory::{DeploymentStatus, LiveVersion},
     lenient::{ErrorField, NestedId, Object, Scalar, TimeField},
@@ -51,14 +52,14 @@ impl<'de> Deserialize<'de> for Entries {
                 f.write_str("a list of versions")
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Entries, A::Error> {
-                let mut list = List::default();
+                let (mut list, mut known) = (List::default(), HashSet::new());
                 while let Some(Object(wire)) = entries.next_element::<Object<WireVersion>>()? {
                     if list.versions.len() + list.unidentified.len() == MAX_VERSIONS {
                         // read on: an `error` behind the list says more than this
                         while entries.next_element::<IgnoredAny>()?.is_some() {}
                         return Ok(Entries(Err(format!("more than {MAX_VERSIONS} versions"))));
                     }
-                    match wire.version() {
+                    match wire.version(&mut known) {
                         Ok(version) => list.versions.push(version),
                         Err(unidentified) => list.unidentified.push(unidentified),
                     }
@@ -92,10 +93,15 @@ struct WireVersion {
     created: TimeField,
     #[serde(default)]
     deployed: TimeField,
+    #[serde(default)]
+    model_id: Scalar,
+    #[serde(default)]
+    stats: Stats,
 }
 
 impl WireVersion {
-    fn version(self) -> Result<Version, UnidentifiedVersion> {
+    /// `known` are the contents of the versions before it.
+    fn version(self, known: &mut HashSet<Arc<Contents>>) -> Result<Version, UnidentifiedVersion> {
         let Ok(id) = VersionId::parse(self.id.0.as_deref().unwrap_or_default()) else {
             return Err(UnidentifiedVersion { name: self.name.0, description: self.description.0 });
         };
@@ -107,8 +113,19 @@ impl WireVersion {
             number: self.version_number.non_blank().filter(|number| number.len() <= 64),
             created: self.created.0,
             deployed: self.deployed.0,
+            contents: Contents::new(self.model_id.non_blank(), &self.stats).map(|new| shared(new, known)),
         })
     }
+}
+
+/// The same contents that an earlier version has: most versions of a long list have those of their neighbour.
+fn shared(new: Contents, known: &mut HashSet<Arc<Contents>>) -> Arc<Contents> {
+    let new = Arc::new(new);
+    if let Some(known) = known.get(&new) {
+        return known.clone();
+    }
+    known.insert(new.clone());
+    new
 }
 
 fn unusable(call: ApiCall, why: &str) -> Failure {
@@ -235,7 +252,7 @@ mod tests {
     fn list_reads_fields_of_other_types() {
         let body = br#"{"versions": [
             {"id": 7, "name": null, "description": {"text": "x"}, "versionNumber": 2.0,
-             "created": 1767225600000, "deployed": "2026-01-01T00:00:00Z", "stats": {"sessions": 3}},
+             "created": 1767225600000, "deployed": "2026-01-01T00:00:00Z", "modelId": [], "stats": null},
             {"id": "v8", "created": 1767225600, "deployed": "yesterday", "versionNumber": " "},
             {"id": "v9", "created": {"_seconds": 1767225600, "_nanoseconds": 5000000},
              "deployed": {"seconds": "1767225600", "nanos": 0}, "versionNumber": 2.1}
@@ -250,12 +267,28 @@ mod tests {
             number: number.map(Into::into),
             created: Some(new_year),
             deployed,
+            contents: None,
         };
         let v9 = Version {
             created: Some("2026-01-01T00:00:00.005Z".parse().unwrap()),
             ..expected("v9", Some("2.1"), Some(new_year))
         };
         assert_eq!(versions, [expected("7", Some("2.0"), Some(new_year)), expected("v8", None, None), v9]);
+    }
+
+    #[test]
+    fn model_and_stats_are_read_and_shared_among_equal_versions() {
+        let body = br#"{"versions": [
+            {"id": "a", "modelId": 3, "stats": {"intents": 120}}, {"id": "b", "modelId": "3", "stats": {"intents": "120"}},
+            {"id": "c", "modelId": " ", "stats": []}, {"id": "d", "stats": {"intents": 121, "by": {"de": 1}}}
+        ]}"#;
+        let versions = list(body).unwrap().versions;
+        let contents = |index: usize| versions[index].contents.as_ref();
+        let (a, b) = (contents(0).unwrap(), contents(1).unwrap());
+        assert_eq!((a.model_id(), a.stats().collect::<Vec<_>>()), (Some("3"), vec![("intents", 120.0)]));
+        assert!(Arc::ptr_eq(a, b));
+        assert_eq!(contents(2), None);
+        assert_eq!(contents(3).unwrap().stats().collect::<Vec<_>>(), [("intents", 121.0)]);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use kube::{
 };
 use tokio::time::timeout;
 
-use super::{Context, Reconciler};
+use super::{Context, Reconciler, notify::notify};
 use crate::{
     crd::{ConditionType, LiveEnvironment, Operation},
     plan::{CounterIncrement, NewEvent, Report, status::newly_stalled},
@@ -57,8 +57,9 @@ pub fn after_write<K: Reconciler>(
 
 /// Emits the events of a report and counts its orphans.
 pub fn emit_events<K: Reconciler>(object: &K, report: &Report<K::Status>, context: &Context) {
-    for NewEvent { warning, reason, note } in &report.events {
-        emit(object.object_ref(&()), *warning, reason.as_str(), note, context);
+    for event in &report.events {
+        emit(object.object_ref(&()), event.warning, event.reason.as_str(), &event.note, context);
+        notify(object, event, context);
     }
     for _ in &report.orphans {
         context.metrics.count_orphan();
@@ -98,7 +99,7 @@ fn log<K: Reconciler>(before: &K, step: K::Step, report: &Report<K::Status>) {
         let (version_id, result, detail) = (call.version_id, call.result, call.message);
         tracing::info!(version_id, ?result, detail, "{step}");
     }
-    for NewEvent { warning, reason, note } in &report.events {
+    for NewEvent { warning, reason, note, .. } in &report.events {
         let reason = reason.as_str();
         if *warning {
             tracing::warn!(reason, "{note}");

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     chatcaptain::Accounts,
+    cloud_events::CloudEvents,
     crd::{ChatbotDeployment, ChatbotVersion},
     health::Liveness,
     lease::Fence,
@@ -43,6 +44,8 @@ pub struct ContextConfig {
     pub metrics: Metrics,
     /// Publishes events.
     pub events: Recorder,
+    /// Sends some of them elsewhere, if an address is set.
+    pub cloud_events: Option<CloudEvents>,
     /// Whether this process may write.
     pub fence: Fence,
     /// How many objects of each kind are reconciled at a time.
@@ -64,6 +67,7 @@ pub struct Context {
     pub(super) config: Arc<PlanConfig>,
     pub(super) metrics: Metrics,
     pub(super) events: Recorder,
+    pub(super) cloud_events: Option<CloudEvents>,
     pub(super) fence: Fence,
     pub(super) credentials: Credentials,
     pub(super) versions: Cache<ChatbotVersion>,
@@ -95,6 +99,7 @@ impl Context {
             config,
             metrics,
             events,
+            cloud_events,
             fence,
             concurrency,
             watch_secrets,
@@ -110,6 +115,7 @@ impl Context {
             config: Arc::new(config),
             metrics,
             events,
+            cloud_events,
             fence,
             versions: Cache::default(),
             deployments: Cache::default(),

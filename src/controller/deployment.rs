@@ -18,8 +18,8 @@ use super::{
 use crate::{
     chatcaptain::{ApiCall, Failure, FailureClass, VersionId},
     crd::{
-        ChatbotDeployment, ChatbotDeploymentStatus, ChatbotVersion, CommonStatus, FINALIZER, LiveEnvironment,
-        PendingDeletion, VersionSource, annotation,
+        ChatbotDeployment, ChatbotDeploymentStatus, ChatbotVersion, CommonStatus, FINALIZER, HistoryEntry,
+        LiveEnvironment, PendingDeletion, VersionSource, annotation,
     },
     plan::{
         self, Report, ServiceReads, ServiceView, annotation_value,
@@ -202,6 +202,14 @@ impl Reconciler for ChatbotDeployment {
 
     fn chatbot(&self) -> &str {
         &self.spec.chatbot_id
+    }
+
+    fn live_environment(&self) -> Option<&'static str> {
+        Some(self.spec.environment.as_str())
+    }
+
+    fn history(&self) -> &[HistoryEntry] {
+        self.status.as_ref().map_or(&[], |status| &status.history)
     }
 }
 

@@ -15,6 +15,7 @@ mod fair_queue;
 mod lookup;
 mod metrics;
 mod namespace_annotations;
+mod notify;
 mod publish;
 mod reconcile;
 mod service_access;
@@ -38,7 +39,7 @@ use kube::{Resource, core::NamespaceResourceScope};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    crd::CommonStatus,
+    crd::{CommonStatus, HistoryEntry},
     plan::{RecordedTimes, Report, call_permits::HasPendingCall},
 };
 use cache::{Cache, IndexKey, Ref};
@@ -127,4 +128,8 @@ pub trait Reconciler: Indexed {
     fn common(status: &Self::Status) -> &CommonStatus;
     /// Id of the chatbot in the service.
     fn chatbot(&self) -> &str;
+    /// `test` or `prod`, of an object that manages one.
+    fn live_environment(&self) -> Option<&'static str>;
+    /// What ran there, newest first.
+    fn history(&self) -> &[HistoryEntry];
 }

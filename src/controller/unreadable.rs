@@ -12,11 +12,13 @@ use kube::{
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
 
-use super::{Context, Indexed, after_write::emit, publish, reconcile::requeue_after_error};
+use super::{
+    Context, Indexed, after_write::emit, notify::notify_unreadable, publish, reconcile::requeue_after_error,
+};
 use crate::{
     crd::{FINALIZER, annotation},
     plan::{
-        EventReason, annotation_value, messages,
+        EventReason, NewEvent, annotation_value, messages,
         status::{newly_stalled, readable_conditions, unreadable_status},
     },
 };
@@ -195,6 +197,8 @@ async fn force_orphan<K: Indexed>(
     for _ in &ids {
         context.metrics.count_orphan();
     }
+    let event = NewEvent { warning: true, reason: EventReason::Orphaned, note, version_ids: ids };
+    notify_unreadable::<K>(object, &event, context);
     Ok(())
 }
 

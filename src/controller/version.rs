@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     chatcaptain::{Account, ApiCall, ChatbotId, Failure, FailureClass, Inventory, VersionId},
-    crd::{ChatbotVersion, ChatbotVersionStatus, CommonStatus},
+    crd::{ChatbotVersion, ChatbotVersionStatus, CommonStatus, HistoryEntry},
     plan::{
         self, Report, ServiceView, claims, retry_requested,
         version::{Observation, Outcome, State, Step, left_behind, next_step, report},
@@ -177,6 +177,14 @@ impl Reconciler for ChatbotVersion {
 
     fn chatbot(&self) -> &str {
         &self.spec.chatbot_id
+    }
+
+    fn live_environment(&self) -> Option<&'static str> {
+        None
+    }
+
+    fn history(&self) -> &[HistoryEntry] {
+        &[]
     }
 }
 

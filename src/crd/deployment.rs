@@ -290,6 +290,10 @@ pub struct HistoryEntry {
     /// What decided that the version should run. Absent when it was deployed outside the operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<Cause>,
+    /// What differs from the version that ran before, such as model 3 -> 4, intents 120 -> 131, as far as the service lists
+    /// model and figures; at most 256 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changes: Option<String>,
     /// Annotation kubernetes.io/change-cause of this object at that time, cut to 256 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change_cause: Option<String>,

@@ -2,6 +2,8 @@
 
 #![allow(clippy::duplicated_attributes, reason = "columns and rules are attributes of one name")]
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -41,6 +43,7 @@ use super::{CommonStatus, CredentialsRef, DeletionPolicy, Environment, LiveEnvir
     printcolumn(name = "Suspended", type_ = "boolean", json_path = ".spec.suspend"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Chatbot", type_ = "string", json_path = ".spec.chatbotId", priority = 1),
+    printcolumn(name = "Model", type_ = "string", json_path = ".status.modelId", priority = 1),
     printcolumn(name = "Id", type_ = "string", json_path = ".status.versionId", priority = 1),
     printcolumn(
         name = "Message",
@@ -113,6 +116,13 @@ pub struct ChatbotVersionStatus {
     /// Time at which the service last deployed the version, to any environment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_deploy_time: Option<Time>,
+    /// Id of the model that the version was made of, as the service first listed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_id: Option<String>,
+    /// Figures of the version, such as its number of intents, as the service first listed them; at most 16.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 16))]
+    pub stats: BTreeMap<String, f64>,
     /// Environments that run the version, as last observed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 2))]

@@ -69,6 +69,7 @@ mod tests {
             number: None,
             created: None,
             deployed: second.map(|second| Timestamp::from_second(second).unwrap()),
+            contents: None,
         }
     }
 

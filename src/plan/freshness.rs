@@ -66,6 +66,7 @@ mod tests {
                 number: None,
                 created: None,
                 deployed: None,
+                contents: None,
             };
             Inventory::new(vec![version], Instant::now())
         };

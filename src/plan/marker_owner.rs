@@ -50,6 +50,7 @@ mod tests {
                 number: None,
                 created: None,
                 deployed: None,
+                contents: None,
             };
             marker_owner(&version, "team-a", "ns", "q4")
         };

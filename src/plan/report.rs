@@ -36,6 +36,8 @@ pub struct NewEvent {
     pub reason: EventReason,
     /// What happened, why and, for a warning, what to do next.
     pub note: String,
+    /// Ids of the versions that it is about, where it names them.
+    pub version_ids: Vec<String>,
 }
 
 macro_rules! event_reasons {
@@ -58,6 +60,20 @@ macro_rules! event_reasons {
             #[must_use]
             pub fn meaning(self) -> &'static str {
                 match self { $(Self::$name => concat!($($doc,)+).trim_ascii(),)+ }
+            }
+
+            /// Whether it is also sent to `--events-address`: how a rollout ended, drift, and versions that may be left behind.
+            #[must_use]
+            pub fn is_sent(self) -> bool {
+                matches!(
+                    self,
+                    Self::Deployed
+                        | Self::RolledBack
+                        | Self::RolloutFailed
+                        | Self::DriftDetected
+                        | Self::DuplicateFound
+                        | Self::Orphaned
+                )
             }
         }
     };
@@ -164,7 +180,16 @@ impl<S> Report<S> {
     /// With one more event.
     #[must_use]
     pub fn event(mut self, warning: bool, reason: EventReason, note: impl Into<String>) -> Self {
-        self.events.push(NewEvent { warning, reason, note: note.into() });
+        self.events.push(NewEvent { warning, reason, note: note.into(), version_ids: Vec::new() });
+        self
+    }
+
+    /// The last event is about these versions.
+    #[must_use]
+    pub fn about<T: AsRef<str>>(mut self, version_ids: &[T]) -> Self {
+        if let Some(event) = self.events.last_mut() {
+            event.version_ids = version_ids.iter().map(|id| id.as_ref().to_owned()).collect();
+        }
         self
     }
 

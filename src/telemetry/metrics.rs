@@ -105,6 +105,13 @@ pub const METRICS: &[Metric] = &[
         "Time from the snapshot of a version until a deploy made it live, both by the clock of the service."
     ),
     metric!(
+        "chatcaptain_cloud_events_total",
+        "counter",
+        ["outcome"],
+        "Events for --events-address: delivered, rejected by the receiver, or dropped, because too many waited or the operator \
+         ended."
+    ),
+    metric!(
         "chatcaptain_condition",
         "gauge",
         ["kind", "namespace", "name", "type"],
@@ -200,6 +207,12 @@ pub struct Rollout {
     pub result: &'static str,
 }
 
+/// The label of an event for `--events-address`: how it ended.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct OutcomeLabel {
+    outcome: &'static str,
+}
+
 /// The label of what is measured for each environment.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct EnvironmentLabel {
@@ -229,6 +242,7 @@ pub struct Metrics {
     drift: Family<ActionLabel, Counter>,
     rollouts: Family<Rollout, Counter>,
     lead_time: Histograms<EnvironmentLabel>,
+    cloud_events: Family<OutcomeLabel, Counter>,
     leader: Gauge,
 }
 
@@ -252,6 +266,7 @@ impl Default for Metrics {
             drift: Family::default(),
             rollouts: Family::default(),
             lead_time: Family::new_with_constructor(releases),
+            cloud_events: Family::default(),
             leader: Gauge::default(),
         };
         metrics.start_at_zero();
@@ -270,6 +285,9 @@ impl Metrics {
         }
         for action in ["enforced", "warned"] {
             drop(self.drift.get_or_create(&ActionLabel { action }));
+        }
+        for outcome in ["delivered", "rejected", "dropped"] {
+            drop(self.cloud_events.get_or_create(&OutcomeLabel { outcome }));
         }
         for environment in ["test", "prod"] {
             for operation in ["deploy", "rollback"] {
@@ -333,6 +351,17 @@ impl Metrics {
         self.lead_time.get_or_create(&EnvironmentLabel { environment }).observe(time.as_secs_f64());
     }
 
+    /// Counts an event for `--events-address`: `delivered`, `rejected` or `dropped`.
+    pub fn count_cloud_event(&self, outcome: &'static str) {
+        self.cloud_events.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    /// How many were counted so.
+    #[cfg(test)]
+    pub(crate) fn cloud_events(&self, outcome: &'static str) -> u64 {
+        self.cloud_events.get_or_create(&OutcomeLabel { outcome }).get()
+    }
+
     /// Whether this replica is the leader.
     pub fn set_leader(&self, is_leader: bool) {
         self.leader.set(i64::from(is_leader));
@@ -360,6 +389,7 @@ impl Metrics {
             "chatcaptain_drift", "_total" => self.drift;
             "chatcaptain_rollouts", "_total" => self.rollouts;
             "chatcaptain_lead_time_seconds", "" => self.lead_time;
+            "chatcaptain_cloud_events", "_total" => self.cloud_events;
             "chatcaptain_leader", "" => self.leader;
         }
         let build = BuildLabels { version: env!("CARGO_PKG_VERSION"), revision: REVISION };

@@ -226,6 +226,7 @@ pub fn version(id: &str, name: &str, description: &str) -> Version {
         number: Some(id.replace('v', "1.").into()),
         created: None,
         deployed: None,
+        contents: None,
     }
 }
 

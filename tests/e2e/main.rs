@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod api_server;
+mod cloud_events;
 mod crashes;
 mod create;
 mod credentials;

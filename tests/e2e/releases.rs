@@ -1,7 +1,8 @@
 //! What stands between test and prod: verification, approval, windows, a freeze; and prod that follows test.
 
 use chatcaptain_operator::crd::ChatbotDeployment;
-use simulator::{Environment, Operation, Settings};
+use serde_json::{Value, json};
+use simulator::{Contents, Environment, Operation, Settings};
 use support::World;
 
 /// Every gate that an annotation opens.
@@ -97,6 +98,56 @@ fn freeze_and_closed_window_hold_releases_and_no_rollback() {
     world.apply_deployment("prod", "a", &[NEVER]);
     world.wait_until_deployment_ready("prod");
     assert_eq!(world.effects_besides_creates(), ["deploy a prod", "deploy b prod", "rollback a prod"]);
+}
+
+fn made_of(model: impl Into<Value>, stats: Value) -> Contents {
+    Contents { model_id: Some(model.into()), stats: Some(stats) }
+}
+
+#[test]
+fn promotion_reports_what_changes_and_writes_it_once() {
+    let world = World::new(Settings {
+        contents: [
+            ("a".to_owned(), made_of("3", json!({"intents": 120, "sessions": 1}))),
+            ("b".to_owned(), made_of(4, json!({"intents": "131", "sessions": 1, "languages": ["de"]}))),
+        ]
+        .into(),
+        ..Settings::default()
+    });
+    for name in ["a", "b"] {
+        world.apply_version(name, &[]);
+        world.wait_until_version_ready(name);
+    }
+    let status = world.version("b").status.unwrap();
+    assert_eq!((status.model_id.as_deref(), status.stats.get("intents")), (Some("4"), Some(&131.0)));
+    world.apply_deployment("prod", "a", &[]);
+    world.wait_until_deployment_ready("prod");
+    world.apply_deployment("prod", "b", &[]);
+    world.wait_until_deployment_ready("prod");
+    let changes = "model 3 -> 4, intents 120 -> 131";
+    let note = world.eventually("the event names the changes", || {
+        let mut notes = world.events("prod").into_iter().map(|(_, note)| note);
+        notes.find(|note| note.contains("instead of"))
+    });
+    assert!(note.ends_with(&format!(". Changes: {changes}.")), "{note}");
+    let message = || wait_for(&world, "Available");
+    assert!(message().ends_with(&format!(". Changes: {changes}.")), "{}", message());
+
+    // a figure that counts on writes nothing
+    let before = (world.writes("chatbotversions").len(), world.writes("chatbotdeployments").len());
+    for sessions in 2..5 {
+        world.service.settings(|settings| {
+            let counted = made_of(4, json!({"intents": "131", "sessions": sessions}));
+            settings.contents.insert("b".to_owned(), counted);
+        });
+        world.wait_for_two_polls();
+    }
+    assert_eq!((world.writes("chatbotversions").len(), world.writes("chatbotdeployments").len()), before);
+    assert_eq!(world.deployment("prod").status.unwrap().history[0].changes.as_deref(), Some(changes));
+
+    world.apply_deployment("prod", "a", &[]);
+    let note = world.wait_for_event("prod", "RolledBack");
+    assert!(note.ends_with(". Changes: model 4 -> 3, intents 131 -> 120, sessions 4 -> 1."), "{note}");
 }
 
 #[test]

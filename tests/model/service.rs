@@ -303,6 +303,7 @@ impl View {
             number: line.numbered.then(|| self.behavior.number(line.id).into()),
             created: None,
             deployed: line.deployed,
+            contents: None,
         };
         Inventory::new(self.list.iter().map(version).collect(), taken)
     }

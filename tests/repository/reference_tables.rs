@@ -21,6 +21,7 @@ fn reference_tables_match_the_code() {
         ("crds/README.md", "reasons", reasons()),
         ("crds/README.md", "annotations", annotations()),
         ("crds/README.md", "events", events()),
+        ("deploy/README.md", "cloud-events", cloud_events()),
         ("deploy/README.md", "metrics", metrics()),
         ("deploy/README.md", "flags", flags()),
     ];
@@ -84,6 +85,14 @@ fn annotations() -> String {
 fn events() -> String {
     let row = |reason: &EventReason| [format!("`{}`", reason.as_str()), reason.meaning().to_owned()];
     table(["event", "meaning"], EventReason::ALL.iter().map(row))
+}
+
+fn cloud_events() -> String {
+    let sent = EventReason::ALL.iter().filter(|reason| reason.is_sent());
+    let row = |reason: &EventReason| {
+        [format!("`dev.chatcaptain.{}`", reason.as_str()), reason.meaning().to_owned()]
+    };
+    table(["type", "meaning"], sent.map(row))
 }
 
 fn metrics() -> String {

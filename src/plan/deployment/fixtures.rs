@@ -48,6 +48,7 @@ pub(super) fn version(id: &str) -> Version {
         number: Some(id.replace('v', "1.").into()),
         created: None,
         deployed: None,
+        contents: None,
     }
 }
 

@@ -65,6 +65,7 @@ fn entry(observation: &Observation, id: &str) -> HistoryEntry {
         start_time: truncate_to_seconds(observation.now),
         operation,
         cause,
+        changes: observation.changes(id),
         change_cause: change_cause.map(|text| text.chars().take(MAX_CHANGE_CAUSE).collect()),
         spec_manager: spec_manager(meta).filter(|_| by_spec),
     }

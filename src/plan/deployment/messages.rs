@@ -73,7 +73,7 @@ pub(super) fn reached(observation: &Observation, reason: Reason, desired: &Desir
         }
         _ => format!("{environment} runs {live}."),
     };
-    ReadyCondition::new(reason, message)
+    ReadyCondition::new(reason, message + &changes(observation, &desired.version_id))
 }
 
 pub(super) fn deadline_exceeded(observation: &Observation) -> ReadyCondition {
@@ -375,14 +375,15 @@ pub(super) fn rollout_note(observation: &Observation, event: EventReason, id: &s
     let (environment, live) = (observation.environment(), version_label(observation, id));
     let active = observation.status().active.as_ref();
     let former = active.map(|active| version_label(observation, &active.version_id));
-    match (event, former) {
+    let note = match (event, former) {
         (EventReason::RolledBack, Some(former)) => {
             format!("Rolled {environment} back from {former} to {live}.")
         }
         (EventReason::RolledBack, None) => format!("Rolled {environment} back to {live}."),
         (_, Some(former)) => format!("{environment} runs {live} instead of {former}."),
         (_, None) => format!("{environment} runs {live}."),
-    }
+    };
+    note + &changes(observation, id)
 }
 
 /// The annotation `rollback-to` is removed.
@@ -531,6 +532,11 @@ fn drift_summary(observation: &Observation, desired: &Desired, drift: Drift) -> 
             )
         }
     }
+}
+
+/// What a version changed where it became live, as a sentence of its own; empty where nothing is known.
+fn changes(observation: &Observation, id: &str) -> String {
+    observation.changes(id).map_or_else(String::new, |changes| format!(" Changes: {changes}."))
 }
 
 fn after_failure() -> String {

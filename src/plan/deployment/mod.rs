@@ -51,6 +51,7 @@
 //! show the version any more, or when another object holds it again; after the last one the finalizer goes. If this
 //! object is deleted itself, it deletes the versions that can be deleted; each other one stays in the service, with an event.
 
+mod changes;
 mod drift;
 #[cfg(test)]
 mod fixtures;

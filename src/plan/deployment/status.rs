@@ -117,7 +117,9 @@ fn with_pending_deletions(
             }
             Some(end) => {
                 report.orphans.push(id.clone());
-                report.event(true, EventReason::Orphaned, messages::not_deleted_note(end, id, name))
+                report
+                    .event(true, EventReason::Orphaned, messages::not_deleted_note(end, id, name))
+                    .about(&[id])
             }
         };
     }
@@ -143,7 +145,7 @@ fn remove_finalizer(observation: &Observation, state: &State) -> Report<ChatbotD
     let mut report = Report { finalizer: Some(false), ..Report::new(observation.status().clone(), requeue) };
     for entry in observation.pending_deletions() {
         let note = messages::orphaned_note(state, &entry.version_id, &entry.name);
-        report = report.event(true, EventReason::Orphaned, note);
+        report = report.event(true, EventReason::Orphaned, note).about(&[&entry.version_id]);
         report.orphans.push(entry.version_id);
     }
     report
@@ -169,7 +171,9 @@ fn fail_rollout(observation: &Observation) -> Report<ChatbotDeploymentStatus> {
         clear_active(&mut status);
     }
     let note = messages::rollout_failed_note(observation);
-    let report = Report::new(status, Requeue::Immediately).event(true, EventReason::RolloutFailed, note);
+    let report = Report::new(status, Requeue::Immediately)
+        .event(true, EventReason::RolloutFailed, note)
+        .about(&[&desired.version_id]);
     let environment = observation.object.spec.environment;
     match &observation.status().current_operation {
         Some(CurrentOperation { operation, .. }) => {

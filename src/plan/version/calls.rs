@@ -37,15 +37,33 @@ pub(super) fn copy_version(
     version: &Version,
     live_in: Option<Vec<LiveEnvironment>>,
 ) {
+    if status.version_id.as_deref() != Some(version.id.as_str()) {
+        // those of the version that this one replaces
+        status.model_id = None;
+        status.stats.clear();
+    }
     status.version_id = Some(version.id.as_str().to_owned());
     status.version_number = version.number.as_deref().map(str::to_owned);
     // bounded here: the service promises no bound, and the size of an object has one
     status.name = version.name.as_deref().map(|name| name.chars().take(256).collect());
     status.creation_time = version.created.map(truncate_to_seconds);
     status.last_deploy_time = version.deployed.map(truncate_to_seconds);
+    copy_contents(status, version);
     // kept where it cannot be read: that does not mean that nothing runs
     if let Some(live_in) = live_in {
         status.live_in = live_in;
+    }
+}
+
+/// Copies the model and the figures, once: a snapshot never changes, and a figure that counts on would be a write with each
+/// reconcile.
+fn copy_contents(status: &mut ChatbotVersionStatus, version: &Version) {
+    let Some(contents) = &version.contents else { return };
+    if status.model_id.is_none() {
+        status.model_id = contents.model_id().map(str::to_owned);
+    }
+    if status.stats.is_empty() {
+        status.stats = contents.stats().map(|(name, value)| (name.to_owned(), value)).collect();
     }
 }
 

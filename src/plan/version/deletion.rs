@@ -49,7 +49,8 @@ pub(super) fn finalizer_removed(
         FinalizerRemoval::NeverCreated | FinalizerRemoval::OwnedByOther => return report,
     };
     let orphans = vec![observation.id().to_owned()];
-    Report { orphans, ..report.event(true, EventReason::Orphaned, orphaned) }
+    let report = report.event(true, EventReason::Orphaned, orphaned).about(&orphans);
+    Report { orphans, ..report }
 }
 
 fn with_handover(

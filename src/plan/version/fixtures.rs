@@ -50,6 +50,7 @@ pub(super) fn version(id: &str, description: &str) -> Version {
         number: Some(id.replace('v', "1.").into()),
         created: None,
         deployed: None,
+        contents: None,
     }
 }
 

@@ -208,8 +208,10 @@ fn available(observation: &Observation) -> Report<ChatbotVersionStatus> {
     if new.is_empty() {
         return report;
     }
-    let report =
-        report.event(true, EventReason::DuplicateFound, note).count(CounterIncrement::DuplicateFound);
+    let report = report
+        .event(true, EventReason::DuplicateFound, note)
+        .about(&new)
+        .count(CounterIncrement::DuplicateFound);
     Report { orphans: new, ..report }
 }
 
@@ -297,7 +299,10 @@ fn ambiguous(observation: &Observation, state: &State) -> ReadyCondition {
 mod tests {
     use super::super::fixtures::{OURS, THEIRS, version};
     use super::*;
-    use crate::crd::Operation;
+    use crate::{
+        chatcaptain::{Contents, Version},
+        crd::Operation,
+    };
 
     /// An object whose version is listed.
     fn listed() -> Observation {
@@ -321,6 +326,28 @@ mod tests {
             Some("1"),
             "it is not forgotten"
         );
+    }
+
+    #[test]
+    fn model_and_figures_are_copied_once() {
+        let made_of = |id: &str, model: &str, stats: &str| Version {
+            contents: Contents::of(model, stats).map(Arc::new),
+            ..version(id, OURS)
+        };
+        let reported =
+            |status: &ChatbotVersionStatus| (status.model_id.clone(), status.stats.get("intents").copied());
+        let listing = |entry: Version| Observation::test().recorded("v1").listing(vec![entry]);
+        let first = listing(made_of("v1", "3", r#"{"intents": 120}"#)).report();
+        let expected = (Some("3".to_owned()), Some(120.0));
+        assert_eq!(reported(&first.status), expected);
+        for later in [made_of("v1", "4", r#"{"intents": 121}"#), version("v1", OURS)] {
+            let later = listing(later).with_status(|status| *status = first.status.clone()).report();
+            assert_eq!(later.status, first.status, "a snapshot does not change");
+        }
+        let late = listing(made_of("v1", "3", "{}")).report();
+        assert_eq!(reported(&late.status), (Some("3".to_owned()), None));
+        let complete = listing(made_of("v1", "3", r#"{"intents": 120}"#)).with_status(|s| *s = late.status);
+        assert_eq!(reported(&complete.report().status), expected, "they may be counted after the create");
     }
 
     #[test]

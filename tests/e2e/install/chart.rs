@@ -9,21 +9,14 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use support::{Cluster, generated::root};
+use support::{Cluster, generated::root, go_tool};
 
 use super::clone;
 
-/// Helm, built from the module in `tests/tools` unless that has been done.
+/// Helm.
 pub fn helm() -> &'static PathBuf {
     static HELM: OnceLock<PathBuf> = OnceLock::new();
-    HELM.get_or_init(|| {
-        let program = root().join("target/tools/bin/helm");
-        let mut go = Command::new("go");
-        go.arg("-C").arg(root().join("tests/tools")).args(["build", "-trimpath", "-o"]).arg(&program);
-        let output = go.arg("helm.sh/helm/v4/cmd/helm").env("CGO_ENABLED", "0").output().expect("Go");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        program
-    })
+    HELM.get_or_init(|| go_tool("helm", "helm.sh/helm/v4/cmd/helm"))
 }
 
 fn run(args: &[&str]) -> Output {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::model::{Bot, Environment, Moment, Version};
 use crate::record::Operation;
 use crate::settings::{
-    CreateAnswer, DeployAnswer, Descriptions, FailuresAs, FieldShown, Settings, Times, UnknownId,
+    Contents, CreateAnswer, DeployAnswer, Descriptions, FailuresAs, FieldShown, Settings, Times, UnknownId,
     VersionNumbers,
 };
 
@@ -113,26 +113,30 @@ struct Shown<'a> {
     created: Value,
     #[serde(skip_serializing_if = "Option::is_none")]
     deployed: Option<Value>,
-    model_id: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model_id: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     version_number: Option<Value>,
-    stats: serde_json::Map<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stats: Option<Value>,
 }
 
 /// The JSON of a version.
 pub fn version(settings: &Settings, version: &Version) -> String {
     let time = |at: Moment| time(settings.times, at.ahead(settings.clock_offset_seconds));
     let deployed = version.deployed.map(time);
+    let usual = || Contents { model_id: Some("model-1".into()), stats: Some(json!({})) };
+    let contents = settings.contents.get(&version.name).cloned().unwrap_or_else(usual);
     let shown = Shown {
         id: &version.id,
         name: &version.name,
         description: description(settings.descriptions, version.description.as_deref()),
         created: time(version.created),
         deployed: deployed.filter(|_| settings.deployed_field == FieldShown::Shown),
-        model_id: "model-1",
+        model_id: contents.model_id,
         version_number: Some(number(settings.version_numbers, &version.number))
             .filter(|_| settings.version_number_field == FieldShown::Shown),
-        stats: serde_json::Map::new(),
+        stats: contents.stats,
     };
     serde_json::to_string(&shown).unwrap_or_default()
 }

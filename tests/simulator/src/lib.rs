@@ -39,9 +39,9 @@ pub use hand::HandError;
 pub use model::Environment;
 pub use record::{Actor, CallEntry, Counters, LogEntry, Operation, OperationCounters};
 pub use settings::{
-    CreateAnswer, DeleteLive, DeployAnswer, DeploymentsStatus, Descriptions, FailedRollout, FailuresAs,
-    FieldShown, Key, NoDeployment, Permission, RetryAfter, RollbackActs, RollbackBody, Rollout, Settings,
-    Throttle, Times, UnknownChatbots, UnknownId, VersionNumbers,
+    Contents, CreateAnswer, DeleteLive, DeployAnswer, DeploymentsStatus, Descriptions, FailedRollout,
+    FailuresAs, FieldShown, Key, NoDeployment, Permission, RetryAfter, RollbackActs, RollbackBody, Rollout,
+    Settings, Throttle, Times, UnknownChatbots, UnknownId, VersionNumbers,
 };
 pub use simulator::Simulator;
 pub use state::{ChatbotState, EnvironmentState, RolloutState, VersionState};

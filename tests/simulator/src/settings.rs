@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::faults::Fault;
 
@@ -52,6 +53,8 @@ pub struct Settings {
     pub deployed_field: FieldShown,
     /// Whether versions carry `versionNumber`.
     pub version_number_field: FieldShown,
+    /// By the name of a version: its `modelId` and `stats`, of whatever type. Without an entry these are `model-1` and `{}`.
+    pub contents: BTreeMap<String, Contents>,
     /// How an unknown version id is answered.
     pub unknown_id: UnknownId,
     /// What happens to chatbots nobody has registered.
@@ -110,6 +113,7 @@ impl Default for Settings {
             version_numbers: VersionNumbers::Strings,
             deployed_field: FieldShown::Shown,
             version_number_field: FieldShown::Shown,
+            contents: BTreeMap::new(),
             unknown_id: UnknownId::NotFound,
             unknown_chatbots: UnknownChatbots::Accept,
             chatbots: Vec::new(),
@@ -270,6 +274,18 @@ pub enum FieldShown {
     Shown,
     /// It is never there.
     Missing,
+}
+
+/// What a version consists of. A field that is absent is not shown.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Contents {
+    /// `modelId`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_id: Option<Value>,
+    /// `stats`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stats: Option<Value>,
 }
 
 /// How an unknown version id is answered.

@@ -27,6 +27,7 @@ pub const ACCEPTED: &[(&str, &str)] = &[
     ("versionNumbers", "strings | numbers"),
     ("deployedField", "shown | missing"),
     ("versionNumberField", "shown | missing"),
+    ("contents", "{\"<version name>\": {modelId: any JSON or absent, stats: any JSON or absent}}"),
     ("unknownId", "notFound | badRequest | ok"),
     ("unknownChatbots", "accept | refuse"),
     ("chatbots", "[chatbot ids that are registered]"),

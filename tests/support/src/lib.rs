@@ -24,6 +24,7 @@ mod operator;
 mod promtool;
 mod proxy;
 mod relay;
+mod tools;
 mod usage;
 mod world;
 
@@ -36,6 +37,7 @@ pub use operator::{Operator, operator_binary, operator_command, use_operator_bin
 pub use promtool::promtool;
 pub use proxy::{Disturbance, Failpoint, Side, disturbed_cluster, proxy_to_cluster, proxy_to_service};
 pub use relay::Relay;
+pub use tools::go_tool;
 pub use usage::Usage;
 pub use world::{Flags, KEY, World};
 

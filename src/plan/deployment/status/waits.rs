@@ -149,7 +149,7 @@ fn reached(observation: &Observation, state: &State, reason: Reason) -> Report<C
         operation: operation.operation,
         lead_time: lead_time(observation, id).filter(|_| !went_back),
     };
-    report.event(false, event, messages::rollout_note(observation, event, id)).count(counter)
+    report.event(false, event, messages::rollout_note(observation, event, id)).about(&[id]).count(counter)
 }
 
 /// From the snapshot of a version until it was live. Both by the clock of the service, which may be hours off.
@@ -175,7 +175,8 @@ fn uncorrected_drift(
         return report;
     }
     let note = messages::drift_note(observation, &desired, state.drift);
-    report.event(true, EventReason::DriftDetected, note).count(CounterIncrement::DriftWarned)
+    let report = report.event(true, EventReason::DriftDetected, note).about(&[&desired.version_id]);
+    report.count(CounterIncrement::DriftWarned)
 }
 
 fn unavailable(

@@ -26,6 +26,16 @@ fn a_version_carries_every_field() {
 }
 
 #[test]
+fn contents_are_those_of_the_version_s_name() {
+    let service = Service::friendly();
+    drop((service.create("a", "dev"), service.create("b", "dev")));
+    service.patch(json!({"contents": {"a": {"modelId": 3, "stats": {"intents": 120}}, "b": {}}}));
+    let [a, b] = &service.versions()[..] else { panic!("two versions") };
+    assert_eq!((&a["modelId"], &a["stats"]), (&json!(3), &json!({"intents": 120})));
+    assert_eq!((b.get("modelId"), b.get("stats")), (None, None));
+}
+
+#[test]
 fn create_answer_has_five_forms() {
     let service = Service::friendly();
     let create = |form: &str| {
