@@ -196,7 +196,7 @@ impl Account {
         self.state(chatbot).deployment_status.get(since, Lane::Soon, admit, send).await
     }
 
-    /// Fetches what is live, and the list to resolve it, for whoever asks for them next.
+    /// Fetches what is live, and the list to resolve it, for the next reconcile that asks for them.
     pub async fn prefetch(&self, chatbot: &ChatbotId) {
         let since = Instant::now();
         // who asks next gets the failure, too
