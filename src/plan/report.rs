@@ -61,20 +61,6 @@ macro_rules! event_reasons {
             pub fn meaning(self) -> &'static str {
                 match self { $(Self::$name => concat!($($doc,)+).trim_ascii(),)+ }
             }
-
-            /// Whether it is also sent to `--events-address`: how a rollout ended, drift, and versions that may be left behind.
-            #[must_use]
-            pub fn is_sent(self) -> bool {
-                matches!(
-                    self,
-                    Self::Deployed
-                        | Self::RolledBack
-                        | Self::RolloutFailed
-                        | Self::DriftDetected
-                        | Self::DuplicateFound
-                        | Self::Orphaned
-                )
-            }
         }
     };
 }
@@ -110,6 +96,22 @@ event_reasons! {
     UnknownAnnotation,
     /// An object's finalizer is removed while its version may still exist in the service.
     Orphaned,
+}
+
+impl EventReason {
+    /// Whether it is also sent to `--events-address`: how a rollout ended, drift, and versions that may be left behind.
+    #[must_use]
+    pub fn is_sent(self) -> bool {
+        matches!(
+            self,
+            Self::Deployed
+                | Self::RolledBack
+                | Self::RolloutFailed
+                | Self::DriftDetected
+                | Self::DuplicateFound
+                | Self::Orphaned
+        )
+    }
 }
 
 /// A counter to increment once the report is written.
@@ -182,6 +184,14 @@ impl<S> Report<S> {
     pub fn event(mut self, warning: bool, reason: EventReason, note: impl Into<String>) -> Self {
         self.events.push(NewEvent { warning, reason, note: note.into(), version_ids: Vec::new() });
         self
+    }
+
+    /// With an event about versions that may be left behind in the service, each of them an orphan.
+    #[must_use]
+    pub fn orphaned(self, reason: EventReason, note: impl Into<String>, version_ids: Vec<String>) -> Self {
+        let mut report = self.event(true, reason, note).about(&version_ids);
+        report.orphans.extend(version_ids);
+        report
     }
 
     /// The last event is about these versions.

@@ -42,7 +42,7 @@ fn superseded_call(observation: &Observation) -> Option<String> {
             "{} runs {}, but the earlier request for {} may still take effect. Waiting until it does, or until \
              spec.progressDeadline is over; no action needed.",
             observation.environment(),
-            desired_label(observation),
+            version_label(observation, &desired.version_id),
             version_label(observation, &operation.version_id)
         )
     })

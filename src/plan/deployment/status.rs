@@ -116,10 +116,8 @@ fn with_pending_deletions(
                 report.event(false, EventReason::VersionDeleted, note)
             }
             Some(end) => {
-                report.orphans.push(id.clone());
-                report
-                    .event(true, EventReason::Orphaned, messages::not_deleted_note(end, id, name))
-                    .about(&[id])
+                let note = messages::not_deleted_note(end, id, name);
+                report.orphaned(EventReason::Orphaned, note, vec![id.clone()])
             }
         };
     }
@@ -145,8 +143,7 @@ fn remove_finalizer(observation: &Observation, state: &State) -> Report<ChatbotD
     let mut report = Report { finalizer: Some(false), ..Report::new(observation.status().clone(), requeue) };
     for entry in observation.pending_deletions() {
         let note = messages::orphaned_note(state, &entry.version_id, &entry.name);
-        report = report.event(true, EventReason::Orphaned, note).about(&[&entry.version_id]);
-        report.orphans.push(entry.version_id);
+        report = report.orphaned(EventReason::Orphaned, note, vec![entry.version_id]);
     }
     report
 }

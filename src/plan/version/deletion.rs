@@ -48,9 +48,7 @@ pub(super) fn finalizer_removed(
         }
         FinalizerRemoval::NeverCreated | FinalizerRemoval::OwnedByOther => return report,
     };
-    let orphans = vec![observation.id().to_owned()];
-    let report = report.event(true, EventReason::Orphaned, orphaned).about(&orphans);
-    Report { orphans, ..report }
+    report.orphaned(EventReason::Orphaned, orphaned, vec![observation.id().to_owned()])
 }
 
 fn with_handover(

@@ -24,9 +24,8 @@ pub fn left_behind(observation: &Observation, outcome: &Outcome) -> Option<Repor
     };
     let note = messages::object_vanished(&messages::version_label(id.as_deref(), observation.name()));
     let report = Report::new(observation.status().clone(), Requeue::OnChange);
-    let orphans = vec![id.unwrap_or_else(|| "unknown".to_owned())];
-    let report = report.event(true, EventReason::Orphaned, note).about(&orphans);
-    Some(Report { orphans, ..report })
+    let id = id.unwrap_or_else(|| "unknown".to_owned());
+    Some(report.orphaned(EventReason::Orphaned, note, vec![id]))
 }
 
 #[cfg(test)]

@@ -208,11 +208,7 @@ fn available(observation: &Observation) -> Report<ChatbotVersionStatus> {
     if new.is_empty() {
         return report;
     }
-    let report = report
-        .event(true, EventReason::DuplicateFound, note)
-        .about(&new)
-        .count(CounterIncrement::DuplicateFound);
-    Report { orphans: new, ..report }
+    report.orphaned(EventReason::DuplicateFound, note, new).count(CounterIncrement::DuplicateFound)
 }
 
 fn suspended(observation: &Observation) -> Report<ChatbotVersionStatus> {

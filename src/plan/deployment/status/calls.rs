@@ -45,9 +45,10 @@ pub(super) fn record_intent(
         // with the intent: counted after the call, a crash in between would lose the count
         report.status.drift_corrections = Some(observation.next_drift_corrections());
         let note = messages::drift_note(observation, &desired, state.drift);
-        let report_of_drift =
-            report.event(true, EventReason::DriftDetected, note).about(&[&desired.version_id]);
-        report = report_of_drift.count(CounterIncrement::DriftEnforced);
+        report = report
+            .event(true, EventReason::DriftDetected, note)
+            .about(&[&desired.version_id])
+            .count(CounterIncrement::DriftEnforced);
     }
     report
 }
