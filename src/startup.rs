@@ -102,8 +102,9 @@ impl Operator {
         let election = start_election(&args, &client, default_namespace);
         let metrics = Metrics::default();
         let (cloud_events, delivery) = start_cloud_events(&args, &metrics)?.unzip();
-        let config = context_config(&args, &client, &metrics, election.fence(), &stop, &liveness)?;
-        let context = Arc::new(Context::new(ContextConfig { cloud_events, ..config }));
+        let config =
+            context_config(&args, &client, &metrics, cloud_events, election.fence(), &stop, &liveness)?;
+        let context = Arc::new(Context::new(config));
         let readiness = Readiness::waiting("starting");
         let lease = election.access();
         let probes = Probes {
@@ -193,6 +194,7 @@ fn context_config(
     args: &RunArgs,
     client: &Client,
     metrics: &Metrics,
+    cloud_events: Option<CloudEvents>,
     fence: Fence,
     stop: &CancellationToken,
     liveness: &Liveness,
@@ -211,7 +213,7 @@ fn context_config(
         config: args.plan_config(),
         metrics: metrics.clone(),
         events: Recorder::new(client.clone(), reporter),
-        cloud_events: None,
+        cloud_events,
         fence,
         concurrency: usize::from(args.concurrency),
         watch_secrets: args.watch_secrets,

@@ -69,50 +69,47 @@ impl<'a> From<&'a HistoryEntry> for Rollout<'a> {
 }
 
 /// Queues an event of an object's report, if an address is set and the event is one of those that are sent.
-pub fn notify<K: Reconciler>(object: &K, event: &NewEvent, context: &Context) {
-    let is_live = matches!(event.reason, EventReason::Deployed | EventReason::RolledBack);
-    let id = event.version_ids.first();
-    let history = object.history().iter().find(|entry| is_live && Some(&entry.version_id) == id);
-    send::<K>(
-        object,
+pub fn notify<'a, K: Reconciler>(object: &'a K, event: &'a NewEvent, context: &Context) {
+    send::<K, _>(object, event, context, |data| {
+        let is_live = matches!(event.reason, EventReason::Deployed | EventReason::RolledBack);
+        let id = event.version_ids.first();
+        let history = object.history().iter().find(|entry| is_live && Some(&entry.version_id) == id);
         Data {
             chatbot_id: Some(object.chatbot()),
             environment: object.live_environment(),
             rollout: history.map(Rollout::from),
-            ..Data::new::<K>(object, event)
-        },
-        event.reason,
-        context,
-    );
+            ..data
+        }
+    });
 }
 
 /// The same of an object whose spec cannot be read.
 pub fn notify_unreadable<K: Indexed>(object: &impl ResourceExt, event: &NewEvent, context: &Context) {
-    send::<K>(object, Data::new::<K>(object, event), event.reason, context);
+    send::<K, _>(object, event, context, |data| data);
 }
 
-impl<'a> Data<'a> {
-    fn new<K: Indexed>(object: &impl ResourceExt, event: &'a NewEvent) -> Self {
-        Self {
-            kind: K::KIND,
-            namespace: object.namespace().unwrap_or_default(),
-            name: object.name_any(),
-            uid: object.uid().unwrap_or_default(),
-            chatbot_id: None,
-            environment: None,
-            reason: event.reason.as_str(),
-            r#type: if event.warning { "Warning" } else { "Normal" },
-            message: event.note.chars().take(MAX_MESSAGE).collect(),
-            version_ids: &event.version_ids,
-            rollout: None,
-        }
-    }
-}
-
-fn send<K: Indexed>(object: &impl ResourceExt, data: Data<'_>, reason: EventReason, context: &Context) {
-    let Some(events) = context.cloud_events.as_ref().filter(|_| reason.is_sent()) else { return };
-    let plural = K::plural(&());
-    let subject =
-        format!("namespaces/{}/{plural}/{}", object.namespace().unwrap_or_default(), object.name_any());
-    events.send(reason.as_str(), subject, data);
+/// Makes the data only where it is sent: most events are not, and usually no address is set.
+fn send<'a, K: Indexed, O: ResourceExt>(
+    object: &O,
+    event: &'a NewEvent,
+    context: &Context,
+    complete: impl FnOnce(Data<'a>) -> Data<'a>,
+) {
+    let Some(events) = context.cloud_events.as_ref().filter(|_| event.reason.is_sent()) else { return };
+    let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+    let subject = format!("namespaces/{namespace}/{}/{name}", K::plural(&()));
+    let data = complete(Data {
+        kind: K::KIND,
+        namespace,
+        name,
+        uid: object.uid().unwrap_or_default(),
+        chatbot_id: None,
+        environment: None,
+        reason: event.reason.as_str(),
+        r#type: if event.warning { "Warning" } else { "Normal" },
+        message: event.note.chars().take(MAX_MESSAGE).collect(),
+        version_ids: &event.version_ids,
+        rollout: None,
+    });
+    events.send(event.reason.as_str(), subject, data);
 }

@@ -66,6 +66,12 @@ impl Git {
     }
 }
 
+/// Runs a command with our kustomize in a folder.
+fn kustomize(folder: &Path, command: &str) {
+    drop(go_tool("kustomize", "sigs.k8s.io/kustomize/kustomize/v5"));
+    Cluster::shared().shell(folder, command);
+}
+
 fn copy(from: &Path, to: &Path, change: &dyn Fn(String) -> String) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
@@ -86,8 +92,7 @@ fn by_workflow(checkout: &Path, version: &str) {
     assert_eq!(step["env"]["VERSION"], "${{ inputs.version }}");
     let folder = step["working-directory"].as_str().unwrap().strip_prefix("one-line/").unwrap();
     let command = format!("VERSION={version}; {}", step["run"].as_str().unwrap());
-    drop(go_tool("kustomize", "sigs.k8s.io/kustomize/kustomize/v5"));
-    Cluster::shared().shell(&checkout.join(folder), &command);
+    kustomize(&checkout.join(folder), &command);
 }
 
 /// What Renovate's custom manager finds is replaced by the next version.
@@ -137,8 +142,7 @@ fn by_image(checkout: &Path, version: &str) {
     assert_eq!(updater["spec"]["writeBackConfig"]["gitConfig"]["writeBackTarget"], "kustomization");
     let image = updater["spec"]["applicationRefs"][0]["images"][0]["imageName"].as_str().unwrap();
     let (image, _) = image.rsplit_once(':').unwrap();
-    drop(go_tool("kustomize", "sigs.k8s.io/kustomize/kustomize/v5"));
-    Cluster::shared().shell(checkout, &format!("kustomize edit set image {image}:{version}"));
+    kustomize(checkout, &format!("kustomize edit set image {image}:{version}"));
 }
 
 /// Three releases, the revert of the last, and what the service was asked for.
